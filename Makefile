@@ -1,0 +1,39 @@
+# make demo and make test each work as the first command after a clone: they create .venv, install everything, do their job.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: setup demo test test-all lint bench lock
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backbench needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet pip==25.3
+	$(BIN)/pip install --progress-bar off --constraint constraints.txt --editable .[test]
+	$(BIN)/pip install --quiet --group detectron2 --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
+	    --abi none --platform any --upgrade \
+	    --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/backbench demo --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	for script in benchmarks/speed/*.py; do $(BIN)/python $$script; done
+
+# Every version beneath those in pyproject.toml, from the environment at hand.
+lock: $(READY)
+	$(BIN)/pip freeze --exclude-editable --exclude sal-detectron2 > constraints.txt
