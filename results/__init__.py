@@ -1,1 +1,74 @@
-"""."""
+"""What came out of the runs: records, the store of run directories, statistics, and the paper's tables.
+
+The names below are loaded when they are first used, so importing this room costs nothing: the command line does it on
+every call.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from results.errors import ResultsError
+
+if TYPE_CHECKING:
+    from results.record import Metric, Record, cell_key, environment
+    from results.reference import ReferenceRow, reference_rows
+    from results.statistics import (
+        PairedDifference,
+        bootstrap_interval,
+        paired_difference,
+        proportion_interval,
+        seed_interval,
+    )
+    from results.store import find_records, read_record, run_directory, write_atomically, write_record
+    from results.summary import read_results_csv, to_frame, write_results_csv
+    from results.table_formats import render
+    from results.tables import Table, build_table
+
+__all__ = [
+    "Metric",
+    "PairedDifference",
+    "Record",
+    "ReferenceRow",
+    "ResultsError",
+    "Table",
+    "bootstrap_interval",
+    "build_table",
+    "cell_key",
+    "environment",
+    "find_records",
+    "paired_difference",
+    "proportion_interval",
+    "read_record",
+    "read_results_csv",
+    "reference_rows",
+    "render",
+    "run_directory",
+    "seed_interval",
+    "to_frame",
+    "write_atomically",
+    "write_record",
+    "write_results_csv",
+]
+
+_HOME = {
+    "record": ("Metric", "Record", "cell_key", "environment"),
+    "reference": ("ReferenceRow", "reference_rows"),
+    "statistics": (
+        "PairedDifference",
+        "bootstrap_interval",
+        "paired_difference",
+        "proportion_interval",
+        "seed_interval",
+    ),
+    "store": ("find_records", "read_record", "run_directory", "write_atomically", "write_record"),
+    "summary": ("read_results_csv", "to_frame", "write_results_csv"),
+    "table_formats": ("render",),
+    "tables": ("Table", "build_table"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"results.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,165 @@
+"""From records to the numbers of a table: seeds averaged, and only what is comparable compared."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from statistics import fmean
+from typing import Any, Literal
+
+from results.record import Metric, Record
+from results.statistics import seed_interval
+
+# The sections of a recipe that decide nothing: how the machine goes about it, and what is said of the recipe.
+UNDECIDING = ("runtime", "source", "expect")
+SETTING = "setting "
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one record."""
+
+    record: Record
+    metric: Metric
+
+    @property
+    def method(self) -> str:
+        """The method whose row this belongs to: a backbone that names none is its own."""
+        return self.record.method or self.record.backbone
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a table shows of one backbone under one protocol.
+
+    The interval is over seeds where there are several, else over images; `interval` says which. `note` is the text of
+    the number's footnote, empty for none. `best` is true for the highest number of a column whose protocols agree.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    interval: Literal["seeds", "images", ""]
+    seeds: tuple[int, ...]
+    split: str
+    n_eval: int | None
+    note: str = ""
+    best: bool = False
+
+
+def measurements(records: Iterable[Record], metrics: Iterable[str]) -> list[Measurement]:
+    """The given metrics of all records, in an order that does not depend on the records' own."""
+    wanted = set(metrics)
+    found = [Measurement(record, metric) for record in records for metric in record.metrics if metric.name in wanted]
+    return sorted(found, key=lambda measurement: (_identity(measurement), measurement.record.seed))
+
+
+def protocol(measurement: Measurement) -> dict[str, str]:
+    """Everything that must agree before two numbers may be averaged or ranked, each with its value as text."""
+    record, metric = measurement.record, measurement.metric
+    deciding = {key: value for key, value in record.recipe_settings.items() if key not in UNDECIDING}
+    return {
+        "recipe": record.recipe,
+        "deviations": "; ".join(sorted(record.deviations)),
+        "dataset": record.dataset,
+        "split": metric.split,
+        "images": str(metric.n_eval or "not recorded"),
+        "data fingerprint": record.data_fingerprint or "not recorded",
+        **_flatten(deciding),
+    }
+
+
+def differences(protocols: Sequence[Mapping[str, str]]) -> list[str]:
+    """The names of what differs. Single settings are named only where recipe and deviations don't say as much."""
+    names = dict.fromkeys(name for protocol in protocols for name in protocol)
+    differing = [name for name in names if len({protocol.get(name) for protocol in protocols}) > 1]
+    if {"recipe", "deviations"} & set(differing):
+        return [name for name in differing if not name.startswith(SETTING)]
+    return differing
+
+
+def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Number]], list[str]]:
+    """Average each backbone's seeds in one column of a table, and compare the backbones if they may be compared.
+
+    `column` is in the order of `measurements` and holds one metric of one model on one data set. Measurements that
+    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts.
+    Returns the numbers, each with one of its measurements, and the names of what differs between their protocols.
+    """
+    groups = [_latest_of_each_seed(group) for _, group in groupby(column, key=_identity)]
+    differing = differences([protocol(group[0]) for group in groups])
+    numbers = []
+    for group in groups:
+        rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
+        numbers.append(_number(group, _note(group[0], rivals, differing)))
+    if len(numbers) > 1 and not differing:
+        numbers = _mark_best(numbers)
+    return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
+
+
+def simplified(name: str) -> str:
+    """A name without case and punctuation: "MoCo v3" and "mocov3" are one method, "ViT-B" and "vit_b" one model."""
+    return re.sub(r"[\W_]", "", name).casefold() or name
+
+
+def _identity(measurement: Measurement) -> tuple[str, ...]:
+    """Equal for the seeds of one cell and for nothing else."""
+    record, metric = measurement.record, measurement.metric
+    return (
+        metric.name,
+        simplified(record.model),
+        *_row(measurement),
+        record.backbone,
+        record.checkpoint_sha256 or "",
+        json.dumps(protocol(measurement), sort_keys=True),
+    )
+
+
+def _row(measurement: Measurement) -> tuple[str, str]:
+    return simplified(measurement.method), simplified(measurement.record.pretrain_data)
+
+
+def _latest_of_each_seed(group: Iterable[Measurement]) -> list[Measurement]:
+    latest: dict[int, Measurement] = {}
+    for measurement in sorted(group, key=lambda one: (one.record.finished_at, one.record.key)):
+        latest[measurement.record.seed] = measurement
+    return [latest[seed] for seed in sorted(latest)]
+
+
+def _number(group: Sequence[Measurement], note: str) -> Number:
+    metric = group[0].metric
+    seeds = tuple(measurement.record.seed for measurement in group)
+    if len(group) > 1:
+        values = [measurement.metric.value for measurement in group]
+        low, high = seed_interval(values)
+        return Number(fmean(values), low, high, "seeds", seeds, metric.split, metric.n_eval, note)
+    interval: Literal["images", ""] = "" if metric.ci_low is None else "images"
+    return Number(metric.value, metric.ci_low, metric.ci_high, interval, seeds, metric.split, metric.n_eval, note)
+
+
+def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Sequence[str]) -> str:
+    """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is."""
+    record, own = measurement.record, protocol(measurement)
+    parts = sorted(record.deviations)
+    parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name != "deviations"]
+    if len({rival.record.backbone for rival in rivals}) > 1:
+        parts.append(f"backbone {record.backbone}")
+    if len({rival.record.checkpoint_sha256 for rival in rivals}) > 1:
+        parts.append(f"checkpoint {record.checkpoint_sha256[:8]}" if record.checkpoint_sha256 else "no checkpoint")
+    return "; ".join(parts)
+
+
+def _mark_best(numbers: Sequence[Number]) -> list[Number]:
+    """Mark the highest number, and those that read the same to one decimal."""
+    best = f"{max(number.value for number in numbers):.1f}"
+    return [replace(number, best=f"{number.value:.1f}" == best) for number in numbers]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = SETTING) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in sorted(settings.items()):
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value, sort_keys=True, default=str)
+    return flat

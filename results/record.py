@@ -1,0 +1,239 @@
+"""What a finished cell says of itself: its metrics, and all that is needed to repeat and to compare it."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from results.errors import ResultsError
+
+SCHEMA_VERSION = 1
+
+# The distributions whose version can move a number.
+DECIDING_DISTRIBUTIONS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmsegmentation",
+    "sal-detectron2",
+    "hotcoco",
+    "numpy",
+    "pillow",
+    "simplejpeg",
+)
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Key = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
+
+
+class _Checked(BaseModel):
+    """Fields that are not known are refused, and whatever is wrong is one ResultsError that names the field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    if not TYPE_CHECKING:  # type checkers are to see the signature that pydantic derives from the fields
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
+
+
+class Metric(_Checked):
+    """One number of one evaluation.
+
+    Shares of images and average precisions are percentages, as the literature writes them: 83.6, not 0.836.
+    `ci_low` and `ci_high` bound the 95 % confidence interval over the `n_eval` images. Everything is finite:
+    a run that diverged has no result, and ResultsError says so.
+    """
+
+    name: Name
+    value: FiniteFloat
+    split: Name
+    ci_low: FiniteFloat | None = None
+    ci_high: FiniteFloat | None = None
+    n_eval: Count | None = None
+
+    @model_validator(mode="after")
+    def _interval_is_whole(self) -> "Metric":
+        if (self.ci_low is None) != (self.ci_high is None):
+            raise ValueError("an interval has both ci_low and ci_high")
+        if self.ci_low is not None and self.ci_high is not None and self.ci_low > self.ci_high:
+            raise ValueError(f"ci_low {self.ci_low} lies above ci_high {self.ci_high}")
+        return self
+
+
+class Record(_Checked):
+    """One finished cell. Fields are only ever added; older and newer records stay readable.
+
+    `key` is the cell's `cell_key`, `recipe_settings` the fully resolved recipe, `deviations` where it departs from the
+    reference recipe of its table (`schedule.epochs=25 (reference 100)`), `load_report` what became of each weight of
+    the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
+    `table` is the layout that the number belongs to, empty where the task and the data set are to decide.
+    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    suite: str = ""
+    table: str = ""
+    task: Name
+    dataset: Name
+    metrics: Annotated[list[Metric], Field(min_length=1)]
+    method: str = ""
+    pretrain_data: str = ""
+    model: Name
+    backbone: Name
+    arch: str = ""
+    checkpoint_sha256: str | None = None
+    seed: int
+    recipe: Name
+    recipe_settings: dict[str, Any] = {}
+    deviations: list[str] = []
+    key: Key
+
+    train_loss: FiniteFloat | None = None
+    per_class: dict[str, FiniteFloat] = {}
+    data_fingerprint: str = ""
+    corrupt_images: list[str] = []
+    load_report: dict[str, Any] | None = None
+    notes: list[str] = []
+
+    train_images_per_second: NonNegative | None = None
+    peak_memory_mb: NonNegative | None = None
+    wall_seconds: NonNegative | None = None
+    device: str = ""
+    world_size: Count = 1
+    precision: str = ""
+    backbench_version: str = ""
+    git_commit: str | None = None
+    versions: dict[str, str] = {}
+    command: str = ""
+    finished_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @model_validator(mode="after")
+    def _metrics_are_distinct(self) -> "Record":
+        seen: set[tuple[str, str]] = set()
+        for metric in self.metrics:
+            if (metric.name, metric.split) in seen:
+                raise ValueError(f'metric "{metric.name}" on split "{metric.split}" is given twice')
+            seen.add((metric.name, metric.split))
+        return self
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Read a record of any version: fields that this version does not know are passed over.
+
+        Raises ResultsError that names the field which is missing or wrong.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ResultsError(f"not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise ResultsError(f"expected a record's fields, found a {type(fields).__name__}")
+        metrics = fields.get("metrics")
+        if isinstance(metrics, list):
+            fields["metrics"] = [_known(Metric, metric) if isinstance(metric, dict) else metric for metric in metrics]
+        return cls(**_known(cls, fields))
+
+    def to_json(self) -> str:
+        """The record as indented JSON, one final newline."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def cell_key(settings: Mapping[str, Any]) -> str:
+    """Twelve hex digits that change with anything that decides a cell's numbers.
+
+    `settings` holds those: recipe, data, backbone, checkpoint, seed. The order of keys does not matter, and tuples
+    count as lists.
+    Raises ResultsError for what JSON cannot hold: other objects, keys that are no strings, NaN, infinity.
+    """
+    _refuse_keys_that_are_no_strings(settings, "settings")
+    try:
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"a cell's key is made of numbers, strings, lists and mappings only: {error}") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Environment(TypedDict):
+    """The fields of a record that say where and with what it was made."""
+
+    backbench_version: str
+    git_commit: str | None
+    versions: dict[str, str]
+    device: str
+    command: str
+
+
+def environment(device: str) -> Environment:
+    """Describe this process for a record: `Record(..., **environment(device="NVIDIA H100"))`. Never fails."""
+    versions = {name: version for name in DECIDING_DISTRIBUTIONS if (version := _version(name))}
+    return Environment(
+        backbench_version=_version("backbench") or "",
+        git_commit=_git_commit(Path(__file__).resolve().parents[1]),
+        versions={"python": platform.python_version()} | versions,
+        device=device,
+        command=shlex.join(sys.argv),
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit(root: Path) -> str | None:
+    """The commit that `root` has checked out, with "-dirty" where tracked files differ; None if it is no checkout."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def _known(kind: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in kind.model_fields}
+
+
+def _refuse_keys_that_are_no_strings(value: Any, where: str) -> None:
+    """JSON would turn 1 and "1" into the same key."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ResultsError(f"a cell's key is made of mappings with string keys: {where} has the key {key!r}")
+            _refuse_keys_that_are_no_strings(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _refuse_keys_that_are_no_strings(inner, f"{where}[{index}]")
+
+
+def _explain(kind: str, fields: Mapping[str, Any], error: ValidationError) -> str:
+    subject = f'{kind} "{fields["name"]}"' if "name" in fields else kind
+    problems = []
+    for detail in error.errors()[:3]:
+        place = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "finite_number":
+            message = f"expected a finite number, found {detail['input']}: a run that diverged has no result"
+        problems.append(f'field "{place}": {message}' if place else message)
+    return f"{subject}: {'; '.join(problems)}"

@@ -1,0 +1,142 @@
+"""Confidence intervals and paired comparisons: how sure a number is.   N images, R resamples"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from results.errors import ResultsError
+
+Floats = NDArray[np.float64]
+
+# Up to this many distinct values, images are resampled by how often each value is drawn.
+FEW_VALUES = 64
+# Resamples drawn image by image are drawn in pieces of about this many numbers.
+PIECE = 4_000_000
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How far two backbones are apart on the same images: a mean difference, its interval, and a two-sided p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap_interval(
+    per_image_values: ArrayLike, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of one value per image (N,) (Efron & Tibshirani 1993, chapter 13).
+
+    The same seed gives the same interval. Where all values are equal the interval has no width, for resampling knows
+    nothing else: an accuracy of 0 or 100 % is better served by `proportion_interval`.
+    Raises ResultsError for no values, more than one dimension, NaN or infinity, a confidence outside (0, 1).
+    """
+    values_N = _values(per_image_values, least=1)
+    tail = _tail(confidence)
+    means_R = _resampled_means(values_N, resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means_R, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def proportion_interval(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, as fractions in 0-1 (Wilson 1927).
+
+    For an accuracy it says what the bootstrap over images says, without chance, and keeps its coverage near 0 and 1.
+    Raises ResultsError unless 0 <= successes <= total and total >= 1.
+    """
+    if not 0 <= successes <= total or total < 1:
+        raise ResultsError(f"expected 0 <= successes <= total and total >= 1, found {successes} of {total}")
+    z = NormalDist().inv_cdf(1 - _tail(confidence))
+    share, shrink = successes / total, 1 + z**2 / total
+    centre = (share + z**2 / (2 * total)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == total else centre + half
+    return low, high
+
+
+def seed_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean over seeds (S,), S >= 2.
+
+    It says where the mean over all seeds lies, not where the next seed's number will. With two seeds it is honest and
+    very wide. Raises ResultsError for fewer than two values, NaN or infinity.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    values_S = _values(values, least=2)
+    quantile = float(stdtrit(len(values_S) - 1, 1 - _tail(confidence)))
+    half = quantile * float(values_S.std(ddof=1)) / math.sqrt(len(values_S))
+    mean = float(values_S.mean())
+    return mean - half, mean + half
+
+
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> PairedDifference:
+    """Compare two backbones image by image: mean of a - b over the same images (N,) in the same order.
+
+    The interval is the bootstrap's over images. The p-value is that of the sign-flip permutation test, for right and
+    wrong answers the randomised form of McNemar's exact test: how often differences at least as large arise when each
+    image's two values change places at random. It is never below 1 / (resamples + 1).
+    Raises ResultsError if the lengths differ, or as `bootstrap_interval` does.
+    """
+    a_N, b_N = _values(a, least=1), _values(b, least=1)
+    if len(a_N) != len(b_N):
+        raise ResultsError(f"a paired comparison needs the same images: found {len(a_N)} and {len(b_N)} values")
+    difference_N = a_N - b_N
+    low, high = bootstrap_interval(difference_N, confidence, resamples, seed)
+    observed = float(difference_N.mean())
+    flipped_R = _sign_flipped_means(np.abs(difference_N), resamples, np.random.default_rng([seed, 1]))
+    rounding = 1e-9 * float(np.abs(difference_N).max())
+    extreme = int(np.count_nonzero(np.abs(flipped_R) >= abs(observed) - rounding))
+    return PairedDifference(observed, low, high, (extreme + 1) / (resamples + 1))
+
+
+def _resampled_means(values_N: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    """Means (R,) of N images drawn with replacement."""
+    distinct, counts = np.unique(values_N, return_counts=True)
+    total = len(values_N)
+    if len(distinct) <= FEW_VALUES:
+        draws = generator.multinomial(total, counts / total, size=resamples)
+        return np.asarray(draws @ distinct / total)
+    rows = max(1, PIECE // total)
+    pieces = [
+        values_N[generator.integers(total, size=(min(rows, resamples - start), total))].mean(axis=1)
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(pieces)
+
+
+def _sign_flipped_means(sizes_N: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    """Means (R,) of N differences of the given sizes under random signs."""
+    distinct, counts = np.unique(sizes_N, return_counts=True)
+    total = len(sizes_N)
+    if len(distinct) <= FEW_VALUES:
+        positive = generator.binomial(counts, 0.5, size=(resamples, len(distinct)))
+        return np.asarray((2 * positive - counts) @ distinct / total)
+    rows = max(1, PIECE // total)
+    pieces = [
+        (2 * generator.integers(2, size=(min(rows, resamples - start), total), dtype=np.int8) - 1) @ sizes_N / total
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(pieces)
+
+
+def _values(values: ArrayLike, least: int) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) < least:
+        raise ResultsError(f"expected a list of at least {least} values, found an array of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ResultsError(f"expected finite values, found {np.count_nonzero(~np.isfinite(array))} that are not")
+    return array
+
+
+def _tail(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ResultsError(f"confidence must lie between 0 and 1, found {confidence}")
+    return (1 - confidence) / 2

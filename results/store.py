@@ -1,0 +1,122 @@
+"""Where records lie: one directory a run, one `record.json` in it, written once and whole."""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from results.errors import ResultsError
+from results.record import Record
+
+RECORD = "record.json"
+
+
+def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, key: str) -> Path:
+    """The directory of one cell: OUT/<task>/<dataset>/<backbone>/seed<N>-<key>. Nothing is created.
+
+    Names may be anything a backbone is called by, such as "package.module:function" or "hf-hub:timm/vit": what does not
+    belong in a path becomes a dash. Two names that then agree still have different keys.
+    Raises ResultsError for a name of which nothing is left.
+    """
+    return out / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / f"seed{seed}-{_path_safe(key)}"
+
+
+def write_record(directory: Path, record: Record) -> Path:
+    """Write `directory/record.json` whole or not at all, and return its path. The directory is created if missing.
+
+    Raises ResultsError if it cannot be written, for example on a full disk.
+    """
+    try:
+        return write_atomically(directory / RECORD, record.to_json())
+    except ResultsError as error:
+        raise ResultsError(
+            f"{error} Then repeat the command: what is trained is kept in {directory}, "
+            "so it finishes without training anew."
+        ) from error
+
+
+def read_record(directory: Path) -> Record:
+    """Read `directory/record.json`. Raises ResultsError, naming the file, if it is missing or broken."""
+    return _read(directory / RECORD)
+
+
+def find_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+    """Every finished run below the given directories, each once, with its directory, in the order of their paths.
+
+    Raises ResultsError, naming the path, for a root that is no directory, a directory or a record that can't be read.
+    """
+    directories: dict[Path, Path] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise ResultsError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
+        for parent, _, files in os.walk(root, onerror=_refuse_unreadable):
+            if RECORD in files:
+                directories.setdefault(Path(parent).resolve(), Path(parent))
+    return [(directory, read_record(directory)) for directory in sorted(directories.values())]
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write a text file so that a reader, or a crash, finds the old content or the new, never a part. Returns `path`.
+
+    The text goes to a hidden file beside it, reaches the disk, and takes the name in one step. Missing directories are
+    created. Raises ResultsError, naming path and reason, with nothing left behind, if that fails.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ResultsError(_why_not_written(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+    return path
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new name survive a power cut. Some file systems cannot; the file itself is safe by then."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: no such file. The run has not finished: repeat its command") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: cannot be read: {error}") from error
+    except ResultsError as error:
+        raise ResultsError(f"{path}: not a record. {error}. Delete the file and repeat the run's command") from error
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    raise ResultsError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _why_not_written(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
+    return (
+        f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."
+    )
+
+
+def _path_safe(name: str) -> str:
+    safe = re.sub(r"[^\w.+=-]+", "-", name).strip(".-")
+    if not safe:
+        raise ResultsError(f"{name!r} cannot name a directory: expected letters or digits in it")
+    return safe

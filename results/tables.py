@@ -1,0 +1,237 @@
+"""Records laid out as the paper does, each number beside the paper's own.
+
+A number of ours is averaged over its seeds, carries its interval, and is marked where its run departs from the recipe
+that its table asks for. Within a column the best is marked only if all of ours were made under one protocol; published
+numbers never take part in that.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from results.errors import ResultsError
+from results.layouts import Layout, find_layout, layout_of
+from results.measurements import Measurement, Number, combine, measurements, simplified
+from results.record import Record
+from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
+
+CAPTION = (
+    "In brackets the 95 % confidence interval: over seeds (Student's t) where their number is given, else over the "
+    "evaluated images. Bold: the highest of a column whose numbers share one protocol; published numbers take no part."
+)
+# What the file of reference numbers calls the tables that the project started from.
+SOURCES = {"seed": "MAE (arXiv 2111.06377) tables 4-6"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one model, measured here or published. `label` is its heading."""
+
+    metric: str
+    model: str
+    published: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line. `labels` name it; `cells` stand under the columns: ours as Number, the paper's as float, or None."""
+
+    dataset: str
+    labels: tuple[str, ...]
+    cells: tuple[Number | float | None, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The numbers of one data set, or of all of a layout. `remarks` say which columns are not ranked, and why."""
+
+    title: str
+    label_headings: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A layout filled with records: first the paper's own data sets, then one block for each other data set.
+
+    `caption` explains the notation, `sources` names where the published numbers come from (empty if none are shown).
+    """
+
+    layout: str
+    blocks: tuple[Block, ...]
+    caption: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Whose row a number belongs to: names as they are compared, not as they are shown."""
+
+    dataset: str
+    method: str
+    pretrain_data: str
+
+
+Cells = dict[tuple[_Place, Column], list[Number | float]]
+
+
+def build_table(records: Sequence[Record], layout: str) -> Table:
+    """Lay out records as the paper does: "imagenet", "coco", "ade20k" or "transfer".
+
+    Records of other layouts are left out. The order of the records does not matter.
+    Raises ResultsError for an unknown layout, for no records, and for records among which none fits the layout.
+    """
+    plan = find_layout(layout)
+    if not records:
+        raise ResultsError(
+            "no finished runs found. Expected record.json in the directory of a run: give the directory that was the "
+            "--out of `backbench run`, once the run has finished"
+        )
+    fitting = [record for record in records if layout_of(record) == plan.name]
+    measured = measurements(fitting, plan.metrics)
+    if not measured:
+        raise ResultsError(_nothing_fits(records, fitting, plan))
+    paper = _Paper(plan)
+    ours = [one for one in measured if one.record.dataset in plan.datasets]
+    blocks = [_block(paper, _main_title(plan), ours, paper.rows)] if ours else []
+    for dataset in sorted({one.record.dataset for one in measured} - set(plan.datasets)):
+        own = [one for one in measured if one.record.dataset == dataset]
+        blocks.append(_block(paper, f"{dataset}: {plan.measures}", own, []))
+    sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
+    return Table(plan.name, tuple(blocks), CAPTION, sources)
+
+
+class _Paper:
+    """The published rows of a layout, and its spelling and order of the names that it shares with ours."""
+
+    def __init__(self, plan: Layout) -> None:
+        self.plan = plan
+        self.rows = reference_rows(plan.name)
+        named = [row for row in self.rows if row.method != PREVIOUS_BEST]
+        names = dict.fromkeys(name for row in named for name in (row.method, row.pretrain_data, row.model))
+        self._spelling = {simplified(name): name for name in names}
+        self._methods = list(dict.fromkeys(simplified(row.method) for row in named))
+        self._models = list(dict.fromkeys(simplified(row.model) for row in named))
+        self._datasets = list(plan.datasets)
+
+    def spell(self, name: str) -> str:
+        """The paper's spelling of a name, or the name itself where the paper has none."""
+        return self._spelling.get(simplified(name), name)
+
+    def order_model(self, model: str) -> tuple[int, str]:
+        """The paper's models first, in its order."""
+        return _position(self._models, simplified(model)), model
+
+    def order_place(self, place: _Place) -> tuple[int, int, str, str]:
+        """The paper's data sets and methods first, in its order."""
+        dataset, method = _position(self._datasets, place.dataset), _position(self._methods, place.method)
+        return dataset, method, place.method, place.pretrain_data
+
+    def labels(self, dataset: str, method: str, pretrain_data: str) -> tuple[str, ...]:
+        """What stands before the numbers of a row."""
+        labels = (self.spell(method), self.spell(pretrain_data))
+        return (self.plan.datasets.get(dataset, dataset), *labels) if self.plan.datasets_as_rows else labels
+
+
+def _block(paper: _Paper, title: str, ours: Sequence[Measurement], published: Sequence[ReferenceRow]) -> Block:
+    labels = {_own_place(one): paper.labels(one.record.dataset, one.method, one.record.pretrain_data) for one in ours}
+    for row in published:
+        if row.method != PREVIOUS_BEST:
+            labels[_published_place(row)] = paper.labels(row.dataset, row.method, row.pretrain_data)
+    places = sorted(labels, key=paper.order_place)
+    cells, remarks = _own_cells(paper, ours)
+    cells |= _published_cells(paper, published, places)
+    columns = tuple(sorted({column for _, column in cells}, key=lambda column: _order_column(paper, column)))
+    rows = []
+    for place in places:
+        stacks = [cells.get((place, column), []) for column in columns]
+        for line in range(max(len(stack) for stack in stacks)):
+            under = tuple(stack[line] if line < len(stack) else None for stack in stacks)
+            rows.append(Row(place.dataset, labels[place], under))
+    headings = ("data set", "method", "pre-train data") if paper.plan.datasets_as_rows else ("method", "pre-train data")
+    return Block(title, headings, columns, tuple(rows), remarks)
+
+
+def _own_cells(paper: _Paper, ours: Sequence[Measurement]) -> tuple[Cells, tuple[str, ...]]:
+    """Our numbers, compared within each column of each data set, and a remark on each that cannot be ranked."""
+    groups: dict[tuple[str, str, str], list[Measurement]] = {}
+    for one in ours:
+        groups.setdefault((one.record.dataset, one.metric.name, simplified(one.record.model)), []).append(one)
+    cells: Cells = {}
+    remarks = []
+    for (dataset, metric, _), group in groups.items():
+        column = _column(paper, metric, paper.spell(group[0].record.model), published=False)
+        numbers, differing = combine(group)
+        for measurement, number in numbers:
+            cells.setdefault((_own_place(measurement), column), []).append(number)
+        if differing:
+            name = (
+                f"{paper.plan.datasets.get(dataset, dataset)}, {column.label}"
+                if paper.plan.datasets_as_rows
+                else column.label
+            )
+            remarks.append(f"{name}: not ranked, protocols differ ({', '.join(differing)}).")
+    return cells, tuple(remarks)
+
+
+def _published_cells(paper: _Paper, published: Sequence[ReferenceRow], places: Sequence[_Place]) -> Cells:
+    """The paper's numbers; a data set's previous best stands in its first row."""
+    cells: Cells = {}
+    for row in published:
+        if row.method == PREVIOUS_BEST:
+            place = next(place for place in places if place.dataset == row.dataset)
+            column = _column(paper, row.metric, PREVIOUS_BEST, published=True)
+        else:
+            place = _published_place(row)
+            column = _column(paper, row.metric, row.model, published=True)
+        cells[place, column] = [row.value]
+    return cells
+
+
+def _column(paper: _Paper, metric: str, model: str, published: bool) -> Column:
+    metrics = paper.plan.metrics
+    label = f"{metrics[metric]} {model}" if len(metrics) > 1 else model
+    return Column(metric, model, published, f"{label} (paper)" if published else label)
+
+
+def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, str], bool]:
+    metric = list(paper.plan.metrics).index(column.metric)
+    return column.model == PREVIOUS_BEST, metric, paper.order_model(column.model), column.published
+
+
+def _own_place(one: Measurement) -> _Place:
+    return _Place(one.record.dataset, simplified(one.method), simplified(one.record.pretrain_data))
+
+
+def _published_place(row: ReferenceRow) -> _Place:
+    return _Place(row.dataset, simplified(row.method), simplified(row.pretrain_data))
+
+
+def _position(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _main_title(plan: Layout) -> str:
+    return (
+        f"Transfer: {plan.measures}"
+        if plan.datasets_as_rows
+        else f"{next(iter(plan.datasets.values()))}: {plan.measures}"
+    )
+
+
+def _nothing_fits(records: Iterable[Record], fitting: Sequence[Record], plan: Layout) -> str:
+    if fitting:
+        found = sorted({metric.name for record in fitting for metric in record.metrics})
+        return (
+            f'layout "{plan.name}" shows {" and ".join(plan.metrics)}, but the {len(fitting)} runs that belong to it '
+            f"recorded {', '.join(found)} only"
+        )
+    counts = Counter((record.task, record.dataset, layout_of(record)) for record in records)
+    found = [
+        f"{count} of {task} on {dataset}" + (f" (layout {layout})" if layout else "")
+        for (task, dataset, layout), count in sorted(counts.items(), key=str)
+    ]
+    return f'no run belongs to layout "{plan.name}". Found: {"; ".join(found)}'
