@@ -1,0 +1,34 @@
+import pytest
+
+from results import ResultsError, reference_rows
+from results.reference import PREVIOUS_BEST, parse_reference
+
+HEADER = "table,task,dataset,metric,method,pretrain_data,model,value,source\n"
+
+
+def test_the_reference_file_is_whole() -> None:
+    rows = reference_rows()
+    assert len(rows) == 60
+    assert {row.table for row in rows} == {"imagenet", "coco", "ade20k", "transfer"}
+    assert all(20 < row.value < 90 for row in rows)
+    assert [row.value for row in rows if row.method == PREVIOUS_BEST] == [75.4, 81.2, 84.1, 66.0, 58.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "expected the columns"),
+        (HEADER.replace("value,", ""), "expected the columns"),
+        (HEADER + "a,b,c,d,MAE,f,g,high,s\n", "line 2: value must be a percentage, found 'high'"),
+        (HEADER + "a,b,c,d,MAE,f,g,nan,s\n", "percentage"),
+        (HEADER + "a,b,c,d,MAE,f,g,101,s\n", "percentage"),
+        (HEADER + "a,b,c,d,MAE,f,,50,s\n", "line 2: model must not be empty"),
+        (HEADER + "a,b,c,d,prev best,,,50,\n", "line 2: source must not be empty"),
+        (HEADER + "a,b,c,d,MAE,f,g,50\n", "line 2: expected 9 entries"),
+        (HEADER + "a,b,c,d,MAE,f,g,50,s,t\n", "line 2: expected 9 entries"),
+        (HEADER + "a,b,c,d,MAE,f,g,50,s\n" * 2, "line 3: a / c / d / MAE / f / g is given twice"),
+    ],
+)
+def test_a_damaged_reference_file_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ResultsError, match=f"numbers.csv.*{complaint}"):
+        parse_reference(text, "numbers.csv")

@@ -1,0 +1,164 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats  # type: ignore[import-untyped]
+
+from results import ResultsError, bootstrap_interval, paired_difference, proportion_interval, seed_interval
+
+
+def answers(correct: int, total: int) -> np.ndarray:
+    return np.repeat([100.0, 0.0], [correct, total - correct])
+
+
+def test_the_bootstrap_of_an_accuracy_is_the_binomial_distribution() -> None:
+    """Resampling 0/1 values draws from Binomial(N, p), whose quantiles scipy knows."""
+    low, high = bootstrap_interval(answers(41_800, 50_000), resamples=20_000)
+    truth = scipy.stats.binom(50_000, 0.836)
+    assert low == pytest.approx(truth.ppf(0.025) / 500, abs=0.01)
+    assert high == pytest.approx(truth.ppf(0.975) / 500, abs=0.01)
+
+
+@pytest.mark.parametrize("distinct", [40, 4_000])
+def test_the_bootstrap_agrees_with_scipys(distinct: int) -> None:
+    """Few distinct values and many take different routes."""
+    generator = np.random.default_rng(0)
+    values = generator.choice(generator.exponential(size=distinct), size=1_000)
+    ours = bootstrap_interval(values, resamples=20_000)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1), batch=500
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours[0] == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours[1] == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_the_bootstrap_repeats_for_a_seed_and_differs_between_seeds() -> None:
+    values = np.random.default_rng(0).normal(size=300)
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_more_confidence_is_wider() -> None:
+    values = answers(30, 100)
+    inner, outer = bootstrap_interval(values, confidence=0.8), bootstrap_interval(values, confidence=0.99)
+    assert outer[0] < inner[0] < 30 < inner[1] < outer[1]
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(7)
+    trials = [bootstrap_interval(generator.random(400) < 0.7, resamples=500) for _ in range(600)]
+    covered = sum(low <= 0.7 <= high for low, high in trials)
+    assert 0.92 <= covered / 600 <= 0.97
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert bootstrap_interval([5.0, 5.0, 5.0]) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 40), (40, 40), (1, 1), (13, 40), (41_800, 50_000)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_wilsons_interval_is_scipys(successes: int, total: int, confidence: float) -> None:
+    theirs = scipy.stats.binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    assert proportion_interval(successes, total, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_a_perfect_score_is_not_certain() -> None:
+    low, high = proportion_interval(40, 40)
+    assert high == 1
+    assert low == pytest.approx(1 / (1 + 1.959964**2 / 40), abs=1e-6)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(-1, 3), (4, 3), (0, 0)])
+def test_impossible_counts_are_refused(successes: int, total: int) -> None:
+    with pytest.raises(ResultsError, match="successes"):
+        proportion_interval(successes, total)
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    seeds = [83.63, 83.66, 83.52, 83.46]
+    theirs = scipy.stats.t(3, np.mean(seeds), scipy.stats.sem(seeds)).interval(0.95)
+    assert seed_interval(seeds) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_two_seeds_are_enough_and_wide() -> None:
+    low, high = seed_interval([10.0, 12.0])
+    assert (low + high) / 2 == pytest.approx(11)
+    assert high - 11 == pytest.approx(12.7062, abs=1e-3)
+
+
+def test_one_seed_has_no_interval() -> None:
+    with pytest.raises(ResultsError, match="at least 2"):
+        seed_interval([83.6])
+
+
+def test_a_paired_difference_is_mcnemars() -> None:
+    """Of the images on which exactly one is right, 60 favour a and 35 favour b."""
+    a = np.repeat([1, 1, 0, 0], [700, 60, 35, 205])
+    b = np.repeat([1, 0, 1, 0], [700, 60, 35, 205])
+    result = paired_difference(a, b, resamples=50_000)
+    assert result.mean == pytest.approx(0.025)
+    exact = scipy.stats.binomtest(60, 95).pvalue
+    assert result.p_value == pytest.approx(exact, abs=5 * math.sqrt(exact / 50_000))
+    assert (result.low, result.high) == bootstrap_interval(a - b, resamples=50_000)
+    spread = 1.96 * np.std(a - b) / math.sqrt(1000)
+    assert result.low == pytest.approx(0.025 - spread, abs=0.001)
+    assert result.high == pytest.approx(0.025 + spread, abs=0.001)
+
+
+def test_a_paired_difference_of_losses_is_scipys_permutation_test() -> None:
+    generator = np.random.default_rng(3)
+    a = generator.normal(size=200)
+    b = a + generator.normal(0.12, size=200)
+    ours = paired_difference(a, b, resamples=20_000)
+    theirs = scipy.stats.permutation_test(
+        (a, b),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=np.random.default_rng(4),
+    )
+    assert 0.01 < theirs.pvalue < 0.9
+    assert ours.p_value == pytest.approx(theirs.pvalue, abs=5 * math.sqrt(theirs.pvalue / 10_000))
+
+
+def test_pairing_sees_what_separate_intervals_hide() -> None:
+    generator = np.random.default_rng(5)
+    difficulty = generator.normal(size=500)
+    a, b = difficulty + 0.1, difficulty + generator.normal(0, 0.1, size=500)
+    assert bootstrap_interval(a)[0] < bootstrap_interval(b)[1]
+    assert paired_difference(a, b).low > 0
+    assert paired_difference(a, b).p_value == pytest.approx(1 / 10_001)
+
+
+def test_the_p_value_is_uniform_where_there_is_no_difference() -> None:
+    generator = np.random.default_rng(11)
+    p_values = [
+        paired_difference(generator.random(300) < 0.5, generator.random(300) < 0.5, resamples=400, seed=trial).p_value
+        for trial in range(500)
+    ]
+    assert 0.02 <= np.mean(np.array(p_values) <= 0.05) <= 0.08
+    assert 0.45 <= np.mean(p_values) <= 0.6
+
+
+def test_a_backbone_does_not_differ_from_itself() -> None:
+    result = paired_difference([1, 0, 1], [1, 0, 1])
+    assert (result.mean, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, float("nan")], [float("inf")]])
+def test_values_that_have_no_mean_are_refused(values: list[float]) -> None:
+    with pytest.raises(ResultsError, match="expected"):
+        bootstrap_interval(values)
+
+
+def test_different_images_are_not_compared() -> None:
+    with pytest.raises(ResultsError, match="same images: found 3 and 2"):
+        paired_difference([1, 0, 1], [1, 0])
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_fraction(confidence: float) -> None:
+    with pytest.raises(ResultsError, match="confidence"):
+        bootstrap_interval([1.0, 2.0], confidence)
