@@ -1,1 +1,29 @@
-"""."""
+"""Photographs on disk: finding them, decoding them, cropping them.
+
+Everything here works on uint8 tensors (3, H, W) in RGB until `normalise` makes a batch of floating-point numbers.
+"""
+
+from backbones.images.crops import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    evaluation_crop,
+    horizontal_flip,
+    normalise,
+    random_resized_crop,
+)
+from backbones.images.folders import find_images, fingerprint
+from backbones.images.reading import UnreadableImage, quick_check, read_image
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "UnreadableImage",
+    "evaluation_crop",
+    "find_images",
+    "fingerprint",
+    "horizontal_flip",
+    "normalise",
+    "quick_check",
+    "random_resized_crop",
+    "read_image",
+]

@@ -1,0 +1,171 @@
+"""Crop, resize and flip images of bytes, then normalise the whole batch.
+
+The geometry is torchvision's and the MAE reference's and so are the pixels, to two levels of 255: cropping is a view,
+resizing is antialiased bicubic interpolation on uint8, and only the finished batch becomes floating point. All
+randomness comes from a `random.Random` that the caller passes in, so an image's augmentation can be drawn again.
+"""
+
+import math
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+EVALUATION_SHARE = 224 / 256
+"""What the centre crop keeps of the resized short side, up to 224 pixels (MAE, util/datasets.py)."""
+
+MAX_RESIZED_PIXELS = 2**26
+"""An image that would grow beyond this when its short side is resized is trimmed at the far ends of its long side."""
+
+Rectangle = tuple[int, int, int, int]
+"""top, left, height, width"""
+
+
+def draw_rectangle(
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: Random,
+    tries: int = 10,
+) -> Rectangle:
+    """Draw a rectangle of random area and shape at a random place inside an image of `height` × `width`.
+
+    Area (as a share of the image, uniform in `scale`) and width / height (log-uniform in `ratio`) are drawn anew, at
+    most `tries` times, until the rectangle fits. After that:
+
+    - `tries` > 1: the largest centred rectangle within `ratio`, as in torchvision's RandomResizedCrop (`tries` is 10).
+    - `tries` = 1: the rectangle drawn, its sides cut to the image's, as in the MAE reference (util/crop.py).
+    """
+    for _ in range(tries):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        crop_height, crop_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if tries == 1:
+            # A sliver of less than half a pixel would be rounded away; one row or column of it stays.
+            crop_height, crop_width = max(1, min(crop_height, height)), max(1, min(crop_width, width))
+        if 0 < crop_height <= height and 0 < crop_width <= width:
+            top, left = rng.randint(0, height - crop_height), rng.randint(0, width - crop_width)
+            return top, left, crop_height, crop_width
+    crop_height, crop_width = height, width
+    if width / height < ratio[0]:
+        crop_height = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        crop_width = round(height * ratio[1])
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def random_resized_crop(
+    image: Tensor,
+    size: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: Random,
+    tries: int = 10,
+) -> Tensor:
+    """Cut a random rectangle from `image`, uint8 (3, H, W), and resize it to (3, size, size).
+
+    The rectangle is that of `draw_rectangle`, with the same arguments.
+    """
+    top, left, height, width = draw_rectangle(image.shape[1], image.shape[2], scale, ratio, rng, tries)
+    return resize(image[:, top : top + height, left : left + width], size, size)
+
+
+def horizontal_flip(image: Tensor, rng: Random, p: float = 0.5) -> Tensor:
+    """Mirror `image` (3, H, W) left to right with probability `p`."""
+    return image.flip(-1) if rng.random() < p else image
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize `image`, uint8 (3, H, W), to (3, height, width): bicubic, antialiased when it shrinks, as Pillow does.
+
+    Pillow shrinks the sides one after the other and rounds in between, so their order shows (by up to ten levels at
+    hard edges). Since version 13 it begins with the height where that loses more than twice as many pixels as the
+    width, and with the width otherwise, as torch always does.
+    """
+    lost_height, lost_width = image.shape[1] - height, image.shape[2] - width
+    if lost_height > 2 * max(0, lost_width):
+        image = _interpolate(image, height, image.shape[2])
+    return _interpolate(image, height, width)
+
+
+def _interpolate(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[1:] == (height, width):
+        return image
+    return F.interpolate(image[None], size=(height, width), mode="bicubic", antialias=True)[0]
+
+
+def resize_short_side(image: Tensor, size: int) -> Tensor:
+    """Resize `image`, uint8 (3, H, W), so that its shorter side measures `size`; the longer one is rounded down."""
+    height, width = image.shape[1:]
+    if height <= width:
+        return resize(image, size, int(size * width / height))
+    return resize(image, int(size * height / width), size)
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """Cut the central (3, size, size) out of `image` (3, H, W); where the image is smaller, black fills the rest.
+
+    Halves round as in torchvision's CenterCrop.
+    """
+    height, width = image.shape[1:]
+    if height < size or width < size:
+        x_margin, y_margin = max(0, size - width), max(0, size - height)
+        image = F.pad(image, (x_margin // 2, (x_margin + 1) // 2, y_margin // 2, (y_margin + 1) // 2))
+        height, width = image.shape[1:]
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[:, top : top + size, left : left + size]
+
+
+def evaluation_crop(image: Tensor, size: int) -> Tensor:
+    """Resize the short side of `image`, uint8 (3, H, W), and cut out the centre: (3, size, size), with no randomness.
+
+    Up to 224 the short side becomes `size` / (224/256), 256 for 224; above 224 there is no margin and it becomes
+    `size` (MAE, util/datasets.py).
+    """
+    resized = int(size / EVALUATION_SHARE) if size <= 224 else size
+    return centre_crop(resize_short_side(_trim_far_ends(image, resized), resized), size)
+
+
+def normalise(
+    images: Tensor,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+    dtype: torch.dtype = torch.float32,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Turn a batch of bytes into the network's input: (x / 255 - mean) / std per channel.
+
+    Args:
+        images: uint8 (B, 3, H, W), on any device.
+        mean, std: per channel, of pixels between 0 and 1.
+        dtype: of the result; the arithmetic is done in float32.
+        out: memory to write to instead of new memory, (B, 3, H, W) of `dtype`. On the CPU this is several times faster:
+            most of the time goes into the operating system's first touch of the new pages.
+
+    Returns:
+        (B, 3, H, W) of `dtype`, on the device of `images`; `out` if it was given.
+    """
+    shift = torch.tensor(mean, device=images.device).view(3, 1, 1).mul_(255)
+    factor = torch.tensor(std, device=images.device).view(3, 1, 1).mul_(255).reciprocal_()
+    if out is None:
+        out = torch.empty(images.shape, dtype=dtype, device=images.device)
+    if images.device.type != "cpu":
+        return out.copy_(images.to(torch.float32).sub_(shift).mul_(factor))
+    for image, normalised in zip(images, out, strict=True):  # one image fits the processor's cache, the batch does not
+        normalised.copy_(image.to(torch.float32).sub_(shift).mul_(factor))
+    return out
+
+
+def _trim_far_ends(image: Tensor, short_side: int) -> Tensor:
+    """Cut from a strip, a few pixels by thousands, what no centre crop sees and resizing would blow up to gigabytes."""
+    height, width = image.shape[1:]
+    longest = MAX_RESIZED_PIXELS // short_side * min(height, width) // short_side
+    if max(height, width) <= longest:
+        return image
+    margin = (max(height, width) - longest) // 2
+    return image[:, margin : margin + longest] if height > width else image[:, :, margin : margin + longest]

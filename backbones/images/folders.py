@@ -1,0 +1,107 @@
+"""Find the images in a folder, in an order that depends on nothing but their names."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from backbones.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+
+
+def find_images(root: str | Path) -> list[Path]:
+    """List every image below `root`, at any depth, sorted by `image_names`' order.
+
+    Raises InputError if `root` is no folder, cannot be read, or holds no image.
+    """
+    names = image_names(root)
+    if not names:
+        raise InputError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
+    root = Path(root)
+    return [root / name for name in names]
+
+
+def image_names(root: str | Path) -> list[str]:
+    """List the paths of all images below `root`, relative to it, with forward slashes, sorted by code point.
+
+    An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that start with a dot are passed
+    over, files and folders alike. Links to folders are followed, except back into a folder that contains them.
+    Raises InputError if `root` is no folder or a folder below it cannot be read.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f"{root}: {'a file, not a folder' if Path(root).exists() else 'no such folder'}.")
+    names: list[str] = []
+    # Folders still to be listed: path, prefix of the names below it, identities of the folders above it.
+    pending = [(os.fspath(root), "", frozenset[tuple[int, int]]())]
+    while pending:
+        folder, prefix, above = pending.pop()
+        try:
+            status = Path(folder).stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        pending.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
+                    elif _has_image_suffix(entry.name):
+                        names.append(prefix + entry.name)
+        except OSError as error:
+            raise InputError(f"{folder}: the folder cannot be read: {error.strerror}.") from None
+    names.sort()
+    return names
+
+
+def folder_names(root: str | Path) -> list[str]:
+    """List the names of the folders directly in `root`, links to folders included and hidden ones not, sorted.
+
+    Raises InputError if `root` is no folder or cannot be read.
+    """
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError as error:
+        raise InputError(f"{root}: the folder cannot be read: {error.strerror}.") from None
+
+
+def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:
+    """Hash the names of `paths` relative to `root`, and the files' sizes, to 16 hexadecimal digits of SHA-256.
+
+    The same for a copy of the data elsewhere, whatever order the paths come in. Contents are not read: a changed file
+    of unchanged size goes unnoticed. Raises InputError if a file is missing.
+    """
+    # str.removeprefix, because Path.relative_to takes minutes for a million paths.
+    prefix = os.path.join(Path(root), "")  # noqa: PTH118
+    digest = hashlib.sha256()
+    for name, path in sorted((os.fspath(path).removeprefix(prefix).replace(os.sep, "/"), path) for path in paths):
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            raise InputError(f"{path}: the file cannot be read: {error.strerror}.") from None
+        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def describe(root: str | Path) -> str:
+    """Say in a few words what lies directly in the folder `root`, for the message that it isn't what was expected."""
+    with os.scandir(root) as entries:
+        kinds = Counter("folder" if entry.is_dir() else _file_kind(entry.name) for entry in entries)
+    counts = [f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.most_common(3)]
+    return ", ".join(counts) or "an empty folder"
+
+
+def _file_kind(name: str) -> str:
+    return f"{PurePath(name).suffix.lower() or 'other'} file"
+
+
+def _has_image_suffix(name: str) -> bool:
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
+
+
+def _suffix_list() -> str:
+    return ", ".join(sorted(IMAGE_SUFFIXES))

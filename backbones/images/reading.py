@@ -1,0 +1,184 @@
+"""Decode an image file to RGB bytes: a fast path for JPEG, Pillow for everything else, one error for what is broken.
+
+Pillow is the yardstick. A file is readable if Pillow decodes all of it, and the pixels are those of
+`PIL.Image.open(path).convert("RGB")`, which is what torchvision's ImageFolder and the MAE reference train on. Hence:
+
+- The EXIF orientation is ignored, as there.
+- Transparency is dropped: a transparent pixel shows the colour that is stored beneath.
+- An animation gives its first frame.
+
+The one difference: 16-bit greyscale keeps its high byte, as Pillow does with 16-bit colour, where Pillow's own
+conversion would clip every value above 255 to white.
+"""
+
+import codecs
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from backbones.errors import InputError
+
+MAX_PIXELS = 178_956_970
+"""Pixels above which Pillow refuses an image as a decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`)."""
+
+# Whatever a file is called, only these decoders see it: some of Pillow's others start a subprocess (EPS: Ghostscript).
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+_TAIL_BYTES = 256
+
+# Pillow warns about metadata, palettes and large images that it then reads without fault. A filter set once, unlike
+# warnings.catch_warnings, holds in every thread.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+_stderr_lock = threading.Lock()
+
+
+class UnreadableImage(InputError):  # noqa: N818 - reads as the sentence it is
+    """An image file that cannot be decoded in full: `path` is the file, `why` the reason in a few words."""
+
+    def __init__(self, path: str | Path, why: str) -> None:
+        super().__init__(f"{path}: unreadable image: {why}. Replace the file or remove it.")
+        self.path = Path(path)
+        self.why = why
+
+    def __reduce__(self) -> tuple[type["UnreadableImage"], tuple[Path, str]]:
+        """Survive the way from a worker process to its parent."""
+        return type(self), (self.path, self.why)
+
+
+def read_image(path: str | Path, min_size: int | None = None) -> Tensor:
+    """Decode one image file, recognised by its content whatever its name.
+
+    Args:
+        path: JPEG (CMYK included), PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000 or AVIF; any bit depth, grey or palette.
+        min_size: allow a JPEG to be decoded at half, quarter or another reduced scale, as long as both its sides stay
+            at least this long. Much faster on large photographs, but not the same pixels: the decoder's own
+            downscaling replaces part of the antialiased one. Leave it out where numbers are compared.
+
+    Returns:
+        uint8 (3, H, W), RGB, stored channels last, as the decoder writes it.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, truncated, corrupt, not an image, or larger than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error)) from None
+    if not data:
+        raise UnreadableImage(path, "the file is empty")
+    pixels = _decode_jpeg(data, min_size) if data.startswith(b"\xff\xd8") else None
+    if pixels is None:
+        pixels = _decode_with_pillow(path, data)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def find_fault(path: str | Path) -> str | None:
+    """Decode the whole file: why it is unreadable, or None."""
+    try:
+        read_image(path)
+    except UnreadableImage as error:
+        return error.why
+    return None
+
+
+def quick_check(path: str | Path) -> str | None:
+    """Look at a file's first and last few hundred bytes: why it is unreadable, or None if it looks whole.
+
+    Cheap enough for every evaluation image before a long training. It finds missing, empty and foreign files and the
+    truncated among JPEG, PNG, GIF and WebP, but no damage in the middle. A file that looks suspicious is decoded in
+    full, so that nothing readable is ever reported.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(16)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read(_TAIL_BYTES)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if _looks_whole(head, tail, size) else find_fault(path)
+
+
+def _looks_whole(head: bytes, tail: bytes, size: int) -> bool:
+    if head.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" in tail
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return tail.endswith(b";")
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return size >= int.from_bytes(head[4:8], "little") + 8
+    return head.startswith((b"BM", b"II*\0", b"MM\0*", b"P3", b"P5", b"P6")) and size > len(head)
+
+
+def _decode_jpeg(data: bytes, min_size: int | None) -> np.ndarray | None:
+    """The pixels (H, W, 3), or None where Pillow has to judge: at the decoder's least complaint, and for CMYK.
+
+    Discrete cosine transform and chroma upsampling stay at the decoder's exact settings, which are Pillow's.
+    """
+    try:
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > MAX_PIXELS or colour_space in ("CMYK", "YCCK"):
+            return None
+        if min_size is None:
+            return simplejpeg.decode_jpeg(data)
+        return simplejpeg.decode_jpeg(data, min_height=min_size, min_width=min_size, min_factor=2)
+    except ValueError:
+        return None
+
+
+def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+            if image.format == "TIFF":
+                with _silent_stderr():
+                    image.load()
+            return np.array(_convert_to_rgb(image))
+    except UnidentifiedImageError:
+        why = "text, not an image" if _is_text(data[:1024]) else "not an image in a known format"
+        raise UnreadableImage(path, why) from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(path, f"it claims more than {MAX_PIXELS:,} pixels") from None
+    # On damaged data Pillow's plugins raise nearly everything: OSError, SyntaxError, struct.error, IndexError, ...
+    except Exception as error:
+        raise UnreadableImage(path, str(error).rstrip(".") or type(error).__name__) from None
+
+
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit pixels, whose range is unknown; store them with 8 or 16 bits")
+    return image.convert("RGB")
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut in two
+    except UnicodeDecodeError:
+        return False
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep libtiff, which reports damage straight to file descriptor 2, from doing so."""
+    with _stderr_lock:
+        stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(null)
