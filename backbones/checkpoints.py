@@ -1,0 +1,234 @@
+"""Reading a checkpoint file: safely, or not at all.
+
+Two containers are read: PyTorch's own (`torch.save`, restricted to weights) and safetensors. Neither can run code.
+What the file holds beside the weights is kept as short strings, for people to read.
+"""
+
+import argparse
+import hashlib
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from backbones.errors import InputError
+
+# Where published files keep their weights, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3, mmengine
+# and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers.
+CONTAINERS = ("model", "state_dict", "teacher", "student", "target_encoder", "encoder", "module", "backbone")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights in a file, under the names that the file gives them.
+
+    path:       the file, as given
+    sha256:     of the whole file, 64 hexadecimal digits
+    size:       bytes
+    kind:       how the file is packed
+    container:  the entry that held the weights ("model", "state_dict", "model.state_dict"), "" for the file itself
+    state_dict: tensors on the CPU, mapped from the file where its format allows, so that unread ones cost nothing
+    extras:     what else lay in the file, abridged ("epoch" → "799", "optimizer" → "dict of 2")
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    kind: Literal["torch", "safetensors"]
+    container: str
+    state_dict: dict[str, Tensor]
+    extras: dict[str, str]
+
+    @property
+    def parameters(self) -> int:
+        """The number of numbers in all its tensors."""
+        return sum(tensor.numel() for tensor in self.state_dict.values())
+
+
+class _Unread:
+    """Stands in for an object that accompanies weights but is not needed: nothing of the original is called."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# Training scripts store their settings and statistics beside the weights. `argparse.Namespace` (MAE, DINO, BEiT, DeiT)
+# is a bare bag of attributes and is read as it is. The rest is never built: numpy's scalars and arrays (best accuracy,
+# random states), paths (settings), and mmengine's log history, which refers to its methods through `getattr`.
+_TOLERATED = (
+    "builtins.getattr",
+    "builtins.slice",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "pathlib.PosixPath",
+    "pathlib.PurePosixPath",
+    "pathlib.WindowsPath",
+)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the weights in a file without running anything that it contains.
+
+    Accepts `torch.save` files, old and new, and safetensors; finds the weights inside the containers of the common
+    code bases. Raises InputError, with what to do, for anything that is not such a file: missing, a directory, empty,
+    text, truncated, without tensors, or a pickle that asks for code to be run.
+    """
+    path = Path(path)
+    _require_file(path)
+    kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
+    content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
+    container, state_dict, extras = _find_weights(path, content)
+    return Checkpoint(path, file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        suffixes = {".pth", ".pt", ".safetensors", ".tar", ".bin"}
+        candidates = sorted(entry.name for entry in path.iterdir() if entry.suffix in suffixes)
+        found = f" It holds {', '.join(candidates[:8])}." if candidates else ""
+        raise InputError(f"{path}: is a directory, and a checkpoint is a file. Give the file inside it.{found}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty. Download or export the checkpoint again.")
+
+
+def _starts_like_safetensors(path: Path) -> bool:
+    """Whether the file opens with the length of a JSON header and that header's brace (safetensors' format)."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 100_000_000
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path}: a safetensors file that cannot be read ({error}). It is probably truncated: "
+            "compare its size with the original's and copy it again."
+        ) from error
+
+
+def _read_torch(path: Path) -> object:
+    """Read a `torch.save` file of either layout, restricted to tensors, plain containers and the tolerated rest."""
+    with path.open("rb") as file:
+        mappable = file.read(4) == b"PK\x03\x04"  # the layout before PyTorch 1.6 is a stream, which can't be mapped
+    allowed: list[Any] = [argparse.Namespace, *((_Unread, name) for name in _TOLERATED), *_numpy_dtype_classes()]
+    try:
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in torch's reader, with any exception
+        raise InputError(_why_unreadable(path, error)) from error
+
+
+def _numpy_dtype_classes() -> list[tuple[type, str]]:
+    names = ("Bool", "Int32", "Int64", "UInt32", "Float32", "Float64")
+    return [(_Unread, f"numpy.dtypes.{name}DType") for name in names]
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file that torch could not read, and what to do about it."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"{path}: refused, nothing of it was run. Reading it would run code: it asks for {named[1]}, "
+            "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
+            'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
+        )
+    if start.startswith(b"PK\x03\x04"):
+        if "TorchScript" in str(error):
+            return f"{path}: a TorchScript program, not a checkpoint. Save the model's state_dict() instead."
+        return (
+            f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
+            "compare its size with the original's and copy it again."
+        )
+    if start.startswith(b"\x80"):
+        return (
+            f"{path}: a pickle that PyTorch's restricted reader refuses ({_first_line(error)}); nothing of it was run. "
+            "It is truncated, or was written by pickle.dump and might run code. Save its weights with torch.save or "
+            "as safetensors."
+        )
+    what = "a text file" if _is_text(start) else "neither a PyTorch nor a safetensors file"
+    return f"{path}: {what}. A checkpoint is a file written by torch.save or safetensors; check what was downloaded."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        return start.decode("utf-8").isprintable() or b"\n" in start
+    except UnicodeDecodeError:
+        return False
+
+
+def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+    """Follow the containers inwards to the dictionary that holds tensors; abridge all that lies beside the way."""
+    names: list[str] = []
+    extras: dict[str, str] = {}
+    while isinstance(content, Mapping):
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        inner = next((name for name in CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        others = {str(key): value for key, value in content.items() if key != inner and key not in tensors}
+        if tensors and inner is None:
+            extras.update({key: _abridge(value) for key, value in others.items()})
+            if bad := [key for key in tensors if not isinstance(key, str)]:
+                raise InputError(f"{path}: its tensors are not named: {bad[:3]}. Expected a model's state_dict().")
+            return ".".join(names), {str(key): value.detach() for key, value in tensors.items()}, extras
+        if inner is None:
+            break
+        extras.update({key: _abridge(value) for key, value in others.items()})
+        extras.update({str(key): _abridge(value) for key, value in tensors.items()})
+        names.append(inner)
+        content = content[inner]
+    raise InputError(
+        f"{path}: no weights found in it, but {_abridge(content)}{_entries(content)}. Expected a model's state_dict(), "
+        f"by itself or under one of {', '.join(CONTAINERS)}."
+    )
+
+
+def _entries(content: object) -> str:
+    """Name the first entries of a dictionary."""
+    return f" ({', '.join(str(key) for key in list(content)[:8])})" if isinstance(content, Mapping) and content else ""
+
+
+def _abridge(value: object) -> str:
+    """Say in at most 60 characters what a value is."""
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping | list | tuple | set):
+        return f"{type(value).__name__.replace('OrderedDict', 'dict')} of {len(value)}"
+    if isinstance(value, _Unread):
+        return "not read"
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"

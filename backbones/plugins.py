@@ -1,0 +1,60 @@
+"""Backbones from outside: `package.module:function`, and installed packages with entry points.
+
+A package makes its backbones known by an entry point of the group "backbench.backbones" that names a module which
+calls `register_backbone` when it is imported:
+
+    [project.entry-points."backbench.backbones"]
+    mine = "my_package.backbones"
+"""
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from backbones.errors import InputError
+
+GROUP = "backbench.backbones"
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """Import `package.module:function`. Raises InputError if there is none, or importing it fails."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"backbone {name}: no module {error.name!r}. Is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    except Exception as error:  # another author's module can fail in any way
+        raise InputError(f"backbone {name}: importing {module_name} failed with {told(error)}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        found = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise InputError(
+            f"backbone {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
+        )
+    return function
+
+
+@cache
+def load_plugins() -> tuple[str, ...]:
+    """Import every installed plug-in, once. Returns a sentence on each that failed; the others are registered."""
+    failures = []
+    for entry_point in entry_points(group=GROUP):
+        try:
+            entry_point.load()
+        except Exception as error:  # one broken plug-in must not take the others along
+            package = (
+                f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "an unknown package"
+            )
+            failures.append(
+                f"plug-in {entry_point.name!r} of {package} ({entry_point.value}) cannot be loaded: {told(error)}"
+            )
+    return tuple(failures)
+
+
+def told(error: Exception) -> str:
+    """Put an exception into words, its kind first."""
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,218 @@
+"""The one door for backbones: by a registered name, any timm model name, or `package.module:function`."""
+
+import difflib
+import warnings
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from backbones.architectures import build_timm_model, require_interface
+from backbones.checkpoints import Checkpoint, read_checkpoint
+from backbones.errors import InputError
+from backbones.layouts import Step
+from backbones.loading import load_weights
+from backbones.methods import ANY_LAYOUT, METHODS, Method
+from backbones.plugins import import_function, load_plugins, told
+
+Build = Callable[[int | None, float], nn.Module]
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """What is known of a backbone before it is built.
+
+    name:             as on the command line, "mae_vit_base"
+    method:           as the tables print it, "MAE"
+    pretrain_data:    as the tables print it, "IN1K"
+    model:            the tables' column, "ViT-B"
+    arch:             timm's name, "vit_base_patch16_224", or the name itself for code from elsewhere
+    build:            (image_size, drop_path) -> the model without a head, its weights random unless they come with it
+    steps:            how checkpoints of the method are read
+    needs_checkpoint: None if either will do
+    """
+
+    name: str
+    method: str
+    pretrain_data: str
+    model: str
+    arch: str
+    build: Build
+    steps: tuple[Step, ...] = ANY_LAYOUT
+    needs_checkpoint: bool | None = True
+
+
+_entries: dict[str, BackboneEntry] = {}
+
+
+def register_backbone(
+    name: str,
+    *,
+    method: str | Method,
+    model: str,
+    pretrain_data: str | None = None,
+    arch: str | None = None,
+    needs_checkpoint: bool = True,
+) -> Callable[[Build], Build]:
+    """Register, as a decorator, a function (image_size, drop_path) -> nn.Module as the backbone of that name.
+
+    method is the name of one in METHODS or a new one, whose files are then read in any layout known here; or a Method
+    of your own. pretrain_data defaults to the method's. With needs_checkpoint=False the function brings the weights.
+
+    Raises InputError if the name is taken, by another backbone or by timm.
+    """
+    if name in _entries or timm.is_model(name):
+        raise InputError(f"backbone {name}: the name is taken. Register it under another.")
+    if isinstance(method, str):
+        method = METHODS.get(method, Method(method, "unstated", ANY_LAYOUT))
+    data = pretrain_data if pretrain_data is not None else method.pretrain_data
+    steps, method_name = method.steps, method.name
+
+    def register(build: Build) -> Build:
+        _entries[name] = BackboneEntry(name, method_name, data, model, arch or name, build, steps, needs_checkpoint)
+        return build
+
+    return register
+
+
+def list_backbones() -> list[BackboneEntry]:
+    """Return the registered backbones, plug-ins included, in order of registration.
+
+    Warns of each plug-in that cannot be loaded. Every timm model name is a backbone as well; `timm.list_models()`
+    lists those.
+    """
+    for failure in load_plugins():
+        warnings.warn(failure, stacklevel=2)
+    return list(_entries.values())
+
+
+def find_backbone(name: str, with_checkpoint: bool = False) -> BackboneEntry:
+    """Return what is known of a backbone. A timm model is "random", or "custom" with a checkpoint.
+
+    Raises InputError for an unknown name, with the nearest known ones and the plug-ins that could not be loaded.
+    """
+    if name in _entries:
+        return _entries[name]
+    if ":" in name:
+        return _foreign_entry(name)
+    if timm.is_model(name):
+        return _timm_entry(name, METHODS["custom" if with_checkpoint else "random"])
+    failures = load_plugins()
+    if name in _entries:
+        return _entries[name]
+    if timm.is_model(name):
+        return _timm_entry(name, METHODS["custom" if with_checkpoint else "random"])
+    raise InputError(_unknown(name, failures))
+
+
+def create_backbone(
+    name: str,
+    checkpoint: str | Path | Checkpoint | None = None,
+    image_size: int | None = None,
+    drop_path: float = 0.0,
+) -> nn.Module:
+    """Build a backbone and load its weights, strictly.
+
+    name:       see `list_backbones`; any timm model name; or "package.module:function", where the function takes
+                (image_size, drop_path) and returns a module with timm's interface
+    checkpoint: the file with its weights, or one already read
+    image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
+    drop_path:  rate in [0, 1)
+
+    Returns the model in training mode, without a classifier. Its `load_report` says what became of every weight
+    (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit.
+    """
+    entry = find_backbone(name, with_checkpoint=checkpoint is not None)
+    if checkpoint is None and entry.needs_checkpoint:
+        raise InputError(f"{name} needs its checkpoint: --backbone {name}=FILE")
+    if checkpoint is not None and entry.needs_checkpoint is False:
+        raise InputError(
+            f"{name} takes no checkpoint: its weights are {entry.method}. "
+            f"Use the name of the method that made the file, or timm's: --backbone {entry.arch}=FILE"
+        )
+    model = _build(entry, image_size, drop_path)
+    report = None
+    if checkpoint is not None:
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = read_checkpoint(checkpoint)
+        report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+    model.load_report = report  # type: ignore[assignment]
+    return model
+
+
+def _build(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
+    try:
+        model = entry.build(image_size, drop_path)
+    except InputError:
+        raise
+    except Exception as error:  # the function may be another author's
+        raise InputError(f"backbone {entry.name}: building it failed with {told(error)}") from error
+    return require_interface(model, entry.name)
+
+
+@cache
+def _timm_build(arch: str, **options: Hashable) -> Build:
+    """The same function for the same arguments, so that backbones of one architecture can be told to share it."""
+
+    def build(image_size: int | None, drop_path: float) -> nn.Module:
+        return build_timm_model(arch, image_size, drop_path, **options)
+
+    return build
+
+
+def _timm_entry(arch: str, method: Method) -> BackboneEntry:
+    return BackboneEntry(arch, method.name, method.pretrain_data, arch, arch, _timm_build(arch), method.steps, None)
+
+
+def _foreign_entry(name: str) -> BackboneEntry:
+    """Describe `package.module:function`, whose weights may come with it."""
+    method = METHODS["custom"]
+    build = import_function(name)
+    return BackboneEntry(name, method.name, method.pretrain_data, name, name, build, method.steps, None)
+
+
+def _unknown(name: str, failures: tuple[str, ...]) -> str:
+    nearest = difflib.get_close_matches(name, [*_entries, *timm.list_models()], n=4, cutoff=0.5)
+    lines = [
+        f"backbone {name}: no such name."
+        + (f" Did you mean {', '.join(nearest)}?" if nearest else "")
+        + " `backbench list backbones` lists them; every timm model name and package.module:function work too.",
+        *failures,
+    ]
+    return "\n".join(lines)
+
+
+# size: timm's architecture, and the column of the paper's tables, which name B, L and H only
+_VIT_SIZES = {
+    "vit_mini": ("vit_mini_patch8_48", "vit_mini_patch8_48"),
+    "vit_tiny": ("vit_tiny_patch16_224", "vit_tiny_patch16_224"),
+    "vit_base": ("vit_base_patch16_224", "ViT-B"),
+    "vit_large": ("vit_large_patch16_224", "ViT-L"),
+    "vit_huge": ("vit_huge_patch14_224", "ViT-H"),
+}
+
+
+def _register_published(prefix: str, method: Method, sizes: dict[str, tuple[str, str]], **options: Hashable) -> None:
+    """Register a method's sizes as PREFIX_SIZE."""
+    for size, (arch, model) in sizes.items():
+        name, build = f"{prefix}_{size}", _timm_build(arch, **options)
+        _entries[name] = BackboneEntry(
+            name, method.name, method.pretrain_data, model, arch, build, method.steps, method.name != "random"
+        )
+
+
+_register_published("mae", METHODS["MAE"], _VIT_SIZES)
+_register_published("supervised", METHODS["supervised"], _VIT_SIZES)
+_register_published("mocov3", METHODS["MoCo v3"], {size: _VIT_SIZES[size] for size in ("vit_base", "vit_large")})
+# MoCo v3's ViT-S has 12 heads, timm's 6 (facebookresearch/moco-v3, vits.py).
+_register_published("mocov3", METHODS["MoCo v3"], {"vit_small": ("vit_small_patch16_224",) * 2}, num_heads=12)
+# BEiT's pre-trained files have the norm over tokens, which timm's BEiT has with this pooling only.
+_BEIT_SIZES = {
+    "vit_base": ("beit_base_patch16_224", "ViT-B"),
+    "vit_large": ("beit_large_patch16_224", "ViT-L"),
+}
+_register_published("beit", METHODS["BEiT"], _BEIT_SIZES, global_pool="token")
+_register_published("random", METHODS["random"], _VIT_SIZES)
