@@ -1,1 +1,42 @@
-"""."""
+"""What is judged: image encoders, how their weights are read, and the pre-training of masked autoencoders.
+
+    from backbones import create_backbone, create_mae
+
+    encoder = create_backbone("mae_vit_base", "mae_pretrain_vit_base.pth", image_size=224)
+    model = create_mae("mae_vit_base_patch16")
+
+The names are loaded when they are first used, so importing this room costs nothing: the command line does it on every
+call.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+
+if TYPE_CHECKING:
+    from backbones.mae import MaskedAutoencoder, create_mae, list_mae_models
+    from backbones.registry import create_backbone, find_backbone, list_backbones, register_backbone
+
+__all__ = [
+    "InputError",
+    "MaskedAutoencoder",
+    "create_backbone",
+    "create_mae",
+    "find_backbone",
+    "list_backbones",
+    "list_mae_models",
+    "register_backbone",
+]
+
+_HOME = {
+    "mae": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
+    "registry": ("create_backbone", "find_backbone", "list_backbones", "register_backbone"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"backbones.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

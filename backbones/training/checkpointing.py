@@ -1,0 +1,116 @@
+"""Checkpoints of a run: written whole or not at all, kept by number, and read back exactly."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from backbones.errors import InputError
+
+
+@dataclass
+class Tally:
+    """What a run counts over all its parts, interrupted or not."""
+
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    corrupt: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The mean training loss of the last epoch."""
+        return self.loss_sum / max(self.loss_count, 1)
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """`torch.save` under a temporary name, then rename. Raises InputError if it cannot be written, leaving nothing."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be written ({reason}). Make room or give another --out; "
+            "repeating the command goes on from the last checkpoint"
+        ) from error
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The runner's model without its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+class CheckpointHook(Hook):
+    """Saves model, optimizer and tally at intervals, and restores the newest that can be read.
+
+    mmengine's own hook removes an old checkpoint before the new one is complete, writes in place, and its checkpoints
+    need unrestricted unpickling. Random states need no place in ours: they follow from the iteration.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self, directory: Path, *, every: int, keep: int, tally: Tally, settle: Callable[[], None] = lambda: None
+    ) -> None:
+        self.directory, self.every, self.keep = directory, every, keep
+        self.tally, self.settle = tally, settle
+
+    def found(self) -> list[Path]:
+        """The checkpoints of this run, oldest first."""
+        numbered = {p: re.fullmatch(r"iteration_(\d+)\.pth", p.name) for p in self.directory.glob("iteration_*.pth")}
+        return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
+
+    def restore(self, runner: Runner) -> int:
+        """Load the newest readable checkpoint into the runner; the iteration to go on with, 0 without one."""
+        for path in reversed(self.found()):
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:
+                warnings.warn(f"{path}: unreadable checkpoint passed over ({error})", stacklevel=2)
+                continue
+            bare_model(runner).load_state_dict(content["model"])
+            runner.optim_wrapper.load_state_dict(content["optimizer"])
+            for name, value in content["tally"].items():
+                setattr(self.tally, name, value)
+            return int(content["iteration"])
+        return 0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        done = batch_idx + 1
+        if done % self.every == 0 or done == runner.max_iters:
+            for corrupt in all_gather_object(self.tally.corrupt):
+                self.tally.corrupt.update(corrupt)
+            self.save(runner, done)
+
+    @master_only
+    def save(self, runner: Runner, done: int) -> None:
+        """Write the checkpoint of `done` finished iterations and remove those beyond the number to keep."""
+        self.settle()
+        content = {
+            "iteration": done,
+            "model": bare_model(runner).state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "tally": asdict(self.tally),
+        }
+        save_atomically(content, self.directory / f"iteration_{done}.pth")
+        for old in self.found()[: -self.keep]:
+            old.unlink(missing_ok=True)

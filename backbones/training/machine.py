@@ -1,0 +1,41 @@
+"""The machine a job runs on: its device, its processes, its memory."""
+
+import os
+import resource
+
+import torch
+
+
+def device_type() -> str:
+    """The kind of device that jobs run on: "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    """The device as a person would name it."""
+    if device_type() == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {len(os.sched_getaffinity(0))} cores"
+
+
+def process_count() -> int:
+    """The number of processes of this job: torchrun says so, else one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Which of the job's processes this is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def loader_workers(requested: int | None) -> int:
+    """Loader processes for each training process: as asked for, else its share of the processors, 10 at most."""
+    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(share, 10) if requested is None else requested
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MiB: on the GPU where there is one, else in main memory."""
+    if device_type() == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,228 @@
+"""What a run says while it runs: a progress bar with the time left, log.jsonl, TensorBoard."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from backbones.errors import InputError
+from backbones.images.tolerance import too_many_unreadable
+from backbones.training.checkpointing import Tally
+
+T = TypeVar("T")
+SECONDS_BETWEEN_PLAIN_LINES = 15
+
+
+class ProgressLine:
+    """A rich bar on a terminal; elsewhere a plain line every few seconds, so that a job's log stays readable."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.console = Console(stderr=True)
+        self.began = self.last_line = time.monotonic()
+        self.first = 0
+        self.bar: Progress | None = None
+        if self.console.is_terminal and is_main_process():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]} {task.fields[figures]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=self.console, transient=False)
+            self.task = self.bar.add_task(title, total=total, unit=unit, figures="")
+            self.bar.start()
+
+    def start_at(self, done: int) -> None:
+        """Count from `done`: what an earlier part of the run did takes no part in the estimate."""
+        self.first = done
+        if self.bar:
+            self.bar.reset(self.task, completed=done)
+
+    def update(self, done: int, total: int | None = None, figures: str = "") -> None:
+        """Show that `done` of the total are finished; the total may become known only now."""
+        self.total = total or self.total
+        if self.bar:
+            self.bar.update(self.task, completed=done, total=self.total, figures=figures)
+        elif is_main_process() and self._due(done):
+            spent = time.monotonic() - self.began
+            left = spent / max(done - self.first, 1) * (self.total - done)
+            figures = f", {figures}" if figures else ""
+            text = f"{self.title}: {done:,} of {self.total:,} {self.unit}{figures}, {left:,.0f} s left"
+            print(text, file=sys.stderr, flush=True)
+
+    def _due(self, done: int) -> bool:
+        now = time.monotonic()
+        due = now - self.last_line >= SECONDS_BETWEEN_PLAIN_LINES or done == self.total
+        self.last_line = now if due else self.last_line
+        return due
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self.bar:
+            self.bar.stop()
+
+
+@contextmanager
+def progress_line(title: str, total: int, unit: str) -> Iterator[ProgressLine]:
+    """A `ProgressLine` that is closed whatever happens."""
+    line = ProgressLine(title, total, unit)
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+def with_progress(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    """Iterate over `items` and show how far it is."""
+    with progress_line(title, total, unit) as line:
+        for done, item in enumerate(items, start=1):
+            yield item
+            line.update(done)
+
+
+class ProgressHook(Hook):
+    """Counts time, loss and corrupt images, and writes them at intervals.
+
+    Raises InputError when the loss is no longer a number: what follows would be worthless.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, directory: Path, *, title: str, batch_size: int, per_epoch: int, every: int, tally: Tally):
+        self.directory, self.title, self.tally = directory, title, tally
+        self.batch_size, self.per_epoch, self.every = batch_size, per_epoch, every
+        self.line: ProgressLine | None = None
+        self.writer: SummaryWriter | None = None
+        self.metrics: dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        self.recent_loss = self.epoch_loss = torch.zeros((), dtype=torch.float64)
+        self.epoch_loss = self.epoch_loss + self.tally.loss_sum
+        self.recent = self.images = 0
+        self.training_seconds, self.tick = 0.0, time.monotonic()
+        if runner.iter >= runner.max_iters:
+            return
+        self.line = ProgressLine(self.title, runner.max_iters, "iterations")
+        self.line.start_at(runner.iter)
+        if is_main_process():
+            self._forget_after(runner.iter)
+            self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
+    ) -> None:
+        assert outputs is not None
+        loss = outputs["loss"].detach()
+        if batch_idx % self.per_epoch == 0:
+            self.epoch_loss, self.tally.loss_count = torch.zeros_like(self.epoch_loss), 0
+        self.epoch_loss = self.epoch_loss.to(loss.device) + loss
+        self.recent_loss = self.recent_loss.to(loss.device) + loss
+        self.recent += 1
+        self.tally.loss_count += 1
+        self._count_corrupt(runner, data_batch["corrupt"])
+        done = batch_idx + 1
+        if done % self.every == 0 or done % self.per_epoch == 0 or done == runner.max_iters:
+            self._log(runner, done)
+
+    def _count_corrupt(self, runner: Runner, corrupt: dict[str, str]) -> None:
+        if not corrupt:
+            return
+        self.tally.corrupt.update(corrupt)
+        images, unreadable = len(runner.train_dataloader.dataset), len(self.tally.corrupt)
+        if too_many_unreadable(unreadable, images):
+            path, why = next(iter(self.tally.corrupt.items()))
+            raise InputError(
+                f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
+                "`backbench data check` lists them all"
+            )
+
+    def settle(self) -> None:
+        """Bring the tally up to the present, for a checkpoint."""
+        now = time.monotonic()
+        self.tally.seconds += now - self.tick
+        self.training_seconds += now - self.tick
+        self.tick = now
+        self.tally.loss_sum = float(self.epoch_loss)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.settle()
+        if self.line and self.line.bar:
+            self.line.bar.stop()
+        self.evaluation = ProgressLine("evaluating", len(runner.val_dataloader), "batches")
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+        self.evaluation.update(batch_idx + 1)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.evaluation.close()
+        self.metrics = dict(metrics or {})
+        if self.writer:
+            for name, value in self.metrics.items():
+                self.writer.add_scalar(f"val/{name}", value, runner.iter)
+        if self.line and self.line.bar and runner.iter < runner.max_iters:
+            self.line.bar.start()
+        self.tick = time.monotonic()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """The mean speed of this part of the run; None before its first report."""
+        return self.images / self.training_seconds if self.images and self.training_seconds else None
+
+    def _log(self, runner: Runner, done: int) -> None:
+        before = self.training_seconds
+        self.settle()
+        loss = float(self.recent_loss) / self.recent
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the training loss is {loss} before iteration {done}: training has diverged. Lower "
+                "optimizer.base_lr, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
+            )
+        speed = self.recent * self.batch_size / max(self.training_seconds - before, 1e-9)
+        self.images += self.recent * self.batch_size
+        self.recent_loss, self.recent = torch.zeros_like(self.recent_loss), 0
+        rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
+        if self.line:
+            self.line.update(done, figures=f"loss {loss:.4f}, {speed:,.0f} images/s")
+        if self.writer:
+            entry = {"iteration": done, "epoch": done / self.per_epoch, "loss": loss, "lr": rate}
+            entry |= {"images_per_second": speed, "seconds": self.tally.seconds}
+            with (self.directory / "log.jsonl").open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            for name in ("loss", "lr", "images_per_second"):
+                self.writer.add_scalar(f"train/{name}", entry[name], done)
+
+    def _forget_after(self, iteration: int) -> None:
+        """Drop the log's lines of iterations that a killed run did after its last checkpoint, and torn lines."""
+        path = self.directory / "log.jsonl"
+        kept = []
+        for text in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if entry["iteration"] <= iteration:
+                kept.append(text + "\n")
+        path.write_text("".join(kept))
+
+    def close(self) -> None:
+        """Stop the bar and flush TensorBoard, also after an error."""
+        if self.line:
+            self.line.close()
+        if self.writer:
+            self.writer.close()

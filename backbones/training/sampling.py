@@ -1,0 +1,42 @@
+"""Which images an iteration sees."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from backbones.training.randomness import mix
+
+Draw = tuple[int, int]
+"""(index of the image, epoch): all that an image's random augmentation depends on, beside the run's seed."""
+
+
+class EpochBatchSampler(Sampler[list[Draw]]):
+    """Endless batches: every epoch a new permutation, cut into batches, the incomplete last one dropped.
+
+    An update's images are a function of (seed, update), whatever the number of processes and of accumulation steps
+    that share them. `start` is the iteration to begin with. A data set smaller than one batch is repeated within
+    its epoch.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, *, seed: int, accumulation: int = 1, rank: int = 0, processes: int = 1
+    ) -> None:
+        if batch_size % (processes * accumulation):
+            raise ValueError(f"a batch of {batch_size} cannot be cut into {processes} × {accumulation} equal parts")
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.rank, self.processes = rank, processes
+        self.iterations_per_epoch = max(1, images // batch_size) * accumulation
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step = max(1, self.images // self.batch_size) * self.batch_size // self.iterations_per_epoch
+        share = step // self.processes
+        epoch, skip = divmod(self.start, self.iterations_per_epoch)
+        while True:
+            order = np.random.default_rng(mix(self.seed, "epoch", epoch)).permutation(self.images)
+            order = np.resize(order, max(self.images, self.batch_size))
+            for iteration in range(skip, self.iterations_per_epoch):
+                first = iteration * step + self.rank * share
+                yield [(int(index), epoch) for index in order[first : first + share]]
+            epoch, skip = epoch + 1, 0

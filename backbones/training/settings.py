@@ -1,0 +1,190 @@
+"""Recipes: the complete settings of one job as YAML, validated before anything is loaded."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
+
+from backbones.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class OptimizerSettings(Settings):
+    """AdamW, its learning rate scaled linearly: lr = base_lr × batch_size / 256 (MAE, tables 8 and 9)."""
+
+    name: Literal["adamw"] = "adamw"
+    base_lr: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[PositiveInt, Field(description="images per update, over all processes and accumulation")]
+    betas: Pair = (0.9, 0.999)
+    weight_decay: NonNegative = 0.05
+    clip_grad_norm: Annotated[
+        float | None, Field(gt=0, description="largest norm of the gradient; none by default")
+    ] = None
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate."""
+        return self.base_lr * self.batch_size / 256
+
+
+class ScheduleSettings(Settings):
+    """Linear warm-up from zero, then a cosine to `min_lr`, both per iteration."""
+
+    epochs: PositiveInt
+    warmup_epochs: NonNegative
+    min_lr: NonNegative = 0.0
+
+
+class RuntimeSettings(Settings):
+    """How the machine goes about it. Nothing here belongs to the protocol, nothing here is part of a run's key."""
+
+    batch_per_device: Annotated[
+        PositiveInt | None, Field(description="images per step and process; gradients accumulate up to batch_size")
+    ] = None
+    workers: Annotated[
+        int | None, Field(ge=0, description="loader processes; by default one a processor, 10 at most")
+    ] = None
+    compile: bool = False
+    log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
+    checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
+    keep_checkpoints: PositiveInt = 2
+    pictures_every: Annotated[
+        PositiveInt | None, Field(description="epochs between pictures; by default ten times")
+    ] = None
+
+
+class Recipe(Settings):
+    """What every recipe has. Each job adds its own sections."""
+
+    task: str
+    dataset: str
+    source: Annotated[str, Field(description="where the numbers below come from")]
+    expect: Annotated[dict[str, float], Field(description="the published result")] = {}
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Field(description="auto: bf16 where the device is fast at it, else fp32"),
+    ] = "auto"
+    runtime: RuntimeSettings = RuntimeSettings()
+
+
+UNDECIDING = {"runtime", "evaluation", "source", "expect"}
+
+
+def deciding_settings(recipe: Recipe) -> dict[str, Any]:
+    """The part of a recipe that decides its numbers."""
+    return recipe.model_dump(mode="json", exclude=UNDECIDING)
+
+
+def read_settings(paths: list[Path], overrides: list[str]) -> dict[str, Any]:
+    """Read YAML files, each laid over the one before it, and `key.sub=value` overrides over all.
+
+    Raises InputError for what cannot be read or is no mapping.
+    """
+    layers = [_read_yaml(path) for path in paths]
+    try:
+        merged = OmegaConf.to_container(OmegaConf.merge(*layers, read_overrides(overrides)), resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"recipe {paths[-1]}: {str(error).splitlines()[0]}") from error
+    assert isinstance(merged, dict)
+    return {str(key): value for key, value in merged.items()}
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        content = OmegaConf.load(path)
+    except OSError as error:
+        raise InputError(f"recipe {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"recipe {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not OmegaConf.is_dict(content):
+        raise InputError(f"recipe {path}: expected a mapping of settings such as `task: classification`")
+    return content
+
+
+def read_overrides(overrides: list[str]) -> Any:
+    """Parse `key.sub=value` arguments. Raises InputError for one that has no key or no equals sign."""
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f'--set {text}: expected KEY=VALUE, for example "schedule.epochs=25"')
+    try:
+        return OmegaConf.from_dotlist(overrides)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise InputError(f"--set {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+
+
+def validate(kind: type[Model], settings: Mapping[str, Any], where: str) -> Model:
+    """Build `kind` from settings. Raises InputError that names the key, what is wrong and the nearest valid key."""
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(kind, detail, where) for detail in error.errors()[:3])) from error
+
+
+def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
+    """Where a recipe departs from its reference, such as `schedule.epochs=25 (reference 100)`."""
+    ours, theirs = _flatten(deciding_settings(recipe)), _flatten(deciding_settings(reference))
+    missing = object()
+    return [
+        f"{key}={ours.get(key)} (reference {theirs.get(key)})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key, missing) != theirs.get(key, missing)
+    ]
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], valid_keys(kind, path[:-1]), n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(valid_keys(kind, path[:-1]))}"
+        return f'{where}, key "{key}": no such setting. {hint}'
+    if detail["type"] == "missing":
+        return f'{where}, key "{key}": required, but missing'
+    found = detail["input"]
+    return f'{where}, key "{key}": {detail["msg"]}; found {found!r} ({type(found).__name__})'
+
+
+def valid_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """The names of the settings below a path such as ["optimizer"]."""
+    for part in path:
+        field = kind.model_fields.get(part)
+        section = field.annotation if field else None
+        if isinstance(section, types.UnionType):
+            section = next(
+                (s for s in typing.get_args(section) if isinstance(s, type) and issubclass(s, BaseModel)), None
+            )
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return []
+        kind = section
+    return list(kind.model_fields)

@@ -1,0 +1,219 @@
+"""One run, from the command's arguments to its record: which directory, whether it is done, what it says of itself."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from backbones.checkpoints import file_sha256, read_checkpoint
+from backbones.errors import InputError
+from backbones.images.naming import NamedData
+from backbones.pretraining import PretrainingRecipe, name_images, pretrain
+from backbones.registry import find_backbone
+from backbones.training.job import Outcome
+from backbones.training.machine import device_type, process_rank
+from backbones.training.precision import resolve_precision
+from backbones.training.settings import Recipe, deciding_settings
+from benchmarks.recipe import LoadedRecipe, load_recipe
+from results import (
+    Metric,
+    Record,
+    bootstrap_interval,
+    cell_key,
+    environment,
+    find_records,
+    read_record,
+    run_directory,
+    write_atomically,
+    write_record,
+    write_results_csv,
+)
+from tasks.classification import ClassificationRecipe, fine_tune, name_class_folders
+from tasks.outcome import TaskOutcome
+
+IMAGE_SIZE_OF_COLUMN = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
+"""The image size that a column of the paper's tables stands for; at another, the column is named "ViT-H-448"."""
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell's directory and record, and whether this call had anything left to do."""
+
+    directory: Path
+    record: Record
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All that decides one run, and where it lies."""
+
+    recipe_name: str
+    recipe: Recipe
+    deviations: list[str]
+    data: NamedData
+    backbone: str
+    seed: int
+    key: str
+    directory: Path
+
+
+def parse_backbone(argument: str) -> tuple[str, Path | None]:
+    """Split `NAME` or `NAME=CHECKPOINT`. Raises InputError where the checkpoint is no file."""
+    name, equals, path = argument.partition("=")
+    if not equals:
+        return name, None
+    if not Path(path).is_file():
+        raise InputError(f"--backbone {argument}: no such checkpoint file: {path or '(nothing after the = sign)'}")
+    return name, Path(path)
+
+
+def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
+    """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
+    loaded = load_recipe(recipe, overrides, {"pretraining"})
+    settings = loaded.recipe
+    assert isinstance(settings, PretrainingRecipe)
+    cell = _cell(loaded, settings, name_images(settings.dataset, data), settings.model.arch, None, out, seed)
+    if finished := _already_finished(cell):
+        return finished
+    with _occupied(cell, out):
+        model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=cell.data.name)
+        metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
+        about = {
+            "method": "MAE",
+            "pretrain_data": cell.data.name,
+            "model": settings.model.arch,
+            "arch": settings.model.arch,
+            "checkpoint_sha256": file_sha256(model.encoder),
+        }
+        return _finish(cell, out, [metric], model.outcome, **about)
+
+
+def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
+    """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
+    loaded = load_recipe(recipe, overrides, {"classification"})
+    name, file = parse_backbone(backbone)
+    checkpoint = read_checkpoint(file) if file else None
+    entry = find_backbone(name, with_checkpoint=checkpoint is not None)
+    settings = loaded.recipe
+    assert isinstance(settings, ClassificationRecipe)
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"arch": entry.arch})})
+    sha256 = checkpoint.sha256 if checkpoint else None
+    cell = _cell(loaded, settings, name_class_folders(settings.dataset, data), name, sha256, out, seed)
+    if finished := _already_finished(cell):
+        return finished
+    with _occupied(cell, out):
+        outcome = fine_tune(settings, data, name, checkpoint, cell.directory, seed=seed)
+        if process_rank() == 0:
+            _write_per_image(cell.directory, outcome)
+        about = {
+            "method": entry.method,
+            "pretrain_data": (checkpoint and checkpoint.extras.get("pretrain_data")) or entry.pretrain_data,
+            "model": column_name(entry.model, settings.model.image_size),
+            "arch": entry.arch,
+            "checkpoint_sha256": sha256,
+            "per_class": outcome.per_class,
+            "load_report": asdict(outcome.load_report) if outcome.load_report else None,
+            "unreadable": outcome.unreadable,
+            "notes": outcome.notes,
+        }
+        return _finish(cell, out, _metrics(outcome), outcome.training, **about)
+
+
+def column_name(model: str, image_size: int) -> str:
+    """The table column of a model at an image size: "ViT-H" at 224, "ViT-H-448" at 448."""
+    usual = IMAGE_SIZE_OF_COLUMN.get(model, image_size)
+    return model if image_size == usual else f"{model}-{image_size}"
+
+
+def _cell(
+    loaded: LoadedRecipe, recipe: Recipe, data: NamedData, backbone: str, sha256: str | None, out: Path, seed: int
+) -> Cell:
+    resolved = recipe.model_copy(update={"precision": resolve_precision(recipe.precision, device_type())})
+    deciding = {
+        "recipe": deciding_settings(resolved) | {"dataset": data.name},
+        "backbone": backbone,
+        "checkpoint": sha256,
+        "data": data.fingerprint,
+        "seed": seed,
+    }
+    key = cell_key(deciding)
+    directory = run_directory(out, recipe.task, data.name, backbone, seed, key)
+    return Cell(loaded.name, resolved, loaded.deviations(recipe), data, backbone, seed, key, directory)
+
+
+def _already_finished(cell: Cell) -> FinishedCell | None:
+    if not (cell.directory / "record.json").is_file():
+        return None
+    return FinishedCell(cell.directory, read_record(cell.directory), skipped=True)
+
+
+@contextmanager
+def _occupied(cell: Cell, out: Path) -> Iterator[None]:
+    """Keep a second call from training the same cell at the same time, and put its recipe there."""
+    if process_rank() != 0:
+        yield
+        return
+    try:
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        lock = (cell.directory / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written to ({error.strerror}). Choose another directory") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{cell.directory}: another process is at work on this run. Wait for it") from error
+        text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_atomically(cell.directory / "recipe.yaml", text)
+        yield
+
+
+def _metrics(outcome: TaskOutcome) -> list[Metric]:
+    metrics = []
+    for name, value in outcome.metrics.items():
+        values = outcome.per_image.get(name)
+        low, high = (None, None) if values is None else bootstrap_interval(values)
+        count = None if values is None else len(values)
+        metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=count))
+    return metrics
+
+
+def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
+    frame = pd.DataFrame({"image": outcome.image_names, **outcome.per_image}).drop(columns="numbers")
+    write_atomically(directory / "per_image.csv", frame.to_csv(index=False))
+
+
+def _finish(cell: Cell, out: Path, metrics: list[Metric], training: Outcome, **about: Any) -> FinishedCell:
+    unreadable = training.corrupt | about.pop("unreadable", {})
+    record = Record(
+        task=cell.recipe.task,
+        dataset=cell.data.name,
+        metrics=metrics,
+        backbone=cell.backbone,
+        seed=cell.seed,
+        recipe=cell.recipe_name,
+        recipe_settings=cell.recipe.model_dump(mode="json"),
+        deviations=cell.deviations,
+        key=cell.key,
+        train_loss=training.train_loss,
+        data_fingerprint=cell.data.fingerprint,
+        corrupt_images=[f"{path}: {why}" for path, why in sorted(unreadable.items())],
+        train_images_per_second=training.images_per_second,
+        peak_memory_mb=training.peak_memory_mb,
+        wall_seconds=training.seconds,
+        world_size=training.processes,
+        precision=training.precision,
+        notes=[*cell.data.notes, *about.pop("notes", [])],
+        **about,
+        **environment(training.device),
+    )
+    if process_rank() == 0:
+        write_record(cell.directory, record)
+        write_results_csv(out / "results.csv", (found for _, found in find_records([out])))
+    return FinishedCell(cell.directory, record, skipped=False)

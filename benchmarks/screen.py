@@ -1,0 +1,171 @@
+"""What the commands print."""
+
+import difflib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backbones.errors import InputError
+from backbones.loading import LoadReport
+from backbones.training.progress import progress_line
+from benchmarks.cells import FinishedCell
+
+PERCENTAGES = ("top1", "top5")
+
+
+def show_cell(cell: FinishedCell) -> None:
+    """A finished run: its numbers, what they deviate in, and where everything lies."""
+    record = cell.record
+    console = Console(highlight=False)
+    state = " (finished before; nothing to do)" if cell.skipped else ""
+    console.print(f"[bold]{record.backbone}[/] on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}")
+    for metric in record.metrics:
+        unit = " %" if metric.name in PERCENTAGES else ""
+        interval = "" if metric.ci_low is None else f"  95 % interval {metric.ci_low:.2f} to {metric.ci_high:.2f}"
+        images = f", {metric.n_eval:,} images" if metric.n_eval else ""
+        console.print(f"  {metric.name} {metric.value:.2f}{unit}{interval}{images}")
+    for title, lines in (
+        ("deviates", record.deviations),
+        ("note", record.notes),
+        ("unreadable image", record.corrupt_images[:5]),
+    ):
+        for line in lines:
+            console.print(f"  {title}: {line}", soft_wrap=True)
+    if (more := len(record.corrupt_images) - 5) > 0:
+        console.print(f"  and {more} more unreadable images, all named in record.json")
+    for path in outputs(cell.directory):
+        console.print(f"  {path}", soft_wrap=True)
+
+
+def outputs(directory: Path) -> list[Path]:
+    """The files of a finished run that a person opens next: record, exported weights, last picture."""
+    pictures = sorted((directory / "pictures").glob("*.png"), key=lambda path: path.stat().st_mtime)
+    wanted = [directory / "record.json", directory / "checkpoints/encoder.pth", *pictures[-1:]]
+    return [path for path in wanted if path.exists()]
+
+
+def show_list(what: str) -> None:
+    """The backbones, methods, recipes or data sets that there are."""
+    table = {"backbones": _backbones, "methods": _methods, "recipes": _recipes, "datasets": _datasets}[what]()
+    Console(highlight=False).print(table)
+
+
+def _backbones() -> Table:
+    from backbones.registry import list_backbones
+
+    table = _table("name", "method", "pre-training data", "column", "architecture in timm")
+    for entry in list_backbones():
+        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch)
+    table.caption = "and every model of timm by its name, and package.module:function"
+    return table
+
+
+def _methods() -> Table:
+    from backbones.methods import METHODS
+
+    table = _table("method", "pre-training data")
+    for method in METHODS.values():
+        table.add_row(method.name, method.pretrain_data)
+    return table
+
+
+def _recipes() -> Table:
+    from benchmarks.recipe import list_recipes
+
+    table = _table("recipe", "what to expect of it")
+    for name, line in list_recipes().items():
+        table.add_row(name, line)
+    return table
+
+
+def _datasets() -> Table:
+    from tasks.datasets import DATASETS
+
+    table = _table("data set", "layout")
+    for name, layout in DATASETS.items():
+        table.add_row(name, layout)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def show_checkpoint(path: Path, backbone: str | None) -> None:
+    """What a checkpoint is, and where each weight lands in a backbone."""
+    from backbones.checkpoints import read_checkpoint
+    from backbones.inspection import describe
+
+    checkpoint = read_checkpoint(path)
+    description = describe(checkpoint, backbone)
+    table = _table("", "")
+    table.show_header = False
+    table.add_row("file", f"{path} ({checkpoint.size / 2**20:,.1f} MiB, {checkpoint.kind})")
+    table.add_row("sha256", checkpoint.sha256)
+    table.add_row("weights", f"{len(checkpoint.state_dict):,} tensors, {checkpoint.parameters:,} numbers")
+    table.add_row("found under", checkpoint.container or "the file itself")
+    for name, value in checkpoint.extras.items():
+        table.add_row(name, value)
+    for name, value in asdict(description.recognised).items():
+        if value not in (None, False):
+            table.add_row(name.replace("_", " "), str(value))
+    table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
+    console = Console(highlight=False)
+    console.print(table)
+    if description.report:
+        _show_report(console, description.report, backbone or "")
+
+
+def _show_report(console: Console, report: LoadReport, backbone: str) -> None:
+    console.print(f"\n{backbone}: {report.summary()}", soft_wrap=True)
+    table = _table("what", "weight", "why or from where")
+    for name, sources in report.used.items():
+        table.add_row("converted" if name in report.converted else "loaded", name, ", ".join(sources))
+    for what, account in (("dropped", report.dropped), ("initialised", report.initialised)):
+        for name, reason in account.items():
+            table.add_row(what, name, reason)
+    console.print(table)
+
+
+def draw_mini(root: Path, **settings: Any) -> None:
+    """Draw the generated data set, with the settings of `write_mini`, and say what lies where."""
+    from benchmarks.mini import write_mini
+
+    with progress_line("drawing", 0, "images") as line:
+        summary = write_mini(root, on_progress=line.update, **settings)
+    state = "drawn" if summary.drawn else "complete already"
+    print(
+        f"{root}: {summary.unlabelled:,} unlabelled, {summary.train:,} training and {summary.val:,} evaluation images "
+        f"of {len(summary.classes)} classes, {state}"
+    )
+
+
+def show_data_check(dataset: str, root: Path) -> bool:
+    """Print what `check` finds; False if there is an unreadable file. Raises InputError for an unusable layout."""
+    from tasks.datasets import DATASETS
+    from tasks.datasets.checking import check
+
+    if dataset not in DATASETS:
+        near = difflib.get_close_matches(dataset, DATASETS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
+        raise InputError(f"data set {dataset}: not known. {hint}")
+    with progress_line("reading", 0, "images") as line:
+        report = check(root, on_progress=line.update)
+    console = Console(highlight=False)
+    console.print(f"{root}: {report.layout}, {report.classes:,} classes", soft_wrap=True)
+    for split, count in report.counts.items():
+        console.print(f"  {split}: {count:,} images")
+    (smallest, few), (largest, many) = report.smallest, report.largest
+    console.print(f"  smallest class {smallest} ({few}), largest {largest} ({many})")
+    for note in report.notes:
+        console.print(f"  note: {note}", soft_wrap=True)
+    for path, why in report.unreadable:
+        console.print(f"  unreadable: {path}: {why}", soft_wrap=True)
+    console.print("  every image can be read" if not report.unreadable else f"  {len(report.unreadable)} unreadable")
+    return not report.unreadable

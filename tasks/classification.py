@@ -1,0 +1,145 @@
+"""Fine-tuning a backbone for image classification: the recipe and the run."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from backbones.checkpoints import Checkpoint
+from backbones.errors import InputError
+from backbones.images.naming import NamedData, name_data
+from backbones.images.reading import quick_check
+from backbones.registry import create_backbone
+from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
+from backbones.training.machine import device_type, process_count
+from backbones.training.precision import resolve_precision
+from backbones.training.progress import with_progress
+from backbones.training.randomness import seed_generators
+from backbones.training.settings import Fraction, OptimizerSettings, PositiveInt, Recipe, Settings
+from tasks.augmentation import (
+    BatchAugmentation,
+    EvaluationImages,
+    FineTuningAugmentation,
+    LabelledImages,
+    check_even_batches,
+)
+from tasks.classification_metric import ClassificationMetric
+from tasks.classifier import ClassificationStep, add_head, parameter_groups
+from tasks.datasets.class_folders import ClassFolders
+from tasks.outcome import TaskOutcome
+
+
+class ClassifierSettings(Settings):
+    """The backbone that a recipe was written for, and how it becomes a classifier."""
+
+    arch: str
+    image_size: PositiveInt
+    drop_path: Fraction = 0.0
+    pool: Literal["avg", "token"] = "avg"
+
+
+class FineTuningOptimizer(OptimizerSettings):
+    """AdamW with layer-wise learning-rate decay."""
+
+    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+
+
+class EvaluationSettings(Settings):
+    """What is measured besides the end, and on what."""
+
+    every_epochs: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
+    allow_unreadable: bool = False
+
+
+class ClassificationRecipe(Recipe):
+    """The settings of `backbench run` for classification."""
+
+    task: Literal["classification"]
+    model: ClassifierSettings
+    optimizer: FineTuningOptimizer
+    augment: FineTuningAugmentation = FineTuningAugmentation()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def name_class_folders(claimed: str, data: Path) -> NamedData:
+    """Which data set the class folders below `data` are. Raises InputError for folders in no known layout."""
+    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
+    name, notes = name_data(claimed, data, train_images=len(train.paths), classes=len(train.classes))
+    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
+    return NamedData(name, digest, notes)
+
+
+def fine_tune(
+    recipe: ClassificationRecipe,
+    data: Path,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    directory: Path,
+    *,
+    seed: int,
+) -> TaskOutcome:
+    """Fine-tune `backbone` under `recipe` on the class folders below `data`, and evaluate every image once.
+
+    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    """
+    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
+    if not recipe.evaluation.allow_unreadable:
+        check_evaluation_images(val)
+    accumulation = accumulation_steps(recipe, process_count())
+    check_even_batches(recipe.augment, recipe.optimizer.batch_size // accumulation // process_count())
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
+    load_report = network.load_report
+    seed_generators(seed, "head")
+    add_head(network, len(train.classes), settings.pool)
+    metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
+    step = ClassificationStep(
+        network,
+        BatchAugmentation(recipe.augment, len(train.classes)),
+        resolve_precision(recipe.precision, device_type()),
+    )
+    outcome = run_job(
+        Job(
+            model=step,
+            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed),
+            parameter_groups=parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay),
+            recipe=recipe,
+            directory=directory,
+            seed=seed,
+            title=f"fine-tuning {backbone}",
+            evaluation=Evaluation(
+                EvaluationImages(val.paths, val.labels, settings.image_size),
+                metric,
+                batch_size=recipe.optimizer.batch_size // accumulation // process_count(),
+                every_epochs=recipe.evaluation.every_epochs,
+            ),
+        )
+    )
+    per_image = metric.per_image
+    return TaskOutcome(
+        metrics=outcome.metrics,
+        per_image=per_image,
+        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in per_image["numbers"]],
+        per_class=metric.per_class(train.classes),
+        split=val.split,
+        training=outcome,
+        load_report=load_report,
+        unreadable=metric.unreadable,
+        notes=[note for note in (val.note,) if note],
+    )
+
+
+def check_evaluation_images(images: ClassFolders) -> None:
+    """Raise InputError that names the evaluation images which are visibly broken, before hours go into training."""
+    broken = []
+    for path in with_progress(images.paths, "checking evaluation images", len(images.paths), "images"):
+        if why := quick_check(path):
+            broken.append(f"{path}: {why}")
+    if broken:
+        more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
+        raise InputError(
+            f"{len(broken)} unreadable evaluation image(s): {'; '.join(broken[:3])}{more}. Replace them, or leave them "
+            "out with --set evaluation.allow_unreadable=true; the record will say so"
+        )

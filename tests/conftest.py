@@ -1,0 +1,18 @@
+"""What all tests share: one thread a test process, and a small generated data set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated images, few of them: 320 unlabelled, 64 to train on, 80 to evaluate on."""
+    from benchmarks.mini import write_mini
+
+    root = tmp_path_factory.mktemp("mini") / "images"
+    write_mini(root, unlabelled=320, train=64, val=80, processes=1)
+    return root
