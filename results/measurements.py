@@ -64,8 +64,8 @@ def protocol(measurement: Measurement) -> dict[str, str]:
         "deviations": "; ".join(sorted(record.deviations)),
         "dataset": record.dataset,
         "split": metric.split,
-        "images": str(metric.n_eval or "not recorded"),
-        "data fingerprint": record.data_fingerprint or "not recorded",
+        "evaluated images": str(metric.n_eval or "unknown"),
+        "data fingerprint": record.data_fingerprint or "unknown",
         **_flatten(deciding),
     }
 
@@ -141,6 +141,7 @@ def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Se
     """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is."""
     record, own = measurement.record, protocol(measurement)
     parts = sorted(record.deviations)
+    own["data fingerprint"] = own["data fingerprint"][:12]
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name != "deviations"]
     if len({rival.record.backbone for rival in rivals}) > 1:
         parts.append(f"backbone {record.backbone}")

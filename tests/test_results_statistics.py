@@ -69,6 +69,12 @@ def test_a_perfect_score_is_not_certain() -> None:
     assert low == pytest.approx(1 / (1 + 1.959964**2 / 40), abs=1e-6)
 
 
+def test_nothing_lies_outside_zero_and_one() -> None:
+    for total in range(1, 200):
+        assert proportion_interval(0, total)[0] == 0
+        assert proportion_interval(total, total)[1] == 1
+
+
 @pytest.mark.parametrize(("successes", "total"), [(-1, 3), (4, 3), (0, 0)])
 def test_impossible_counts_are_refused(successes: int, total: int) -> None:
     with pytest.raises(ResultsError, match="successes"):
@@ -121,6 +127,12 @@ def test_a_paired_difference_of_losses_is_scipys_permutation_test() -> None:
     )
     assert 0.01 < theirs.pvalue < 0.9
     assert ours.p_value == pytest.approx(theirs.pvalue, abs=5 * math.sqrt(theirs.pvalue / 10_000))
+
+
+def test_rounding_does_not_lose_the_extreme_case() -> None:
+    """Of the eight sign patterns, all plus and all minus are as extreme as what was seen, up to the order of adding."""
+    result = paired_difference([0.7, 0.8, 0.6], [0.0, 0.0, 0.0])
+    assert result.p_value == pytest.approx(2 / 8, abs=0.02)
 
 
 def test_pairing_sees_what_separate_intervals_hide() -> None:

@@ -151,7 +151,7 @@ def test_records_are_found_below_all_roots_once_in_order(tmp_path: Path) -> None
     for name, seed in (("b/x", 1), ("a/y/z", 2), ("c", 3)):
         write_record(tmp_path / name, make_record(seed))
     (tmp_path / "a" / "unfinished").mkdir()
-    roots = [tmp_path / "c", tmp_path, tmp_path / "b"]
+    roots = [tmp_path / "c", tmp_path, tmp_path / "c" / ".." / "b"]
     found = find_records(roots)
     assert [(path.relative_to(tmp_path).as_posix(), record.seed) for path, record in found] == [
         ("a/y/z", 2),
