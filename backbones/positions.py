@@ -1,0 +1,56 @@
+"""Position embeddings: the fixed sin-cos ones of MAE, and any of them brought to another grid."""
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+
+from backbones.errors import InputError
+
+_TEMPERATURE = 10_000.0  # Vaswani et al. 2017, "Attention is all you need", section 3.5
+
+
+def _sincos(positions_N: Tensor, width: int) -> Tensor:
+    """Sines, then cosines, of each position at width / 2 frequencies: (N,) gives (N, width)."""
+    frequencies = _TEMPERATURE ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angles = torch.outer(positions_N, frequencies)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def sincos_position_embedding(grid: tuple[int, int], width: int, class_token: bool = True) -> Tensor:
+    """The fixed two-dimensional sin-cos position embedding of the published MAE checkpoints.
+
+    Each of the grid's (rows, columns) patches, row by row, gets `width` numbers: the first half encodes its column,
+    the second half its row. A class token comes first and gets zeros.
+    Returns (1, rows × columns [+ 1], width) in single precision.
+    Raises InputError if the width is not a multiple of 4.
+    """
+    if width % 4:
+        raise InputError(f"a sin-cos position embedding of width {width}: expected a multiple of 4.")
+    rows, columns = grid
+    row_L, column_L = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float64), torch.arange(columns, dtype=torch.float64), indexing="ij"
+    )
+    embedding_LD = torch.cat([_sincos(column_L.flatten(), width // 2), _sincos(row_L.flatten(), width // 2)], dim=1)
+    if class_token:
+        embedding_LD = torch.cat([embedding_LD.new_zeros(1, width), embedding_LD])
+    return embedding_LD.float().unsqueeze(0)
+
+
+def resize_position_embedding(
+    pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], prefix_tokens: int = 1
+) -> Tensor:
+    """Bring a position embedding to another grid of patches by bicubic interpolation.
+
+    `pos_embed` is (1, prefix_tokens + rows × columns of the old grid, D). The prefix tokens (class token, registers)
+    keep theirs. Returns (1, prefix_tokens + rows × columns of the new grid, D) in the same precision.
+    Raises InputError if the embedding's length does not fit the old grid.
+    """
+    expected = prefix_tokens + old_grid[0] * old_grid[1]
+    if pos_embed.ndim != 3 or pos_embed.shape[:2] != (1, expected):
+        raise InputError(
+            f"pos_embed has shape {tuple(pos_embed.shape)}: expected (1, {expected}, width) "
+            f"for {prefix_tokens} prefix tokens and a grid of {old_grid[0]} × {old_grid[1]} patches."
+        )
+    return resample_abs_pos_embed(
+        pos_embed, new_size=list(new_grid), old_size=list(old_grid), num_prefix_tokens=prefix_tokens
+    )
