@@ -4,7 +4,6 @@ import difflib
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import timm
@@ -164,7 +163,13 @@ def _timm_build(arch: str, **options: Hashable) -> Build:
 
 
 def _timm_entry(arch: str, method: Method) -> BackboneEntry:
-    return BackboneEntry(arch, method.name, method.pretrain_data, arch, arch, _timm_build(arch), method.steps, None)
+    build, column = _timm_build(arch), _columns().get(arch.partition(".")[0], arch)
+    return BackboneEntry(arch, method.name, method.pretrain_data, column, arch, build, method.steps, None)
+
+
+def _columns() -> dict[str, str]:
+    """The table column of each timm architecture that a registered backbone has; others are their own."""
+    return {entry.arch: entry.model for entry in _entries.values()}
 
 
 def _foreign_entry(name: str) -> BackboneEntry:
@@ -185,10 +190,10 @@ def _unknown(name: str, failures: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-# size: timm's architecture, and the column of the paper's tables, which name B, L and H only
+# size: timm's architecture, and the column of the tables
 _VIT_SIZES = {
-    "vit_mini": ("vit_mini_patch8_48", "vit_mini_patch8_48"),
-    "vit_tiny": ("vit_tiny_patch16_224", "vit_tiny_patch16_224"),
+    "vit_mini": ("vit_mini_patch8_48", "ViT-mini"),
+    "vit_tiny": ("vit_tiny_patch16_224", "ViT-Ti"),
     "vit_base": ("vit_base_patch16_224", "ViT-B"),
     "vit_large": ("vit_large_patch16_224", "ViT-L"),
     "vit_huge": ("vit_huge_patch14_224", "ViT-H"),
@@ -208,7 +213,7 @@ _register_published("mae", METHODS["MAE"], _VIT_SIZES)
 _register_published("supervised", METHODS["supervised"], _VIT_SIZES)
 _register_published("mocov3", METHODS["MoCo v3"], {size: _VIT_SIZES[size] for size in ("vit_base", "vit_large")})
 # MoCo v3's ViT-S has 12 heads, timm's 6 (facebookresearch/moco-v3, vits.py).
-_register_published("mocov3", METHODS["MoCo v3"], {"vit_small": ("vit_small_patch16_224",) * 2}, num_heads=12)
+_register_published("mocov3", METHODS["MoCo v3"], {"vit_small": ("vit_small_patch16_224", "ViT-S")}, num_heads=12)
 # BEiT's pre-trained files have the norm over tokens, which timm's BEiT has with this pooling only.
 _BEIT_SIZES = {
     "vit_base": ("beit_base_patch16_224", "ViT-B"),

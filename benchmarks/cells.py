@@ -102,9 +102,12 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
     settings = loaded.recipe
     assert isinstance(settings, ClassificationRecipe)
-    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"arch": entry.arch})})
     sha256 = checkpoint.sha256 if checkpoint else None
-    cell = _cell(loaded, settings, name_class_folders(settings.dataset, data), name, sha256, out, seed)
+    data_set = name_class_folders(settings.dataset, data)
+    meant_for = find_backbone(settings.model.arch).model
+    cell = _cell(loaded, settings, data_set, name, sha256, out, seed)
+    if entry.model != meant_for:
+        cell.deviations.append(f"model={entry.model} (reference {meant_for})")
     if finished := _already_finished(cell):
         return finished
     with _occupied(cell, out):

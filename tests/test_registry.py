@@ -56,7 +56,8 @@ def test_entries_describe_themselves() -> None:
     assert (entry.name, entry.method, entry.pretrain_data) == ("mae_vit_huge", "MAE", "IN1K")
     assert (entry.model, entry.arch) == ("ViT-H", "vit_huge_patch14_224")
     assert find_backbone("beit_vit_base").arch == "beit_base_patch16_224"
-    assert find_backbone("random_vit_mini").model == "vit_mini_patch8_48"
+    assert find_backbone("random_vit_mini").model == "ViT-mini"
+    assert find_backbone("vit_base_patch16_224.mae").model == find_backbone("mae_vit_base").model == "ViT-B"
     assert all(timm.is_model(entry.arch) and entry.method in METHODS for entry in list_backbones())
 
 
