@@ -4,6 +4,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import timm
