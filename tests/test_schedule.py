@@ -1,0 +1,79 @@
+"""The learning rate against the reference's formula, written out over fractional epochs."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from backbones.training.schedule import ScheduleHook, WarmupCosine
+
+IMAGES = 1_281_167
+
+
+def reference_rate(epoch: float, peak: float, floor: float, warmup_epochs: float, epochs: float) -> float:
+    """Linear to the peak, then half a period of a cosine: the formula that MAE's tables 8 and 9 name."""
+    if epoch < warmup_epochs:
+        return peak * epoch / warmup_epochs
+    angle = math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)
+    return floor + (peak - floor) / 2 * (1 + math.cos(angle))
+
+
+# base_lr, batch size, floor, warm-up epochs, epochs: MAE table 9 for ViT-B, table 8 with 1600 epochs
+PROTOCOLS = {"fine-tuning": (5e-4, 1024, 1e-6, 5, 100), "pre-training": (1.5e-4, 4096, 0.0, 40, 1600)}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_equals_the_reference_over_fractional_epochs(protocol: str) -> None:
+    base, batch, floor, warmup_epochs, epochs = PROTOCOLS[protocol]
+    per_epoch = IMAGES // batch
+    peak, total = base * batch / 256, epochs * per_epoch
+    schedule = WarmupCosine(peak=peak, floor=floor, warmup=warmup_epochs * per_epoch, total=total)
+    end_of_warmup = warmup_epochs * per_epoch
+    for iteration in (0, 1, end_of_warmup // 2, end_of_warmup - 1, end_of_warmup, total // 2, total - 1):
+        expected = reference_rate(iteration / per_epoch, peak, floor, warmup_epochs, epochs)
+        assert schedule(iteration) == pytest.approx(expected, rel=1e-9, abs=1e-15), iteration
+    assert schedule(0) == 0.0
+    assert schedule(end_of_warmup) == peak
+    assert floor < schedule(total - 1) < floor + 1e-6 * peak
+
+
+def test_known_values() -> None:
+    schedule = WarmupCosine(peak=1.0, floor=0.2, warmup=4, total=12)
+    assert [schedule(i) for i in (0, 1, 4)] == [0.0, 0.25, 1.0]
+    assert schedule(8) == pytest.approx(0.6)
+    assert schedule(12) == pytest.approx(0.2)
+
+
+def test_without_warmup_it_starts_at_the_peak() -> None:
+    assert WarmupCosine(peak=3.0, floor=0.0, warmup=0, total=10)(0) == 3.0
+
+
+def test_a_run_that_is_all_warmup_ends_below_the_peak() -> None:
+    schedule = WarmupCosine(peak=1.0, floor=0.0, warmup=10, total=5)
+    assert schedule(4) == pytest.approx(0.4)
+
+
+def rates(hook: ScheduleHook, groups: list[dict[str, float]], iterations: int) -> list[list[float]]:
+    """The rate of every group before each iteration."""
+    optimizer = SimpleNamespace(param_groups=groups)
+    runner = SimpleNamespace(optim_wrapper=SimpleNamespace(optimizer=optimizer))
+    seen = []
+    for iteration in range(iterations):
+        hook.before_train_iter(runner, iteration)
+        seen.append([group["lr"] for group in groups])
+    return seen
+
+
+def test_rate_is_constant_within_an_accumulation() -> None:
+    schedule = WarmupCosine(peak=1.0, floor=0.0, warmup=4, total=12)
+    seen = [rate for (rate,) in rates(ScheduleHook(schedule, accumulation=4), [{"lr": 9.0}], 12)]
+    assert seen == [schedule(0)] * 4 + [schedule(4)] * 4 + [schedule(8)] * 4
+    assert len(set(seen)) == 3
+
+
+def test_groups_keep_their_proportion() -> None:
+    schedule = WarmupCosine(peak=1.0, floor=0.1, warmup=2, total=8)
+    groups = [{"lr": 9.0, "lr_scale": 0.65}, {"lr": 9.0}]
+    for iteration, (scaled, plain) in enumerate(rates(ScheduleHook(schedule, accumulation=1), groups, 8)):
+        assert plain == schedule(iteration)
+        assert scaled == pytest.approx(0.65 * plain)
