@@ -58,10 +58,12 @@ def read_image(path: str | Path, min_size: int | None = None) -> Tensor:
     """Decode one image file, recognised by its content whatever its name.
 
     Args:
-        path: JPEG (CMYK included), PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000 or AVIF; any bit depth, grey or palette.
+        path: JPEG (CMYK included), PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000 or AVIF; in colour,
+            grey or with a palette, of up to 16 bits.
         min_size: allow a JPEG to be decoded at half, quarter or another reduced scale, as long as both its sides stay
-            at least this long. Much faster on large photographs, but not the same pixels: the decoder's own
-            downscaling replaces part of the antialiased one. Leave it out where numbers are compared.
+            at least this long. Faster on large photographs, but not the same pixels: the decoder's own downscaling
+            replaces part of the antialiased one. (A 512 × 600 photograph halved, then cropped to 224: 1.5 levels on
+            average, up to 43 at edges.) Leave it out where numbers are compared.
 
     Returns:
         uint8 (3, H, W), RGB, stored channels last, as the decoder writes it.
