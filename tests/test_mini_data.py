@@ -86,13 +86,18 @@ def test_mask_is_where_the_object_is_painted() -> None:
 
 
 def test_dominant_object_decides_the_label(scenes: list[Scene]) -> None:
-    assert any(len(scene.instances) > 1 for scene in scenes)
     for index, scene in enumerate(scenes):
         dominant = scene.instances[0]
         assert scene.label == dominant.shape == SHAPES[index % len(SHAPES)]
         assert dominant.mask.sum() >= VISIBLE_SHARE * dominant.whole.sum()
         for other in scene.instances[1:]:
             assert other.whole.sum() < 0.5 * dominant.whole.sum()
+
+
+def test_companions_hide_parts_of_textured_scenes() -> None:
+    scenes = [draw_scene(3, "train", index, "textured", 48) for index in range(40)]
+    hidden = [scene for scene in scenes if (scene.instances[0].mask != scene.instances[0].whole).any()]
+    assert len(hidden) > 5
 
 
 def test_image_size_keeps_the_composition() -> None:

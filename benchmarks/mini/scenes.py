@@ -5,7 +5,7 @@ composition at any size, and drawing more scenes leaves the earlier ones as they
 """
 
 from dataclasses import dataclass
-from math import cos, sin, sqrt, tau
+from math import cos, pi, sin, sqrt, tau
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,20 +52,22 @@ class Composition:
     """The ranges (low, high) from which a level draws.
 
     area: the dominant object's share of the image; shift: how far its centre may lie from the image's, in widths;
+    turn: how far it may be turned either way, in radians;
     companions: the largest number of further objects; companion_area: their area as a share of the dominant one's;
     noise: the standard deviation of the pixel noise, in levels of 255.
     """
 
     area: tuple[float, float]
     shift: float
+    turn: float
     companions: int
     companion_area: tuple[float, float]
     noise: tuple[float, float]
 
 
 COMPOSITIONS: dict[Level, Composition] = {
-    "smooth": Composition((0.16, 0.30), 0.10, 1, (0.08, 0.2), (0.5, 2.0)),
-    "textured": Composition((0.12, 0.30), 0.12, 3, (0.08, 0.3), (1.0, 6.0)),
+    "smooth": Composition((0.22, 0.30), 0.05, pi / 9, 0, (0.08, 0.2), (0.5, 1.0)),
+    "textured": Composition((0.12, 0.30), 0.12, pi, 3, (0.08, 0.3), (1.0, 6.0)),
 }
 # Of the dominant object, at least this share of what lies within the image stays visible.
 VISIBLE_SHARE = 0.8
@@ -144,7 +146,7 @@ def _place_objects(
     composition = COMPOSITIONS[level]
     size = sqrt(rng.uniform(*composition.area))
     centre = rng.uniform(-composition.shift, composition.shift, 2)
-    dominant = _place(rng, shape, size, centre, x, y, level)
+    dominant = _place(rng, shape, size, centre, rng.uniform(-composition.turn, composition.turn), x, y, level)
     in_front: list[_Placed] = []
     at_back: list[_Placed] = []
     visible = dominant.whole
@@ -153,7 +155,7 @@ def _place_objects(
         small = size * sqrt(rng.uniform(*composition.companion_area))
         bearing, away = rng.uniform(0, tau), rng.uniform(0.3, 0.5)
         beside = np.array([cos(bearing), sin(bearing)]) * away
-        companion = _place(rng, SHAPES[rng.integers(len(SHAPES))], small, beside, x, y, level)
+        companion = _place(rng, SHAPES[rng.integers(len(SHAPES))], small, beside, rng.uniform(0, tau), x, y, level)
         still_visible = visible & ~companion.whole
         if rng.random() < 0.6 and still_visible.sum() >= least:
             visible = still_visible
@@ -164,10 +166,16 @@ def _place_objects(
 
 
 def _place(
-    rng: np.random.Generator, shape: str, size: float, centre: NDArray[np.float64], x: Array, y: Array, level: Level
+    rng: np.random.Generator,
+    shape: str,
+    size: float,
+    centre: NDArray[np.float64],
+    turn: float,
+    x: Array,
+    y: Array,
+    level: Level,
 ) -> _Placed:
     material, surface = _choose(MATERIALS, level, rng)
-    turn = rng.uniform(0, tau)
     across, down = x - np.float32(centre[0]), y - np.float32(centre[1])
     along_x, along_y = np.float32(cos(turn) / size), np.float32(sin(turn) / size)
     own_x, own_y = across * along_x + down * along_y, down * along_x - across * along_y
