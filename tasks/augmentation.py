@@ -8,6 +8,7 @@ from random import Random
 from typing import Annotated, Any
 
 import torch
+from PIL import Image
 from pydantic import Field
 from timm.data import Mixup
 from timm.data.auto_augment import rand_augment_transform
@@ -39,13 +40,17 @@ class FineTuningAugmentation(Settings):
     random_erasing: Fraction = 0.25
 
 
-def rand_augment(notation: str | None) -> Any:
-    """timm's RandAugment on PIL images, or None. Raises InputError for a notation that timm does not know."""
+def rand_augment(notation: str | None, size: int) -> Any:
+    """timm's RandAugment on PIL images of `size` pixels, or None, with the parameters of `timm.data.create_transform`.
+
+    Raises InputError for a notation that timm does not know.
+    """
     if notation is None:
         return None
     try:
         fill = tuple(round(255 * channel) for channel in IMAGENET_MEAN)
-        return rand_augment_transform(notation, {"img_mean": fill, "interpolation": 3})
+        parameters = {"translate_const": int(0.45 * size), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
+        return rand_augment_transform(notation, parameters)
     except (AssertionError, ValueError, KeyError) as error:
         raise InputError(
             f'key "augment.rand_augment": timm cannot read "{notation}". Expected for example "rand-m9-mstd0.5-inc1", '
@@ -64,7 +69,7 @@ class LabelledImages(Dataset[dict[str, Any]]):
         self, paths: list[Path], labels: list[int], size: int, augment: FineTuningAugmentation, seed: int
     ) -> None:
         self.paths, self.labels, self.size, self.augment, self.seed = paths, labels, size, augment, seed
-        self.rand_augment = rand_augment(augment.rand_augment)
+        self.rand_augment = rand_augment(augment.rand_augment, size)
 
     def __len__(self) -> int:
         return len(self.paths)
