@@ -162,7 +162,7 @@ def through_timm(weights: Weights, model: nn.Module) -> None:
     try:
         after = reader(dict(before), model)
     except Exception as error:  # timm's readers assume their own architecture and fail anywhere on another
-        raise InputError(f"timm's reader for {type(model).__name__} cannot read it ({error!r})") from error
+        raise InputError(f"timm's reader for {type(model).__name__} cannot read it ({error!r}).") from error
     origin = {id(tensor): name for name, tensor in before.items()}
     sources: dict[str, tuple[str, ...]] = {}
     for name, tensor in after.items():
