@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 
+from mmengine.dist import barrier, is_main_process
 from mmengine.model import BaseModel
 from pydantic import Field
 from timm.optim import param_groups_weight_decay
@@ -24,7 +25,7 @@ from backbones.reconstructions import PictureHook
 from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.randomness import mix, seed_generators
-from backbones.training.settings import Fraction, Pair, PositiveInt, Recipe, Settings
+from backbones.training.settings import Fraction, PositiveInt, Recipe, Settings, Shares
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's default, which the reference keeps)."""
@@ -42,7 +43,7 @@ class MaskedAutoencoderSettings(Settings):
 class PretrainingAugmentation(Settings):
     """Random resized crop and flip, nothing else (MAE, appendix A.1)."""
 
-    crop_scale: Pair = (0.2, 1.0)
+    crop_scale: Shares = (0.2, 1.0)
     flip: Fraction = 0.5
 
 
@@ -151,6 +152,8 @@ def pretrain(
         "autoencoder": settings.arch,
     }
     encoder, autoencoder = directory / "checkpoints/encoder.pth", directory / "checkpoints/autoencoder.pth"
-    save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
-    save_atomically({"model": network.state_dict(), **about}, autoencoder)
+    if is_main_process():
+        save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
+        save_atomically({"model": network.state_dict(), **about}, autoencoder)
+    barrier()
     return PretrainedModel(encoder, autoencoder, sorted((directory / "pictures").glob("*.png")), outcome)

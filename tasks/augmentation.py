@@ -22,7 +22,7 @@ from backbones.images.crops import IMAGENET_MEAN, evaluation_crop, horizontal_fl
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.images.tolerance import read_or_replace
 from backbones.training.randomness import mix, seed_generators
-from backbones.training.settings import Fraction, NonNegative, Pair, Settings
+from backbones.training.settings import Fraction, NonNegative, Settings, Shares
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's and timm's default)."""
@@ -31,7 +31,7 @@ ASPECT_RATIO = (3 / 4, 4 / 3)
 class FineTuningAugmentation(Settings):
     """timm's augmentation with the values of MAE's table 9 where a recipe says nothing else."""
 
-    crop_scale: Pair = (0.08, 1.0)
+    crop_scale: Shares = (0.08, 1.0)
     flip: Fraction = 0.5
     rand_augment: Annotated[str | None, Field(description="timm's notation; null for none")] = "rand-m9-mstd0.5-inc1"
     mixup: NonNegative = 0.8

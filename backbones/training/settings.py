@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
 from backbones.errors import InputError
@@ -17,14 +17,26 @@ from backbones.errors import InputError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Pair = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Momenta = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller number comes first")
+    return pair
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Shares = Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(_ascending)]
+"""The smallest and the largest share of something, such as of an image's area."""
 
 
 class Settings(BaseModel):
     """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class OptimizerSettings(Settings):
@@ -33,7 +45,7 @@ class OptimizerSettings(Settings):
     name: Literal["adamw"] = "adamw"
     base_lr: Annotated[float, Field(gt=0)]
     batch_size: Annotated[PositiveInt, Field(description="images per update, over all processes and accumulation")]
-    betas: Pair = (0.9, 0.999)
+    betas: Momenta = (0.9, 0.999)
     weight_decay: NonNegative = 0.05
     clip_grad_norm: Annotated[
         float | None, Field(gt=0, description="largest norm of the gradient; none by default")
@@ -171,8 +183,8 @@ def _explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str) -> st
         return f'{where}, key "{key}": no such setting. {hint}'
     if detail["type"] == "missing":
         return f'{where}, key "{key}": required, but missing'
-    found = detail["input"]
-    return f'{where}, key "{key}": {detail["msg"]}; found {found!r} ({type(found).__name__})'
+    message, found = detail["msg"].removeprefix("Value error, "), detail["input"]
+    return f'{where}, key "{key}": {message}; found {found!r} ({type(found).__name__})'
 
 
 def valid_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
