@@ -10,6 +10,7 @@ from rich.table import Table
 
 from backbones.errors import InputError
 from backbones.loading import LoadReport
+from backbones.training.machine import process_rank
 from backbones.training.progress import progress_line
 from benchmarks.cells import FinishedCell
 
@@ -18,6 +19,8 @@ PERCENTAGES = ("top1", "top5")
 
 def show_cell(cell: FinishedCell) -> None:
     """A finished run: its numbers, what they deviate in, and where everything lies."""
+    if process_rank() != 0:
+        return
     record = cell.record
     console = Console(highlight=False)
     state = " (finished before; nothing to do)" if cell.skipped else ""

@@ -24,6 +24,7 @@ from backbones.training.interruption import InterruptHook
 from backbones.training.machine import (
     device_name,
     device_type,
+    join_processes,
     loader_workers,
     peak_memory_mb,
     process_count,
@@ -91,6 +92,7 @@ class JobRunner(Runner):
     checkpoints: CheckpointHook
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        join_processes()
         super().setup_env(env_cfg)
         self._timestamp = "engine"
 
@@ -238,8 +240,8 @@ def _runner(job: Job, sampler: EpochBatchSampler, hooks: list[Hook], optimizer: 
         optim_wrapper=optimizer,
         default_hooks=dict.fromkeys(ENGINE_HOOKS),
         custom_hooks=hooks,
-        launcher="pytorch" if "RANK" in os.environ else "none",
-        env_cfg={"dist_cfg": {"backend": "nccl" if device_type() == "cuda" else "gloo"}},
+        launcher="pytorch" if process_count() > 1 else "none",
+        cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel", "device_ids": None}},
         randomness={"seed": job.seed},
         experiment_name=f"{job.directory.name}-{os.getpid()}-{next(_run_number)}",
         **settings,

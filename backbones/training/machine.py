@@ -28,6 +28,15 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def join_processes() -> None:
+    """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)"""
+    if process_count() == 1 or torch.distributed.is_initialized():
+        return
+    if device_type() == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if device_type() == "cuda" else "gloo")
+
+
 def loader_workers(requested: int | None) -> int:
     """Loader processes for each training process: as asked for, else its share of the processors, 10 at most."""
     share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
@@ -99,7 +99,8 @@ def with_progress(items: Iterable[T], title: str, total: int, unit: str) -> Iter
 class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
-    Raises InputError when the loss is no longer a number: what follows would be worthless.
+    The loss is the mean over all processes. Raises InputError when it is no longer a number: what follows would be
+    worthless.
     """
 
     priority = "LOW"
@@ -128,7 +129,8 @@ class ProgressHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
     ) -> None:
         assert outputs is not None
-        loss = outputs["loss"].detach()
+        loss = outputs["loss"].detach().clone()
+        all_reduce(loss, "mean")
         if batch_idx % self.per_epoch == 0:
             self.epoch_loss, self.tally.loss_count = torch.zeros_like(self.epoch_loss), 0
         self.epoch_loss = self.epoch_loss.to(loss.device) + loss
