@@ -10,6 +10,7 @@ from PIL import Image
 
 from backbones.errors import InputError
 from benchmarks.mini import LEVELS, SHAPES, Scene, draw_scene, write_mini
+from benchmarks.mini.fields import shifted
 from benchmarks.mini.files import image_path
 from benchmarks.mini.scenes import VISIBLE_SHARE
 from benchmarks.mini.shapes import REACH, outlines, signed_distance
@@ -58,6 +59,11 @@ def test_signed_distance_of_the_square_is_exact() -> None:
     beyond = np.stack([np.abs(x), np.abs(y)]) - 0.5
     exact = np.hypot(*np.maximum(beyond, 0)) + np.minimum(beyond.max(axis=0), 0)
     np.testing.assert_allclose(signed_distance("square", x, y), exact, atol=0.01)
+
+
+def test_shifted_field_does_not_wrap_round() -> None:
+    field = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert np.array_equal(shifted(field, down=1, across=-2), [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7]])
 
 
 def test_masks_are_disjoint_and_within_the_whole(scenes: list[Scene]) -> None:

@@ -29,6 +29,13 @@ def sample_bilinear(table: Array, column: Array, row: Array) -> Array:
     return upper + bottom_share * (lower - upper)
 
 
+def shifted(field: Array, down: int, across: int) -> Array:
+    """The field (H, W) moved by whole pixels; what enters from outside repeats the border."""
+    rows = np.clip(np.arange(field.shape[0]) - down, 0, field.shape[0] - 1)
+    columns = np.clip(np.arange(field.shape[1]) - across, 0, field.shape[1] - 1)
+    return field[rows[:, None], columns]
+
+
 def value_noise(x: Array, y: Array, rng: np.random.Generator, frequency: float) -> Array:
     """Smooth random blotches, `frequency` of them per unit length, repeating only beyond the unit square and a half."""
     side = int(3 * frequency) + 4

@@ -10,7 +10,7 @@ from math import cos, pi, sin, sqrt, tau
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.mini.fields import Array
+from benchmarks.mini.fields import Array, shifted
 from benchmarks.mini.materials import BACKGROUNDS, MATERIALS, Level, Surface
 from benchmarks.mini.shapes import SHAPES, signed_distance
 
@@ -191,8 +191,8 @@ def _paint(canvas: Array, placed: _Placed, colour: NDArray[np.float64], light: f
     side = canvas.shape[-1]
     width = max(1.5, 0.16 * placed.size * side)
     towards_x, towards_y = np.float32(cos(light)), np.float32(sin(light))
-    shift = (round(-width * sin(light)), round(-width * cos(light)))
-    shadow = np.clip(0.5 - np.roll(placed.distance, shift, (0, 1)) / np.float32(width), 0, 1)
+    away = shifted(placed.distance, down=round(-width * sin(light)), across=round(-width * cos(light)))
+    shadow = np.clip(0.5 - away / np.float32(width), 0, 1)
     canvas *= 1 - np.float32(rng.uniform(0.2, 0.5)) * shadow
     down, across = np.gradient(placed.distance)
     facing = np.clip(1 + placed.distance / np.float32(width), 0, 1) * (across * towards_x + down * towards_y)

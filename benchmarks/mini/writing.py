@@ -14,7 +14,7 @@ from benchmarks.mini.scenes import SPLITS
 from benchmarks.mini.shapes import SHAPES
 
 # Raised whenever the same seed would draw other images.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 MANIFEST = "mini.json"
 UNFINISHED_MANIFEST = "mini.unfinished.json"
 SMALLEST_SIDE = 16
