@@ -87,5 +87,8 @@ class PictureHook(Hook):
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"reconstruction_{done}.png"
         partial = path.with_name(f".{path.name}")
-        save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), partial, format="png")
-        partial.replace(path)
+        try:
+            save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), partial, format="png")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

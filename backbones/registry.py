@@ -126,13 +126,7 @@ def create_backbone(
     (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit.
     """
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
-    if checkpoint is None and entry.needs_checkpoint:
-        raise InputError(f"{name} needs its checkpoint: --backbone {name}=FILE")
-    if checkpoint is not None and entry.needs_checkpoint is False:
-        raise InputError(
-            f"{name} takes no checkpoint: its weights are {entry.method}. "
-            f"Use the name of the method that made the file, or timm's: --backbone {entry.arch}=FILE"
-        )
+    require_checkpoint(entry, checkpoint is not None)
     model = _build(entry, image_size, drop_path)
     report = None
     if checkpoint is not None:
@@ -141,6 +135,18 @@ def create_backbone(
         report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
     model.load_report = report  # type: ignore[assignment]
     return model
+
+
+def require_checkpoint(entry: BackboneEntry, given: bool) -> None:
+    """Raise InputError if a backbone needs a checkpoint and none is given, or the reverse."""
+    name = entry.name
+    if not given and entry.needs_checkpoint:
+        raise InputError(f"{name} needs its checkpoint: --backbone {name}=FILE")
+    if given and entry.needs_checkpoint is False:
+        raise InputError(
+            f"{name} takes no checkpoint: its weights are {entry.method}. "
+            f"Use the name of the method that made the file, or timm's: --backbone {entry.arch}=FILE"
+        )
 
 
 def _build(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:

@@ -1,8 +1,11 @@
 """One run, from the command's arguments to its record: which directory, whether it is done, what it says of itself."""
 
+import errno
 import fcntl
+import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from backbones.checkpoints import file_sha256, read_checkpoint
 from backbones.errors import InputError
 from backbones.images.naming import NamedData
 from backbones.pretraining import PretrainingRecipe, name_images, pretrain
-from backbones.registry import find_backbone
+from backbones.registry import find_backbone, require_checkpoint
 from backbones.training.job import Outcome
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
@@ -35,6 +38,11 @@ from results import (
 )
 from tasks.classification import ClassificationRecipe, fine_tune, name_class_folders
 from tasks.outcome import TaskOutcome
+
+LOCK, RECIPE, RESULTS = ".lock", "recipe.yaml", "results.csv"
+
+WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What makes a run stop that could write at its beginning; Python often does not know of which file."""
 
 IMAGE_SIZE_OF_COLUMN = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
 """The image size that a column of the paper's tables stands for; at another, the column is named "ViT-H-448"."""
@@ -64,13 +72,11 @@ class Cell:
 
 
 def parse_backbone(argument: str) -> tuple[str, Path | None]:
-    """Split `NAME` or `NAME=CHECKPOINT`. Raises InputError where the checkpoint is no file."""
+    """Split `NAME` or `NAME=CHECKPOINT`. Raises InputError where one of the two is empty."""
     name, equals, path = argument.partition("=")
-    if not equals:
-        return name, None
-    if not Path(path).is_file():
-        raise InputError(f"--backbone {argument}: no such checkpoint file: {path or '(nothing after the = sign)'}")
-    return name, Path(path)
+    if not name or (equals and not path):
+        raise InputError(f"--backbone {argument}: expected NAME or NAME=CHECKPOINT, for example mae_vit_base=FILE.pth")
+    return name, Path(path) if equals else None
 
 
 def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
@@ -79,7 +85,7 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
     settings = loaded.recipe
     assert isinstance(settings, PretrainingRecipe)
     cell = _cell(loaded, settings, name_images(settings.dataset, data), settings.model.arch, None, out, seed)
-    if finished := _already_finished(cell):
+    if finished := _already_finished(cell, out):
         return finished
     with _occupied(cell, out):
         model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=cell.data.name)
@@ -100,6 +106,7 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     name, file = parse_backbone(backbone)
     checkpoint = read_checkpoint(file) if file else None
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
+    require_checkpoint(entry, checkpoint is not None)
     settings = loaded.recipe
     assert isinstance(settings, ClassificationRecipe)
     sha256 = checkpoint.sha256 if checkpoint else None
@@ -108,7 +115,7 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     cell = _cell(loaded, settings, data_set, name, sha256, out, seed)
     if entry.model != meant_for:
         cell.deviations.append(f"model={entry.model} (reference {meant_for})")
-    if finished := _already_finished(cell):
+    if finished := _already_finished(cell, out):
         return finished
     with _occupied(cell, out):
         outcome = fine_tune(settings, data, name, checkpoint, cell.directory, seed=seed)
@@ -150,10 +157,19 @@ def _cell(
     return Cell(loaded.name, resolved, loaded.deviations(recipe), data, backbone, seed, key, directory)
 
 
-def _already_finished(cell: Cell) -> FinishedCell | None:
+def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     if not (cell.directory / "record.json").is_file():
         return None
-    return FinishedCell(cell.directory, read_record(cell.directory), skipped=True)
+    record = read_record(cell.directory)
+    results = out / RESULTS
+    stale = not results.exists() or results.stat().st_mtime < (cell.directory / "record.json").stat().st_mtime
+    if stale and process_rank() == 0:
+        _collect(out)
+    return FinishedCell(cell.directory, record, skipped=True)
+
+
+def _collect(out: Path) -> None:
+    write_results_csv(out / RESULTS, (found for _, found in find_records([out])))
 
 
 @contextmanager
@@ -164,17 +180,39 @@ def _occupied(cell: Cell, out: Path) -> Iterator[None]:
         return
     try:
         cell.directory.mkdir(parents=True, exist_ok=True)
-        lock = (cell.directory / ".lock").open("w")
+        lock = (cell.directory / LOCK).open("w")
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written to ({error.strerror}). Choose another directory") from error
     with lock:
+        os.register_at_fork(after_in_child=lock.close)  # loader processes would hold it on after a kill
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(f"{cell.directory}: another process is at work on this run. Wait for it") from error
         text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_atomically(cell.directory / "recipe.yaml", text)
-        yield
+        try:
+            write_atomically(cell.directory / RECIPE, text)
+            yield
+        except OSError as error:
+            if error.errno not in WRITE_FAILURES:
+                raise
+            raise InputError(
+                f"{error.filename or cell.directory}: cannot be written ({error.strerror}). Make room and repeat the "
+                "command: it goes on from the last checkpoint"
+            ) from error
+        finally:
+            _remove_if_nothing_came_of_it(cell.directory, out)
+
+
+def _remove_if_nothing_came_of_it(directory: Path, out: Path) -> None:
+    """Take back the directories below `out` of a call that failed before it began to train."""
+    if {path.name for path in directory.iterdir()} <= {LOCK, RECIPE}:
+        shutil.rmtree(directory)
+        with suppress(OSError):  # the first that is not empty
+            for parent in directory.parents:
+                if parent == out:
+                    break
+                parent.rmdir()
 
 
 def _metrics(outcome: TaskOutcome) -> list[Metric]:
@@ -218,5 +256,5 @@ def _finish(cell: Cell, out: Path, metrics: list[Metric], training: Outcome, **a
     )
     if process_rank() == 0:
         write_record(cell.directory, record)
-        write_results_csv(out / "results.csv", (found for _, found in find_records([out])))
+        _collect(out)
     return FinishedCell(cell.directory, record, skipped=False)

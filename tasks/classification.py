@@ -84,8 +84,6 @@ def fine_tune(
     Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
     """
     train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
-    if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images(val)
     accumulation = accumulation_steps(recipe, process_count())
     check_even_batches(recipe.augment, recipe.optimizer.batch_size // accumulation // process_count())
     settings = recipe.model
@@ -94,6 +92,8 @@ def fine_tune(
     load_report = network.load_report
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
+    if not recipe.evaluation.allow_unreadable:
+        check_evaluation_images(val)
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
     step = ClassificationStep(
         network,

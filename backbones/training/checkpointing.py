@@ -4,12 +4,13 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, master_only
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -44,12 +45,21 @@ def save_atomically(content: Any, path: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(
-            f"{path}: cannot be written ({reason}). Make room or give another --out; "
+            f"{path}: cannot be written ({_reason(error)}). Make room or give another --out; "
             "repeating the command goes on from the last checkpoint"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said: torch's writer covers its OSError with a RuntimeError about positions in the file."""
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    return next(said, str(error).splitlines()[0])
 
 
 def bare_model(runner: Runner) -> nn.Module:
@@ -61,15 +71,23 @@ class CheckpointHook(Hook):
     """Saves model, optimizer and tally at intervals, and restores the newest that can be read.
 
     mmengine's own hook removes an old checkpoint before the new one is complete, writes in place, and its checkpoints
-    need unrestricted unpickling. Random states need no place in ours: they follow from the iteration.
+    need unrestricted unpickling. Random states need no place in ours: they follow from the iteration. Files are
+    numbered by updates of the weights, which do not depend on how many steps and processes share one.
     """
 
     priority = "VERY_LOW"
 
     def __init__(
-        self, directory: Path, *, every: int, keep: int, tally: Tally, settle: Callable[[], None] = lambda: None
+        self,
+        directory: Path,
+        *,
+        every: int,
+        keep: int,
+        tally: Tally,
+        accumulation: int = 1,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        self.directory, self.every, self.keep = directory, every, keep
+        self.directory, self.every, self.keep, self.accumulation = directory, every, keep, accumulation
         self.tally, self.settle = tally, settle
 
     def found(self) -> list[Path]:
@@ -89,7 +107,7 @@ class CheckpointHook(Hook):
             runner.optim_wrapper.load_state_dict(content["optimizer"])
             for name, value in content["tally"].items():
                 setattr(self.tally, name, value)
-            return int(content["iteration"])
+            return int(content["updates"]) * self.accumulation
         return 0
 
     def after_train_iter(
@@ -97,20 +115,26 @@ class CheckpointHook(Hook):
     ) -> None:
         done = batch_idx + 1
         if done % self.every == 0 or done == runner.max_iters:
-            for corrupt in all_gather_object(self.tally.corrupt):
-                self.tally.corrupt.update(corrupt)
             self.save(runner, done)
 
-    @master_only
     def save(self, runner: Runner, done: int) -> None:
-        """Write the checkpoint of `done` finished iterations and remove those beyond the number to keep."""
+        """Write the checkpoint of `done` finished iterations, the last of an update, and remove the oldest.
+
+        All processes have to call it; the first one writes.
+        """
+        for corrupt in all_gather_object(self.tally.corrupt):
+            self.tally.corrupt.update(corrupt)
         self.settle()
+        if is_main_process():
+            self._write(runner, done // self.accumulation)
+
+    def _write(self, runner: Runner, updates: int) -> None:
         content = {
-            "iteration": done,
+            "updates": updates,
             "model": bare_model(runner).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "tally": asdict(self.tally),
         }
-        save_atomically(content, self.directory / f"iteration_{done}.pth")
+        save_atomically(content, self.directory / f"iteration_{updates}.pth")
         for old in self.found()[: -self.keep]:
             old.unlink(missing_ok=True)
