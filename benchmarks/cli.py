@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,10 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
+
+
 class Commands(typer.core.TyperGroup):
     """Turns mistakes of the caller into one message and exit status 2."""
 
@@ -27,6 +32,16 @@ class Commands(typer.core.TyperGroup):
             if error.filename is None:
                 raise
             message = f"{error.filename}: {error.strerror}"
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+                raise
+            message = (
+                "out of memory. Lower runtime.batch_per_device (gradients accumulate, the numbers stay the same), "
+                f"runtime.workers or model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+            )
         except KeyboardInterrupt:
             print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

@@ -24,7 +24,10 @@ def show_cell(cell: FinishedCell) -> None:
     record = cell.record
     console = Console(highlight=False)
     state = " (finished before; nothing to do)" if cell.skipped else ""
-    console.print(f"[bold]{record.backbone}[/] on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}")
+    console.print(
+        f"[bold]{record.backbone}[/] on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}",
+        soft_wrap=True,
+    )
     for metric in record.metrics:
         unit = " %" if metric.name in PERCENTAGES else ""
         interval = "" if metric.ci_low is None else f"  95 % interval {metric.ci_low:.2f} to {metric.ci_high:.2f}"
