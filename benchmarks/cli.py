@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
+import io
 import re
 import sys
 from enum import StrEnum
@@ -24,6 +25,9 @@ class Commands(typer.core.TyperGroup):
     """Turns mistakes of the caller into one message and exit status 2."""
 
     def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
         try:
             return super().invoke(ctx)
         except (InputError, ResultsError) as error:

@@ -39,6 +39,19 @@ NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 
 
+def spell_out(text: str) -> str:
+    """Spell out the bytes of file names that are not UTF-8, `caf\\xe9`, so that any file can hold the text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _spell_out_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return spell_out(value)
+    if isinstance(value, Mapping):
+        return {_spell_out_all(key): _spell_out_all(inner) for key, inner in value.items()}
+    return [_spell_out_all(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 class _Checked(BaseModel):
     """Fields that are not known are refused, and whatever is wrong is one ResultsError that names the field."""
 
@@ -48,7 +61,7 @@ class _Checked(BaseModel):
 
         def __init__(self, **fields: Any) -> None:
             try:
-                super().__init__(**fields)
+                super().__init__(**_spell_out_all(fields))
             except ValidationError as error:
                 raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from results.errors import ResultsError
-from results.record import Record
+from results.record import Record, spell_out
 
 RECORD = "record.json"
 
@@ -69,7 +69,7 @@ def write_atomically(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+            file.write(spell_out(text))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,6 +1,7 @@
 """Photographs of one's own, as they come: any folders, names, sizes, formats; and backbones of one's own."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,27 @@ def test_divided_folders_are_evaluated_in_full(album: Path, tmp_path: Path) -> N
     assert record.metrics[0].n_eval == 2 * len(KINDS)
     assert {metric.split for metric in record.metrics} == {"val"}
     assert record.dataset == "divided"
+
+
+def test_file_names_in_an_encoding_of_the_past(album: Path, tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"\xe4lter")
+    for source, name in zip(sorted(path for path in album.iterdir()), (b"caf\xe9", b"stra\xdfe"), strict=True):
+        shutil.copytree(source / "from the old computer", root / os.fsdecode(name))
+    (root / os.fsdecode(b"caf\xe9") / "broken.jpg").write_text("not an image")
+    split = ["--set", "evaluation.allow_unreadable=true"]
+    overrides = [part for setting in [*QUICK, "optimizer.batch_size=8"] for part in ("--set", setting)]
+    arguments = ["--recipe", "mini_classification", "--backbone", "random_vit_mini", "--data", root]
+    result = call("run", *arguments, "--out", tmp_path / "out", *overrides, *split)
+    assert result.exit_code == 0, result.output
+    (file,) = (tmp_path / "out").glob("classification/*/*/*/record.json")
+    record = json.loads(file.read_text())
+    assert record["dataset"] == r"\xe4lter"
+    assert set(record["per_class"]) == {r"caf\xe9", r"stra\xdfe"}
+    (corrupt,) = record["corrupt_images"]
+    assert corrupt == rf"{tmp_path}/\xe4lter/caf\xe9/broken.jpg: text, not an image"
+    assert len(pd.read_csv(file.with_name("per_image.csv"))) == record["metrics"][0]["n_eval"]
+    assert call("table", tmp_path / "out", "--layout", "imagenet").exit_code == 0
+    assert call("data", "check", "folders", "--root", root).exit_code == 1
 
 
 @pytest.fixture
