@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from backbones.training.checkpointing import CheckpointHook
+from backbones.training.machine import process_count
+
+UPDATES_BETWEEN_QUESTIONS = 10
+"""How often several processes ask each other whether to stop: an answer waits for the device."""
 
 
 class InterruptHook(Hook):
-    """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once."""
+    """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once.
+
+    Several processes stop together, within a few updates. They take no notice of the second signal: torchrun passes on
+    the one that the terminal has sent to all of them already.
+    """
 
     priority = "LOWEST"
 
@@ -35,7 +45,7 @@ class InterruptHook(Hook):
                 signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and process_count() == 1:
             raise KeyboardInterrupt
         self.requested = True
 
@@ -46,6 +56,17 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        if self.requested and (batch_idx + 1) % self.accumulation == 0:
+        updates, remainder = divmod(batch_idx + 1, self.accumulation)
+        if not remainder and self._agreed(updates):
             self.checkpoints.save(runner, batch_idx + 1)
             raise KeyboardInterrupt
+
+    def _agreed(self, updates: int) -> bool:
+        """Whether to stop here. If one process stopped alone, the others would wait for it until they are killed."""
+        if process_count() == 1:
+            return self.requested
+        if updates % UPDATES_BETWEEN_QUESTIONS:
+            return False
+        requested = torch.tensor(float(self.requested))
+        all_reduce(requested, "max")
+        return bool(requested)

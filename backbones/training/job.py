@@ -99,7 +99,9 @@ class JobRunner(Runner):
     def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = lambda record: None  # a full disk is reported by the files that matter
+            else:
                 handler.setLevel(logging.ERROR)
         return logger
 
@@ -156,6 +158,7 @@ def run_job(job: Job) -> Outcome:
         job.directory / "checkpoints",
         every=-(-every // accumulation) * accumulation,
         keep=recipe.runtime.keep_checkpoints,
+        accumulation=accumulation,
         tally=tally,
         settle=progress.settle,
     )

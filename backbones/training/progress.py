@@ -116,13 +116,14 @@ class ProgressHook(Hook):
         self.recent_loss = self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_loss = self.epoch_loss + self.tally.loss_sum
         self.recent = self.images = 0
+        self.done = runner.iter
         self.training_seconds, self.tick = 0.0, time.monotonic()
         if runner.iter >= runner.max_iters:
             return
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
         if is_main_process():
-            self._forget_after(runner.iter)
+            self._forget_after(runner.iter / self.per_epoch)
             self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
 
     def after_train_iter(
@@ -138,7 +139,7 @@ class ProgressHook(Hook):
         self.recent += 1
         self.tally.loss_count += 1
         self._count_corrupt(runner, data_batch["corrupt"])
-        done = batch_idx + 1
+        self.done = done = batch_idx + 1
         if done % self.every == 0 or done % self.per_epoch == 0 or done == runner.max_iters:
             self._log(runner, done)
 
@@ -155,12 +156,17 @@ class ProgressHook(Hook):
             )
 
     def settle(self) -> None:
-        """Bring the tally up to the present, for a checkpoint."""
+        """Bring the tally up to the present, for a checkpoint. Raises InputError if training has diverged."""
+        self.tally.loss_sum = float(self.epoch_loss)
+        if not math.isfinite(self.tally.loss_sum):
+            raise InputError(
+                f"the training loss is {self.tally.loss_sum} before iteration {self.done}: training has diverged. "
+                "Lower optimizer.base_lr, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
+            )
         now = time.monotonic()
         self.tally.seconds += now - self.tick
         self.training_seconds += now - self.tick
         self.tick = now
-        self.tally.loss_sum = float(self.epoch_loss)
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.settle()
@@ -190,11 +196,6 @@ class ProgressHook(Hook):
         before = self.training_seconds
         self.settle()
         loss = float(self.recent_loss) / self.recent
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the training loss is {loss} before iteration {done}: training has diverged. Lower "
-                "optimizer.base_lr, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
-            )
         speed = self.recent * self.batch_size / max(self.training_seconds - before, 1e-9)
         self.images += self.recent * self.batch_size
         self.recent_loss, self.recent = torch.zeros_like(self.recent_loss), 0
@@ -209,8 +210,11 @@ class ProgressHook(Hook):
             for name in ("loss", "lr", "images_per_second"):
                 self.writer.add_scalar(f"train/{name}", entry[name], done)
 
-    def _forget_after(self, iteration: int) -> None:
-        """Drop the log's lines of iterations that a killed run did after its last checkpoint, and torn lines."""
+    def _forget_after(self, epoch: float) -> None:
+        """Drop the log's lines of what a killed run did after its last checkpoint, and torn lines.
+
+        Unlike the iteration, the epoch does not depend on how many steps make an update.
+        """
         path = self.directory / "log.jsonl"
         kept = []
         for text in path.read_text().splitlines() if path.exists() else []:
@@ -218,7 +222,7 @@ class ProgressHook(Hook):
                 entry = json.loads(text)
             except json.JSONDecodeError:
                 continue
-            if entry["iteration"] <= iteration:
+            if entry["epoch"] <= epoch:
                 kept.append(text + "\n")
         path.write_text("".join(kept))
 
