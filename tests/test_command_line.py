@@ -523,6 +523,12 @@ class TestWriting:
         assert comparable(record_of(tmp_path)) == comparable(record_of(pretrained))
         assert len(pd.read_csv(tmp_path / "results.csv")) == 1
 
+    def test_the_engines_own_log_is_given_up_in_silence(self, small: Path, tmp_path: Path) -> None:
+        with FullDisk(tmp_path, "engine.log") as disk:
+            result = call(*pretrain(small / "unlabelled", tmp_path))
+        assert disk.hits and result.exit_code == 0
+        assert "Traceback" not in result.output and "No space left" not in result.output
+
     @pytest.mark.parametrize("full", ["per_image.csv", "record.json", "results.csv"])
     def test_a_full_disk_after_fine_tuning(
         self, small: Path, encoder: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str

@@ -100,7 +100,8 @@ class JobRunner(Runner):
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = lambda record: None  # a full disk is reported by the files that matter
+                # a full disk is reported by the files that matter
+                handler.handleError = lambda record: None  # type: ignore[method-assign]
             else:
                 handler.setLevel(logging.ERROR)
         return logger
