@@ -21,6 +21,7 @@ from backbones.images.folders import find_images, fingerprint
 from backbones.images.naming import NamedData, name_data
 from backbones.images.tolerance import read_or_replace
 from backbones.mae import MaskedAutoencoder, create_mae
+from backbones.masking import kept_patches
 from backbones.reconstructions import PictureHook
 from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
@@ -124,6 +125,7 @@ def pretrain(
     seed_generators(seed, "weights")
     settings = recipe.model
     network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
+    kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
     pictures = PictureHook(
         network,
         paths,

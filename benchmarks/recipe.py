@@ -64,6 +64,8 @@ def load_recipe(name: str, overrides: list[str], tasks: set[str]) -> LoadedRecip
 def _build(settings: dict[str, Any], where: str, tasks: set[str]) -> Recipe:
     task = settings.get("task")
     if task not in tasks:
+        if task is None:
+            raise InputError(f'{where}, key "task": missing. Expected {" or ".join(sorted(tasks))}, or `extends: NAME`')
         verb = "pretrain" if task == "pretraining" else "run"
         hint = f": use `backbench {verb}`" if task in KINDS else f". Known: {', '.join(KINDS)}"
         raise InputError(f'{where}: its task is "{task}", expected {" or ".join(sorted(tasks))}{hint}')
@@ -73,8 +75,8 @@ def _build(settings: dict[str, Any], where: str, tasks: set[str]) -> Recipe:
 
 def _packaged(name: str) -> Path:
     path = FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(list_recipes())
+    known = sorted(list_recipes())
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
         raise InputError(f'recipe {name}: no such recipe. Nearest: {", ".join(near)}; or give a file "….yaml"')
     return path

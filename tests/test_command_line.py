@@ -224,6 +224,12 @@ class TestNames:
         assert expected in refusal("run", *arguments, "--data", small, "--out", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
+    def test_a_recipe_without_a_task_says_what_to_write(self, small: Path, tmp_path: Path) -> None:
+        recipe = tmp_path / "mine.yaml"
+        recipe.write_text("schedule: {epochs: 3}\n")
+        message = refusal("run", "--recipe", recipe, "--backbone", "resnet18", "--data", small, "--out", tmp_path)
+        assert message == f'recipe {recipe}, key "task": missing. Expected classification, or `extends: NAME`'
+
     def test_an_unknown_data_set_names_the_nearest(self, small: Path) -> None:
         assert refusal("data", "check", "imagenet", "--root", small) == (
             "data set imagenet: not known. Did you mean imagenet1k?"
@@ -314,6 +320,11 @@ class TestSettings:
         (tmp_path / "out").mkdir()
         refusal(*run(small, tmp_path / "out", **changes))
         assert list((tmp_path / "out").iterdir()) == []
+
+    def test_a_mask_that_hides_everything_is_refused_before_training(self, small: Path, tmp_path: Path) -> None:
+        message = refusal(*pretrain(small / "unlabelled", tmp_path, model__mask_ratio=0.999))
+        assert message.startswith("mask_ratio 0.999 keeps 0 of 36 patches. Expected a ratio")
+        assert list(tmp_path.iterdir()) == []
 
     def test_settings_are_checked_before_a_million_images_are(self, copied: Path, tmp_path: Path) -> None:
         next((copied / "val/arrow").iterdir()).write_bytes(b"")
