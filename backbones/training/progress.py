@@ -152,7 +152,7 @@ class ProgressHook(Hook):
             path, why = next(iter(self.tally.corrupt.items()))
             raise InputError(
                 f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
-                "`backbench data check` lists them all"
+                "Is --data the right folder? Replace or remove what is broken"
             )
 
     def settle(self) -> None:
