@@ -76,18 +76,28 @@ def backbench(
     return process.exitcode
 
 
-def torchrun(arguments: list[str], processes: int = 2, status: int = 0) -> str:
-    """Run a command in several processes on this machine; what they printed."""
+def start_torchrun(arguments: list[str], processes: int = 2) -> subprocess.Popen[str]:
+    """Start a command in several processes on this machine; its screen output is one stream."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    finished = subprocess.run(
+    return subprocess.Popen(
         [*launcher, "-m", "benchmarks", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert finished.returncode == status, finished.stderr
-    return finished.stdout + finished.stderr
+
+
+def torchrun(arguments: list[str], processes: int = 2) -> str:
+    """Run a command in several processes to its end, which has to be a good one; what they printed."""
+    with start_torchrun(arguments, processes) as launcher:
+        try:
+            text, _ = launcher.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            launcher.kill()
+            raise
+    assert launcher.returncode == 0, text
+    return text
 
 
 def pretrain_arguments(data: Path, out: Path, **settings: object) -> list[str]:

@@ -1,11 +1,14 @@
 """Two processes under torchrun (gloo, CPU) against one."""
 
 import csv
+import select
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from commands import (
+    PATIENCE,
     backbench,
     checkpoint_tensors,
     last_checkpoint,
@@ -13,8 +16,11 @@ from commands import (
     read_record,
     run_arguments,
     run_directory,
+    start_torchrun,
     torchrun,
 )
+
+from backbones.training.interruption import UPDATES_BETWEEN_QUESTIONS
 
 FINE_TUNING = {
     "optimizer__batch_size": 16,
@@ -120,6 +126,30 @@ def test_pretraining_runs_and_resumes(mini: Path, tmp_path: Path) -> None:
     assert repeated["train_loss"] == record["train_loss"]
     assert sorted(path.name for path in (directory / "pictures").iterdir()) == pictures
     assert not list(tmp_path.glob("**/*.partial"))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(mini: Path, tmp_path: Path) -> None:
+    """A signal to the launcher, as from a scheduler: both leave one checkpoint, and the command goes on from there."""
+    arguments = run_arguments(mini, tmp_path, **{**FINE_TUNING, "schedule__epochs": 25, "runtime__log_every": 1})
+
+    def begun() -> bool:
+        return any(path.read_text().count("\n") >= 2 for path in tmp_path.glob("**/log.jsonl"))
+
+    launcher = start_torchrun(arguments)
+    deadline = time.monotonic() + PATIENCE
+    while not begun():
+        assert launcher.poll() is None and time.monotonic() < deadline
+        select.select([], [], [], 0.01)
+    launcher.terminate()
+    assert launcher.wait(PATIENCE) != 0
+    stopped_at = int(last_checkpoint(tmp_path).stem.removeprefix("iteration_"))
+    assert 0 < stopped_at < 100
+    assert stopped_at % UPDATES_BETWEEN_QUESTIONS == 0
+    assert not list(tmp_path.glob("**/record.json"))
+    torchrun(arguments)
+    assert last_checkpoint(tmp_path).name == "iteration_100.pth"
+    assert read_record(tmp_path)["world_size"] == 2
 
 
 @pytest.mark.slow
