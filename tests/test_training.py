@@ -165,7 +165,7 @@ def test_unreadable_images_are_named_even_after_a_resume(tmp_path: Path) -> None
 
 
 def test_too_many_unreadable_images_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"1\d of 24 training images are unreadable.*backbench data check"):
+    with pytest.raises(InputError, match=r"1\d of 24 training images are unreadable, the first is .*jpg: broken"):
         train(tmp_path, Regression(), recipe(), Points(dict.fromkeys(range(20), "broken")))
 
 
