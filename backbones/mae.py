@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import backbones.vit_sizes  # noqa: F401  (registers the mini encoder in timm)
 from backbones.errors import InputError
+from backbones.linear import linear, replace_linear_layers
 from backbones.masking import random_masking, take_patches
 from backbones.positions import sincos_position_embedding
 
@@ -52,6 +53,9 @@ class Architecture:
         for name, number in [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]:
             if not isinstance(number, int) or number < 1:
                 raise InputError(f"{name}={number!r}: expected a whole number above 0.")
+        sides = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
+        if not isinstance(sides, list | tuple) or [type(side) for side in sides] != [int, int]:
+            raise InputError(f"image_size={self.image_size!r}: expected a number of pixels or (height, width).")
         height, width = self.image_shape
         if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
             raise InputError(
@@ -117,6 +121,7 @@ class MaskedAutoencoder(VisionTransformer):
         self.pos_embed = nn.Parameter(sincos_position_embedding(grid, architecture.width), requires_grad=False)
         self.decoder_pos_embed = nn.Parameter(sincos_position_embedding(grid, decoder_width), requires_grad=False)
         self._initialise()
+        replace_linear_layers(self)
 
     def _initialise(self) -> None:
         """Xavier uniform for linear layers and for the patch projection seen as one; normal for the two tokens."""
@@ -169,7 +174,7 @@ class MaskedAutoencoder(VisionTransformer):
         """Encode the visible patches alone: (B, K, P) gives the class token and theirs, (B, 1 + K, D)."""
         projection = self.patch_embed.proj
         weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
-        tokens_BKD = F.linear(visible_BKP, weight_DP, projection.bias) + self.pos_embed[0, 1:][kept_BK]
+        tokens_BKD = linear(visible_BKP, weight_DP, projection.bias) + self.pos_embed[0, 1:][kept_BK]
         class_BD = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens_BKD), -1, -1)
         return self.norm(self.blocks(torch.cat([class_BD, tokens_BKD], dim=1)))
 
@@ -247,8 +252,8 @@ def _last_block(block: Block, x_BND: Tensor, skip: int) -> Tensor:
     normed_BND = block.norm1(x_BND)
     width = x_BND.shape[-1]
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    queries = F.linear(normed_BND[:, skip:], weight[:width], bias[:width])
-    keys_values = F.linear(normed_BND, weight[width:], bias[width:])
+    queries = linear(normed_BND[:, skip:], weight[:width], bias[:width])
+    keys_values = linear(normed_BND, weight[width:], bias[width:])
     q, k, v = (
         part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for part in (queries, *keys_values.chunk(2, dim=-1))
