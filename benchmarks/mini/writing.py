@@ -69,7 +69,7 @@ def write_mini(
     *,
     seed: int = 0,
     unlabelled: int = 24_000,
-    train: int = 400,
+    train: int = 1_000,
     val: int = 2_000,
     level: Level = "smooth",
     image_size: int = 64,
