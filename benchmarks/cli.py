@@ -196,10 +196,10 @@ def doctor() -> None:
 def data_mini(
     root: Annotated[Path, typer.Argument(help="The folder to draw into.")],
     level: Annotated[str, typer.Option(help="smooth (the demo's) or textured (harder).")] = "smooth",
-    unlabelled: Annotated[int, typer.Option(min=0, help="Images for pre-training.")] = 24_000,
-    train: Annotated[int, typer.Option(min=1, help="Labelled images to fine-tune on.")] = 400,
+    unlabelled: Annotated[int, typer.Option(min=0, help="Images for pre-training.")] = 12_000,
+    train: Annotated[int, typer.Option(min=1, help="Labelled images to fine-tune on.")] = 1_000,
     val: Annotated[int, typer.Option(min=1, help="Labelled images to evaluate on.")] = 2_000,
-    image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 64,
+    image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
     seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
 ) -> None:
     """Draw the small generated data set, in ImageNet's layout: what the demo runs on."""

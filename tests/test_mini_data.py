@@ -194,7 +194,7 @@ def test_interrupted_set_is_completed(complete: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     with pytest.raises(KeyboardInterrupt):
         write_small(root, on_progress=interrupt)
-    assert not (root / "mini.json").exists()
+    assert not (root / "dataset.json").exists()
     next(root.rglob("*.jpg")).unlink()
     (root / "unlabelled" / "000000.part").write_bytes(b"half an ima")
     steps: list[tuple[int, int]] = []
@@ -231,8 +231,8 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(InputError, match="not empty"):
         write_small(tmp_path)
-    (tmp_path / "mini.json").write_text(json.dumps({"version": 0}))
-    with pytest.raises(InputError, match=r"mini\.json: not a manifest"):
+    (tmp_path / "dataset.json").write_text(json.dumps({"version": 0}))
+    with pytest.raises(InputError, match=r"dataset\.json: not a manifest"):
         write_small(tmp_path)
     with pytest.raises(InputError, match="cannot write"):
         write_small(tmp_path / "holiday.jpg" / "data")

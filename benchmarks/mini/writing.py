@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from backbones.errors import InputError
+from backbones.images.naming import CARD
 from benchmarks.mini.files import image_path, write_scenes
 from benchmarks.mini.materials import LEVELS, Level
 from benchmarks.mini.scenes import SPLITS
@@ -15,8 +16,8 @@ from benchmarks.mini.shapes import SHAPES
 
 # Raised whenever the same seed would draw other images.
 DRAWING_VERSION = 3
-MANIFEST = "mini.json"
-UNFINISHED_MANIFEST = "mini.unfinished.json"
+MANIFEST = CARD
+UNFINISHED_MANIFEST = f"{CARD}.unfinished"
 SMALLEST_SIDE = 16
 SCENES_PER_JOB = 250
 
@@ -28,7 +29,7 @@ train/CLASS/       {train} labelled images to fine-tune on
 val/CLASS/         {val} labelled images to evaluate on
 unlabelled/        {unlabelled} images to pre-train on
 classes.txt        the classes, one a line, in the order of their numbers
-mini.json          the settings from which `backbench data mini` draws these same images again
+dataset.json       its name, and the settings from which `backbench data mini` draws these same images again
 
 Level {level}, seed {seed}, {image_size} x {image_size} pixels, drawing version {version}.
 """
@@ -36,7 +37,7 @@ Level {level}, seed {seed}, {image_size} x {image_size} pixels, drawing version 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What decides the files; the manifest holds it."""
+    """What decides the files; the manifest holds it, and names the data set for the records."""
 
     version: int
     seed: int
@@ -45,6 +46,7 @@ class _Settings:
     train: int
     val: int
     unlabelled: int
+    name: str
 
     def count(self, split: str) -> int:
         return int(getattr(self, split))
@@ -68,11 +70,11 @@ def write_mini(
     root: Path,
     *,
     seed: int = 0,
-    unlabelled: int = 24_000,
+    unlabelled: int = 12_000,
     train: int = 1_000,
     val: int = 2_000,
     level: Level = "smooth",
-    image_size: int = 64,
+    image_size: int = 56,
     processes: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MiniSummary:
@@ -85,7 +87,8 @@ def write_mini(
     Raises InputError if an argument is out of range, or if `root` holds anything else, fewer images were asked for than
     it holds, or it cannot be written.
     """
-    settings = _Settings(DRAWING_VERSION, seed, level, image_size, train, val, unlabelled)
+    name = "mini" if level == "smooth" else f"mini-{level}"
+    settings = _Settings(DRAWING_VERSION, seed, level, image_size, train, val, unlabelled, name)
     _check(settings)
     if processes < 1:
         raise InputError(f"processes {processes}: expected at least 1.")
