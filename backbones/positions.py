@@ -1,7 +1,6 @@
-"""Position embeddings: the fixed sin-cos ones of MAE, and any of them brought to another grid."""
+"""The fixed sin-cos position embeddings of MAE."""
 
 import torch
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from backbones.errors import InputError
@@ -34,23 +33,3 @@ def sincos_position_embedding(grid: tuple[int, int], width: int, class_token: bo
     if class_token:
         embedding_LD = torch.cat([embedding_LD.new_zeros(1, width), embedding_LD])
     return embedding_LD.float().unsqueeze(0)
-
-
-def resize_position_embedding(
-    pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], prefix_tokens: int = 1
-) -> Tensor:
-    """Bring a position embedding to another grid of patches by bicubic interpolation.
-
-    `pos_embed` is (1, prefix_tokens + rows × columns of the old grid, D). The prefix tokens (class token, registers)
-    keep theirs. Returns (1, prefix_tokens + rows × columns of the new grid, D) in the same precision.
-    Raises InputError if the embedding's length does not fit the old grid.
-    """
-    expected = prefix_tokens + old_grid[0] * old_grid[1]
-    if pos_embed.ndim != 3 or pos_embed.shape[:2] != (1, expected):
-        raise InputError(
-            f"pos_embed has shape {tuple(pos_embed.shape)}: expected (1, {expected}, width) "
-            f"for {prefix_tokens} prefix tokens and a grid of {old_grid[0]} × {old_grid[1]} patches."
-        )
-    return resample_abs_pos_embed(
-        pos_embed, new_size=list(new_grid), old_size=list(old_grid), num_prefix_tokens=prefix_tokens
-    )

@@ -5,7 +5,7 @@ import torch
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from backbones.errors import InputError
-from backbones.positions import resize_position_embedding, sincos_position_embedding
+from backbones.positions import sincos_position_embedding
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (3, 5), (7, 1)])
@@ -37,34 +37,3 @@ def test_sincos_without_class_token_leaves_out_the_first_row() -> None:
 def test_sincos_needs_a_multiple_of_four() -> None:
     with pytest.raises(InputError, match="width 18"):
         sincos_position_embedding((4, 4), 18)
-
-
-def test_resize_to_the_same_grid_changes_nothing() -> None:
-    embedding = torch.randn(1, 1 + 12, 8)
-    assert torch.equal(resize_position_embedding(embedding, (3, 4), (3, 4)), embedding)
-
-
-def test_resize_keeps_prefix_tokens_and_interpolates_rows_and_columns_apart() -> None:
-    rows, columns = torch.meshgrid(torch.linspace(0, 1, 6), torch.linspace(0, 1, 8), indexing="ij")
-    grid = torch.stack([rows, columns], dim=-1).reshape(1, 48, 2)
-    prefix = torch.full((1, 2, 2), 7.0)
-    resized = resize_position_embedding(torch.cat([prefix, grid], dim=1), (6, 8), (12, 4), prefix_tokens=2)
-    assert resized.shape == (1, 2 + 48, 2)
-    assert torch.equal(resized[:, :2], prefix)
-    new = resized[0, 2:].reshape(12, 4, 2)
-    assert (new[1:, :, 0] > new[:-1, :, 0]).all()  # rows still grow downwards
-    assert (new[:, 1:, 1] > new[:, :-1, 1]).all()  # columns still grow to the right
-    torch.testing.assert_close(new[..., 0].std(dim=1), torch.zeros(12), atol=1e-5, rtol=0)
-    torch.testing.assert_close(new[..., 1].std(dim=0), torch.zeros(4), atol=1e-5, rtol=0)
-
-
-def test_resize_between_two_grids_of_equally_many_patches() -> None:
-    embedding = sincos_position_embedding((2, 8), 16)
-    resized = resize_position_embedding(embedding, (2, 8), (4, 4))
-    assert resized.shape == embedding.shape
-    assert not torch.allclose(resized, embedding)
-
-
-def test_resize_refuses_an_embedding_of_another_length() -> None:
-    with pytest.raises(InputError, match=r"\(1, 17, 8\): expected \(1, 10, width\)"):
-        resize_position_embedding(torch.zeros(1, 17, 8), (3, 3), (4, 4))

@@ -145,24 +145,8 @@ def run_job(job: Job) -> Outcome:
         rank=process_rank(),
         processes=processes,
     )
-    tally = Tally()
-    progress = ProgressHook(
-        job.directory,
-        title=job.title,
-        batch_size=recipe.optimizer.batch_size // accumulation,
-        per_epoch=sampler.iterations_per_epoch,
-        every=recipe.runtime.log_every,
-        tally=tally,
-    )
-    every = recipe.runtime.checkpoint_every or sampler.iterations_per_epoch
-    checkpoints = CheckpointHook(
-        job.directory / "checkpoints",
-        every=-(-every // accumulation) * accumulation,
-        keep=recipe.runtime.keep_checkpoints,
-        accumulation=accumulation,
-        tally=tally,
-        settle=progress.settle,
-    )
+    progress, checkpoints = _bookkeeping(job, sampler, accumulation)
+    tally = progress.tally
     interrupt = InterruptHook(checkpoints, accumulation)
     schedule = ScheduleHook(_schedule(recipe, sampler.iterations_per_epoch), accumulation)
     hooks = [RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt]
@@ -191,6 +175,28 @@ def run_job(job: Job) -> Outcome:
         processes=processes,
         metrics=progress.metrics,
     )
+
+
+def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tuple[ProgressHook, CheckpointHook]:
+    recipe, tally = job.recipe, Tally()
+    progress = ProgressHook(
+        job.directory,
+        title=job.title,
+        batch_size=recipe.optimizer.batch_size // accumulation,
+        per_epoch=sampler.iterations_per_epoch,
+        every=recipe.runtime.log_every,
+        tally=tally,
+    )
+    every = recipe.runtime.checkpoint_every or sampler.iterations_per_epoch
+    checkpoints = CheckpointHook(
+        job.directory / "checkpoints",
+        every=-(-every // accumulation) * accumulation,
+        keep=recipe.runtime.keep_checkpoints,
+        accumulation=accumulation,
+        tally=tally,
+        settle=progress.settle,
+    )
+    return progress, checkpoints
 
 
 def _length(dataset: Dataset[dict[str, Any]]) -> int:
