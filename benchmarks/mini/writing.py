@@ -1,8 +1,11 @@
 """Writing the generated data in ImageNet's layout, completely and once."""
 
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -172,15 +175,29 @@ def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple
             yield len(indices), write_scenes(root, settings.seed, split, indices, *fixed)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        covered = {
-            pool.submit(write_scenes, root, settings.seed, split, indices, *fixed): len(indices)
-            for split, indices in jobs
-        }
+        with _ctrl_c_kept_for_this_process():
+            covered = {
+                pool.submit(write_scenes, root, settings.seed, split, indices, *fixed): len(indices)
+                for split, indices in jobs
+            }
         try:
             for future in as_completed(covered):
                 yield covered[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_kept_for_this_process() -> Iterator[None]:
+    """Processes started within the block ignore Ctrl-C, which a terminal sends to all; this one ends them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _replace_text(path: Path, text: str) -> None:
