@@ -37,7 +37,7 @@ def run_demo(out: Path, seeds: int) -> None:
         write_atomically(out / f"imagenet.{suffix}", render(table, format))
     console.print()
     print(render(table, "md"))
-    console.print(verdict(cells["mae"], cells["random"]))
+    console.print(verdict(cells["mae"], cells["random"]), soft_wrap=True)
     console.print(f"\n{time.monotonic() - began:,.0f} seconds in all. See:")
     for path in [*outputs(pretrained.directory)[-1:], runs / "results.csv", *sorted(out.glob("imagenet.*"))]:
         console.print(f"  {path}", soft_wrap=True)

@@ -96,7 +96,9 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 def _interpolate(image: Tensor, height: int, width: int) -> Tensor:
     if image.shape[1:] == (height, width):
         return image
-    return F.interpolate(image[None], size=(height, width), mode="bicubic", antialias=True)[0]
+    # A view's rows lie apart, which torch's kernel for packed pixels does not take; copying them costs less than that.
+    packed = image[None].contiguous(memory_format=torch.channels_last)
+    return F.interpolate(packed, size=(height, width), mode="bicubic", antialias=True)[0]
 
 
 def resize_short_side(image: Tensor, size: int) -> Tensor:
