@@ -2,12 +2,11 @@
 
 import json
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 
 from backbones.errors import InputError
@@ -189,15 +188,16 @@ def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple
 
 @contextmanager
 def _ctrl_c_kept_for_this_process() -> Iterator[None]:
-    """Processes started within the block ignore Ctrl-C, which a terminal sends to all; this one ends them in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes started within the block never see Ctrl-C, which a terminal sends to all; this one ends them in order.
+
+    They inherit the blocked signal. Here it waits, and takes effect when the block ends.
+    """
+    resource_tracker.ensure_running()  # it would unblock the signal when the first process starts it
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _replace_text(path: Path, text: str) -> None:
