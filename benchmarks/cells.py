@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -30,6 +31,7 @@ from results import (
     cell_key,
     environment,
     find_records,
+    proportion_interval,
     read_record,
     run_directory,
     write_atomically,
@@ -219,10 +221,21 @@ def _metrics(outcome: TaskOutcome) -> list[Metric]:
     metrics = []
     for name, value in outcome.metrics.items():
         values = outcome.per_image.get(name)
-        low, high = (None, None) if values is None else bootstrap_interval(values)
+        low, high = (None, None) if values is None else image_interval(values)
         count = None if values is None else len(values)
         metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=count))
     return metrics
+
+
+def image_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean over images (N,): Wilson's for right (100) and wrong (0) answers, else by bootstrap.
+
+    Where all answers are right or all wrong the bootstrap would claim certainty, from however few images.
+    """
+    if np.isin(values, (0.0, 100.0)).all():
+        low, high = proportion_interval(int((values == 100.0).sum()), len(values))
+        return 100 * low, 100 * high
+    return bootstrap_interval(values)
 
 
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
