@@ -48,6 +48,7 @@ def make_record(seed: int = 0, **fields: Any) -> Record:
         "seed": seed,
         "recipe": "mini",
         "key": cell_key({"seed": seed}),
+        "finished_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return Record(**(settings | fields))
 
@@ -244,8 +245,7 @@ def test_a_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes | None)
 
 
 def write_often(path: Path, seed: int, count: int) -> None:
-    finished_at = datetime(2026, 1, 1, tzinfo=UTC)
-    records = [make_record(seed, backbone=f"{seed}-{index}", finished_at=finished_at) for index in range(200)]
+    records = [make_record(seed, backbone=f"{seed}-{index}") for index in range(200)]
     for _ in range(count):
         write_results_csv(path, records)
 
