@@ -100,7 +100,6 @@ class PretrainedModel:
 
     encoder: Path
     autoencoder: Path
-    pictures: list[Path]
     outcome: Outcome
 
 
@@ -158,4 +157,4 @@ def pretrain(
         save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
         save_atomically({"model": network.state_dict(), **about}, autoencoder)
     barrier()
-    return PretrainedModel(encoder, autoencoder, sorted((directory / "pictures").glob("*.png")), outcome)
+    return PretrainedModel(encoder, autoencoder, outcome)

@@ -1,7 +1,6 @@
 """What every task gives back: its numbers, and what must be known to compare them."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +28,5 @@ class TaskOutcome:
     split: str
     training: Outcome
     load_report: LoadReport | None
-    pictures: list[Path] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -173,14 +173,6 @@ def test_exif_orientation_is_ignored_as_in_the_reference(photo: Image.Image, tmp
     assert read_image(tmp_path / "turned.jpg").shape == (3, 30, 40)
 
 
-def test_min_size_reduces_large_jpegs_only(photo: Image.Image, tmp_path: Path) -> None:
-    photo.resize((2400, 1600)).save(tmp_path / "large.jpg")
-    assert read_image(tmp_path / "large.jpg").shape == (3, 1600, 2400)
-    assert read_image(tmp_path / "large.jpg", min_size=400).shape == (3, 400, 600)
-    assert read_image(tmp_path / "large.jpg", min_size=900).shape == (3, 1600, 2400)
-    assert read_image(PHOTO, min_size=5000).shape == (3, 600, 512)
-
-
 # Broken files
 
 

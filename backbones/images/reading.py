@@ -54,16 +54,12 @@ class UnreadableImage(InputError):  # noqa: N818 - reads as the sentence it is
         return type(self), (self.path, self.why)
 
 
-def read_image(path: str | Path, min_size: int | None = None) -> Tensor:
+def read_image(path: str | Path) -> Tensor:
     """Decode one image file, recognised by its content whatever its name.
 
     Args:
         path: JPEG (CMYK included), PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000 or AVIF; in colour,
             grey or with a palette, of up to 16 bits.
-        min_size: allow a JPEG to be decoded at half, quarter or another reduced scale, as long as both its sides stay
-            at least this long. Faster on large photographs, but not the same pixels: the decoder's own downscaling
-            replaces part of the antialiased one. (A 512 × 600 photograph halved, then cropped to 224: 1.5 levels on
-            average, up to 43 at edges.) Leave it out where numbers are compared.
 
     Returns:
         uint8 (3, H, W), RGB, stored channels last, as the decoder writes it.
@@ -78,7 +74,7 @@ def read_image(path: str | Path, min_size: int | None = None) -> Tensor:
         raise UnreadableImage(path, error.strerror or str(error)) from None
     if not data:
         raise UnreadableImage(path, "the file is empty")
-    pixels = _decode_jpeg(data, min_size) if data.startswith(b"\xff\xd8") else None
+    pixels = _decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
     if pixels is None:
         pixels = _decode_with_pillow(path, data)
     return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -123,7 +119,7 @@ def _looks_whole(head: bytes, tail: bytes, size: int) -> bool:
     return head.startswith((b"BM", b"II*\0", b"MM\0*", b"P3", b"P5", b"P6")) and size > len(head)
 
 
-def _decode_jpeg(data: bytes, min_size: int | None) -> np.ndarray | None:
+def _decode_jpeg(data: bytes) -> np.ndarray | None:
     """The pixels (H, W, 3), or None where Pillow has to judge: at the decoder's least complaint, and for CMYK.
 
     Discrete cosine transform and chroma upsampling stay at the decoder's exact settings, which are Pillow's.
@@ -132,9 +128,7 @@ def _decode_jpeg(data: bytes, min_size: int | None) -> np.ndarray | None:
         height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
         if height * width > MAX_PIXELS or colour_space in ("CMYK", "YCCK"):
             return None
-        if min_size is None:
-            return simplejpeg.decode_jpeg(data)
-        return simplejpeg.decode_jpeg(data, min_height=min_size, min_width=min_size, min_factor=2)
+        return simplejpeg.decode_jpeg(data)
     except ValueError:
         return None
 
