@@ -26,7 +26,7 @@ from backbones.reconstructions import PictureHook
 from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.randomness import mix, seed_generators
-from backbones.training.settings import Fraction, PositiveInt, Recipe, Settings, Shares
+from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings, Shares
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's default, which the reference keeps)."""
@@ -53,6 +53,8 @@ class PretrainingRecipe(Recipe):
 
     task: Literal["pretraining"]
     model: MaskedAutoencoderSettings
+    optimizer: ScaledOptimizer
+    schedule: EpochSchedule
     augment: PretrainingAugmentation = PretrainingAugmentation()
 
 

@@ -16,7 +16,7 @@ from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.progress import with_progress
 from backbones.training.randomness import seed_generators
-from backbones.training.settings import Fraction, OptimizerSettings, PositiveInt, Recipe, Settings
+from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings
 from tasks.augmentation import (
     BatchAugmentation,
     EvaluationImages,
@@ -39,7 +39,7 @@ class ClassifierSettings(Settings):
     pool: Literal["avg", "token"] = "avg"
 
 
-class FineTuningOptimizer(OptimizerSettings):
+class FineTuningOptimizer(ScaledOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
     layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
@@ -58,6 +58,7 @@ class ClassificationRecipe(Recipe):
     task: Literal["classification"]
     model: ClassifierSettings
     optimizer: FineTuningOptimizer
+    schedule: EpochSchedule
     augment: FineTuningAugmentation = FineTuningAugmentation()
     evaluation: EvaluationSettings = EvaluationSettings()
 

@@ -84,7 +84,7 @@ def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
         "precision": "auto",
     }
     assert recipe.expect == {"top1": top1}
-    assert recipe.optimizer.lr == pytest.approx(4 * base_lr)
+    assert recipe.optimizer.peak_lr == pytest.approx(4 * base_lr)
     assert str(top1) in list_recipes()[name]
 
 
@@ -115,7 +115,7 @@ def test_pretraining_has_the_numbers_of_table_8(name: str, arch: str) -> None:
         "augment": {"crop_scale": [0.2, 1.0], "flip": 0.5},
         "precision": "auto",
     }
-    assert recipe.optimizer.lr == pytest.approx(2.4e-3)
+    assert recipe.optimizer.peak_lr == pytest.approx(2.4e-3)
 
 
 def test_overrides_reach_the_recipe_and_are_named_as_deviations() -> None:

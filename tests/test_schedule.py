@@ -2,10 +2,14 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 
-from backbones.training.schedule import ScheduleHook, WarmupCosine
+from backbones.training.schedule import ScheduleHook, WarmupCosine, learning_rate_curve
+from backbones.training.settings import IterationSchedule
 
 IMAGES = 1_281_167
 
@@ -77,3 +81,42 @@ def test_groups_keep_their_proportion() -> None:
     for iteration, (scaled, plain) in enumerate(rates(ScheduleHook(schedule, accumulation=1), groups, 8)):
         assert plain == schedule(iteration)
         assert scaled == pytest.approx(0.65 * plain)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference"),
+    [
+        (
+            {"shape": "cosine", "warmup_iterations": 461},
+            lambda: CosineParamScheduler(1.0, 0.0),
+        ),
+        (
+            {"shape": "step", "milestones": (163_889, 177_546), "warmup_iterations": 250},
+            lambda: MultiStepParamScheduler([1.0, 0.1, 0.01], 184_375, milestones=[163_889, 177_546]),
+        ),
+    ],
+)
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_iteration_schedules_are_detectron2s(settings: dict[str, Any], reference: Any, accumulation: int) -> None:
+    """The two protocols' 184,375 iterations, against the scheduler that their configurations name."""
+    schedule = IterationSchedule(iterations=184_375, warmup_factor=0.001, **settings)
+    length = settings["warmup_iterations"] / 184_375
+    expected = WarmupParamScheduler(reference(), warmup_factor=0.001, warmup_length=length)
+    curve = learning_rate_curve(schedule, 8e-5, per_epoch=1848 * accumulation, accumulation=accumulation)
+    for iteration in (0, 1, 249, 250, 460, 461, 462, 100_000, 163_888, 163_889, 177_546, 184_374):
+        assert curve(iteration * accumulation) == pytest.approx(8e-5 * expected(iteration / 184_375), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_iterations": 10}, "warm-up"),
+        ({"milestones": (5,)}, "milestones belong"),
+        ({"shape": "step"}, "at least one"),
+        ({"shape": "step", "milestones": (10,)}, "beyond"),
+        ({"shape": "step", "milestones": (5, 3)}, "comes after"),
+    ],
+)
+def test_iteration_schedules_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        IterationSchedule(iterations=10, **settings)

@@ -16,7 +16,7 @@ from backbones.training import checkpointing, precision
 from backbones.training.checkpointing import CheckpointHook, Tally, save_atomically
 from backbones.training.job import Job, Outcome, accumulation_steps, run_job
 from backbones.training.precision import resolve_precision
-from backbones.training.settings import Recipe, validate
+from backbones.training.settings import EpochSchedule, Recipe, ScaledOptimizer, validate
 
 IMAGES = 24
 
@@ -53,13 +53,20 @@ class Regression(BaseModel):
         return {"loss": loss * torch.nan if self.calls == self.explode_at else loss}
 
 
+class PointsRecipe(Recipe):
+    """The settings of these trainings."""
+
+    optimizer: ScaledOptimizer
+    schedule: EpochSchedule
+
+
 def recipe(**settings: Any) -> Recipe:
     """Two epochs of four updates of six points."""
     optimizer = {"base_lr": 1.0, "batch_size": 6} | settings.pop("optimizer", {})
     schedule = {"epochs": 2, "warmup_epochs": 0.5} | settings.pop("schedule", {})
     runtime = {"workers": 0, "log_every": 3} | settings.pop("runtime", {})
     fields = {"task": "test", "dataset": "points", "source": "none", "precision": "fp32"} | settings
-    return validate(Recipe, fields | {"optimizer": optimizer, "schedule": schedule, "runtime": runtime}, "test")
+    return validate(PointsRecipe, fields | {"optimizer": optimizer, "schedule": schedule, "runtime": runtime}, "test")
 
 
 def train(directory: Path, model: BaseModel, settings: Recipe, data: Points | None = None) -> Outcome:

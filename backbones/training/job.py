@@ -1,74 +1,27 @@
-"""mmengine's Runner as every job here uses it: pre-training and the tasks differ in model and data only."""
+"""Running a job: pre-training and the tasks differ in model, data and engine only."""
 
 import gc
-import itertools
-import logging
-import os
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
 from backbones.training.interruption import InterruptHook
-from backbones.training.machine import (
-    device_name,
-    device_type,
-    join_processes,
-    loader_workers,
-    peak_memory_mb,
-    process_count,
-    process_rank,
-)
+from backbones.training.machine import device_name, device_type, peak_memory_mb, process_count, process_rank
+from backbones.training.plan import BuildEngine, Evaluation, Job, Plan
 from backbones.training.precision import resolve_precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
-from backbones.training.randomness import RandomnessHook, seed_generators
+from backbones.training.randomness import RandomnessHook
+from backbones.training.runner import build_runner
 from backbones.training.sampling import EpochBatchSampler
-from backbones.training.schedule import ScheduleHook, WarmupCosine
+from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 
-ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
-_run_number = itertools.count()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """On what a run is evaluated, and how: at the end, and every so many epochs before that if wished."""
-
-    dataset: Dataset[dict[str, Any]]
-    metric: BaseMetric
-    batch_size: int
-    every_epochs: int | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training under one recipe in one directory.
-
-    `model` is an mmengine `BaseModel` whose forward takes a batch's fields and a `mode`, and gives `{"loss": …}` for
-    `mode="loss"`; its `network` is what `runtime.compile` compiles. `dataset` maps a draw (index, epoch) to a sample.
-    `parameter_groups` go to AdamW and may carry timm's `lr_scale`.
-    """
-
-    model: BaseModel
-    dataset: Dataset[dict[str, Any]]
-    parameter_groups: Iterable[Any]
-    recipe: Recipe
-    directory: Path
-    seed: int
-    title: str
-    evaluation: Evaluation | None = None
-    hooks: Sequence[Hook] = ()
+__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -86,35 +39,6 @@ class Outcome:
     metrics: dict[str, float]
 
 
-class JobRunner(Runner):
-    """mmengine's Runner, resuming from our checkpoints and keeping its own log in `engine/`."""
-
-    checkpoints: CheckpointHook
-
-    def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        join_processes()
-        super().setup_env(env_cfg)
-        self._timestamp = "engine"
-
-    def build_logger(self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
-        logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                # a full disk is reported by the files that matter
-                handler.handleError = lambda record: None  # type: ignore[method-assign]
-            else:
-                handler.setLevel(logging.ERROR)
-        return logger
-
-    def dump_config(self) -> None:
-        """Leave the settings to the run's own recipe.yaml."""
-
-    def load_or_resume(self) -> None:
-        done = self.checkpoints.restore(self)
-        self.train_loop._iter = done
-        self.train_dataloader.batch_sampler.start = done
-
-
 def accumulation_steps(recipe: Recipe, processes: int) -> int:
     """How many steps make one update. Raises InputError where batch_size cannot be shared out evenly."""
     batch = recipe.optimizer.batch_size
@@ -128,7 +52,7 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
     return batch // (per_device * processes)
 
 
-def run_job(job: Job) -> Outcome:
+def run_job(job: Job, build_engine: BuildEngine = build_runner) -> Outcome:
     """Train to the end from wherever the run stands, evaluate, and say how it went.
 
     Raises InputError for settings that do not fit this machine or when training diverges, KeyboardInterrupt after
@@ -137,8 +61,9 @@ def run_job(job: Job) -> Outcome:
     recipe, processes = job.recipe, process_count()
     accumulation = accumulation_steps(recipe, processes)
     precision = resolve_precision(recipe.precision, device_type())
+    assert isinstance(job.dataset, Sized)
     sampler = EpochBatchSampler(
-        _length(job.dataset),
+        len(job.dataset),
         recipe.optimizer.batch_size,
         seed=job.seed,
         accumulation=accumulation,
@@ -148,21 +73,31 @@ def run_job(job: Job) -> Outcome:
     progress, checkpoints = _bookkeeping(job, sampler, accumulation)
     tally = progress.tally
     interrupt = InterruptHook(checkpoints, accumulation)
-    schedule = ScheduleHook(_schedule(recipe, sampler.iterations_per_epoch), accumulation)
-    hooks = [RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt]
+    per_epoch = sampler.iterations_per_epoch
+    curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
+    schedule = ScheduleHook(curve, accumulation)
     if recipe.runtime.compile:
-        job.model.network.compile()
-    runner = _runner(job, sampler, hooks, _optimizer(job, precision, accumulation))
-    runner.checkpoints = checkpoints
+        network: Any = job.model.network
+        network.compile()
+    plan = Plan(
+        job=job,
+        sampler=sampler,
+        hooks=[RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
+        optimizer=_optimizer(job, precision, accumulation),
+        checkpoints=checkpoints,
+        accumulation=accumulation,
+        steps=recipe.schedule.steps(per_epoch, accumulation),
+    )
+    engine = build_engine(plan)
     try:
         with interrupt.listening():
-            runner.train()
+            engine.train()
             if job.evaluation and not progress.metrics:
-                runner.val_loop.run()
+                engine.evaluate()
     finally:
         progress.close()
     speed = progress.images_per_second
-    del runner
+    del engine
     gc.collect()
     return Outcome(
         train_loss=tally.loss,
@@ -199,83 +134,13 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
     return progress, checkpoints
 
 
-def _length(dataset: Dataset[dict[str, Any]]) -> int:
-    assert isinstance(dataset, Sized)
-    return len(dataset)
-
-
-def _schedule(recipe: Recipe, per_epoch: int) -> WarmupCosine:
-    return WarmupCosine(
-        peak=recipe.optimizer.lr,
-        floor=recipe.schedule.min_lr,
-        warmup=recipe.schedule.warmup_epochs * per_epoch,
-        total=recipe.schedule.epochs * per_epoch,
-    )
-
-
 def _optimizer(job: Job, precision: Any, accumulation: int) -> OptimWrapper:
     settings = job.recipe.optimizer
     optimizer = torch.optim.AdamW(
         job.parameter_groups,
-        lr=settings.lr,
+        lr=settings.peak_lr,
         betas=settings.betas,
         weight_decay=settings.weight_decay,
         fused=True,
     )
     return wrap_optimizer(optimizer, precision, accumulation=accumulation, clip_grad_norm=settings.clip_grad_norm)
-
-
-def _runner(job: Job, sampler: EpochBatchSampler, hooks: list[Hook], optimizer: OptimWrapper) -> JobRunner:
-    evaluation, workers = job.evaluation, loader_workers(job.recipe.runtime.workers)
-    total = job.recipe.schedule.epochs * sampler.iterations_per_epoch
-    every = evaluation.every_epochs if evaluation else None
-    settings: dict[str, Any] = {}
-    if evaluation:
-        settings = {
-            "val_dataloader": _evaluation_loader(evaluation, workers),
-            "val_cfg": {},
-            "val_evaluator": Evaluator([evaluation.metric]),
-        }
-    seed_generators(job.seed, "runner")
-    return JobRunner(
-        model=job.model,
-        work_dir=str(job.directory),
-        train_dataloader=_loader(job.dataset, workers, batch_sampler=sampler),
-        train_cfg={
-            "by_epoch": False,
-            "max_iters": total,
-            "val_interval": every * sampler.iterations_per_epoch if every else total,
-            "fast_forward_on_resume": True,
-        },
-        optim_wrapper=optimizer,
-        default_hooks=dict.fromkeys(ENGINE_HOOKS),
-        custom_hooks=hooks,
-        launcher="pytorch" if process_count() > 1 else "none",
-        cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel", "device_ids": None}},
-        randomness={"seed": job.seed},
-        experiment_name=f"{job.directory.name}-{os.getpid()}-{next(_run_number)}",
-        **settings,
-    )
-
-
-def _evaluation_loader(evaluation: Evaluation, workers: int) -> DataLoader[dict[str, Any]]:
-    share = range(process_rank(), _length(evaluation.dataset), process_count())
-    return _loader(evaluation.dataset, workers, batch_size=evaluation.batch_size, sampler=share)
-
-
-def _loader(dataset: Dataset[dict[str, Any]], workers: int, **batching: Any) -> DataLoader[dict[str, Any]]:
-    return DataLoader(
-        dataset,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device_type() == "cuda",
-        **batching,
-    )
-
-
-def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack a batch: tensors and numbers become tensors, `corrupt` mappings are united."""
-    corrupt: dict[str, str] = {}
-    for sample in samples:
-        corrupt |= sample.pop("corrupt", {})
-    return {**torch.utils.data.default_collate(samples), "corrupt": corrupt}

@@ -1,10 +1,23 @@
 """The learning rate as a function of the iteration: nothing to store, so nothing to resume wrongly."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    ParamScheduler,
+)
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from backbones.training.settings import EpochSchedule, IterationSchedule, ScheduleSettings
+
+Curve = Callable[[int], float]
+"""The learning rate of a step, 0 … steps - 1."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,32 @@ class WarmupCosine:
         return self.floor + (self.peak - self.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def learning_rate_curve(settings: ScheduleSettings, peak: float, per_epoch: int, accumulation: int) -> Curve:
+    """The curve that a recipe's schedule describes; an epoch has `per_epoch` steps, an update `accumulation`."""
+    steps = settings.steps(per_epoch, accumulation)
+    if isinstance(settings, IterationSchedule):
+        multiplier = _multiplier(settings)
+        return lambda step: peak * multiplier(step / steps)
+    assert isinstance(settings, EpochSchedule)
+    return WarmupCosine(peak=peak, floor=settings.min_lr, warmup=settings.warmup_epochs * per_epoch, total=steps)
+
+
+def _multiplier(settings: IterationSchedule) -> ParamScheduler:
+    """Share of the peak over the share of the training that is done, as detectron2's WarmupParamScheduler has it.
+
+    The warm-up covers the curve's beginning and ends on it; the curve itself is as long as the training.
+    """
+    curve: ParamScheduler = CosineParamScheduler(1.0, 0.0)
+    if settings.shape == "step":
+        values = [0.1**passed for passed in range(len(settings.milestones) + 1)]
+        curve = MultiStepParamScheduler(values, settings.iterations, milestones=list(settings.milestones))
+    if not settings.warmup_iterations:
+        return curve
+    end = settings.warmup_iterations / settings.iterations
+    warmup = LinearParamScheduler(settings.warmup_factor * curve(0.0), curve(end))
+    return CompositeParamScheduler([warmup, curve], lengths=[end, 1 - end], interval_scaling=["rescaled", "fixed"])
+
+
 class ScheduleHook(Hook):
     """Sets every parameter group's learning rate before an update: the schedule's times the group's `lr_scale`.
 
@@ -35,7 +74,7 @@ class ScheduleHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, schedule: WarmupCosine, accumulation: int) -> None:
+    def __init__(self, schedule: Curve, accumulation: int) -> None:
         self.schedule = schedule
         self.accumulation = accumulation
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from backbones.errors import InputError
@@ -40,10 +40,9 @@ class Settings(BaseModel):
 
 
 class OptimizerSettings(Settings):
-    """AdamW, its learning rate scaled linearly: lr = base_lr × batch_size / 256 (MAE, tables 8 and 9)."""
+    """AdamW. Each kind says how its peak learning rate is given."""
 
     name: Literal["adamw"] = "adamw"
-    base_lr: Annotated[float, Field(gt=0)]
     batch_size: Annotated[PositiveInt, Field(description="images per update, over all processes and accumulation")]
     betas: Momenta = (0.9, 0.999)
     weight_decay: NonNegative = 0.05
@@ -52,17 +51,86 @@ class OptimizerSettings(Settings):
     ] = None
 
     @property
-    def lr(self) -> float:
-        """The peak learning rate."""
+    def peak_lr(self) -> float:
+        """The learning rate at the height of the schedule, before layer-wise decay."""
+        raise NotImplementedError
+
+
+class ScaledOptimizer(OptimizerSettings):
+    """AdamW, its learning rate scaled linearly: base_lr × batch_size / 256 (MAE, tables 8 and 9)."""
+
+    base_lr: Annotated[float, Field(gt=0)]
+
+    @property
+    def peak_lr(self) -> float:
         return self.base_lr * self.batch_size / 256
 
 
+class FixedOptimizer(OptimizerSettings):
+    """AdamW, its learning rate as it stands, whatever the batch size (the dense tasks' recipes)."""
+
+    lr: Annotated[float, Field(gt=0)]
+
+    @property
+    def peak_lr(self) -> float:
+        return self.lr
+
+
 class ScheduleSettings(Settings):
+    """How long a training is, and the course of its learning rate."""
+
+    def steps(self, per_epoch: int, accumulation: int) -> int:
+        """The training's length in steps: an epoch has `per_epoch` of them, an update `accumulation`."""
+        raise NotImplementedError
+
+
+class EpochSchedule(ScheduleSettings):
     """Linear warm-up from zero, then a cosine to `min_lr`, both per iteration."""
 
     epochs: PositiveInt
     warmup_epochs: NonNegative
     min_lr: NonNegative = 0.0
+
+    def steps(self, per_epoch: int, accumulation: int) -> int:
+        return self.epochs * per_epoch
+
+
+def _rising(milestones: tuple[int, ...]) -> tuple[int, ...]:
+    if list(milestones) != sorted(set(milestones)):
+        raise ValueError("each milestone comes after the one before it")
+    return milestones
+
+
+class IterationSchedule(ScheduleSettings):
+    """A curve over a given number of updates, its beginning replaced by a linear warm-up (detectron2's schedules).
+
+    cosine: half a cosine to zero; step: a tenth from each milestone on.
+    """
+
+    iterations: Annotated[PositiveInt, Field(description="updates of the weights")]
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    warmup_factor: Annotated[Fraction, Field(description="share of the learning rate that the warm-up begins with")] = (
+        0.001
+    )
+    shape: Literal["cosine", "step"] = "cosine"
+    milestones: Annotated[
+        tuple[PositiveInt, ...], Field(strict=False, description="for shape step"), AfterValidator(_rising)
+    ] = ()
+
+    def steps(self, per_epoch: int, accumulation: int) -> int:
+        return self.iterations * accumulation
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "IterationSchedule":
+        if self.warmup_iterations >= self.iterations:
+            raise ValueError(
+                f"the warm-up ({self.warmup_iterations}) must be shorter than the training ({self.iterations})"
+            )
+        if (self.shape == "step") != bool(self.milestones):
+            raise ValueError('milestones belong to shape "step", which needs at least one')
+        if self.milestones and self.milestones[-1] >= self.iterations:
+            raise ValueError(f"milestone {self.milestones[-1]} lies beyond the training's {self.iterations} iterations")
+        return self
 
 
 class RuntimeSettings(Settings):

@@ -1,0 +1,81 @@
+"""What a training is made of, for the engine that runs it: mmengine's Runner, or detectron2's trainer."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.utils.data import Dataset
+
+from backbones.training.checkpointing import CheckpointHook
+from backbones.training.sampling import EpochBatchSampler
+from backbones.training.settings import Recipe
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """On what a run is evaluated, and how: at the end, and before that if wished.
+
+    With `every_epochs` or `every_iterations` also every so many epochs, or updates of the weights.
+    """
+
+    dataset: Dataset[dict[str, Any]]
+    metric: BaseMetric
+    batch_size: int
+    every_epochs: int | None = None
+    every_iterations: int | None = None
+
+    def every_steps(self, per_epoch: int, accumulation: int) -> int | None:
+        """The steps from one evaluation to the next, None for the end alone."""
+        if self.every_epochs:
+            return self.every_epochs * per_epoch
+        return self.every_iterations * accumulation if self.every_iterations else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training under one recipe in one directory.
+
+    `model` is what the engine calls, with `network` in it, which `runtime.compile` compiles. `dataset` maps a draw
+    (index, epoch) to a sample. `parameter_groups` go to AdamW and may carry timm's `lr_scale`.
+    """
+
+    model: nn.Module
+    dataset: Dataset[dict[str, Any]]
+    parameter_groups: Iterable[Any]
+    recipe: Recipe
+    directory: Path
+    seed: int
+    title: str
+    evaluation: Evaluation | None = None
+    hooks: Sequence[Hook] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job and all that was made of its recipe: which images when, which hooks, which optimizer, how many steps."""
+
+    job: Job
+    sampler: EpochBatchSampler
+    hooks: Sequence[Hook]
+    optimizer: OptimWrapper
+    checkpoints: CheckpointHook
+    accumulation: int
+    steps: int
+
+
+class Engine(Protocol):
+    """What runs a plan. It calls the hooks at their moments, with itself as mmengine's runner."""
+
+    def train(self) -> Any:
+        """Go on from the newest checkpoint to the last step, evaluating in between if the plan says so."""
+
+    def evaluate(self) -> None:
+        """Evaluate once."""
+
+
+BuildEngine = Callable[[Plan], Engine]
