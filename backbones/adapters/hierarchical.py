@@ -1,0 +1,92 @@
+"""Models that are pyramids already, such as Swin, ConvNeXt and ResNet, as the trunk of one.
+
+B images, C channels
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+
+_REDUCTIONS = (4, 8, 16, 32)
+
+
+def stage_indices(backbone: nn.Module) -> list[int] | None:
+    """Return where a model's `feature_info` has the last map of each stride, 4, 8, 16 and 32; None if it lacks one."""
+    last = {info["reduction"]: index for index, info in enumerate(_feature_info(backbone))}
+    return [last[stride] for stride in _REDUCTIONS] if all(stride in last for stride in _REDUCTIONS) else None
+
+
+def _feature_info(backbone: nn.Module) -> Sequence[dict[str, Any]]:
+    info = getattr(backbone, "feature_info", None) or []
+    return info.info if hasattr(info, "info") else info  # timm's models have lists, its feature extractors objects
+
+
+class HierarchicalTrunk(nn.Module):
+    """The stages of a hierarchical model, without what comes after the last.
+
+    backbone:   a model with `stage_indices`, taken over: do not use it afterwards
+    image_size: side in pixels of the largest images, for models that are built for one size (Swin): theirs is set to
+                it, with the windows as they are, and smaller images are padded to it
+    """
+
+    def __init__(self, backbone: Any, image_size: int, activation_checkpointing: bool) -> None:
+        super().__init__()
+        indices = stage_indices(backbone)
+        assert indices is not None
+        self.indices = indices
+        self.widths = tuple(int(_feature_info(backbone)[index]["num_chs"]) for index in indices)
+        self.layer_matcher = backbone.group_matcher()
+        backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
+        if activation_checkpointing:
+            backbone.set_grad_checkpointing(True)
+        self.backbone: Any = backbone
+        self.fixed_size = _fit(backbone, image_size)
+
+    @property
+    def layered(self) -> nn.Module:
+        """The module that `layer_matcher` knows the parameters of."""
+        return self.backbone
+
+    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Return the maps of strides 4, 8, 16 and 32, (B, C, rows, columns).
+
+        Images are padded with zeros on the right and at the bottom, to a multiple of 32 or to the size that the model
+        is built for. Raises InputError if they are larger than that, or the model's maps are not of these strides.
+        """
+        height, width = images_B3HW.shape[2:]
+        if self.fixed_size and max(height, width) > self.fixed_size:
+            raise InputError(
+                f"an image of {height} × {width}: {type(self.backbone).__name__} was built for at most "
+                f"{self.fixed_size} × {self.fixed_size}. Set the image size to the longest side."
+            )
+        below, beside = (
+            self.fixed_size - side if self.fixed_size else -side % _REDUCTIONS[-1] for side in (height, width)
+        )
+        padded = F.pad(images_B3HW, (0, beside, 0, below))
+        maps = self.backbone.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
+        expected = [(padded.shape[2] // stride, padded.shape[3] // stride) for stride in _REDUCTIONS]
+        found = [tuple(stage_map.shape[2:]) for stage_map in maps]
+        if found != expected:
+            raise InputError(
+                f"{type(self.backbone).__name__}: forward_intermediates gave maps of {found} for an image of "
+                f"{tuple(padded.shape[2:])}; its feature_info promises strides 4, 8, 16 and 32."
+            )
+        return maps
+
+
+def _fit(backbone: nn.Module, image_size: int) -> int | None:
+    """Set the image size of a model that is built for one, rounded up to a multiple of 32. None if it takes any."""
+    set_size = getattr(backbone, "set_input_size", None)
+    if set_size is None:
+        return None
+    size = -(-image_size // _REDUCTIONS[-1]) * _REDUCTIONS[-1]
+    options = {}
+    if "window_size" in inspect.signature(set_size).parameters:  # Swin would scale its windows with the image
+        options["window_size"] = next(m.window_size for m in backbone.modules() if hasattr(m, "window_size"))
+    set_size(img_size=(size, size), **options)
+    return size

@@ -1,0 +1,75 @@
+"""Which learning rate and weight decay each parameter of a model with a pyramid in it gets."""
+
+from typing import Any, Literal
+
+from timm.models._manipulate import group_with_matcher
+from torch import nn
+
+from backbones.adapters.pyramids import Pyramid
+
+_EMBEDDINGS_AND_BIAS_TABLES = {"pos_embed", "absolute_pos_embed", "relative_position_bias_table"}
+_DECOMPOSED_TABLES = {"rel_pos_h", "rel_pos_w"}
+
+
+def parameter_groups(
+    model: nn.Module,
+    pyramid: Pyramid,
+    *,
+    weight_decay: float,
+    layer_decay: float | None,
+    spare: Literal["norms", "vectors"],
+) -> list[dict[str, Any]]:
+    """Group a model's trainable parameters for AdamW; each group has `params`, `weight_decay` and `lr_scale`.
+
+    pyramid:     a part of the model
+    layer_decay: the factor, in `lr_scale`, of the learning rate from each layer of the trunk to the one before it; None
+                 is 1. Layers are what the backbone's `group_matcher` says: of a plain ViT the embeddings, then each
+                 block with its own relative positions. All else in the model, with bias tables that blocks share, is
+                 the last layer, of scale 1 (ViTDet's code)
+    spare:       what does not decay. "norms": norms, position embeddings and relative position bias tables (MIMDet's
+                 and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in them). "vectors": all
+                 of one dimension, position embeddings and relative positions of any kind (MAE's and BEiT's)
+
+    Raises ValueError if the pyramid is not in the model.
+    """
+    scales = _learning_rate_scales(model, pyramid, layer_decay)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            scale = scales.pop(f"{module_name}.{name}".lstrip("."), None)
+            if scale is None or not parameter.requires_grad:  # None: met before, under another name
+                continue
+            decay = 0.0 if _is_spared(module, name, parameter, spare) else weight_decay
+            group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
+            group["params"].append(parameter)
+    return list(groups.values())
+
+
+def _is_spared(module: nn.Module, name: str, parameter: nn.Parameter, spare: str) -> bool:
+    if name in _EMBEDDINGS_AND_BIAS_TABLES:
+        return True
+    if spare == "norms":
+        return "Norm" in type(module).__name__  # torch's, timm's and detectron2's have no class in common
+    return parameter.ndim <= 1 or name in _DECOMPOSED_TABLES
+
+
+def _learning_rate_scales(model: nn.Module, pyramid: Pyramid, layer_decay: float | None) -> dict[str, float]:
+    """Return the scale of every parameter of the model by its name."""
+    layered = pyramid.trunk.layered
+    prefix = next((name for name, module in model.named_modules() if module is layered), None)
+    if prefix is None:
+        raise ValueError("the pyramid is not a part of the model")
+    prefix = f"{prefix}." if prefix else ""
+    outside = ""  # a name that no matcher knows
+    own_names = [name for name, _ in layered.named_parameters()]
+    layers = group_with_matcher(
+        ((name, None) for name in [*own_names, outside]), pyramid.trunk.layer_matcher, reverse=True
+    )
+    return {
+        name: (layer_decay or 1.0) ** (layers[outside] - layers.get(_within(name, prefix), layers[outside]))
+        for name, _ in model.named_parameters()
+    }
+
+
+def _within(name: str, prefix: str) -> str:
+    return name[len(prefix) :] if name.startswith(prefix) else ""

@@ -1,0 +1,158 @@
+"""A plain ViT as the trunk of a feature pyramid: its blocks on whole maps, most of them within windows.
+
+B images, H × W patches, C channels
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from timm.layers import PatchEmbed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
+from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
+from backbones.errors import InputError
+
+Positions = Literal["decomposed", "tables"]
+_QUARTERS = 4
+
+
+def is_plain(backbone: nn.Module) -> bool:
+    """Whether a model consists of a patch embedding and blocks whose attention can be confined to windows."""
+    blocks = list(getattr(backbone, "blocks", []))
+    return (
+        type(getattr(backbone, "patch_embed", None)) is PatchEmbed
+        and bool(blocks)
+        and all(type(getattr(block, "attn", None)) in SUPPORTED for block in blocks)
+    )
+
+
+class PlainTrunk(nn.Module):
+    """The patch embedding and the blocks of a plain ViT, without class token, final norm and patch dropout.
+
+    The blocks fall into four quarters. The last of each attends to the whole map, the others within windows (Li et al.
+    2021, section 2; ViTDet, section 3). Position embeddings are interpolated to each image's patches.
+
+    backbone:                 a plain ViT (`is_plain`), whose parts are taken over: do not use it afterwards
+    image_size:               side in pixels of the images that global relative positions are made for; others have them
+                              interpolated
+    window:                   side of the windows in patches. If it covers such an image, all blocks are global
+    positions:                zero-initialised relative positions to add to blocks without some of their own:
+                              "decomposed", two tables a block; "tables", one bias table for all windowed blocks and
+                              one for all global ones; None
+    activation_checkpointing: keep only the blocks' inputs for the backward pass
+
+    Patches whose side is no power of two become the next larger one: 14 becomes 16, as in ViTDet's ViT-H.
+    Raises InputError if the number of blocks is no multiple of four, or the patches are not square.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        image_size: int,
+        window: int,
+        positions: Positions | None,
+        activation_checkpointing: bool,
+    ) -> None:
+        super().__init__()
+        if len(backbone.blocks) % _QUARTERS:
+            raise InputError(
+                f"a ViT of {len(backbone.blocks)} blocks: a pyramid is made from four quarters of them, so their "
+                "number must be a multiple of 4."
+            )
+        self.layer_matcher = backbone.group_matcher()
+        self.activation_checkpointing = activation_checkpointing
+        self.pos_embed = _patch_positions(backbone)
+        self.patch_embed = _with_power_of_two(backbone.patch_embed)
+        self.pos_drop = getattr(backbone, "pos_drop", nn.Identity())
+        self.norm_pre = getattr(backbone, "norm_pre", nn.Identity())
+        self.blocks = nn.ModuleList(backbone.blocks)
+        self.stride: int = self.patch_embed.patch_size[0]
+        self.width: int = self.patch_embed.proj.out_channels
+        self.quarter = len(self.blocks) // _QUARTERS
+        shared_bias = getattr(backbone, "rel_pos_bias", None)
+        self._confine(-(-image_size // self.stride), window, positions, shared_bias)
+
+    @property
+    def layered(self) -> nn.Module:
+        """The module that `layer_matcher` knows the parameters of."""
+        return self
+
+    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Return the map after each quarter of the blocks, (B, C, rows, columns) of patches.
+
+        Images are padded with zeros on the right and at the bottom to whole patches.
+        """
+        x_BHWC = self._embed(images_B3HW)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            run = partial(checkpoint, block, use_reentrant=False) if self.activation_checkpointing else block
+            x_BHWC = run(x_BHWC)
+            if self._is_global(index):
+                maps.append(x_BHWC.permute(0, 3, 1, 2))
+        return maps
+
+    def _embed(self, images_B3HW: Tensor) -> Tensor:
+        below, beside = (-side % self.stride for side in images_B3HW.shape[2:])
+        x_BHWC = self.patch_embed.proj(F.pad(images_B3HW, (0, beside, 0, below))).permute(0, 2, 3, 1)
+        x_BHWC = self.patch_embed.norm(x_BHWC)
+        if self.pos_embed is not None:
+            x_BHWC = x_BHWC + _resized(self.pos_embed, x_BHWC.shape[1:3])
+        return self.norm_pre(self.pos_drop(x_BHWC))
+
+    def _is_global(self, index: int) -> bool:
+        return (index + 1) % self.quarter == 0
+
+    def _confine(self, grid: int, window: int, positions: Positions | None, shared_bias: nn.Module | None) -> None:
+        """Put windows around the blocks' attention, and relative positions into it."""
+        first: Any = self.blocks[0].attn
+        if positions == "tables" and not _has_own_bias(first, shared_bias):
+            self.global_positions = TableBias(grid, first.num_heads)
+            if self.quarter > 1:
+                self.windowed_positions = TableBias(min(window, grid), first.num_heads)
+        for index, block in enumerate(self.blocks):
+            attention: Any = block.attn
+            side = grid if self._is_global(index) else min(window, grid)
+            attend: Attend | None = None
+            if _has_own_bias(attention, shared_bias):
+                attend = interpolated_bias(shared_bias or attention, side)
+                attention.relative_position_bias_table = attention.relative_position_index = None
+            elif positions == "decomposed":
+                attend = DecomposedPositions(side, attention.qkv.out_features // (3 * attention.num_heads))
+            elif positions == "tables":  # bound methods, so that the tables are the trunk's and not the blocks'
+                attend = (self.global_positions if self._is_global(index) else self.windowed_positions).forward
+            block.attn = SpatialAttention(attention, window if side < grid else None, attend)
+
+
+def _has_own_bias(attention: nn.Module, shared_bias: nn.Module | None) -> bool:
+    return shared_bias is not None or getattr(attention, "relative_position_bias_table", None) is not None
+
+
+def _patch_positions(backbone: Any) -> nn.Parameter | None:
+    """Take the patches' part of the position embeddings, (1, H, W, C); class and register tokens come before it."""
+    position = getattr(backbone, "pos_embed", None)
+    if position is None:
+        return None
+    grid = backbone.patch_embed.grid_size
+    patches = position.detach()[:, position.shape[1] - grid[0] * grid[1] :].unflatten(1, grid).clone()
+    return nn.Parameter(patches, requires_grad=position.requires_grad)
+
+
+def _with_power_of_two(patch_embed: PatchEmbed) -> PatchEmbed:
+    """Resample the filters of a patch embedding if the side of its patches is no power of two."""
+    height, width = patch_embed.patch_size
+    if height != width:
+        raise InputError(f"patches of {height} × {width}: a pyramid needs square ones.")
+    side = 1 << (height - 1).bit_length()
+    patch_embed.set_input_size(patch_size=side)
+    return patch_embed
+
+
+def _resized(position_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate as the fine-tuning codes of MAE, BEiT and ViTDet do: bicubic without antialiasing."""
+    if position_1HWC.shape[1:3] == size:
+        return position_1HWC
+    position = F.interpolate(position_1HWC.permute(0, 3, 1, 2), size=size, mode="bicubic")
+    return position.permute(0, 2, 3, 1)

@@ -1,0 +1,120 @@
+"""Relative positions in attention over a map, without ever holding the bias of all pairs of a large one.
+
+B maps or windows, h heads, N = H × W tokens, D channels a head. Each class here does the whole attention:
+(B, h, N, D) queries, keys and values of an H × W map give (B, h, N, D).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resize_rel_pos_bias_table
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+_MOST_SCORES = 2**24  # that one step of `TableBias` holds at a time: 64 MiB in single precision
+_WHOLE = 8  # fused kernels want head widths that are multiples of it
+
+
+class DecomposedPositions(nn.Module):
+    """Positions that depend on the query, apart for rows and columns (ViTDet, section 3; MViTv2, equation 4).
+
+    To each score comes query · row table [row distance] + query · column table [column distance], with the query
+    unscaled. Written as extra channels, of queries (these products, for every key row and column) and of keys (ones
+    where their row and their column is), it is an ordinary dot product, which the fused attention does.
+
+    size:  rows and columns of the map that the tables are made for
+    width: D
+    """
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * size - 1, width))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, width))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], scale: float, dropout: float) -> Tensor:
+        """Attend. A map of another size than the tables' has them interpolated linearly."""
+        height, width = grid
+        query_BhHWD = q.unflatten(2, grid)
+        for_rows = torch.einsum("bnhwd,hkd->bnhwk", query_BhHWD, _by_pair(self.rel_pos_h, height)).flatten(2, 3)
+        for_columns = torch.einsum("bnhwd,wkd->bnhwk", query_BhHWD, _by_pair(self.rel_pos_w, width)).flatten(2, 3)
+        row_NH = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, 0)
+        column_NW = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
+        places = torch.cat([row_NH, column_NW], 1).expand(*k.shape[:2], -1, -1)
+        long_q = _padded(torch.cat([q * scale, for_rows.to(q.dtype), for_columns.to(q.dtype)], -1))
+        long_k = _padded(torch.cat([k, places], -1))
+        long_v = F.pad(v, (0, long_k.shape[-1] - v.shape[-1]))
+        attended = F.scaled_dot_product_attention(long_q, long_k, long_v, dropout_p=dropout, scale=1.0)
+        return attended[..., : v.shape[-1]]
+
+
+def _by_pair(table_LD: Tensor, size: int) -> Tensor:
+    """Look up the table for each query and key position of one axis, (size, size, D)."""
+    if len(table_LD) != 2 * size - 1:
+        table_LD = F.interpolate(table_LD.t()[None], size=2 * size - 1, mode="linear")[0].t()
+    position = torch.arange(size, device=table_LD.device)
+    return table_LD[position[:, None] - position + size - 1]
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, -x.shape[-1] % _WHOLE))
+
+
+class TableBias(nn.Module):
+    """A bias for each row and column distance and head, from a table (Swin, equation 4; BEiT).
+
+    size:  rows and columns of the map or window that the table is made for
+    heads: h
+    """
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.size = size
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, heads))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], scale: float, dropout: float) -> Tensor:
+        """Attend, a few rows of queries at a time, whose scores are computed again in the backward pass.
+
+        A map of another size than the table's has it interpolated bicubically.
+        """
+        table = self._table_for(grid).to(q.dtype)
+        k, v = k.flip(2), v.flip(2)  # against reversed keys the bias is a sliding window over the table
+        scores_of_row = q.shape[0] * q.shape[1] * q.shape[2] * grid[1]
+        rows = max(1, _MOST_SCORES // scores_of_row)
+        parts = [
+            checkpoint(_attend_rows, part, k, v, table, row, grid, scale, dropout, use_reentrant=False)
+            for part, row in zip(q.split(rows * grid[1], 2), range(0, grid[0], rows), strict=True)
+        ]
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+
+    def _table_for(self, grid: tuple[int, int]) -> Tensor:
+        """Bring the table to (h, 2 H - 1, 2 W - 1)."""
+        table = self.relative_position_bias_table.t().unflatten(1, (2 * self.size - 1, 2 * self.size - 1))
+        if grid == (self.size, self.size):
+            return table
+        return F.interpolate(table[None], size=(2 * grid[0] - 1, 2 * grid[1] - 1), mode="bicubic")[0]
+
+
+def _attend_rows(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, first: int, grid: tuple[int, int], scale: float, dropout: float
+) -> Tensor:
+    """Attend for the queries of whole rows from `first` on; keys and values are in reverse order."""
+    height, width = grid
+    rows = q.shape[2] // width
+    slices = table[:, first : first + rows + height - 1].unfold(1, height, 1).unfold(2, width, 1)
+    bias_hqN = slices.reshape(len(table), rows * width, height * width)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_hqN[None], dropout_p=dropout, scale=scale)
+
+
+def interpolated_bias(source: Any, size: int) -> TableBias:
+    """Return BEiT's table of biases, of attention or shared, for a window or map of another size.
+
+    Distances are spaced geometrically, as in BEiT's own fine-tuning. The last three entries, which concern the class
+    token, are left out.
+    """
+    table = source.relative_position_bias_table
+    own_size, entries = source.window_size, (2 * size - 1) ** 2
+    bias = TableBias(size, table.shape[1])
+    resized = resize_rel_pos_bias_table(table.detach(), (size, size), (entries + 3, table.shape[1]), own_size)
+    bias.relative_position_bias_table = nn.Parameter(resized[:-3].clone(), requires_grad=table.requires_grad)
+    return bias
