@@ -199,13 +199,28 @@ def data_mini(
     unlabelled: Annotated[int, typer.Option(min=0, help="Images for pre-training.")] = 12_000,
     train: Annotated[int, typer.Option(min=1, help="Labelled images to fine-tune on.")] = 1_000,
     val: Annotated[int, typer.Option(min=1, help="Labelled images to evaluate on.")] = 2_000,
+    coco_train: Annotated[int, typer.Option(min=1, help="Images in COCO's format to train on.")] = 1_000,
+    coco_val: Annotated[int, typer.Option(min=1, help="Images in COCO's format to evaluate on.")] = 500,
     image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
     seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
 ) -> None:
-    """Draw the small generated data set, in ImageNet's layout: what the demo runs on."""
+    """Draw the small generated data set: what the demo runs on.
+
+    ROOT is in ImageNet's layout, ROOT/coco in COCO's.
+    """
     from benchmarks.screen import draw_mini
 
-    draw_mini(root, level=level, unlabelled=unlabelled, train=train, val=val, image_size=image_size, seed=seed)
+    draw_mini(
+        root,
+        level=level,
+        unlabelled=unlabelled,
+        train=train,
+        val=val,
+        coco_train=coco_train,
+        coco_val=coco_val,
+        image_size=image_size,
+        seed=seed,
+    )
 
 
 @data_app.command("check")

@@ -150,6 +150,7 @@ def draw_mini(root: Path, **settings: Any) -> None:
         f"{root}: {summary.unlabelled:,} unlabelled, {summary.train:,} training and {summary.val:,} evaluation images "
         f"of {len(summary.classes)} classes, {state}"
     )
+    print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
 
 
 def show_data_check(dataset: str, root: Path) -> bool:

@@ -7,6 +7,8 @@ patch of pixels, so that a small encoder learns from a few hundred thousand view
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from benchmarks.mini import fields
 from benchmarks.mini.fields import Field
 
@@ -58,3 +60,11 @@ BACKGROUNDS: dict[Level, dict[str, Surface]] = {
         "gravel": Surface(fields.grain, 0.6),
     },
 }
+
+
+def choose_surface(
+    surfaces: dict[Level, dict[str, Surface]], level: Level, rng: np.random.Generator
+) -> tuple[str, Surface]:
+    """Any surface of the level, with its name; the textured level keeps the smooth ones."""
+    choice = surfaces["smooth"] | surfaces["textured"] if level == "textured" else surfaces["smooth"]
+    return list(choice.items())[rng.integers(len(choice))]

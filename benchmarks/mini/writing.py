@@ -1,4 +1,4 @@
-"""Writing the generated data in ImageNet's layout, completely and once."""
+"""Writing the generated data in the layouts of ImageNet and COCO, completely and once."""
 
 import json
 import signal
@@ -11,9 +11,17 @@ from pathlib import Path
 
 from backbones.errors import InputError
 from backbones.images.naming import CARD
+from benchmarks.mini.coco import (
+    FOLDER,
+    CocoRecords,
+    annotation_path,
+    coco_file,
+    coco_image_path,
+    write_scattered_scenes,
+)
 from benchmarks.mini.files import image_path, write_scenes
 from benchmarks.mini.materials import LEVELS, Level
-from benchmarks.mini.scenes import SPLITS
+from benchmarks.mini.scenes import ALL_SPLITS, SCATTERED_SPLITS, SPLITS
 from benchmarks.mini.shapes import SHAPES
 
 # Raised whenever the same seed would draw other images.
@@ -22,6 +30,8 @@ MANIFEST = CARD
 UNFINISHED_MANIFEST = f"{CARD}.unfinished"
 SMALLEST_SIDE = 16
 SCENES_PER_JOB = 250
+# A split and the scenes of it that are drawn in one go.
+_Job = tuple[str, range]
 
 README = """\
 Generated images: one dominant object per image, whose shape is the label ({classes}).
@@ -33,7 +43,13 @@ unlabelled/        {unlabelled} images to pre-train on
 classes.txt        the classes, one a line, in the order of their numbers
 dataset.json       its name, and the settings from which `backbench data mini` draws these same images again
 
-Level {level}, seed {seed}, {image_size} x {image_size} pixels, drawing version {version}.
+coco/ holds the same kinds of objects in COCO's layout, several in an image, each with its box and mask. A few images
+are empty; a few show a crowd, many small objects of a shape, annotated as one with iscrowd 1.
+
+coco/train2017/, coco/annotations/instances_train2017.json      {coco_train} images to train on
+coco/val2017/, coco/annotations/instances_val2017.json          {coco_val} images to evaluate on
+
+Level {level}, seed {seed}, {image_size} x {image_size} pixels (in coco/, other sizes), drawing version {version}.
 """
 
 
@@ -48,6 +64,8 @@ class _Settings:
     train: int
     val: int
     unlabelled: int
+    coco_train: int
+    coco_val: int
     name: str
 
     def count(self, split: str) -> int:
@@ -65,6 +83,8 @@ class MiniSummary:
     train: int
     val: int
     unlabelled: int
+    coco_train: int
+    coco_val: int
     drawn: int
 
 
@@ -75,12 +95,16 @@ def write_mini(
     unlabelled: int = 12_000,
     train: int = 1_000,
     val: int = 2_000,
+    coco_train: int = 1_000,
+    coco_val: int = 500,
     level: Level = "smooth",
     image_size: int = 56,
     processes: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MiniSummary:
-    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt.
+    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and coco.
+
+    `image_size` is the side of the images with a dominant object; those in coco/ have objects of the same size.
 
     The same arguments give the same bytes, whatever the number of processes. A call that was cut short is completed by
     the next, a complete set is recognised and left as it is, and a larger number of images is added to what is there.
@@ -90,7 +114,7 @@ def write_mini(
     it holds, or it cannot be written.
     """
     name = "mini" if level == "smooth" else f"mini-{level}"
-    settings = _Settings(DRAWING_VERSION, seed, level, image_size, train, val, unlabelled, name)
+    settings = _Settings(DRAWING_VERSION, seed, level, image_size, train, val, unlabelled, coco_train, coco_val, name)
     _check(settings)
     if processes < 1:
         raise InputError(f"processes {processes}: expected at least 1.")
@@ -100,7 +124,7 @@ def write_mini(
             drawn = _write(root, settings, processes, on_progress)
     except OSError as error:
         raise InputError(f"{root}: cannot write the generated data: {error.strerror or error}.") from error
-    return MiniSummary(root, SHAPES, level, image_size, train, val, unlabelled, drawn)
+    return MiniSummary(root, SHAPES, level, image_size, train, val, unlabelled, coco_train, coco_val, drawn)
 
 
 def _check(settings: _Settings) -> None:
@@ -115,6 +139,9 @@ def _check(settings: _Settings) -> None:
             raise InputError(f"{split} {settings.count(split)}: expected at least {len(SHAPES)}, one image per class.")
     if settings.unlabelled < 0:
         raise InputError(f"unlabelled {settings.unlabelled}: expected 0 or more.")
+    for split in SCATTERED_SPLITS:
+        if settings.count(split) < 1:
+            raise InputError(f"{split.replace('_', ' ')} {settings.count(split)}: expected at least 1.")
 
 
 def _is_complete(root: Path, wanted: _Settings) -> bool:
@@ -134,7 +161,7 @@ def _is_complete(root: Path, wanted: _Settings) -> bool:
         ) from error
     for key, value in asdict(wanted).items():
         before = getattr(present, key)
-        grows = key in SPLITS and before <= value
+        grows = key in ALL_SPLITS and before <= value
         if before != value and not grows:
             raise InputError(f"{root}: holds generated data with {key} {before}, not {value}. Choose a new folder.")
     return manifest.name == MANIFEST and present == wanted
@@ -145,45 +172,66 @@ def _write(root: Path, settings: _Settings, processes: int, on_progress: Callabl
     root.mkdir(parents=True, exist_ok=True)
     unfinished = root / UNFINISHED_MANIFEST
     _replace_text(unfinished, json.dumps(asdict(settings), indent=2) + "\n")
-    for split in SPLITS:
-        for index in range(min(len(SHAPES), settings.count(split))):
-            (root / image_path(split, index)).parent.mkdir(parents=True, exist_ok=True)
-    total = sum(settings.count(split) for split in SPLITS)
+    _make_folders(root, settings)
+    total = sum(settings.count(split) for split in ALL_SPLITS)
     finished = drawn = 0
-    for count, new in _run_jobs(root, settings, processes):
-        finished += count
-        drawn += new
+    coco: dict[tuple[str, int], CocoRecords] = {}
+    for (split, indices), result in _run_jobs(root, settings, processes):
+        finished += len(indices)
+        if isinstance(result, CocoRecords):
+            coco[split, indices.start] = result
+        drawn += result.drawn if isinstance(result, CocoRecords) else result
         if on_progress is not None:
             on_progress(finished, total)
+    _write_coco_files(root, settings, coco)
     _replace_text(root / "classes.txt", "".join(f"{shape}\n" for shape in SHAPES))
     _replace_text(root / "README.txt", README.format(classes=", ".join(SHAPES), **asdict(settings)))
     unfinished.replace(root / MANIFEST)
     return drawn
 
 
-def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple[int, int]]:
-    """Yield, job by job, how many scenes it covered and how many it drew."""
+def _make_folders(root: Path, settings: _Settings) -> None:
+    files = [image_path(split, index) for split in SPLITS for index in range(min(len(SHAPES), settings.count(split)))]
+    files += [coco_image_path(split, 0) for split in SCATTERED_SPLITS]
+    files += [annotation_path(split) for split in SCATTERED_SPLITS]
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write_coco_files(root: Path, settings: _Settings, records: dict[tuple[str, int], CocoRecords]) -> None:
+    """Write the annotations, in the order of the images, and the card that names the folder."""
+    name = f"{settings.name}-coco"
+    for split in SCATTERED_SPLITS:
+        parts = [records[key] for key in sorted(records) if key[0] == split]
+        _replace_text(root / annotation_path(split), json.dumps(coco_file(parts, f"{name}, {split}")))
+    _replace_text(root / FOLDER / CARD, json.dumps({"name": name}) + "\n")
+
+
+def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple[_Job, int | CocoRecords]]:
+    """Yield each job with what it returned: how many scenes it drew, in COCO's format their records as well."""
     jobs = [
         (split, range(start, min(start + SCENES_PER_JOB, settings.count(split))))
-        for split in SPLITS
+        for split in ALL_SPLITS
         for start in range(0, settings.count(split), SCENES_PER_JOB)
     ]
-    fixed = (settings.level, settings.image_size)
     if processes == 1:
-        for split, indices in jobs:
-            yield len(indices), write_scenes(root, settings.seed, split, indices, *fixed)
+        for job in jobs:
+            yield job, _draw(root, settings, job)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         with _ctrl_c_kept_for_this_process():
-            covered = {
-                pool.submit(write_scenes, root, settings.seed, split, indices, *fixed): len(indices)
-                for split, indices in jobs
-            }
+            submitted = {pool.submit(_draw, root, settings, job): job for job in jobs}
         try:
-            for future in as_completed(covered):
-                yield covered[future], future.result()
+            for future in as_completed(submitted):
+                yield submitted[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _draw(root: Path, settings: _Settings, job: _Job) -> int | CocoRecords:
+    split, indices = job
+    draw: Callable[..., int | CocoRecords] = write_scattered_scenes if split in SCATTERED_SPLITS else write_scenes
+    return draw(root, settings.seed, split, indices, settings.level, settings.image_size)
 
 
 @contextmanager
