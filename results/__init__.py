@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from results.reference import ReferenceRow, reference_rows
     from results.statistics import (
         PairedDifference,
+        Statistic,
         bootstrap_interval,
         paired_difference,
+        paired_statistic_difference,
         proportion_interval,
         seed_interval,
+        statistic_interval,
     )
     from results.store import find_records, read_record, run_directory, write_atomically, write_record
     from results.summary import read_results_csv, to_frame, write_results_csv
@@ -30,6 +33,7 @@ __all__ = [
     "Record",
     "ReferenceRow",
     "ResultsError",
+    "Statistic",
     "Table",
     "bootstrap_interval",
     "build_table",
@@ -37,6 +41,7 @@ __all__ = [
     "environment",
     "find_records",
     "paired_difference",
+    "paired_statistic_difference",
     "proportion_interval",
     "read_record",
     "read_results_csv",
@@ -44,6 +49,7 @@ __all__ = [
     "render",
     "run_directory",
     "seed_interval",
+    "statistic_interval",
     "to_frame",
     "write_atomically",
     "write_record",
@@ -55,10 +61,13 @@ _HOME = {
     "reference": ("ReferenceRow", "reference_rows"),
     "statistics": (
         "PairedDifference",
+        "Statistic",
         "bootstrap_interval",
         "paired_difference",
+        "paired_statistic_difference",
         "proportion_interval",
         "seed_interval",
+        "statistic_interval",
     ),
     "store": ("find_records", "read_record", "run_directory", "write_atomically", "write_record"),
     "summary": ("read_results_csv", "to_frame", "write_results_csv"),

@@ -1,6 +1,7 @@
 """Confidence intervals and paired comparisons: how sure a number is.   N images, R resamples"""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -10,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from results.errors import ResultsError
 
 Floats = NDArray[np.float64]
+
+Statistic = Callable[[NDArray[np.int64]], Floats]
+"""A number of a whole evaluation, such as AP, that is no mean over images: from how often each image counts, (R, N), to
+its values (R,), NaN where it is undefined."""
 
 # Up to this many distinct values, images are resampled by how often each value is drawn.
 FEW_VALUES = 64
@@ -95,6 +100,60 @@ def paired_difference(
     rounding = 1e-9 * float(np.abs(difference_N).max())
     extreme = int(np.count_nonzero(np.abs(flipped_R) >= abs(observed) - rounding))
     return PairedDifference(observed, low, high, (extreme + 1) / (resamples + 1))
+
+
+def statistic_interval(
+    statistic: Statistic, images: int, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval over images of any number (Efron & Tibshirani 1993, chapter 13).
+
+    Resamples in which the number is undefined, such as AP where no object was drawn, are left out. The same seed gives
+    the same interval. Raises ResultsError for no images, a confidence outside (0, 1), a number undefined everywhere.
+    """
+    tail = _tail(confidence)
+    pieces = [np.asarray(statistic(weights_RN)) for weights_RN in _image_weights(images, resamples, seed)]
+    low, high = np.quantile(_defined(np.concatenate(pieces)), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_statistic_difference(
+    a: Statistic, b: Statistic, images: int, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> PairedDifference:
+    """Compare two backbones by any number of the same images in the same order: a - b, both on the same resamples.
+
+    The interval is the bootstrap's, as in `statistic_interval`. The p-value is two-sided and agrees with the interval:
+    twice the share of resamples in which the difference is zero or has the other sign (Efron & Tibshirani 1993, section
+    15.4), with one added to both counts as in a permutation test. It is never below 2 / (resamples + 1).
+    Raises ResultsError as `statistic_interval` does.
+    """
+    tail = _tail(confidence)
+    pieces = [np.asarray(a(weights)) - b(weights) for weights in _image_weights(images, resamples, seed)]
+    difference_R = _defined(np.concatenate(pieces))
+    low, high = np.quantile(difference_R, [tail, 1 - tail])
+    once = np.ones((1, images), dtype=np.int64)
+    observed = float((np.asarray(a(once)) - b(once))[0])
+    smaller_side = int(min(np.count_nonzero(difference_R <= 0), np.count_nonzero(difference_R >= 0)))
+    p_value = min(1.0, 2 * (smaller_side + 1) / (len(difference_R) + 1))
+    return PairedDifference(observed, float(low), float(high), p_value)
+
+
+def _image_weights(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image is drawn in each resample (R, N), multinomial, in pieces that need little memory."""
+    if images < 1 or resamples < 1:
+        raise ResultsError(f"expected images and resamples to draw, found {images} images and {resamples} resamples")
+    generator = np.random.default_rng(seed)
+    rows = max(1, PIECE // images)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = generator.integers(images, size=(count, images)) + images * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images)
+
+
+def _defined(values_R: Floats) -> Floats:
+    defined_R = values_R[~np.isnan(values_R)]
+    if len(defined_R) == 0:
+        raise ResultsError("the number is undefined in every resample of the images, so it has no interval")
+    return defined_R
 
 
 def _resampled_means(values_N: Floats, resamples: int, generator: np.random.Generator) -> Floats:

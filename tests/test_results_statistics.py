@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import scipy.stats  # type: ignore[import-untyped]
 
-from results import ResultsError, bootstrap_interval, paired_difference, proportion_interval, seed_interval
+from results import (
+    ResultsError,
+    Statistic,
+    bootstrap_interval,
+    paired_difference,
+    paired_statistic_difference,
+    proportion_interval,
+    seed_interval,
+    statistic_interval,
+)
 
 
 def answers(correct: int, total: int) -> np.ndarray:
@@ -174,3 +183,105 @@ def test_different_images_are_not_compared() -> None:
 def test_confidence_is_a_fraction(confidence: float) -> None:
     with pytest.raises(ResultsError, match="confidence"):
         bootstrap_interval([1.0, 2.0], confidence)
+
+
+def mean_of(values_N: np.ndarray) -> Statistic:
+    """The mean as a number that weighs images."""
+    return lambda weights_RN: np.asarray(weights_RN @ values_N / weights_RN.sum(axis=1))
+
+
+def ratio_of(values_N: np.ndarray, sizes_N: np.ndarray) -> Statistic:
+    return lambda weights_RN: np.asarray((weights_RN @ values_N) / (weights_RN @ sizes_N))
+
+
+def test_the_interval_of_a_ratio_is_scipys() -> None:
+    """A ratio of sums, like AP, is no mean over images."""
+    generator = np.random.default_rng(0)
+    sizes = generator.exponential(size=400) + 0.1
+    values = sizes * generator.random(400)
+    ours = statistic_interval(ratio_of(values, sizes), 400, resamples=20_000)
+    theirs = scipy.stats.bootstrap(
+        (values, sizes),
+        lambda v, s, axis: v.sum(axis=axis) / s.sum(axis=axis),
+        paired=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.03 * width)
+
+
+def test_each_resample_draws_as_many_images_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, too, of which the last is smaller."""
+    monkeypatch.setattr("results.statistics.PIECE", 70)
+    seen: list[np.ndarray] = []
+
+    def first_image(weights_RN: np.ndarray) -> np.ndarray:
+        seen.append(weights_RN)
+        return weights_RN[:, 0].astype(float)
+
+    statistic_interval(first_image, 10, resamples=2_000)
+    weights = np.concatenate(seen)
+    assert {len(piece) for piece in seen} == {7, 2_000 % 7}
+    assert weights.shape == (2_000, 10)
+    assert (weights.sum(axis=1) == 10).all()
+    assert weights.mean(axis=0) == pytest.approx(1, abs=0.1)
+    assert weights.var(axis=0) == pytest.approx(0.9, abs=0.15)  # multinomial: N p (1 - p)
+
+
+def test_the_interval_of_a_number_repeats_for_a_seed_and_widens_with_confidence() -> None:
+    statistic = mean_of(np.random.default_rng(0).normal(size=100))
+    inner = statistic_interval(statistic, 100, confidence=0.8)
+    assert inner == statistic_interval(statistic, 100, confidence=0.8)
+    assert inner != statistic_interval(statistic, 100, confidence=0.8, seed=1)
+    outer = statistic_interval(statistic, 100, confidence=0.99)
+    assert outer[0] < inner[0] < inner[1] < outer[1]
+
+
+def test_resamples_without_the_number_are_left_out() -> None:
+    """Two images, of which only the first has the number: in a quarter of the resamples it is not drawn."""
+    assert statistic_interval(lambda weights_RN: np.array([np.nan, 10.0, 20.0])[weights_RN[:, 0]], 2) == (10, 20)
+    with pytest.raises(ResultsError, match="undefined"):
+        statistic_interval(lambda weights_RN: np.full(len(weights_RN), np.nan), 2)
+
+
+def test_the_paired_difference_of_means_agrees_with_the_test_for_means() -> None:
+    generator = np.random.default_rng(3)
+    b = generator.normal(size=500)
+    a = b + generator.normal(0.035, 0.5, size=500)
+    ours = paired_statistic_difference(mean_of(a), mean_of(b), 500, resamples=20_000)
+    theirs = paired_difference(a, b, resamples=20_000)
+    assert ours.mean == pytest.approx((a - b).mean(), abs=1e-12)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03 * (theirs.high - theirs.low))
+    assert 0.01 < theirs.p_value < 0.2
+    assert ours.p_value == pytest.approx(theirs.p_value, rel=0.25)
+
+
+def test_the_p_value_of_a_number_says_what_the_interval_says_and_has_a_floor() -> None:
+    values = np.random.default_rng(0).normal(size=200)
+    same = paired_statistic_difference(mean_of(values), mean_of(values), 200)
+    assert (same.mean, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    far = paired_statistic_difference(mean_of(values + 5), mean_of(values), 200, resamples=99)
+    assert far.p_value == 2 / 100
+    near = paired_statistic_difference(mean_of(values), mean_of(values[::-1] - 0.2), 200)
+    assert near.p_value == paired_statistic_difference(mean_of(values[::-1] - 0.2), mean_of(values), 200).p_value
+    assert (near.p_value < 0.05) == (near.low > 0 or near.high < 0)
+
+
+def test_a_difference_that_is_not_there_is_seldom_found() -> None:
+    generator = np.random.default_rng(5)
+    found = 0
+    for trial in range(300):
+        a, b = generator.normal(size=(2, 100))
+        found += paired_statistic_difference(mean_of(a), mean_of(b), 100, resamples=199, seed=trial).p_value <= 0.05
+    assert 3 <= found <= 28
+
+
+@pytest.mark.parametrize("arguments", [{"images": 0}, {"images": 3, "resamples": 0}, {"images": 3, "confidence": 1}])
+def test_impossible_resamplings_are_refused(arguments: dict[str, int]) -> None:
+    statistic = mean_of(np.ones(arguments["images"]))
+    with pytest.raises(ResultsError):
+        statistic_interval(statistic, **arguments)
+    with pytest.raises(ResultsError):
+        paired_statistic_difference(statistic, statistic, **arguments)
