@@ -9,9 +9,12 @@ from backbones.errors import InputError
 CARD = "dataset.json"
 """A folder that names itself does so in this file, `{"name": "…"}`, in it or in the folder above."""
 
-IMAGENET_TRAIN_IMAGES = 1_281_167
-IMAGENET_CLASSES = 1_000
-"""ILSVRC 2012 as distributed."""
+KNOWN_SETS = {
+    "imagenet1k": (1_281_167, 1_000),
+    "coco2017": (118_287, 80),
+    "ade20k": (20_210, 150),
+}
+"""Training images and classes of ILSVRC 2012, COCO 2017 and ADE20K (SceneParsing, 2016), as distributed."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ def name_data(claimed: str, root: Path, *, train_images: int, classes: int | Non
     """
     name = _card_name(root) or _card_name(root.resolve().parent)
     if name is None:
-        fits = train_images == IMAGENET_TRAIN_IMAGES and classes in (IMAGENET_CLASSES, None)
-        if claimed == "imagenet1k" and fits:
+        known_images, known_classes = KNOWN_SETS.get(claimed, (None, None))
+        if train_images == known_images and classes in (known_classes, None):
             return claimed, ()
         name = root.resolve().name or "data"
     if name == claimed:

@@ -1,0 +1,95 @@
+"""Read a file of COCO's object annotations, as far as its three lists, and say where it is broken."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+
+SECTIONS = ("images", "annotations", "categories")
+
+_CUT_MARGIN = 8
+"""A literal or a number that a cut leaves incomplete is found faulty at most this many characters before the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class CocoJson:
+    """The content of one annotation file: lists of dicts, whose own content nobody has looked at yet.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes.
+        images, annotations, categories: its lists, in the file's order.
+    """
+
+    path: Path
+    sha256: str
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+
+
+def read_coco_json(path: Path) -> CocoJson:
+    """Parse the file at `path`.
+
+    Raises InputError if it is missing, empty, cut short or no JSON, saying where, or if it lacks one of COCO's lists.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read: {error.strerror}.") from None
+    sha256 = hashlib.sha256(data).hexdigest()
+    content = _parse(path, data)
+    if not isinstance(content, dict):
+        kind = "a list, as of detections" if isinstance(content, list) else f"the JSON value {str(content)[:40]!r}"
+        raise InputError(f"{path}: {kind}, not annotations in COCO's format. {_expectation()}")
+    return CocoJson(path, sha256, *(_take_section(path, content, name) for name in SECTIONS))
+
+
+def _parse(path: Path, data: bytes) -> Any:
+    if not data.strip():
+        raise InputError(f"{path}: the file is empty. Download or copy it again.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not JSON: byte {error.start + 1:,} is no UTF-8 text. Expected the annotations as plain JSON, not "
+            "packed (.zip, .gz) or pickled."
+        ) from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno:,}, byte {len(text[: error.pos].encode()) + 1:,}"
+        cut = error.msg.startswith("Unterminated string") or error.pos + _CUT_MARGIN >= len(text.rstrip())
+        if cut:
+            raise InputError(
+                f"{path}: cut short: the JSON is still open at the file's end, after {len(data):,} bytes ({error.msg} "
+                f"at {where}). Download or copy it again."
+            ) from None
+        raise InputError(f"{path}: not valid JSON: {error.msg} at {where}. Correct it, or write it anew.") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in thousands of brackets
+        raise InputError(f"{path}: not annotations in COCO's format: {error}. {_expectation()}") from None
+
+
+def _take_section(path: Path, content: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    if name not in content:
+        found = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
+        raise InputError(f"{path}: no key {name!r}; found {found}. {_expectation()}")
+    entries = content[name]
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: key {name!r} holds {_describe(entries)}, not a list. {_expectation()}")
+    for index, entry in enumerate(entries):
+        if type(entry) is not dict:
+            raise InputError(f"{path}: {name}[{index}] is {_describe(entry)}, not an object. {_expectation()}")
+    return entries
+
+
+def _describe(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _expectation() -> str:
+    return "Expected COCO's instances_*.json: an object with the lists images, annotations and categories."
