@@ -157,11 +157,13 @@ def test_each_annotation_is_left_out_for_one_reason_only(tmp_path: Path) -> None
     ]
 
 
-def test_categories_without_training_annotations_are_noted(tmp_path: Path) -> None:
+def test_categories_without_annotations_are_noted(tmp_path: Path) -> None:
     data = content()
     data["categories"].append({"id": 40, "name": "cow"})
-    assert read(tmp_path, data).notes == ["no training annotation of 1 of 3 categories: cow."]
-    assert read(tmp_path, data, "val").notes == []
+    assert read(tmp_path, data).notes == ["no train annotation of 1 of 3 categories: cow."]
+    assert read(tmp_path, data, "val").notes == [
+        "no val annotation of 1 of 3 categories; the mean over categories leaves them out: cow."
+    ]
 
 
 # Both splits

@@ -22,7 +22,7 @@ from backbones.images.naming import NamedData, name_data
 from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
 from tasks.datasets.coco_json import CocoJson, read_coco_json
-from tasks.datasets.coco_rules import Findings, Split, counted, examine, name_some
+from tasks.datasets.coco_rules import Findings, Split, counted, examine, is_path_below, name_some
 
 _SECONDS_OF_READING = 2**26
 """Bytes of JSON from which on reading takes seconds, and shows how far it is."""
@@ -162,7 +162,7 @@ def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None
 
 def missing_files(file: CocoJson, images: Path, split: Split) -> list[str]:
     """Say which of the file's images are not below the folder `images`, and what to do; no or one text."""
-    names = [entry["file_name"] for entry in file.images if type(entry.get("file_name")) is str]
+    names = [entry["file_name"] for entry in file.images if is_path_below(entry.get("file_name"))]
     missing = _absent(names, images)
     if not missing:
         return []
@@ -197,7 +197,7 @@ def _list_files(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
-    except (OSError, ValueError):  # ValueError: a null character in a name
+    except OSError:
         return set()
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from tasks.datasets.coco_json import CocoJson
 from tasks.datasets.coco_masks import Masks, examine_masks
@@ -42,15 +42,17 @@ class _Field:
     default: Any = None
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether `value` can be an id."""
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_side(value: Any) -> bool:
+def is_side(value: Any) -> TypeGuard[int]:
+    """Whether `value` can be the height or width of an image."""
     return type(value) is int and 0 < value < _LARGEST_NUMBER
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     return type(value) is str and value.strip() != ""
 
 
@@ -66,8 +68,9 @@ def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
 
-def _is_path_below(value: Any) -> bool:
-    if not _is_text(value):
+def is_path_below(value: Any) -> TypeGuard[str]:
+    """Whether `value` can be an image's name: a path that stays in the folder which it is relative to."""
+    if not _is_text(value) or "\0" in value:
         return False
     parts = value.replace("\\", "/").split("/")
     return parts[0] != "" and ":" not in parts[0] and ".." not in parts
@@ -75,20 +78,20 @@ def _is_path_below(value: Any) -> bool:
 
 _ID = "a whole number from 0 on"
 _IMAGE_FIELDS = (
-    _Field("id", _ID, _is_count),
-    _Field("file_name", "a path below the folder of images, not absolute and without ..", _is_path_below),
-    _Field("height", "a whole number of pixels above 0", _is_side),
-    _Field("width", "a whole number of pixels above 0", _is_side),
+    _Field("id", _ID, is_count),
+    _Field("file_name", "a path below the folder of images, not absolute and without ..", is_path_below),
+    _Field("height", "a whole number of pixels above 0", is_side),
+    _Field("width", "a whole number of pixels above 0", is_side),
 )
-_CATEGORY_FIELDS = (_Field("id", _ID, _is_count), _Field("name", "a text", _is_text))
+_CATEGORY_FIELDS = (_Field("id", _ID, is_count), _Field("name", "a text", _is_text))
 _AREA = "the number of pixels that the object covers, which decides what counts as small, medium and large"
 _AREA_FIELD = {"train": _Field("area", _AREA, _is_area, default=0), "val": _Field("area", _AREA, _is_area)}
 """Training makes no use of it, and not every program writes it."""
 
 _ANNOTATION_FIELDS = (
-    _Field("id", _ID, _is_count),
-    _Field("image_id", _ID, _is_count),
-    _Field("category_id", _ID, _is_count),
+    _Field("id", _ID, is_count),
+    _Field("image_id", _ID, is_count),
+    _Field("category_id", _ID, is_count),
     _Field("bbox", "four finite numbers, [left, top, width, height] in pixels", _is_box),
     _Field("iscrowd", "0 or 1", lambda value: value in (0, 1), default=0),
 )
@@ -110,8 +113,7 @@ def examine(file: CocoJson, split: Split, on_progress: Callable[[int, int], None
     sizes = _image_sizes(file)
     masks = _examine_masks(file, sizes, found, on_progress)
     _note_unusable(file, split, _find_unusable(file, sizes, masks), found)
-    if split == "train":
-        _note_unused_categories(file, found)
+    _note_unused_categories(file, split, found)
     return found
 
 
@@ -130,7 +132,8 @@ def _entries(file: CocoJson, section: str) -> list[dict[str, Any]]:
     return {"image": file.images, "annotation": file.annotations, "category": file.categories}[section]
 
 
-def _plural(section: str) -> str:
+def plural(section: str) -> str:
+    """`categories` for `category`."""
     return "categories" if section == "category" else f"{section}s"
 
 
@@ -141,7 +144,7 @@ def _examine_fields(entries: Sequence[dict[str, Any]], section: str, fields: Seq
             "annotation": "Files of COCO's test images have none; training and scoring take instances_*.json.",
             "category": "List each as an object with id and name.",
         }
-        found.problems.append(f"no {_plural(section)}: the list is empty. {remedy[section]}")
+        found.problems.append(f"no {plural(section)}: the list is empty. {remedy[section]}")
     for part in fields:
         wrong = [
             position for position, entry in enumerate(entries) if not part.is_valid(entry.get(part.name, part.default))
@@ -151,14 +154,14 @@ def _examine_fields(entries: Sequence[dict[str, Any]], section: str, fields: Seq
                 f"{_name_entry(entries, section, position)} {_show(entries[position], part.name)}" for position in wrong
             )
             found.problems.append(
-                f'{counted(len(wrong), section, _plural(section))} without a usable "{part.name}" (expected '
+                f'{counted(len(wrong), section, plural(section))} without a usable "{part.name}" (expected '
                 f"{part.expected}): {name_some(cases, len(wrong))}. Correct or remove what is wrong."
             )
 
 
 def _name_entry(entries: Sequence[dict[str, Any]], section: str, position: int) -> str:
     identity = entries[position].get("id")
-    return f"{section} {identity}" if _is_count(identity) else f"{_plural(section)}[{position}]"
+    return f"{section} {identity}" if is_count(identity) else f"{plural(section)}[{position}]"
 
 
 def _show(entry: dict[str, Any], key: str) -> str:
@@ -166,7 +169,7 @@ def _show(entry: dict[str, Any], key: str) -> str:
 
 
 def _examine_ids(entries: Sequence[dict[str, Any]], section: str, found: Findings) -> None:
-    times = Counter(entry["id"] for entry in entries if _is_count(entry.get("id")))
+    times = Counter(entry["id"] for entry in entries if is_count(entry.get("id")))
     repeated = [identity for identity, count in times.items() if count > 1]
     if repeated:
         found.problems.append(
@@ -190,11 +193,11 @@ def _examine_references(file: CocoJson, found: Findings) -> None:
         ("image_id", "image", "Add the images, or remove these annotations"),
         ("category_id", "category", "Add the categories, or remove these annotations"),
     ):
-        known = {entry.get("id") for entry in _entries(file, section) if _is_count(entry.get("id"))}
+        known = {entry.get("id") for entry in _entries(file, section) if is_count(entry.get("id"))}
         lost = [
             position
             for position, entry in enumerate(file.annotations)
-            if _is_count(entry.get(key)) and entry[key] not in known
+            if is_count(entry.get(key)) and entry[key] not in known
         ]
         if lost:
             cases = (
@@ -202,7 +205,7 @@ def _examine_references(file: CocoJson, found: Findings) -> None:
                 for position in lost
             )
             found.problems.append(
-                f"{counted(len(lost), 'annotation')} of {_plural(section)} that the file doesn't list: "
+                f"{counted(len(lost), 'annotation')} of {plural(section)} that the file doesn't list: "
                 f"{name_some(cases, len(lost))}. {remedy}."
             )
 
@@ -212,9 +215,9 @@ def _image_sizes(file: CocoJson) -> list[tuple[int, int] | None]:
     sizes = {
         entry["id"]: (entry["height"], entry["width"])
         for entry in file.images
-        if _is_count(entry.get("id")) and _is_side(entry.get("height")) and _is_side(entry.get("width"))
+        if is_count(entry.get("id")) and is_side(entry.get("height")) and is_side(entry.get("width"))
     }
-    return [sizes.get(entry["image_id"]) if _is_count(entry.get("image_id")) else None for entry in file.annotations]
+    return [sizes.get(entry["image_id"]) if is_count(entry.get("image_id")) else None for entry in file.annotations]
 
 
 def _examine_masks(
@@ -283,11 +286,14 @@ def _note_unusable(file: CocoJson, split: Split, reasons: dict[str, list[int]], 
         )
 
 
-def _note_unused_categories(file: CocoJson, found: Findings) -> None:
-    used = {entry["category_id"] for entry in file.annotations if _is_count(entry.get("category_id"))}
-    unused = [entry.get("name") for entry in file.categories if entry.get("id") not in used]
-    if unused:
+def _note_unused_categories(file: CocoJson, split: Split, found: Findings) -> None:
+    used = {entry["category_id"] for entry in file.annotations if is_count(entry.get("category_id"))}
+    unused = [
+        entry.get("name") for entry in file.categories if not is_count(entry.get("id")) or entry["id"] not in used
+    ]
+    if unused and file.annotations:
+        consequence = "" if split == "train" else "; the mean over categories leaves them out"
         found.notes.append(
-            f"no training annotation of {len(unused):,} of {counted(len(file.categories), 'category', 'categories')}: "
-            f"{name_some(unused, len(unused))}."
+            f"no {split} annotation of {len(unused):,} of {counted(len(file.categories), 'category', 'categories')}"
+            f"{consequence}: {name_some(unused, len(unused))}."
         )
