@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
 from benchmarks.mini.compositions import Mask
-from benchmarks.mini.files import encode
+from benchmarks.mini.files import write_image
 from benchmarks.mini.materials import Level
 from benchmarks.mini.scenes import SCATTERED_SPLITS, Instance, draw_scattered_scene
 from benchmarks.mini.shapes import SHAPES
@@ -51,15 +51,13 @@ def annotation_path(split: str) -> Path:
 def write_scattered_scenes(
     root: Path, seed: int, split: str, indices: range, level: Level, image_size: int
 ) -> CocoRecords:
-    """Write the images that are missing, each complete or not at all, and return the records of all of them."""
+    """Write the images that are missing, and return the records of all of them."""
     records = CocoRecords()
     for index in indices:
         scene = draw_scattered_scene(seed, split, index, level, image_size)
         path = root / coco_image_path(split, index)
         if not path.exists():
-            partial = path.with_suffix(".part")
-            partial.write_bytes(encode(scene, path.suffix))
-            partial.replace(path)
+            write_image(path, scene)
             records.drawn += 1
         height, width, _ = scene.image.shape
         records.images.append({"id": index + 1, "file_name": path.name, "height": height, "width": width})

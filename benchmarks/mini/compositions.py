@@ -132,25 +132,19 @@ def place_scattered(
     `x`, `y`: the positions of the pixels (H, W); `unit`: the length in which SCATTERING counts, in longer sides.
     """
     low, high = SCATTERING.objects
-    shapes = [shape, *(SHAPES[number] for number in rng.integers(len(SHAPES), size=rng.integers(low, high + 1) - 1))]
+    others = rng.integers(len(SHAPES), size=rng.integers(low, high + 1) - 1)
+    wanted = [(shape, _place_single), *((SHAPES[number], _place_single) for number in others)]
+    if crowd:
+        wanted.insert(0, (SHAPES[rng.integers(len(SHAPES))], _place_crowd))
     objects: list[Placed] = []
     visible: list[Mask] = []
-    if crowd:
-        shapes.insert(0, SHAPES[rng.integers(len(SHAPES))])
-    for number, kind in enumerate(shapes):
+    for kind, place in wanted:
         for _ in range(TRIES):
-            if crowd and number == 0:
-                tried = _place_crowd(rng, kind, x, y, level, unit)
-            else:
-                size = unit * rng.uniform(*SCATTERING.size)
-                turn = COMPOSITIONS[level].turn
-                tried = _place(rng, kind, size, _anywhere(rng, size, x, y), rng.uniform(-turn, turn), x, y, level)
+            tried = place(rng, kind, x, y, level, unit)
             whole = tried.whole
             remaining = [*(mask & ~whole for mask in visible), whole]
-            if all(
-                mask.sum() >= SCATTERING.visible_share * placed.area
-                for mask, placed in zip(remaining, [*objects, tried], strict=True)
-            ):
+            least = [SCATTERING.visible_share * placed.area for placed in (*objects, tried)]
+            if all(mask.sum() >= pixels for mask, pixels in zip(remaining, least, strict=True)):
                 objects.append(tried)
                 visible = remaining
                 break
@@ -161,6 +155,11 @@ def _anywhere(rng: np.random.Generator, size: float, x: Array, y: Array) -> NDAr
     """A centre for an object of this size."""
     reach = np.array([x[0, -1], y[-1, 0]]) - SCATTERING.inset * size
     return rng.uniform(-reach, reach)
+
+
+def _place_single(rng: np.random.Generator, shape: str, x: Array, y: Array, level: Level, unit: float) -> Placed:
+    size, turn = unit * rng.uniform(*SCATTERING.size), COMPOSITIONS[level].turn
+    return _place(rng, shape, size, _anywhere(rng, size, x, y), rng.uniform(-turn, turn), x, y, level)
 
 
 def _place_crowd(rng: np.random.Generator, shape: str, x: Array, y: Array, level: Level, unit: float) -> Placed:

@@ -33,15 +33,19 @@ def encode(scene: Scene, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def write_image(path: Path, scene: Scene) -> None:
+    """Write the scene's image, a .jpg or .png file by its name, which appears complete or not at all."""
+    partial = path.with_suffix(".part")
+    partial.write_bytes(encode(scene, path.suffix))
+    partial.replace(path)
+
+
 def write_scenes(root: Path, seed: int, split: str, indices: range, level: Level, image_size: int) -> int:
-    """Draw the scenes whose files are missing and return how many. A file appears complete or not at all."""
+    """Draw the scenes whose files are missing and return how many."""
     drawn = 0
     for index in indices:
         path = root / image_path(split, index)
-        if path.exists():
-            continue
-        partial = path.with_suffix(".part")
-        partial.write_bytes(encode(draw_scene(seed, split, index, level, image_size), path.suffix))
-        partial.replace(path)
-        drawn += 1
+        if not path.exists():
+            write_image(path, draw_scene(seed, split, index, level, image_size))
+            drawn += 1
     return drawn

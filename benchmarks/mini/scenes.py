@@ -20,9 +20,9 @@ SCATTERED_SPLITS = ("coco_train", "coco_val")
 ALL_SPLITS = SPLITS + SCATTERED_SPLITS
 
 # Among scattered scenes, one in so many has no object, and one in so many a crowd. Both are coprime to the number of
-# shapes, which take turns, and the first of each come early, so that small sets have them too.
+# shapes, which take turns; they never meet, and the first of each come early, so that small sets have them too.
 EMPTY_EVERY, FIRST_EMPTY = 25, 9
-CROWD_EVERY, FIRST_CROWD = 15, 4
+CROWD_EVERY, FIRST_CROWD = 15, 3
 # The least distance between an object's colour and the background's, in the RGB cube with edges of length 1.
 CONTRAST = 0.45
 
