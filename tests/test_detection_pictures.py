@@ -1,0 +1,132 @@
+"""The picture of detections beside the truth shows what it should, where it should."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as mask_codec
+from torch import Tensor
+
+from tasks.detection.pictures import HEADER, MARGIN, SHOWN_SIDE, decode_mask, save_detections
+
+CATEGORIES = {3: "cat", 8: "dog"}
+HEIGHT, WIDTH = 32, 64
+SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
+
+
+def grey_image(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    return torch.full((3, height, width), 128, dtype=torch.uint8)
+
+
+def truth(**other: Any) -> dict[str, Any]:
+    return {"id": 1, "category_id": 3, "bbox": [10, 10, 20, 20], "iscrowd": 0, "segmentation": SQUARE} | other
+
+
+def detection(score: float, **other: Any) -> dict[str, Any]:
+    pixels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8, order="F")
+    pixels[10:30, 10:30] = 1
+    encoded = mask_codec.encode(pixels)
+    segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    return {
+        "image_id": 1,
+        "category_id": 3,
+        "bbox": [10.0, 10.0, 20.0, 20.0],
+        "score": score,
+        "segmentation": segmentation,
+    } | other
+
+
+def panels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The left and the right panel of a picture with one row of images as wide as `SHOWN_SIDE`."""
+    pixels = np.asarray(Image.open(path)).astype(int)[HEADER:-MARGIN]
+    return pixels[:, MARGIN : MARGIN + SHOWN_SIDE], pixels[:, 2 * MARGIN + SHOWN_SIDE : -MARGIN]
+
+
+def is_untouched(panel: np.ndarray) -> bool:
+    return bool((panel == 128).all())
+
+
+def at(panel: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The pixel that shows place (x, y) of the image."""
+    return panel[int(y * SHOWN_SIDE / WIDTH), int(x * SHOWN_SIDE / WIDTH)]
+
+
+def test_masks_are_where_they_belong_in_one_colour_on_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.png"
+    save_detections(path, [(grey_image(), [truth()], [detection(0.9)])], CATEGORIES)
+    left, right = panels(path)
+    assert left.shape == right.shape == (SHOWN_SIDE // 2, SHOWN_SIDE, 3)
+    assert np.array_equal(at(left, 25, 25), at(right, 25, 25))
+    assert np.ptp(at(left, 25, 25)) > 30
+    for panel in (left, right):
+        changed = (panel != 128).any(axis=-1)
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        scale = SHOWN_SIDE / WIDTH
+        assert np.allclose([columns[0], rows[0], columns[-1], rows[-1]], np.array([10, 10, 30, 30]) * scale, atol=4)
+    assert [path.name for path in path.parent.iterdir()] == ["x.png"]
+
+
+def test_detections_below_the_threshold_are_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    save_detections(path, [(grey_image(), [], [detection(0.49)])], CATEGORIES)
+    assert all(is_untouched(panel) for panel in panels(path))
+    save_detections(path, [(grey_image(), [], [detection(0.49)])], CATEGORIES, threshold=0.4)
+    left, right = panels(path)
+    assert is_untouched(left)
+    assert not is_untouched(right)
+
+
+def test_categories_differ_in_colour_and_label(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    save_detections(path, [(grey_image(), [truth()], [detection(0.9, category_id=8)])], CATEGORIES)
+    left, right = panels(path)
+    assert not np.array_equal(at(left, 25, 25), at(right, 25, 25))
+
+
+def test_boxes_without_masks_and_beyond_the_image_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    objects = [truth(segmentation=None, bbox=[-5, -5, 40, 30])]
+    save_detections(path, [(grey_image(), objects, [])], CATEGORIES)
+    left, _ = panels(path)
+    assert (at(left, 20, 20) == 128).all()
+    assert (at(left, 35, 15) != 128).any()
+
+
+def test_images_of_all_sizes_fit_into_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    rows = [(grey_image(height, width), [], []) for height, width in ((600, 900), (1, 700), (90, 60))]
+    save_detections(path, rows, CATEGORIES)
+    with Image.open(path) as picture:
+        assert picture.size == (2 * SHOWN_SIDE + 3 * MARGIN, HEADER + 341 + 1 + SHOWN_SIDE + 3 * MARGIN)
+
+
+def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    save_detections(path, [(grey_image(), [], [])], CATEGORIES)
+    before = path.read_bytes()
+
+    def fail(self: Image.Image, target: Path, **options: Any) -> None:
+        target.write_bytes(b"half a")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_detections(path, [(grey_image(), [truth()], [])], CATEGORIES)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_form_of_mask_gives_the_same_pixels() -> None:
+    expected = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    expected[10:30, 10:30] = 1
+    compressed = detection(1)["segmentation"]
+    runs = [10 * HEIGHT + 10, *([20, 12] * 19), 20, 34 * HEIGHT + 2]
+    assert np.array_equal(decode_mask(SQUARE, HEIGHT, WIDTH), expected)
+    assert np.array_equal(decode_mask(compressed, HEIGHT, WIDTH), expected)
+    assert np.array_equal(decode_mask({"size": [HEIGHT, WIDTH], "counts": runs}, HEIGHT, WIDTH), expected)
+    assert np.array_equal(decode_mask([[1, 2, 3, 4], [5, 6], *SQUARE], HEIGHT, WIDTH), expected)
+    for nothing in (None, [], [[]], [[1, 2, 3, 4]]):
+        assert not decode_mask(nothing, HEIGHT, WIDTH).any()
