@@ -102,9 +102,10 @@ def write_mini(
     processes: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MiniSummary:
-    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and coco.
+    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and coco/.
 
-    `image_size` is the side of the images with a dominant object; those in coco/ have objects of the same size.
+    coco/ is a data set in COCO's layout with a card of its own. `image_size` is the side of all other images, and
+    decides the size of the objects in both.
 
     The same arguments give the same bytes, whatever the number of processes. A call that was cut short is completed by
     the next, a complete set is recognised and left as it is, and a larger number of images is added to what is there.
