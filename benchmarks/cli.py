@@ -163,6 +163,21 @@ def table(
     print(render(build_table(records, layout.value), format.value))
 
 
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds a single run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The run to test it against.")],
+) -> None:
+    """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
+
+    Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
+    backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
+    """
+    from benchmarks.comparison import show_comparison
+
+    show_comparison(a, b)
+
+
 @app.command("list")
 def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
     """List what can be named in the other commands."""
