@@ -1,6 +1,7 @@
 """Sets in COCO's format: what is read from them, what is left out, and how both splits make a data set."""
 
 import copy
+import gc
 import json
 import re
 from pathlib import Path
@@ -90,6 +91,28 @@ def test_crowd_flag_may_be_absent_and_area_only_in_training(tmp_path: Path) -> N
     assert kept == {"id": 1, "bbox": [10, 10, 20, 20], "category_id": 3, "iscrowd": 0, "segmentation": SQUARE}
     with pytest.raises(InputError, match=r'1 annotation without a usable "area" .*annotation 1 has none'):
         read(tmp_path, data, "val")
+
+
+def test_large_files_show_how_far_reading_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = read(tmp_path, content())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("tasks.datasets.coco._SECONDS_OF_READING", 0)
+    assert read(tmp_path, content()).images == quiet.images
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "reading instances_train2017.json: 1 of 1 file, 0 s left",
+        "examining instances_train2017.json: 3 of 3 annotations, 0 s left",
+    ]
+
+
+def test_garbage_is_collected_again_afterwards(tmp_path: Path) -> None:
+    read(tmp_path, content())
+    assert gc.isenabled()
+    with pytest.raises(InputError):
+        read(tmp_path, {})
+    assert gc.isenabled()
 
 
 # What shows nothing

@@ -10,7 +10,6 @@ itself passes: its few annotations that show nothing are left out of training, a
 import hashlib
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from backbones.images.folders import fingerprint
 from backbones.images.naming import NamedData, name_data
 from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
-from tasks.datasets.coco_json import CocoJson, read_coco_json
+from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco_rules import Findings, Split, counted, examine, is_path_below, name_some
 
 _SECONDS_OF_READING = 2**26
@@ -97,15 +96,13 @@ class CocoSet:
             )
         if not annotations.is_file():
             raise InputError(f"{annotations}: no such file. {_hint(split)}")
-        large = annotations.stat().st_size >= _SECONDS_OF_READING
-        with progress_line(f"reading {annotations.name}", 0, "annotations") if large else nullcontext() as line:
-            file = read_coco_json(annotations)
-            found = examine(file, split, line.update if line else None)
-        problems = [*found.problems, *missing_files(file, images, split)]
-        if problems:
-            more = f" Other mistakes in this file: {len(problems) - 1}; `backbench data check coco` lists all."
-            raise InputError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
-        return _assemble(file, found, images, split)
+        with garbage_collection_paused():
+            file, found = _read(annotations, split)
+            problems = [*found.problems, *missing_files(file, images, split)]
+            if problems:
+                more = f" Other mistakes in this file: {len(problems) - 1}; `backbench data check coco` lists all."
+                raise InputError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
+            return _assemble(file, found, images, split)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -199,6 +196,17 @@ def _list_files(folder: Path) -> set[str]:
             return {entry.name for entry in entries}
     except OSError:
         return set()
+
+
+def _read(path: Path, split: Split) -> tuple[CocoJson, Findings]:
+    if path.stat().st_size < _SECONDS_OF_READING:
+        file = read_coco_json(path)
+        return file, examine(file, split)
+    with progress_line(f"reading {path.name}", 1, "file") as line:
+        file = read_coco_json(path)
+        line.update(1)
+    with progress_line(f"examining {path.name}", len(file.annotations), "annotations") as line:
+        return file, examine(file, split, line.update)
 
 
 def _assemble(file: CocoJson, found: Findings, folder: Path, split: Split) -> CocoSet:

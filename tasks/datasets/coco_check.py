@@ -11,7 +11,7 @@ import hotcoco
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
 from tasks.datasets.coco import CocoDataSettings, compare_categories, missing_files
-from tasks.datasets.coco_json import CocoJson, read_coco_json
+from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco_rules import Split, counted, examine, is_count, is_path_below, is_side, name_some, plural
 
 LAYOUT = "objects in COCO's format"
@@ -76,7 +76,8 @@ def check_coco(
     images: dict[Path, tuple[int, int] | None] = {}
     for split, folder, annotations in places:
         try:
-            files[split] = read_coco_json(root / annotations)
+            with garbage_collection_paused():
+                files[split] = read_coco_json(root / annotations)
         except InputError as error:
             report.problems.append(str(error))
             if not (root / folder).is_dir():

@@ -1,7 +1,10 @@
 """Read a file of COCO's object annotations, as far as its three lists, and say where it is broken."""
 
+import gc
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,18 @@ class CocoJson:
     images: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
     categories: list[dict[str, Any]]
+
+
+@contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """Let Python search for no garbage meanwhile: among millions of new lists that takes 40 % of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_coco_json(path: Path) -> CocoJson:
