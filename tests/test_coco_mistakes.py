@@ -157,6 +157,8 @@ def test_json_cut_short_anywhere_says_so(tmp_path: Path) -> None:
 NOT_JSON: dict[str, tuple[bytes, str]] = {
     "empty": (b" \n", "the file is empty"),
     "missing comma": (b'{"images": [],\n "annotations": []\n "categories": [], "info": {}}', "not valid JSON.*line 3"),
+    "closed twice": (b'{"images": [], "annotations": [], "categories": []}}', "not valid JSON: Extra data"),
+    "comma at the end": (b'{"images": [], "annotations": [], "categories": [],}', "not valid JSON"),
     "packed": (b"\x1f\x8b\x08\x00\xff\xfe", "not JSON: byte 2 is no UTF-8"),
     "detections": (b'[{"image_id": 1}]', "a list, as of detections, not annotations"),
     "number": (b"12", "the JSON value '12', not annotations"),

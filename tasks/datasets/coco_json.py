@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from backbones.errors import InputError
 
 SECTIONS = ("images", "annotations", "categories")
 
-_CUT_MARGIN = 8
-"""A literal or a number that a cut leaves incomplete is found faulty at most this many characters before the end."""
+_INCOMPLETE_END = re.compile(r"[-+.\\\w]{0,8}")
+"""What a cut can leave unread: nothing, or the rest of a number, a literal or an escaped character."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,9 @@ def _parse(path: Path, data: bytes) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno:,}, byte {len(text[: error.pos].encode()) + 1:,}"
-        cut = error.msg.startswith("Unterminated string") or error.pos + _CUT_MARGIN >= len(text.rstrip())
-        if cut:
+        if error.msg.startswith("Unterminated string") or (
+            not error.msg.startswith("Extra data") and _INCOMPLETE_END.fullmatch(text[error.pos :].rstrip())
+        ):
             raise InputError(
                 f"{path}: cut short: the JSON is still open at the file's end, after {len(data):,} bytes ({error.msg} "
                 f"at {where}). Download or copy it again."
