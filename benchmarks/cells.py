@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -23,22 +22,20 @@ from backbones.training.job import Outcome
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings
-from benchmarks.recipe import LoadedRecipe, load_recipe
+from benchmarks.intervals import metrics_with_intervals
+from benchmarks.recipe import FINE_TUNING, LoadedRecipe, load_recipe, module_of
 from results import (
     Metric,
     Record,
-    bootstrap_interval,
     cell_key,
     environment,
     find_records,
-    proportion_interval,
     read_record,
     run_directory,
     write_atomically,
     write_record,
     write_results_csv,
 )
-from tasks.classification import ClassificationRecipe, fine_tune, name_class_folders
 from tasks.outcome import TaskOutcome
 
 LOCK, RECIPE, RESULTS = ".lock", "recipe.yaml", "results.csv"
@@ -47,7 +44,7 @@ WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 """What makes a run stop that could write at its beginning; Python often does not know of which file."""
 
 IMAGE_SIZE_OF_COLUMN = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
-"""The image size that a column of the paper's tables stands for; at another, the column is named "ViT-H-448"."""
+"""The image size that a column of the classification tables stands for; at another, it is named "ViT-H-448"."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +101,15 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
 
 def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
     """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
-    loaded = load_recipe(recipe, overrides, {"classification"})
+    loaded = load_recipe(recipe, overrides, FINE_TUNING)
     name, file = parse_backbone(backbone)
     checkpoint = read_checkpoint(file) if file else None
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
     require_checkpoint(entry, checkpoint is not None)
-    settings = loaded.recipe
-    assert isinstance(settings, ClassificationRecipe)
+    settings: Any = loaded.recipe
+    task = module_of(settings.task)
     sha256 = checkpoint.sha256 if checkpoint else None
-    data_set = name_class_folders(settings.dataset, data)
+    data_set = task.name_data_set(settings, data)
     meant_for = find_backbone(settings.model.arch).model
     cell = _cell(loaded, settings, data_set, name, sha256, out, seed)
     if entry.model != meant_for:
@@ -120,13 +117,13 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     if finished := _already_finished(cell, out):
         return finished
     with _occupied(cell, out):
-        outcome = fine_tune(settings, data, name, checkpoint, cell.directory, seed=seed)
+        outcome: TaskOutcome = task.fine_tune(settings, data, name, checkpoint, cell.directory, seed=seed)
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
         about = {
             "method": entry.method,
             "pretrain_data": (checkpoint and checkpoint.extras.get("pretrain_data")) or entry.pretrain_data,
-            "model": column_name(entry.model, settings.model.image_size),
+            "model": column_name(settings.task, entry.model, settings.model.image_size),
             "arch": entry.arch,
             "checkpoint_sha256": sha256,
             "per_class": outcome.per_class,
@@ -134,11 +131,13 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
             "unreadable": outcome.unreadable,
             "notes": outcome.notes,
         }
-        return _finish(cell, out, _metrics(outcome), outcome.training, **about)
+        return _finish(cell, out, metrics_with_intervals(outcome), outcome.training, **about)
 
 
-def column_name(model: str, image_size: int) -> str:
-    """The table column of a model at an image size: "ViT-H" at 224, "ViT-H-448" at 448."""
+def column_name(task: str, model: str, image_size: int) -> str:
+    """The table column of a model; of a classifier also at which image size: "ViT-H" at 224, "ViT-H-448" at 448."""
+    if task != "classification":
+        return model
     usual = IMAGE_SIZE_OF_COLUMN.get(model, image_size)
     return model if image_size == usual else f"{model}-{image_size}"
 
@@ -217,28 +216,10 @@ def _remove_if_nothing_came_of_it(directory: Path, out: Path) -> None:
                 parent.rmdir()
 
 
-def _metrics(outcome: TaskOutcome) -> list[Metric]:
-    metrics = []
-    for name, value in outcome.metrics.items():
-        values = outcome.per_image.get(name)
-        low, high = (None, None) if values is None else image_interval(values)
-        count = None if values is None else len(values)
-        metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=count))
-    return metrics
-
-
-def image_interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a mean over images (N,): Wilson's for right (100) and wrong (0) answers, else by bootstrap.
-
-    Where all answers are right or all wrong the bootstrap would claim certainty, from however few images.
-    """
-    if np.isin(values, (0.0, 100.0)).all():
-        low, high = proportion_interval(int((values == 100.0).sum()), len(values))
-        return 100 * low, 100 * high
-    return bootstrap_interval(values)
-
-
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
+    outcome.write(directory)
+    if not outcome.per_image:
+        return
     frame = pd.DataFrame({"image": outcome.image_names, **outcome.per_image}).drop(columns="numbers")
     write_atomically(directory / "per_image.csv", frame.to_csv(index=False))
 

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ FOLDER = Path(__file__).parent / "recipes"
 KINDS = {
     "pretraining": ("backbones.pretraining", "PretrainingRecipe"),
     "classification": ("tasks.classification", "ClassificationRecipe"),
+    "detection": ("tasks.detection.recipe", "DetectionRecipe"),
 }
 """By a recipe's `task`: the module and the class of its settings."""
+
+FINE_TUNING = {"classification": "tasks.classification", "detection": "tasks.detection.task"}
+"""The tasks that judge a backbone, each with its module, which has `name_data_set` and `fine_tune`."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class LoadedRecipe:
     """A validated recipe and the packaged one that it is measured against.
 
     name: as the record prints it
-    reference: the packaged recipe of that name, or the one that a file extends; None for a file that extends nothing
+    reference: the packaged recipe that it extends, or else is; None for a file that extends nothing
     """
 
     name: str
@@ -42,26 +47,45 @@ def list_recipes() -> dict[str, str]:
     return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(FOLDER.glob("*.yaml"))}
 
 
-def load_recipe(name: str, overrides: list[str], tasks: set[str]) -> LoadedRecipe:
+def module_of(task: str) -> Any:
+    """The module that carries out one of `FINE_TUNING`'s tasks."""
+    return importlib.import_module(FINE_TUNING[task])
+
+
+def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> LoadedRecipe:
     """Load a packaged recipe by name, or a YAML file by path, for one of `tasks`.
 
-    A file may say `extends: NAME` and give only what differs. Raises InputError for an unknown name, for a key or a
-    type that the task does not know, and for a recipe of another task.
+    A recipe may say `extends: NAME` and give only what differs; it is then measured against the packaged recipe at the
+    end of that chain. The numbers that are expected of that one are not expected of it.
+    Raises InputError for an unknown name, for a key or a type that the task does not know, and for a recipe of another
+    task.
     """
-    if not name.endswith((".yaml", ".yml")):
-        path = _packaged(name)
-        packaged = _build(read_settings([path], []), f"recipe {name}", tasks)
-        return LoadedRecipe(name, _build(read_settings([path], overrides), f"recipe {name}", tasks), packaged)
-    path = Path(name)
-    base = read_settings([path], []).pop("extends", None)
-    layers = [path] if base is None else [_packaged(str(base)), path]
+    packaged = not name.endswith((".yaml", ".yml"))
+    path = _packaged(name) if packaged else Path(name)
+    layers = _layers(path)
+    settings = _merged(layers, overrides)
+    if len(layers) > 1:
+        settings["expect"] = read_settings([path], overrides).get("expect", {})
+    recipe = _build(settings, f"recipe {name}", tasks)
+    if len(layers) == 1 and not packaged:
+        return LoadedRecipe(path.stem, recipe, None)
+    root = layers[0]
+    return LoadedRecipe(path.stem, recipe, _build(_merged([root], []), f"recipe {root.stem}", tasks))
+
+
+def _layers(path: Path) -> list[Path]:
+    """The file and what it extends, the foundation first."""
+    base = read_settings([path], []).get("extends")
+    return [path] if base is None else [*_layers(_packaged(str(base))), path]
+
+
+def _merged(layers: list[Path], overrides: list[str]) -> dict[str, Any]:
     settings = read_settings(layers, overrides)
     settings.pop("extends", None)
-    reference = None if base is None else _build(read_settings(layers[:1], []), f"recipe {base}", tasks)
-    return LoadedRecipe(path.stem, _build(settings, f"recipe {name}", tasks), reference)
+    return settings
 
 
-def _build(settings: dict[str, Any], where: str, tasks: set[str]) -> Recipe:
+def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Recipe:
     task = settings.get("task")
     if task not in tasks:
         if task is None:

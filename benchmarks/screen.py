@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +13,11 @@ from backbones.loading import LoadReport
 from backbones.training.machine import process_rank
 from backbones.training.progress import progress_line
 from benchmarks.cells import FinishedCell
+from results import Metric
 
-PERCENTAGES = ("top1", "top5")
+if TYPE_CHECKING:
+    from tasks.datasets.checking import CheckReport
+    from tasks.datasets.coco_check import CocoCheckReport
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -29,10 +32,12 @@ def show_cell(cell: FinishedCell) -> None:
         soft_wrap=True,
     )
     for metric in record.metrics:
-        unit = " %" if metric.name in PERCENTAGES else ""
-        interval = "" if metric.ci_low is None else f"  95 % interval {metric.ci_low:.2f} to {metric.ci_high:.2f}"
-        images = f", {metric.n_eval:,} images" if metric.n_eval else ""
-        console.print(f"  {metric.name} {metric.value:.2f}{unit}{interval}{images}")
+        if metric.ci_low is not None or len(record.metrics) == 1:
+            images = f", {metric.n_eval:,} images" if metric.n_eval else ""
+            console.print(f"  {metric.name} {_shown(metric)}{_interval(metric)}{images}")
+    others = [f"{metric.name} {_shown(metric)}" for metric in record.metrics if metric.ci_low is None]
+    if others and len(record.metrics) > 1:
+        console.print(f"  {', '.join(others)}", soft_wrap=True)
     for title, lines in (
         ("deviates", record.deviations),
         ("note", record.notes),
@@ -44,6 +49,14 @@ def show_cell(cell: FinishedCell) -> None:
         console.print(f"  and {more} more unreadable images, all named in record.json")
     for path in outputs(cell.directory):
         console.print(f"  {path}", soft_wrap=True)
+
+
+def _shown(metric: Metric) -> str:
+    return f"{metric.value:.2f}" + ("" if "loss" in metric.name else " %")
+
+
+def _interval(metric: Metric) -> str:
+    return "" if metric.ci_low is None else f"  95 % interval {metric.ci_low:.2f} to {metric.ci_high:.2f}"
 
 
 def outputs(directory: Path) -> list[Path]:
@@ -154,25 +167,37 @@ def draw_mini(root: Path, **settings: Any) -> None:
 
 
 def show_data_check(dataset: str, root: Path) -> bool:
-    """Print what `check` finds; False if there is an unreadable file. Raises InputError for an unusable layout."""
+    """Print what the check finds; False if it found a problem. Raises InputError for an unusable layout."""
     from tasks.datasets import DATASETS
     from tasks.datasets.checking import check
+    from tasks.datasets.coco_check import check_coco
 
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
         raise InputError(f"data set {dataset}: not known. {hint}")
-    with progress_line("reading", 0, "images") as line:
-        report = check(root, on_progress=line.update)
     console = Console(highlight=False)
-    console.print(f"{root}: {report.layout}, {report.classes:,} classes", soft_wrap=True)
-    for split, count in report.counts.items():
-        console.print(f"  {split}: {count:,} images")
-    (smallest, few), (largest, many) = report.smallest, report.largest
-    console.print(f"  smallest class {smallest} ({few}), largest {largest} ({many})")
-    for note in report.notes:
-        console.print(f"  note: {note}", soft_wrap=True)
-    for path, why in report.unreadable:
-        console.print(f"  unreadable: {path}: {why}", soft_wrap=True)
-    console.print("  every image can be read" if not report.unreadable else f"  {len(report.unreadable)} unreadable")
-    return not report.unreadable
+    with progress_line("reading", 0, "images") as line:
+        if dataset == "coco":
+            boxes = check_coco(root, on_progress=line.update)
+            lines = [
+                f"{split}: {count:,} images, {boxes.annotations[split]:,} annotations"
+                for split, count in boxes.counts.items()
+            ]
+            _show_check(console, f"{root}: {boxes.layout}, {len(boxes.categories):,} categories", lines, boxes)
+            return not boxes.problems
+        report = check(root, on_progress=line.update)
+    lines = [f"{split}: {count:,} images" for split, count in report.counts.items()]
+    _show_check(console, f"{root}: {report.layout}, {report.classes:,} classes", lines, report)
+    return not report.problems
+
+
+def _show_check(console: Console, headline: str, counts: list[str], report: "CheckReport | CocoCheckReport") -> None:
+    console.print(headline, soft_wrap=True)
+    if report.smallest and report.largest:
+        (smallest, few), (largest, many) = report.smallest, report.largest
+        counts = [*counts, f"smallest class {smallest} ({few}), largest {largest} ({many})"]
+    notes = [f"note: {note}" for note in report.notes]
+    verdict = f"{len(report.problems)} problem(s)" if report.problems else "no problem: every image can be read"
+    for line in [*counts, *notes, *report.problems, verdict]:
+        console.print(f"  {line}", soft_wrap=True)

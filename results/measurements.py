@@ -12,7 +12,7 @@ from results.record import Metric, Record
 from results.statistics import seed_interval
 
 # The sections of a recipe that decide nothing: how the machine goes about it, and what is said of the recipe.
-UNDECIDING = ("runtime", "evaluation", "source", "expect")
+UNDECIDING = ("data", "runtime", "evaluation", "source", "expect")
 SETTING = "setting "
 
 

@@ -7,14 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from backbones.checkpoints import Checkpoint
-from backbones.errors import InputError
 from backbones.images.naming import NamedData, name_data
-from backbones.images.reading import quick_check
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
-from backbones.training.progress import with_progress
 from backbones.training.randomness import seed_generators
 from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings
 from tasks.augmentation import (
@@ -27,6 +24,7 @@ from tasks.augmentation import (
 from tasks.classification_metric import ClassificationMetric
 from tasks.classifier import ClassificationStep, add_head, parameter_groups
 from tasks.datasets.class_folders import ClassFolders
+from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.outcome import TaskOutcome
 
 
@@ -63,10 +61,10 @@ class ClassificationRecipe(Recipe):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-def name_class_folders(claimed: str, data: Path) -> NamedData:
+def name_data_set(recipe: ClassificationRecipe, data: Path) -> NamedData:
     """Which data set the class folders below `data` are. Raises InputError for folders in no known layout."""
     train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
-    name, notes = name_data(claimed, data, train_images=len(train.paths), classes=len(train.classes))
+    name, notes = name_data(recipe.dataset, data, train_images=len(train.paths), classes=len(train.classes))
     digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
     return NamedData(name, digest, notes)
 
@@ -94,7 +92,7 @@ def fine_tune(
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
     if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images(val)
+        check_evaluation_images(val.paths)
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
     step = ClassificationStep(
         network,
@@ -121,8 +119,8 @@ def fine_tune(
     per_image = metric.per_image
     return TaskOutcome(
         metrics=outcome.metrics,
-        per_image=per_image,
         image_names=[val.paths[number].relative_to(val.root).as_posix() for number in per_image["numbers"]],
+        per_image=per_image,
         per_class=metric.per_class(train.classes),
         split=val.split,
         training=outcome,
@@ -130,17 +128,3 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=[note for note in (val.note,) if note],
     )
-
-
-def check_evaluation_images(images: ClassFolders) -> None:
-    """Raise InputError that names the evaluation images which are visibly broken, before hours go into training."""
-    broken = []
-    for path in with_progress(images.paths, "checking evaluation images", len(images.paths), "images"):
-        if why := quick_check(path):
-            broken.append(f"{path}: {why}")
-    if broken:
-        more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
-        raise InputError(
-            f"{len(broken)} unreadable evaluation image(s): {'; '.join(broken[:3])}{more}. Replace them, or leave them "
-            "out with --set evaluation.allow_unreadable=true; the record will say so"
-        )

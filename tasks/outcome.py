@@ -1,11 +1,21 @@
 """What every task gives back: its numbers, and what must be known to compare them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from backbones.loading import LoadReport
 from backbones.training.job import Outcome
+
+WeightedMetric = Callable[[np.ndarray], np.ndarray]
+"""A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""
+
+
+def _write_nothing(directory: Path) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -13,20 +23,25 @@ class TaskOutcome:
     """The result of one task on one data set.
 
     metrics:      percentages and losses by name, over all evaluated images
-    per_image:    one value an image, all of one length, in the order of `image_names`; a metric that has its values
-                  here (on the metric's own scale) gets a confidence interval over images
+    image_names:  the N evaluated images
+    per_image:    one value an image (N,) by name; a metric that has its values here (on the metric's own scale) gets a
+                  confidence interval over images
+    weighted:     the metrics that are no mean over images but can be computed for any resample of the N
     per_class:    percentages by class name
     split:        what the images are called that it was evaluated on ("val", "holdout")
     unreadable:   evaluation images that were left out, and why
     notes:        what a reader of the numbers has to know
+    write:        leaves the task's own files in the run's directory
     """
 
     metrics: dict[str, float]
-    per_image: dict[str, np.ndarray]
     image_names: list[str]
     per_class: dict[str, float]
     split: str
     training: Outcome
     load_report: LoadReport | None
+    per_image: dict[str, np.ndarray] = field(default_factory=dict)
+    weighted: dict[str, WeightedMetric] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    write: Callable[[Path], Any] = _write_nothing

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmarks.cells import column_name, image_interval
+from benchmarks.cells import column_name
+from benchmarks.intervals import image_interval
 
 
 @pytest.mark.parametrize(("right", "images"), [(4, 4), (0, 7), (1931, 2000)])
@@ -21,5 +22,6 @@ def test_other_values_have_the_bootstraps_interval() -> None:
 
 
 def test_the_column_of_another_image_size_has_its_own_name() -> None:
-    assert [column_name("ViT-H", size) for size in (224, 448)] == ["ViT-H", "ViT-H-448"]
-    assert column_name("ViT-mini", 64) == "ViT-mini"
+    assert [column_name("classification", "ViT-H", size) for size in (224, 448)] == ["ViT-H", "ViT-H-448"]
+    assert column_name("classification", "ViT-mini", 64) == "ViT-mini"
+    assert column_name("detection", "ViT-B", 1024) == "ViT-B"

@@ -205,7 +205,7 @@ class TestNames:
             ),
             (
                 {"recipe": "mae_vit_mini"},
-                "expected classification: use `backbench pretrain`",
+                "expected classification or detection: use `backbench pretrain`",
             ),
             ({"backbone": "random_vit_mni"}, "backbone random_vit_mni: no such name. Did you mean random_vit_mini"),
             ({"backbone": "resnet1"}, "Did you mean resnet"),
@@ -228,7 +228,8 @@ class TestNames:
         recipe = tmp_path / "mine.yaml"
         recipe.write_text("schedule: {epochs: 3}\n")
         message = refusal("run", "--recipe", recipe, "--backbone", "resnet18", "--data", small, "--out", tmp_path)
-        assert message == f'recipe {recipe}, key "task": missing. Expected classification, or `extends: NAME`'
+        expected = "Expected classification or detection, or `extends: NAME`"
+        assert message == f'recipe {recipe}, key "task": missing. {expected}'
 
     def test_an_unknown_data_set_names_the_nearest(self, small: Path) -> None:
         assert refusal("data", "check", "imagenet", "--root", small) == (
@@ -624,7 +625,7 @@ class TestRepeating:
     def test_a_finished_run_is_skipped(
         self, small: Path, encoder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("benchmarks.cells.fine_tune", lambda *arguments, **options: pytest.fail("ran again"))
+        monkeypatch.setattr("tasks.classification.fine_tune", lambda *arguments, **options: pytest.fail("ran again"))
         before = record_of(finished)
         result = call(*run(small, finished, f"mae_vit_mini={encoder}"))
         assert result.exit_code == 0 and "finished before; nothing to do" in result.output

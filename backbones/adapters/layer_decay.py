@@ -17,7 +17,7 @@ def parameter_groups(
     *,
     weight_decay: float,
     layer_decay: float | None,
-    spare: Literal["norms", "vectors"],
+    spare: Literal["norms", "vectors", "nothing"],
 ) -> list[dict[str, Any]]:
     """Group a model's trainable parameters for AdamW; each group has `params`, `weight_decay` and `lr_scale`.
 
@@ -28,7 +28,8 @@ def parameter_groups(
                  the last layer, of scale 1 (ViTDet's code)
     spare:       what does not decay. "norms": norms, position embeddings and relative position bias tables (MIMDet's
                  and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in them). "vectors": all
-                 of one dimension, position embeddings and relative positions of any kind (MAE's and BEiT's)
+                 of one dimension, position embeddings and relative positions of any kind (MAE's and BEiT's).
+                 "nothing": everything decays (ViTDet's configuration for ViT-H)
 
     Raises ValueError if the pyramid is not in the model.
     """
@@ -46,6 +47,8 @@ def parameter_groups(
 
 
 def _is_spared(module: nn.Module, name: str, parameter: nn.Parameter, spare: str) -> bool:
+    if spare == "nothing":
+        return False
     if name in _EMBEDDINGS_AND_BIAS_TABLES:
         return True
     if spare == "norms":

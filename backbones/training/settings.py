@@ -167,7 +167,7 @@ class Recipe(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-UNDECIDING = {"runtime", "evaluation", "source", "expect"}
+UNDECIDING = {"data", "runtime", "evaluation", "source", "expect"}
 
 
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:

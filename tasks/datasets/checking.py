@@ -34,6 +34,11 @@ class CheckReport:
     unreadable: list[tuple[Path, str]]
     notes: list[str]
 
+    @property
+    def problems(self) -> list[str]:
+        """What makes the data set unusable."""
+        return [f"unreadable: {path}: {why}" for path, why in self.unreadable]
+
 
 def check(root: str | Path, on_progress: Callable[[int, int], None] | None = None) -> CheckReport:
     """Open both splits of `root` and decode every image in full, on all cores.

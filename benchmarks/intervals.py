@@ -1,0 +1,31 @@
+"""From a task's outcome to the record's metrics: each number with how sure it is."""
+
+import numpy as np
+
+from results import Metric, bootstrap_interval, proportion_interval, statistic_interval
+from tasks.outcome import TaskOutcome
+
+
+def metrics_with_intervals(outcome: TaskOutcome) -> list[Metric]:
+    """The metrics as the record holds them, with a 95 % interval over images wherever the task allows one."""
+    images = len(outcome.image_names)
+    metrics = []
+    for name, value in outcome.metrics.items():
+        low, high = None, None
+        if name in outcome.per_image:
+            low, high = image_interval(outcome.per_image[name])
+        elif name in outcome.weighted:
+            low, high = statistic_interval(outcome.weighted[name], images)
+        metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=images))
+    return metrics
+
+
+def image_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean over images (N,): Wilson's for right (100) and wrong (0) answers, else by bootstrap.
+
+    Where all answers are right or all wrong the bootstrap would claim certainty, from however few images.
+    """
+    if np.isin(values, (0.0, 100.0)).all():
+        low, high = proportion_interval(int((values == 100.0).sum()), len(values))
+        return 100 * low, 100 * high
+    return bootstrap_interval(values)

@@ -1,0 +1,22 @@
+"""A look at the evaluation images before hours go into training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbones.errors import InputError
+from backbones.images.reading import quick_check
+from backbones.training.progress import with_progress
+
+
+def check_evaluation_images(paths: Sequence[Path]) -> None:
+    """Raise InputError that names the images which are visibly broken."""
+    broken = []
+    for path in with_progress(paths, "checking evaluation images", len(paths), "images"):
+        if why := quick_check(path):
+            broken.append(f"{path}: {why}")
+    if broken:
+        more = f" (and {len(broken) - 3} more)" if len(broken) > 3 else ""
+        raise InputError(
+            f"{len(broken)} unreadable evaluation image(s): {'; '.join(broken[:3])}{more}. Replace them, or leave them "
+            "out with --set evaluation.allow_unreadable=true; the record will say so"
+        )

@@ -1,0 +1,180 @@
+"""Mask R-CNN round a feature pyramid, from detectron2's parts.
+
+B images, H and W pixels, C channels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.layers import ShapeSpec
+from detectron2.layers.batch_norm import NaiveSyncBatchNorm
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.backbone import FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.meta_arch import GeneralizedRCNN
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
+from detectron2.modeling.roi_heads import (
+    FastRCNNConvFCHead,
+    FastRCNNOutputLayers,
+    MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
+)
+from torch import Tensor, nn
+
+from backbones.adapters import Pyramid
+from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD
+from backbones.training.machine import device_type
+from tasks.detection.recipe import DetectorSettings
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+"""The maps that regions are proposed from, strides 4 to 64; the heads look at all but the last."""
+
+Norm = str | Callable[[int], nn.Module]
+
+
+class Detector(GeneralizedRCNN):
+    """detectron2's GeneralizedRCNN, which takes this task's batches and knows the pyramid within it."""
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """batch: `inputs`, detectron2's list. Gives a dictionary of losses in training, else detectron2's outputs."""
+        return super().forward(batch["inputs"])
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The trunk and its adapter."""
+        return next(module for module in self.backbone.modules() if isinstance(module, Pyramid))
+
+    @property
+    def network(self) -> Pyramid:
+        """What `runtime.compile` compiles: the part without choices that depend on the data."""
+        return self.pyramid
+
+
+class PyramidMaps(Backbone):
+    """A `Pyramid` in detectron2's clothes: its four maps by name."""
+
+    def __init__(self, pyramid: Pyramid, names: tuple[str, ...], image_size: int) -> None:
+        super().__init__()
+        self.pyramid, self.image_size = pyramid, image_size
+        self._out_features = list(names)
+        self._out_feature_strides = dict(zip(names, pyramid.strides, strict=True))
+        self._out_feature_channels = dict(zip(names, pyramid.channels, strict=True))
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        return {"square_size": self.image_size}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: (B, 3, H, W)."""
+        return dict(zip(self._out_features, self.pyramid(images), strict=True))
+
+
+class SimplePyramidMaps(PyramidMaps):
+    """ViTDet's pyramid, whose maps need no FPN, with the coarsest one that only proposals come from."""
+
+    def __init__(self, pyramid: Pyramid, image_size: int) -> None:
+        super().__init__(pyramid, LEVELS[:-1], image_size)
+        self.top = LastLevelMaxPool()
+        self._out_features.append(LEVELS[-1])
+        self._out_feature_strides[LEVELS[-1]] = 2 * pyramid.strides[-1]
+        self._out_feature_channels[LEVELS[-1]] = pyramid.channels[-1]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.pyramid(images)
+        return dict(zip(self._out_features, [*maps, *self.top(maps[-1])], strict=True))
+
+
+def build_detector(pyramid: Pyramid, settings: DetectorSettings, classes: int) -> Detector:
+    """Mask R-CNN for `classes` categories.
+
+    As in Li et al. 2021 (arXiv 2111.11429) and ViTDet (arXiv 2203.16527): two 3 × 3 convolutions before the region
+    proposals, four and one fully connected layer in the box head, four before the mask's upsampling, normalised
+    throughout; with `fpn` by batch statistics over all processes, with `simple` by LayerNorm.
+    """
+    simple = settings.adapter == "simple"
+    backbone = SimplePyramidMaps(pyramid, settings.image_size) if simple else _with_fpn(pyramid, settings)
+    head_norm: Norm = "LN" if simple else _tolerant_batch_norm
+    return Detector(
+        backbone=backbone,
+        proposal_generator=_proposals(settings),
+        roi_heads=_heads(settings, classes, head_norm),
+        pixel_mean=[255 * mean for mean in IMAGENET_MEAN],
+        pixel_std=[255 * std for std in IMAGENET_STD],
+        input_format="RGB",
+    )
+
+
+def _with_fpn(pyramid: Pyramid, settings: DetectorSettings) -> FPN:
+    maps = PyramidMaps(pyramid, ("s2", "s3", "s4", "s5"), settings.image_size)
+    return FPN(
+        bottom_up=maps,
+        in_features=list(maps.output_shape()),
+        out_channels=settings.channels,
+        norm="SyncBN" if device_type() == "cuda" else "naiveSyncBN",
+        top_block=LastLevelMaxPool(),
+        square_pad=settings.image_size,
+    )
+
+
+def _tolerant_batch_norm(channels: int) -> nn.Module:
+    """Statistics over all processes, of which some may have found no region with an object in it."""
+    return NaiveSyncBatchNorm(channels, stats_mode="N")
+
+
+def _proposals(settings: DetectorSettings) -> RPN:
+    return RPN(
+        in_features=list(LEVELS),
+        head=StandardRPNHead(in_channels=settings.channels, num_anchors=3, conv_dims=[-1, -1]),
+        anchor_generator=DefaultAnchorGenerator(
+            sizes=[[size] for size in settings.anchor_sizes],
+            aspect_ratios=[0.5, 1.0, 2.0],
+            strides=[4, 8, 16, 32, 64],
+            offset=0.0,
+        ),
+        anchor_matcher=Matcher(thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True),
+        box2box_transform=Box2BoxTransform(weights=[1.0, 1.0, 1.0, 1.0]),
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_topk=(2 * settings.proposals, settings.proposals),
+        post_nms_topk=(settings.proposals, settings.proposals),
+        nms_thresh=0.7,
+    )
+
+
+def _heads(settings: DetectorSettings, classes: int, norm: Norm) -> StandardROIHeads:
+    channels, levels = settings.channels, list(LEVELS[:-1])
+    scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    pooling: dict[str, Any] = {"scales": scales, "sampling_ratio": 0, "pooler_type": "ROIAlignV2"}
+    box_head = FastRCNNConvFCHead(
+        input_shape=ShapeSpec(channels=channels, height=7, width=7),
+        conv_dims=[channels] * 4,
+        fc_dims=[settings.box_features],
+        conv_norm=norm,
+    )
+    mask_head = MaskRCNNConvUpsampleHead(
+        input_shape=ShapeSpec(channels=channels, width=14, height=14),
+        num_classes=classes,
+        conv_dims=[channels] * 5,
+        conv_norm=norm,
+    )
+    return StandardROIHeads(
+        num_classes=classes,
+        batch_size_per_image=settings.regions,
+        positive_fraction=0.25,
+        proposal_matcher=Matcher(thresholds=[0.5], labels=[0, 1], allow_low_quality_matches=False),
+        box_in_features=levels,
+        box_pooler=ROIPooler(output_size=7, **pooling),
+        box_head=box_head,
+        box_predictor=FastRCNNOutputLayers(
+            input_shape=ShapeSpec(channels=settings.box_features),
+            box2box_transform=Box2BoxTransform(weights=(10, 10, 5, 5)),
+            num_classes=classes,
+            test_score_thresh=0.05,
+        ),
+        mask_in_features=levels,
+        mask_pooler=ROIPooler(output_size=14, **pooling),
+        mask_head=mask_head,
+    )

@@ -1,0 +1,67 @@
+"""Collects what the detector finds and scores it, every image counted once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from mmengine.dist import all_gather_object
+from mmengine.evaluator import BaseMetric
+
+from backbones.errors import InputError
+from tasks.datasets.coco import CocoSet
+from tasks.detection.scoring import Scores, score
+
+
+class DetectionMetric(BaseMetric):
+    """COCO's average precision and recall of boxes and masks.
+
+    After evaluation `evaluated` holds the ids of the images, `detections` every detection in COCO's results format, and
+    `scores` what became of them.
+    Raises InputError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
+    """
+
+    default_prefix = ""
+
+    def __init__(self, coco: CocoSet, *, allow_unreadable: bool) -> None:
+        super().__init__()
+        self.coco, self.allow_unreadable = coco, allow_unreadable
+        self.unreadable: dict[str, str] = {}
+        self.evaluated: list[int] = []
+        self.detections: list[dict[str, Any]] = []
+        self.scores: Scores | None = None
+
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
+        """Take in one batch: `gather`'s, and detectron2's outputs for it."""
+        for path, why in data_batch["corrupt"].items():
+            if not self.allow_unreadable:
+                raise InputError(
+                    f"{path}: unreadable evaluation image: {why}. Replace the file, or leave such images out with "
+                    "--set evaluation.allow_unreadable=true; the record will say so. Training need not be repeated"
+                )
+            self.unreadable[path] = why
+        for inputs, outputs in zip(data_batch["inputs"], data_samples, strict=True):
+            if inputs["readable"]:
+                found = instances_to_coco_json(outputs["instances"].to("cpu"), inputs["image_id"])
+                self.results.append((inputs["image_id"], [self._named(detection) for detection in found]))
+
+    def _named(self, detection: dict[str, Any]) -> dict[str, Any]:
+        return detection | {"category_id": self.coco.category_ids[detection["category_id"]]}
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Unite all processes' detections and score them. `size`: images in the data set."""
+        found = {image: detections for part in all_gather_object(self.results) for image, detections in part}
+        for part in all_gather_object(self.unreadable):
+            self.unreadable.update(part)
+        self.results.clear()
+        if len(found) + len(self.unreadable) != size:
+            raise RuntimeError(f"results of {len(found)} images for {size} evaluation images")
+        return self.compute_metrics([(image, found[image]) for image in sorted(found)])
+
+    def compute_metrics(self, results: Sequence[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
+        """The 12 statistics of boxes and of masks, in percent."""
+        if not results:
+            raise InputError("no evaluation image could be read")
+        self.detections = [detection for _, detections in results for detection in detections]
+        self.evaluated = [image for image, _ in results]
+        self.scores = score(self.coco.annotation_file, self.detections, self.evaluated)
+        return self.scores.metrics

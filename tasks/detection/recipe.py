@@ -1,0 +1,95 @@
+"""The settings of `backbench run` for detection and instance segmentation."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from backbones.training.settings import (
+    FixedOptimizer,
+    Fraction,
+    IterationSchedule,
+    PositiveInt,
+    Recipe,
+    RuntimeSettings,
+    Settings,
+)
+from tasks.datasets.coco import CocoDataSettings
+
+
+class DetectorSettings(Settings):
+    """The backbone that a recipe was written for, and the Mask R-CNN round it.
+
+    The defaults are those of detectron2's Mask R-CNN with a feature pyramid; only what a small one for a CPU has to
+    scale down can be set.
+    """
+
+    arch: str
+    adapter: Annotated[
+        Literal["fpn", "simple"], Field(description="fpn: four quarters and FPN (Li et al. 2021); simple: ViTDet")
+    ]
+    image_size: Annotated[PositiveInt, Field(description="side of the square that images are padded to, in pixels")]
+    drop_path: Fraction = 0.0
+    window: Annotated[PositiveInt, Field(description="side of the attention windows, in patches")]
+    relative_position: Annotated[bool, Field(description="add relative position terms, from zero, for transfer")] = True
+    channels: Annotated[PositiveInt, Field(description="of the pyramid and of the heads' convolutions")] = 256
+    anchor_sizes: Annotated[
+        tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt],
+        Field(strict=False, description="side of the anchors at strides 4 to 64, in pixels"),
+    ] = (32, 64, 128, 256, 512)
+    box_features: Annotated[PositiveInt, Field(description="width of the box head's fully connected layer")] = 1024
+    regions: Annotated[PositiveInt, Field(description="regions that the heads learn from, an image")] = 512
+    proposals: Annotated[PositiveInt, Field(description="regions that the heads look at, an image")] = 1000
+
+
+class DetectionOptimizer(FixedOptimizer):
+    """AdamW with layer-wise learning-rate decay."""
+
+    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+    spare: Annotated[
+        Literal["norms", "nothing"],
+        Field(description="what has no weight decay; norms: those, position embeddings and bias tables"),
+    ] = "norms"
+
+
+def _ascending(scale: tuple[float, float]) -> tuple[float, float]:
+    if scale[0] > scale[1]:
+        raise ValueError("the smaller scale comes first")
+    return scale
+
+
+Scale = Annotated[float, Field(gt=0, le=10)]
+
+
+class LargeScaleJitter(Settings):
+    """Resize to a random share of the image size, crop what is larger, flip (Ghiasi et al. 2021, "copy-paste")."""
+
+    scale: Annotated[tuple[Scale, Scale], Field(strict=False), AfterValidator(_ascending)] = (0.1, 2.0)
+    flip: Fraction = 0.5
+
+
+class DetectionEvaluation(Settings):
+    """What is measured besides the end, and on what."""
+
+    every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
+    allow_unreadable: bool = False
+
+
+class DetectionRuntime(RuntimeSettings):
+    """How the machine goes about it."""
+
+    activation_checkpointing: Annotated[
+        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
+    ] = False
+
+
+class DetectionRecipe(Recipe):
+    """Mask R-CNN on a data set in COCO's format."""
+
+    task: Literal["detection"]
+    data: CocoDataSettings = CocoDataSettings()
+    model: DetectorSettings
+    optimizer: DetectionOptimizer
+    schedule: IterationSchedule
+    augment: LargeScaleJitter = LargeScaleJitter()
+    evaluation: DetectionEvaluation = DetectionEvaluation()
+    runtime: DetectionRuntime = DetectionRuntime()

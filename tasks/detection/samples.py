@@ -1,0 +1,163 @@
+"""Images and their objects as detectron2's models take them: resized, cropped, flipped, with boxes and masks.
+
+H and W are an image's height and width in pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import DatasetFromList
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import (
+    annotations_to_instances,
+    filter_empty_instances,
+    transform_instance_annotations,
+)
+from detectron2.structures import BoxMode, Instances
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from backbones.errors import InputError
+from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.tolerance import REPLACEMENTS
+from backbones.training.randomness import mix
+from tasks.datasets.coco import CocoImage, CocoSet
+from tasks.detection.recipe import LargeScaleJitter
+
+
+class TrainingSamples(Dataset[dict[str, Any]]):
+    """Images with at least one object under large-scale jitter: `dataset[(index, epoch)]`.
+
+    A sample's `inputs` are detectron2's: "image", uint8 (3, H, W), no side longer than `image_size`; "instances" with
+    boxes, classes and masks; "image_id". What is random depends on (seed, epoch, index) only. An unreadable image, or
+    one whose size is not what its annotations are for, is replaced by the next and named under `corrupt`.
+    Raises InputError if no image has an object.
+    """
+
+    def __init__(self, coco: CocoSet, image_size: int, augment: LargeScaleJitter, seed: int) -> None:
+        records = _records(coco)
+        self.records, self.seed = DatasetFromList(records, copy=False), seed
+        self.augmentations = T.AugmentationList(
+            [
+                T.RandomFlip(prob=augment.flip, horizontal=True),
+                T.ResizeScale(*augment.scale, target_height=image_size, target_width=image_size),
+                T.FixedSizeCrop((image_size, image_size), pad=False),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = draw
+        pixels, image, annotations, corrupt = self._read(index)
+        np.random.seed(mix(self.seed, "image", epoch, index) & 0xFFFFFFFF)
+        view = T.AugInput(pixels)
+        transforms = self.augmentations(view)
+        shape = view.image.shape[:2]
+        moved = [transform_instance_annotations(dict(one), transforms, shape) for one in annotations]
+        inputs = {"image": _channels_first(view.image), "instances": _instances(moved, shape), "image_id": image.id}
+        return {"inputs": inputs, "corrupt": corrupt}
+
+    def _read(self, index: int) -> tuple[np.ndarray, CocoImage, list[dict[str, Any]], dict[str, str]]:
+        corrupt: dict[str, str] = {}
+        for offset in range(min(REPLACEMENTS, len(self))):
+            image, annotations = self.records[(index + offset) % len(self)]
+            try:
+                return _read_whole(image), image, annotations, corrupt
+            except UnreadableImage as error:
+                corrupt[str(error.path)] = error.why
+        image, _ = self.records[index]
+        return np.zeros((image.height, image.width, 3), np.uint8), image, [], corrupt
+
+
+class EvaluationSamples(Dataset[dict[str, Any]]):
+    """Images resized to a longer side of `image_size`: `dataset[index]`.
+
+    `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", and whether the image is
+    "readable"; an unreadable one is black, and named under `corrupt`.
+    """
+
+    def __init__(self, images: Sequence[CocoImage], image_size: int) -> None:
+        self.images = images
+        self.resize = T.ResizeShortestEdge(image_size, max_size=image_size)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, corrupt = self.images[index], {}
+        try:
+            pixels = _read_whole(image)
+        except UnreadableImage as error:
+            pixels, corrupt = np.zeros((image.height, image.width, 3), np.uint8), {str(error.path): error.why}
+        view = T.AugInput(pixels)
+        self.resize(view)
+        about = {"height": image.height, "width": image.width, "image_id": image.id, "readable": not corrupt}
+        return {"inputs": {"image": _channels_first(view.image), **about}, "corrupt": corrupt}
+
+
+def gather(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: the samples' `inputs` in a list, as detectron2 has it, and their `corrupt` mappings united."""
+    corrupt: dict[str, str] = {}
+    for sample in samples:
+        corrupt |= sample["corrupt"]
+    return {"inputs": [sample["inputs"] for sample in samples], "corrupt": corrupt}
+
+
+def _read_whole(image: CocoImage) -> np.ndarray:
+    """The pixels (H, W, 3). Raises UnreadableImage also where the size is another than the annotations'."""
+    pixels = read_image(image.path).permute(1, 2, 0).numpy()
+    height, width = pixels.shape[:2]
+    if (height, width) != (image.height, image.width):
+        why = f"it has {width} × {height} pixels, its annotations are for {image.width} × {image.height}"
+        raise UnreadableImage(image.path, why)
+    return pixels
+
+
+def _records(coco: CocoSet) -> list[tuple[CocoImage, list[dict[str, Any]]]]:
+    """The images that have an object, each with its objects as detectron2 takes them."""
+    numbers = {identity: number for number, identity in enumerate(coco.category_ids)}
+    records = []
+    for image in coco.images:
+        objects = _single_objects(image)
+        for annotation in objects:
+            if annotation["segmentation"] is None:
+                raise InputError(
+                    f"{coco.annotation_file}: annotation {annotation['id']} has a box but no mask. Mask R-CNN learns "
+                    "from both: give every object that is no crowd its `segmentation`"
+                )
+        if objects:
+            records.append((image, [_translated(annotation, numbers) for annotation in objects]))
+    if not records:
+        raise InputError(f"{coco.annotation_file}: no image has an object to train on that is no crowd")
+    return records
+
+
+def _single_objects(image: CocoImage) -> list[dict[str, Any]]:
+    return [annotation for annotation in image.annotations if not annotation.get("iscrowd")]
+
+
+def _translated(annotation: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    return {
+        "bbox": annotation["bbox"],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": numbers[annotation["category_id"]],
+        "segmentation": annotation["segmentation"],
+    }
+
+
+def _instances(annotations: list[dict[str, Any]], shape: tuple[int, int]) -> Instances:
+    """detectron2's boxes, classes and masks, the boxes drawn anew round what the crop left of the masks."""
+    polygons = all(isinstance(annotation["segmentation"], list) for annotation in annotations)
+    instances = annotations_to_instances(annotations, shape, mask_format="polygon" if polygons else "bitmask")
+    if instances.has("gt_masks"):
+        instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return filter_empty_instances(instances)
+    return instances
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -1,0 +1,117 @@
+"""Fine-tuning a backbone for object detection and instance segmentation: from the recipe to the scores."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from backbones.adapters import build_pyramid, parameter_groups
+from backbones.checkpoints import Checkpoint
+from backbones.images.naming import NamedData
+from backbones.registry import create_backbone
+from backbones.training.job import Evaluation, Job, run_job
+from backbones.training.randomness import seed_generators
+from tasks.datasets.coco import name_coco, open_coco
+from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.detection.detector import Detector, build_detector
+from tasks.detection.matches import save_matches
+from tasks.detection.metric import DetectionMetric
+from tasks.detection.picture_hook import PictureHook
+from tasks.detection.recipe import DetectionRecipe
+from tasks.detection.samples import EvaluationSamples, TrainingSamples
+from tasks.detection.trainer import DetectionTrainer
+from tasks.outcome import TaskOutcome
+
+DETECTIONS = "detections.json"
+"""What the finished detector found in the evaluation images, in COCO's results format."""
+
+
+def name_data_set(recipe: DetectionRecipe, data: Path) -> NamedData:
+    """Which data set lies below `data`. Raises InputError for what is no COCO-format set."""
+    return name_coco(recipe.dataset, data, *open_coco(data, recipe.data))
+
+
+def fine_tune(
+    recipe: DetectionRecipe,
+    data: Path,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    directory: Path,
+    *,
+    seed: int,
+) -> TaskOutcome:
+    """Train Mask R-CNN on `backbone` under `recipe` on the COCO-format set below `data`, and score it.
+
+    Goes on from whatever stands in `directory`, and leaves the detections there. Raises InputError for unusable data,
+    settings, weights or output.
+    """
+    train, val = open_coco(data, recipe.data)
+    detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
+    if not recipe.evaluation.allow_unreadable:
+        check_evaluation_images([image.path for image in val.images])
+    metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
+    settings, optimizer = recipe.model, recipe.optimizer
+    outcome = run_job(
+        Job(
+            model=detector,
+            dataset=TrainingSamples(train, settings.image_size, recipe.augment, seed),
+            parameter_groups=parameter_groups(
+                detector,
+                detector.pyramid,
+                weight_decay=optimizer.weight_decay,
+                layer_decay=optimizer.layer_decay,
+                spare=optimizer.spare,
+            ),
+            recipe=recipe,
+            directory=directory,
+            seed=seed,
+            title=f"training Mask R-CNN on {backbone}",
+            evaluation=Evaluation(
+                EvaluationSamples(val.images, settings.image_size),
+                metric,
+                batch_size=1,
+                every_iterations=recipe.evaluation.every_iterations,
+            ),
+            hooks=[PictureHook(val, metric, directory / "pictures")],
+        ),
+        DetectionTrainer,
+    )
+    scores, evaluated = metric.scores, set(metric.evaluated)
+    assert scores is not None
+
+    def write(directory: Path) -> None:
+        (directory / DETECTIONS).write_text(json.dumps(metric.detections))
+        for name, matches in scores.matches.items():
+            save_matches(directory / f"matches_{name}.npz", matches)
+
+    return TaskOutcome(
+        metrics=outcome.metrics,
+        image_names=[image.name for image in val.images if image.id in evaluated],
+        weighted={name: matches.average_precision for name, matches in scores.matches.items()},
+        per_class=scores.per_category,
+        split=val.split,
+        training=outcome,
+        load_report=load_report,
+        unreadable=metric.unreadable,
+        notes=[*train.notes, *val.notes, *scores.notes],
+        write=write,
+    )
+
+
+def _detector(
+    recipe: DetectionRecipe, backbone: str, checkpoint: Checkpoint | None, categories: int, seed: int
+) -> tuple[Detector, Any]:
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    seed_generators(seed, "head")
+    pyramid = build_pyramid(
+        network,
+        settings.adapter,
+        image_size=settings.image_size,
+        window=settings.window,
+        relative_position=settings.relative_position,
+        channels=settings.channels,
+        activation_checkpointing=recipe.runtime.activation_checkpointing,
+    )
+    return build_detector(pyramid, settings, categories), network.load_report
+
