@@ -80,7 +80,7 @@ def test_detections_are_tested_from_the_run_directories_alone(tmp_path: Path) ->
     for row, reverse in zip(comparison.rows, other.rows, strict=True):
         assert row.difference.mean == pytest.approx(row.a - row.b, abs=1e-9)
         assert 0 < row.difference.low < row.difference.mean < row.difference.high
-        assert row.difference.p_value == reverse.difference.p_value == pytest.approx(2 / 1001)
+        assert row.difference.p_value == reverse.difference.p_value == pytest.approx(1 / 1001)
         assert (row.better, reverse.better) == (True, False)
         assert reverse.difference.low == pytest.approx(-row.difference.high)
 

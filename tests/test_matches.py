@@ -15,7 +15,7 @@ from scoring_examples import (
 )
 
 from backbones.errors import InputError
-from results import paired_statistic_difference
+from results import paired_statistic_difference, statistic_interval
 from tasks.detection import matches as matches_module
 from tasks.detection.matches import Matches, load_matches, save_matches
 from tasks.detection.scoring import score
@@ -112,15 +112,25 @@ def test_the_paired_interval_agrees_with_hotcocos(tmp_path: Path) -> None:
     low, high = (100 * theirs["ci"]["AP"][end] for end in ("lower", "upper"))
 
     a, b = (matches_of(truth, found, tmp_path)["box"].average_precision for found in (better, worse))
-    once = paired_statistic_difference(
-        lambda weights: a(np.minimum(weights, 1)), lambda weights: b(np.minimum(weights, 1)), 60, resamples=3_000
-    )
-    assert once.mean == pytest.approx(100 * theirs["deltas"]["AP"], abs=1e-9)
-    assert (once.low, once.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    once_RN = np.minimum(draw_weights(60, 3_000), 1)
+    once = np.quantile(a(once_RN) - b(once_RN), [0.025, 0.975])
+    assert once == pytest.approx([low, high], abs=0.1 * (high - low))
     ours = paired_statistic_difference(a, b, 60, resamples=3_000)
-    assert ours.mean == once.mean
+    assert ours.mean == pytest.approx(100 * theirs["deltas"]["AP"], abs=1e-9)
     assert (high - low) / (ours.high - ours.low) == pytest.approx((0.368 / 0.632) ** 0.5, abs=0.08)
     assert ours.p_value < 0.05
+
+
+def test_the_interval_lies_around_ap_although_resamples_have_more(tmp_path: Path) -> None:
+    """Few objects of many categories, where the bias of resampling is largest."""
+    truth = draw_truth(8, images=60, categories=40)
+    matches = matches_of(truth, draw_detections(truth, 8, per_image=4, ties=False), tmp_path)["mask"]
+    value = matches.average_precision(np.ones((1, 60), dtype=int))[0]
+    resampled = matches.average_precision(draw_weights(60, 500))
+    low, high = statistic_interval(matches.average_precision, 60, resamples=500, bounds=(0, 100))
+    assert resampled.mean() - value > 0.5 * resampled.std()
+    assert low < value < high
+    assert high - low == pytest.approx(4 * resampled.std(), rel=0.1)
 
 
 def test_matches_come_back_from_their_file(tmp_path: Path) -> None:
