@@ -1,6 +1,7 @@
 """`check_coco` reports every mistake of both splits at once."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,22 @@ def test_one_broken_file_does_not_hide_the_other(tmp_path: Path) -> None:
 
 def test_empty_folder_lacks_everything(tmp_path: Path) -> None:
     report = check_coco(tmp_path)
+    assert has(report.problems, rf"^{tmp_path}: no data set in COCO's format found\. Expected train2017, ")
+    assert report.counts == {}
+    assert has(check_coco(tmp_path / "gone").problems, rf"^{tmp_path}/gone: no such folder\.$")
+
+
+def test_a_split_that_is_not_there_lacks_both_parts(tmp_path: Path) -> None:
+    check(tmp_path)
+    shutil.rmtree(tmp_path / "val2017")
+    (tmp_path / "annotations/instances_val2017.json").unlink()
+    report = check_coco(tmp_path)
     assert has(
         report.problems,
-        r"instances_train2017\.json: the file cannot be read: No such file",
-        r"train2017: no such folder of images",
-        r"instances_val2017\.json: the file cannot be read",
-        r"val2017: no such folder",
+        r"instances_val2017\.json: the file cannot be read: No such file",
+        r"val2017: no such folder of images",
     )
-    assert report.counts == {}
+    assert report.counts == {"train": 3}
 
 
 def test_missing_unreadable_and_differently_sized_images(tmp_path: Path) -> None:

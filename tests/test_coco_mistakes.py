@@ -55,6 +55,21 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         lambda data: [entry.pop("segmentation") for entry in data["annotations"]],
         r"no annotation can be trained on: 3 train annotations with a mask that covers nothing.*ids 11, 5, 12",
     ),
+    "crowds only": (
+        lambda data: [entry.update(iscrowd=1) for entry in data["annotations"]],
+        r'no annotation can be trained on: 3 train annotations of crowds \("iscrowd": 1\)\. Mask R-CNN learns',
+    ),
+    "crowds and nothing": (
+        lambda data: [data["annotations"][0].update(iscrowd=1), *(a.pop("segmentation") for a in data["annotations"])],
+        r"no annotation can be trained on: 3 train annotations with a mask that covers nothing",
+    ),
+    "crowds and empty masks": (
+        lambda data: [
+            data["annotations"][0].update(iscrowd=1),
+            *(a.pop("segmentation") for a in data["annotations"][1:]),
+        ],
+        r"no annotation can be trained on: 2 train annotations with a mask .*5, 12\)\. 1 train annotation of crowds",
+    ),
 }
 
 
@@ -128,6 +143,33 @@ def test_names_that_begin_with_the_folder_tell_which_folder_to_pass(tmp_path: Pa
     assert len(CocoSet.open(tmp_path, path, "train").images) == 3
 
 
+def test_crowds_alone_cannot_be_scored(tmp_path: Path) -> None:
+    data = content()
+    for entry in data["annotations"]:
+        entry["iscrowd"] = 1
+    with pytest.raises(
+        InputError, match=r'no annotation can be scored: 3 val annotations of crowds \("iscrowd": 1\)\.'
+    ):
+        read(tmp_path, data, "val")
+    data["annotations"][0]["iscrowd"] = 0
+    assert len(read(tmp_path, data, "val").images) == 3
+
+
+def test_a_folder_without_the_set_says_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError) as caught:
+        open_coco(tmp_path, CocoDataSettings(train_json="mine.json"))
+    assert str(caught.value) == (
+        f"{tmp_path}: no data set in COCO's format found. Expected train2017, mine.json, val2017 and "
+        "annotations/instances_val2017.json in it. Other places: --set data.train_images=FOLDER, data.train_json=FILE, "
+        "data.val_images=FOLDER, data.val_json=FILE."
+    )
+    for split in ("train", "val"):
+        write(tmp_path / "coco", split, content())
+    with pytest.raises(InputError, match=rf"val2017\.json in it\. {tmp_path}/coco has them: pass that folder\.$"):
+        open_coco(tmp_path, CocoDataSettings())
+
+
 def test_foreign_folder_of_images_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "train", content())
     (tmp_path / "empty").mkdir()
@@ -150,8 +192,9 @@ def test_json_cut_short_anywhere_says_so(tmp_path: Path) -> None:
     whole = path.read_bytes().strip()
     for length in range(1, len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=rf"cut short.*after {length:,} bytes .*Download or copy"):
+        with pytest.raises(InputError, match=rf"cut short.*after {length:,} bytes .*Download or copy") as caught:
             CocoSet.open(tmp_path / "train2017", path, "train")
+        assert " at at " not in str(caught.value)
 
 
 NOT_JSON: dict[str, tuple[bytes, str]] = {

@@ -10,9 +10,10 @@ import hotcoco
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
-from tasks.datasets.coco import CocoDataSettings, compare_categories, missing_files
+from tasks.datasets.coco import CocoDataSettings, compare_categories, find_nothing, missing_files
 from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
-from tasks.datasets.coco_rules import Split, counted, examine, is_count, is_path_below, is_side, name_some, plural
+from tasks.datasets.coco_rules import Split, examine, is_count, is_path_below, is_side
+from tasks.datasets.wording import counted, name_some, plural
 
 LAYOUT = "objects in COCO's format"
 
@@ -68,6 +69,9 @@ def check_coco(
     """
     settings = settings or CocoDataSettings()
     report = CocoCheckReport()
+    if absent := find_nothing(root, settings):
+        report.problems.append(absent)
+        return report
     places: tuple[tuple[Split, str, str], ...] = (
         ("train", settings.train_images, settings.train_json),
         ("val", settings.val_images, settings.val_json),

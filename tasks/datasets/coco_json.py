@@ -77,15 +77,16 @@ def _parse(path: Path, data: bytes) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno:,}, byte {len(text[: error.pos].encode()) + 1:,}"
+        where = f"at line {error.lineno:,}, byte {len(text[: error.pos].encode()) + 1:,}"
+        fault = f"{error.msg.removesuffix(' at')} {where}"
         if error.msg.startswith("Unterminated string") or (
             not error.msg.startswith("Extra data") and _INCOMPLETE_END.fullmatch(text[error.pos :].rstrip())
         ):
             raise InputError(
-                f"{path}: cut short: the JSON is still open at the file's end, after {len(data):,} bytes ({error.msg} "
-                f"at {where}). Download or copy it again."
+                f"{path}: cut short: the JSON is still open at the file's end, after {len(data):,} bytes ({fault}). "
+                "Download or copy it again."
             ) from None
-        raise InputError(f"{path}: not valid JSON: {error.msg} at {where}. Correct it, or write it anew.") from None
+        raise InputError(f"{path}: not valid JSON: {fault}. Correct it, or write it anew.") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in thousands of brackets
         raise InputError(f"{path}: not annotations in COCO's format: {error}. {_expectation()}") from None
 

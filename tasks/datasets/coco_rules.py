@@ -2,17 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Literal, TypeGuard
 
 from tasks.datasets.coco_json import CocoJson
 from tasks.datasets.coco_masks import Masks, examine_masks
+from tasks.datasets.wording import counted, name_some, plural
 
 Split = Literal["train", "val"]
 
-_FIRST_FEW = 5
 _LARGEST_NUMBER = 1e9
 """Of pixels. Larger ones, like infinity, are mistakes."""
 
@@ -113,28 +112,13 @@ def examine(file: CocoJson, split: Split, on_progress: Callable[[int, int], None
     sizes = _image_sizes(file)
     masks = _examine_masks(file, sizes, found, on_progress)
     _note_unusable(file, split, _find_unusable(file, sizes, masks), found)
+    _require_objects(file, split, found)
     _note_unused_categories(file, split, found)
     return found
 
 
-def name_some(items: Iterable[object], count: int) -> str:
-    """The first few of `count` items, separated by commas, and how many more there are."""
-    few = ", ".join(str(item) for item in islice(items, _FIRST_FEW))
-    return f"{few} and {count - _FIRST_FEW:,} more" if count > _FIRST_FEW else few
-
-
-def counted(count: int, singular: str, plural: str | None = None) -> str:
-    """`1 image`, `2 images`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def _entries(file: CocoJson, section: str) -> list[dict[str, Any]]:
     return {"image": file.images, "annotation": file.annotations, "category": file.categories}[section]
-
-
-def plural(section: str) -> str:
-    """`categories` for `category`."""
-    return "categories" if section == "category" else f"{section}s"
 
 
 def _examine_fields(entries: Sequence[dict[str, Any]], section: str, fields: Sequence[_Field], found: Findings) -> None:
@@ -279,11 +263,22 @@ def _note_unusable(file: CocoJson, split: Split, reasons: dict[str, list[int]], 
                 f"{counted(len(positions), f'{split} annotation')} with {reason}: {fate} "
                 f"(ids {name_some(ids, len(positions))})."
             )
-    if split == "train" and found.unusable and len(found.unusable) == len(file.annotations):
-        found.problems.append(
-            f"no annotation can be trained on: {' '.join(found.notes)} Mask R-CNN learns boxes and masks; every object "
-            "needs both."
-        )
+
+
+def _require_objects(file: CocoJson, split: Split, found: Findings) -> None:
+    """Something has to be left to learn from, or to find, after crowds and what shows nothing."""
+    unusable = found.unusable if split == "train" else set()
+    crowds = {position for position, entry in enumerate(file.annotations) if entry.get("iscrowd") == 1} - unusable
+    if not file.annotations or len(unusable) + len(crowds) < len(file.annotations):
+        return
+    reasons = found.notes if unusable else []
+    if crowds:
+        reasons = [*reasons, f'{counted(len(crowds), f"{split} annotation")} of crowds ("iscrowd": 1).']
+    need = {
+        "train": "trained on: {}. Mask R-CNN learns single objects; each needs a box and a mask.",
+        "val": "scored: {}. Average precision counts single objects.",
+    }[split]
+    found.problems.append(f"no annotation can be {need.format(' '.join(reasons).removesuffix('.'))}")
 
 
 def _note_unused_categories(file: CocoJson, split: Split, found: Findings) -> None:

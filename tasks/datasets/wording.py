@@ -1,0 +1,22 @@
+"""How findings about a data set are put into words."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+_FIRST_FEW = 5
+
+
+def name_some(items: Iterable[object], count: int) -> str:
+    """The first few of `count` items, separated by commas, and how many more there are."""
+    few = ", ".join(str(item) for item in islice(items, _FIRST_FEW))
+    return f"{few} and {count - _FIRST_FEW:,} more" if count > _FIRST_FEW else few
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def plural(section: str) -> str:
+    """`categories` for `category`."""
+    return "categories" if section == "category" else f"{section}s"
