@@ -26,14 +26,17 @@ def draw_truth(seed: int, images: int = 30, categories: int = 4, largest: float 
         for _ in range(generator.integers(1, 7) if index % 5 else 0):
             box = _draw_box(generator, largest)
             crowd = int(generator.random() < 0.12)
-            segmentation = ellipse(box) if crowd or generator.random() < 0.5 else [_outline(box)]
+            encoded = ellipse(box)
+            segmentation: Any = encoded if generator.random() < 0.5 else [_outline(box)]
+            if crowd:
+                segmentation = {"size": encoded["size"], "counts": _run_lengths(encoded)}  # as COCO has them
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": 3 * int(generator.integers(categories)) + 2,
                     "bbox": box,
-                    "area": box[2] * box[3] if isinstance(segmentation, list) else float(masks.area(segmentation)),
+                    "area": box[2] * box[3] if isinstance(segmentation, list) else float(masks.area(encoded)),
                     "iscrowd": crowd,
                     "segmentation": segmentation,
                 }
@@ -143,6 +146,13 @@ def _draw_box(generator: np.random.Generator, largest: float) -> list[float]:
     side = np.exp(generator.uniform(np.log(6), np.log(largest)))
     width, height = np.minimum(side * generator.uniform(0.6, 1.6, 2), [WIDTH - 2, HEIGHT - 2]).tolist()
     return [float(generator.uniform(0, WIDTH - width)), float(generator.uniform(0, HEIGHT - height)), width, height]
+
+
+def _run_lengths(encoded: dict[str, Any]) -> list[int]:
+    """Uncompressed RLE: how long pixels stay the same down the columns, beginning with the background."""
+    flat = np.concatenate([[0], masks.decode(encoded).ravel(order="F")])
+    changes = np.flatnonzero(np.diff(flat))
+    return [int(length) for length in np.diff(changes, prepend=0, append=HEIGHT * WIDTH)]
 
 
 def _outline(box: list[float]) -> list[float]:

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as masks
 from scoring_examples import (
+    HEIGHT,
     IOU_TYPES,
     STATISTICS,
+    WIDTH,
     draw_detections,
     draw_truth,
     image_ids,
@@ -48,6 +51,20 @@ def test_more_than_a_hundred_detections_of_a_category_count_as_in_pycocotools(tm
         weights = np.ones((1, 4), dtype=int)
         ours = scores.matches[f"AP_{kind}"].average_precision(weights)
         assert ours == pytest.approx([100 * reference.stats[0]], abs=1e-9)
+
+
+def test_empty_masks_and_boxes_without_area_are_wrong_detections(tmp_path: Path) -> None:
+    truth = draw_truth(8)
+    detections = draw_detections(truth, 8)
+    encoded = masks.encode(np.zeros((HEIGHT, WIDTH), np.uint8, order="F"))
+    nothing = {"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}
+    for one in detections[::3]:
+        one["segmentation"] = nothing
+        one["bbox"][2] = 0.0
+    scores = score(write_truth(tmp_path / "truth.json", truth), detections, image_ids(truth))
+    for kind in IOU_TYPES:
+        reference = pycocotools_evaluation(truth, detections, kind)
+        assert [scores.metrics[f"{name}_{kind}"] for name in STATISTICS] == (100 * reference.stats).tolist()
 
 
 def test_finding_every_object_is_a_hundred_percent(tmp_path: Path) -> None:
