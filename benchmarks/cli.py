@@ -242,11 +242,15 @@ def data_mini(
 def data_check(
     dataset: Annotated[str, typer.Argument(help="`backbench list datasets` names them.")],
     root: Annotated[Path, typer.Option(help="The data set's root folder.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="For coco: where its parts lie, e.g. data.train_json=FILE."),
+    ] = None,
 ) -> None:
     """Check a data set before a long run: layout, counts, unreadable files. Exit status 1 if something is wrong."""
     from benchmarks.screen import show_data_check
 
-    raise typer.Exit(0 if show_data_check(dataset, root) else 1)
+    raise typer.Exit(0 if show_data_check(dataset, root, overrides or []) else 1)
 
 
 def main() -> None:

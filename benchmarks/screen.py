@@ -17,6 +17,7 @@ from results import Metric
 
 if TYPE_CHECKING:
     from tasks.datasets.checking import CheckReport
+    from tasks.datasets.coco import CocoDataSettings
     from tasks.datasets.coco_check import CocoCheckReport
 
 
@@ -166,12 +167,17 @@ def draw_mini(root: Path, **settings: Any) -> None:
     print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
 
 
-def show_data_check(dataset: str, root: Path) -> bool:
-    """Print what the check finds; False if it found a problem. Raises InputError for an unusable layout."""
+def show_data_check(dataset: str, root: Path, overrides: list[str]) -> bool:
+    """Print what the check finds; False if it found a problem.
+
+    `overrides` are a COCO-format set's, such as `data.train_json=FILE`. Raises InputError for an unusable layout.
+    """
     from tasks.datasets import DATASETS
     from tasks.datasets.checking import check
     from tasks.datasets.coco_check import check_coco
 
+    if overrides and dataset != "coco":
+        raise InputError(f"--set {overrides[0]}: only data sets in COCO's format have such settings")
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
@@ -179,7 +185,7 @@ def show_data_check(dataset: str, root: Path) -> bool:
     console = Console(highlight=False)
     with progress_line("reading", 0, "images") as line:
         if dataset == "coco":
-            boxes = check_coco(root, on_progress=line.update)
+            boxes = check_coco(root, _coco_settings(overrides), on_progress=line.update)
             lines = [
                 f"{split}: {count:,} images, {boxes.annotations[split]:,} annotations"
                 for split, count in boxes.counts.items()
@@ -190,6 +196,16 @@ def show_data_check(dataset: str, root: Path) -> bool:
     lines = [f"{split}: {count:,} images" for split, count in report.counts.items()]
     _show_check(console, f"{root}: {report.layout}, {report.classes:,} classes", lines, report)
     return not report.problems
+
+
+def _coco_settings(overrides: list[str]) -> "CocoDataSettings":
+    from backbones.training.settings import Settings, read_settings, validate
+    from tasks.datasets.coco import CocoDataSettings
+
+    class Sections(Settings):
+        data: CocoDataSettings = CocoDataSettings()
+
+    return validate(Sections, read_settings([], overrides), "data check").data
 
 
 def _show_check(console: Console, headline: str, counts: list[str], report: "CheckReport | CocoCheckReport") -> None:

@@ -184,7 +184,8 @@ def read_settings(paths: list[Path], overrides: list[str]) -> dict[str, Any]:
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(*layers, read_overrides(overrides)), resolve=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"recipe {paths[-1]}: {str(error).splitlines()[0]}") from error
+        where = f"recipe {paths[-1]}" if paths else f"--set {' '.join(overrides)}"
+        raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}
 
