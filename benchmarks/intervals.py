@@ -15,7 +15,7 @@ def metrics_with_intervals(outcome: TaskOutcome) -> list[Metric]:
         if name in outcome.per_image:
             low, high = image_interval(outcome.per_image[name])
         elif name in outcome.weighted:
-            low, high = statistic_interval(outcome.weighted[name], images)
+            low, high = statistic_interval(outcome.weighted[name], images, bounds=(0, 100))
         metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=images))
     return metrics
 

@@ -3,9 +3,7 @@
 hotcoco does the work; its numbers are pycocotools' to the last digit.
 """
 
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import hotcoco
 import numpy as np
 
 from backbones.errors import InputError
+from tasks.datasets.coco_json import garbage_collection_paused
 from tasks.detection.matches import IOU_THRESHOLDS, CategoryMatches, Matches
 
 KINDS = {"box": "bbox", "mask": "segm"}
@@ -65,7 +64,7 @@ def score(annotation_file: Path, detections: Sequence[Mapping[str, Any]], image_
         _add_statistics(scores, evaluation, kind)
         for category_id, precision in _average_precisions(evaluation).items():
             scores.per_category[f"AP_{kind}/{names[category_id]}"] = precision
-        with _garbage_collection_paused():
+        with garbage_collection_paused():
             scores.matches[f"AP_{kind}"] = _matches(truth, found, iou_type, image_ids)
     return scores
 
@@ -126,18 +125,6 @@ def _matches(truth: Any, found: Any, iou_type: str, image_ids: Sequence[int]) ->
         if category.objects.any():
             categories.append(category)
     return Matches(ids, tuple(categories))
-
-
-@contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Python would look through all detections again and again while hotcoco builds its millions of small lists."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _category_matches(category_id: int, images: Sequence[dict[str, Any] | None], ids: np.ndarray) -> CategoryMatches:
