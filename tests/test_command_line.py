@@ -732,7 +732,7 @@ class TestTheRest:
         assert result.exit_code == 0 and expected in result.output
 
     def test_data_mini_recognises_its_own(self, tmp_path: Path) -> None:
-        sizes = ["--unlabelled", 8, "--train", 8, "--val", 8]
+        sizes = ["--unlabelled", 8, "--train", 8, "--val", 8, "--coco-train", 8, "--coco-val", 8]
         root = tmp_path / "mini"
         assert "drawn" in call("data", "mini", root, *sizes).output
         again = call("data", "mini", root, *sizes)

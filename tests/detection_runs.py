@@ -1,0 +1,63 @@
+"""Detection runs of a second or two, and generated scenes that are few enough for them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TINY: dict[str, object] = {
+    "schedule.iterations": 4,
+    "schedule.warmup_iterations": 1,
+    "optimizer.batch_size": 2,
+    "model.channels": 16,
+    "model.regions": 8,
+    "model.proposals": 20,
+    "model.box_features": 32,
+    "model.image_size": 64,
+    "runtime.workers": 0,
+    "runtime.log_every": 1,
+    "runtime.checkpoint_every": 2,
+}
+
+TRAIN, VAL = range(1, 9), (1, 3, 4, 10)
+"""The images of `few_scenes`: one pass over them makes four iterations; the last one shows nothing, 4 has a crowd."""
+
+
+def detection(data: Path, out: Path, backbone: str = "random_vit_mini", seed: int = 0, **changes: object) -> list[str]:
+    """A run with `TINY` settings; `model__adapter="simple"` becomes `--set model.adapter=simple`."""
+    fixed = ["run", "--recipe", "mini_detection", "--data", str(data), "--backbone", backbone, "--out", str(out)]
+    settings = TINY | {key.replace("__", "."): value for key, value in changes.items()}
+    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    return [*fixed, "--seed", str(seed), *overrides]
+
+
+def few_scenes(coco: Path, root: Path) -> Path:
+    """Copy the images `TRAIN` and `VAL` of the generated scenes, with what is to be seen in them."""
+    shutil.copytree(coco, root)
+    for split, kept in (("train", TRAIN), ("val", VAL)):
+
+        def leave_out(content: dict[str, Any], kept: Any = kept) -> None:
+            content["images"] = [image for image in content["images"] if image["id"] in kept]
+            content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+
+        change_annotations(root, split, leave_out)
+        for path in (root / f"{split}2017").iterdir():
+            if int(path.stem) not in kept:
+                path.unlink()
+    return root
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    return root / f"annotations/instances_{split}2017.json"
+
+
+def image_file(root: Path, split: str, identity: int) -> Path:
+    return root / f"{split}2017/{identity:012d}.jpg"
+
+
+def change_annotations(root: Path, split: str, change: Callable[[dict[str, Any]], object]) -> None:
+    path = annotation_file(root, split)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
