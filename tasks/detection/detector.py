@@ -3,7 +3,6 @@
 B images, H and W pixels, C channels.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from detectron2.layers import ShapeSpec
@@ -22,17 +21,18 @@ from detectron2.modeling.roi_heads import (
     MaskRCNNConvUpsampleHead,
     StandardROIHeads,
 )
+from detectron2.structures import Boxes
 from torch import Tensor, nn
 
 from backbones.adapters import Pyramid
 from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD
-from backbones.training.machine import device_type
+from backbones.training.machine import device_type, process_count
 from tasks.detection.recipe import DetectorSettings
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 """The maps that regions are proposed from, strides 4 to 64; the heads look at all but the last."""
 
-Norm = str | Callable[[int], nn.Module]
+Norm = str | type[nn.Module]
 
 
 class Detector(GeneralizedRCNN):
@@ -87,6 +87,32 @@ class SimplePyramidMaps(PyramidMaps):
         return dict(zip(self._out_features, [*maps, *self.top(maps[-1])], strict=True))
 
 
+class SynchronisedBatchNorm(NaiveSyncBatchNorm):
+    """Batch norm over all processes, of which some may have found no region with an object in it.
+
+    Between processes it takes the statistics in single precision: a variance that is the difference of two numbers in
+    bfloat16 can be negative.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, stats_mode="N")
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return super().forward(x_BCHW.float() if process_count() > 1 else x_BCHW).to(x_BCHW.dtype)
+
+
+class Pooler(ROIPooler):
+    """Pools regions in single precision.
+
+    detectron2 rounds the boxes to the maps' precision. That is a quarter of a pixel in the float16 which its recipes
+    use, but two pixels beyond the 512th in bfloat16.
+    """
+
+    def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
+        """x: maps (B, C, H, W); box_lists: each image's boxes. Gives (boxes, C, side, side)."""
+        return super().forward([level.float() for level in x], box_lists)
+
+
 def build_detector(pyramid: Pyramid, settings: DetectorSettings, classes: int) -> Detector:
     """Mask R-CNN for `classes` categories.
 
@@ -96,7 +122,7 @@ def build_detector(pyramid: Pyramid, settings: DetectorSettings, classes: int) -
     """
     simple = settings.adapter == "simple"
     backbone = SimplePyramidMaps(pyramid, settings.image_size) if simple else _with_fpn(pyramid, settings)
-    head_norm: Norm = "LN" if simple else _tolerant_batch_norm
+    head_norm: Norm = "LN" if simple else SynchronisedBatchNorm
     return Detector(
         backbone=backbone,
         proposal_generator=_proposals(settings),
@@ -113,15 +139,10 @@ def _with_fpn(pyramid: Pyramid, settings: DetectorSettings) -> FPN:
         bottom_up=maps,
         in_features=list(maps.output_shape()),
         out_channels=settings.channels,
-        norm="SyncBN" if device_type() == "cuda" else "naiveSyncBN",
+        norm="SyncBN" if device_type() == "cuda" else SynchronisedBatchNorm,
         top_block=LastLevelMaxPool(),
         square_pad=settings.image_size,
     )
-
-
-def _tolerant_batch_norm(channels: int) -> nn.Module:
-    """Statistics over all processes, of which some may have found no region with an object in it."""
-    return NaiveSyncBatchNorm(channels, stats_mode="N")
 
 
 def _proposals(settings: DetectorSettings) -> RPN:
@@ -166,7 +187,7 @@ def _heads(settings: DetectorSettings, classes: int, norm: Norm) -> StandardROIH
         positive_fraction=0.25,
         proposal_matcher=Matcher(thresholds=[0.5], labels=[0, 1], allow_low_quality_matches=False),
         box_in_features=levels,
-        box_pooler=ROIPooler(output_size=7, **pooling),
+        box_pooler=Pooler(output_size=7, **pooling),
         box_head=box_head,
         box_predictor=FastRCNNOutputLayers(
             input_shape=ShapeSpec(channels=settings.box_features),
@@ -175,6 +196,6 @@ def _heads(settings: DetectorSettings, classes: int, norm: Norm) -> StandardROIH
             test_score_thresh=0.05,
         ),
         mask_in_features=levels,
-        mask_pooler=ROIPooler(output_size=14, **pooling),
+        mask_pooler=Pooler(output_size=14, **pooling),
         mask_head=mask_head,
     )

@@ -3,7 +3,8 @@
 H and W are an image's height and width in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,17 @@ from tasks.detection.recipe import LargeScaleJitter
 
 
 class TrainingSamples(Dataset[dict[str, Any]]):
-    """Images with at least one object under large-scale jitter: `dataset[(index, epoch)]`.
+    """Images with at least one object, crowds aside, under large-scale jitter: `dataset[(index, epoch)]`.
 
     A sample's `inputs` are detectron2's: "image", uint8 (3, H, W), no side longer than `image_size`; "instances" with
     boxes, classes and masks; "image_id". What is random depends on (seed, epoch, index) only. An unreadable image, or
     one whose size is not what its annotations are for, is replaced by the next and named under `corrupt`.
-    Raises InputError if no image has an object.
+    Raises InputError for an image so long that the smallest scale leaves nothing of its width.
     """
 
     def __init__(self, coco: CocoSet, image_size: int, augment: LargeScaleJitter, seed: int) -> None:
         records = _records(coco)
+        _require_thickness((image for image, _ in records), augment.scale[0] * image_size)
         self.records, self.seed = DatasetFromList(records, copy=False), seed
         self.augmentations = T.AugmentationList(
             [
@@ -78,9 +80,11 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 
     `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", and whether the image is
     "readable"; an unreadable one is black, and named under `corrupt`.
+    Raises InputError for an image so long that nothing is left of its width.
     """
 
     def __init__(self, images: Sequence[CocoImage], image_size: int) -> None:
+        _require_thickness(images, image_size)
         self.images = images
         self.resize = T.ResizeShortestEdge(image_size, max_size=image_size)
 
@@ -117,35 +121,36 @@ def _read_whole(image: CocoImage) -> np.ndarray:
     return pixels
 
 
+def _require_thickness(images: Iterable[CocoImage], longer_side: float) -> None:
+    """Raise InputError for an image whose shorter side has no pixel left once the longer one has that many."""
+    for image in images:
+        if longer_side * min(image.height, image.width) / max(image.height, image.width) <= 0.5:
+            raise InputError(
+                f"{image.path}: {image.width} × {image.height} pixels. Resized to a longer side of {longer_side:g}, it "
+                "has no pixel across. Cut such images to pieces, or leave them out of the annotation file"
+            )
+
+
 def _records(coco: CocoSet) -> list[tuple[CocoImage, list[dict[str, Any]]]]:
     """The images that have an object, each with its objects as detectron2 takes them."""
     numbers = {identity: number for number, identity in enumerate(coco.category_ids)}
     records = []
     for image in coco.images:
-        objects = _single_objects(image)
-        for annotation in objects:
-            if annotation["segmentation"] is None:
-                raise InputError(
-                    f"{coco.annotation_file}: annotation {annotation['id']} has a box but no mask. Mask R-CNN learns "
-                    "from both: give every object that is no crowd its `segmentation`"
-                )
+        objects = [_translated(each, numbers) for each in image.annotations if not each["iscrowd"]]
         if objects:
-            records.append((image, [_translated(annotation, numbers) for annotation in objects]))
-    if not records:
-        raise InputError(f"{coco.annotation_file}: no image has an object to train on that is no crowd")
+            records.append((replace(image, annotations=()), objects))
     return records
 
 
-def _single_objects(image: CocoImage) -> list[dict[str, Any]]:
-    return [annotation for annotation in image.annotations if not annotation.get("iscrowd")]
-
-
 def _translated(annotation: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    segmentation = annotation["segmentation"]
+    if isinstance(segmentation, list):  # detectron2 scales in place, which would cut whole numbers to whole numbers
+        segmentation = [np.array(polygon, dtype=np.float64) for polygon in segmentation]
     return {
         "bbox": annotation["bbox"],
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": numbers[annotation["category_id"]],
-        "segmentation": annotation["segmentation"],
+        "segmentation": segmentation,
     }
 
 
