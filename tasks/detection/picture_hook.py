@@ -12,7 +12,7 @@ from tasks.datasets.coco import CocoSet
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import save_detections
 
-IMAGES = 8
+IMAGES = 6
 
 
 class PictureHook(Hook):
