@@ -10,6 +10,8 @@ from timm.models.beit import Attention as BeitAttention
 from timm.models.swin_transformer import window_partition, window_reverse
 from torch import Tensor, nn
 
+from backbones.linear import linear
+
 SUPPORTED = (Attention, BeitAttention)
 
 # (queries, keys, values, rows and columns of the map, scale, dropout) -> attended values; see `relative_position`
@@ -56,9 +58,9 @@ class SpatialAttention(nn.Module):
 
     def _qkv(self, x_BNC: Tensor) -> Tensor:
         attention = self.attention
-        if isinstance(attention, BeitAttention) and attention.q_bias is not None:
+        if getattr(attention, "q_bias", None) is not None:  # BEiT's; its keys have none
             bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
-            return F.linear(x_BNC, attention.qkv.weight, bias)
+            return linear(x_BNC, attention.qkv.weight, bias)
         return attention.qkv(x_BNC)
 
     def _project(self, mixed_BHWC: Tensor, x_BHWC: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
 from backbones.errors import InputError
+from backbones.linear import replace_linear_layers
 
 Positions = Literal["decomposed", "tables"]
 _QUARTERS = 4
@@ -73,6 +74,7 @@ class PlainTrunk(nn.Module):
         self.width: int = self.patch_embed.proj.out_channels
         self.quarter = len(self.blocks) // _QUARTERS
         shared_bias = getattr(backbone, "rel_pos_bias", None)
+        replace_linear_layers(self.blocks)
         self._confine(-(-image_size // self.stride), window, positions, shared_bias)
 
     @property

@@ -12,6 +12,8 @@ from timm.layers import resize_rel_pos_bias_table
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from backbones.adapters.blockwise import RowAndColumnTerms, SlidingTable, attend_blockwise, serves
+
 _MOST_SCORES = 2**24  # that one step of `TableBias` holds at a time: 64 MiB in single precision
 _WHOLE = 8  # fused kernels want head widths that are multiples of it
 
@@ -20,8 +22,9 @@ class DecomposedPositions(nn.Module):
     """Positions that depend on the query, apart for rows and columns (ViTDet, section 3; MViTv2, equation 4).
 
     To each score comes query · row table [row distance] + query · column table [column distance], with the query
-    unscaled. Written as extra channels, of queries (these products, for every key row and column) and of keys (ones
-    where their row and their column is), it is an ordinary dot product, which the fused attention does.
+    unscaled. Where `attend_blockwise` does not serve, they are written as extra channels: of queries, these products
+    for every key row and column; of keys, ones where their row and their column is. That is an ordinary dot product,
+    which the fused attention does.
 
     size:  rows and columns of the map that the tables are made for
     width: D
@@ -38,14 +41,21 @@ class DecomposedPositions(nn.Module):
         query_BhHWD = q.unflatten(2, grid)
         for_rows = torch.einsum("bnhwd,hkd->bnhwk", query_BhHWD, _by_pair(self.rel_pos_h, height)).flatten(2, 3)
         for_columns = torch.einsum("bnhwd,wkd->bnhwk", query_BhHWD, _by_pair(self.rel_pos_w, width)).flatten(2, 3)
-        row_NH = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, 0)
-        column_NW = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
-        places = torch.cat([row_NH, column_NW], 1).expand(*k.shape[:2], -1, -1)
+        if serves(q, dropout):
+            terms = (for_rows.transpose(0, 1), for_columns.transpose(0, 1))
+            return attend_blockwise(q, k, v, scale, grid, RowAndColumnTerms, *terms)
         long_q = _padded(torch.cat([q * scale, for_rows.to(q.dtype), for_columns.to(q.dtype)], -1))
-        long_k = _padded(torch.cat([k, places], -1))
+        long_k = _padded(torch.cat([k, _places(grid, k).expand(*k.shape[:2], -1, -1)], -1))
         long_v = F.pad(v, (0, long_k.shape[-1] - v.shape[-1]))
         attended = F.scaled_dot_product_attention(long_q, long_k, long_v, dropout_p=dropout, scale=1.0)
         return attended[..., : v.shape[-1]]
+
+
+def _places(grid: tuple[int, int], like: Tensor) -> Tensor:
+    """Mark the row and the column of each token with a one, (N, H + W)."""
+    rows = torch.eye(grid[0], dtype=like.dtype, device=like.device).repeat_interleave(grid[1], 0)
+    columns = torch.eye(grid[1], dtype=like.dtype, device=like.device).repeat(grid[0], 1)
+    return torch.cat([rows, columns], 1)
 
 
 def _by_pair(table_LD: Tensor, size: int) -> Tensor:
@@ -73,12 +83,15 @@ class TableBias(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, heads))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], scale: float, dropout: float) -> Tensor:
-        """Attend, a few rows of queries at a time, whose scores are computed again in the backward pass.
+        """Attend. A map of another size than the table's has it interpolated bicubically.
 
-        A map of another size than the table's has it interpolated bicubically.
+        Where `attend_blockwise` does not serve, it goes by a few rows of queries at a time, whose scores are computed
+        again in the backward pass.
         """
         table = self._table_for(grid).to(q.dtype)
         k, v = k.flip(2), v.flip(2)  # against reversed keys the bias is a sliding window over the table
+        if serves(q, dropout):
+            return attend_blockwise(q, k, v, scale, grid, SlidingTable, table)
         scores_of_row = q.shape[0] * q.shape[1] * q.shape[2] * grid[1]
         rows = max(1, _MOST_SCORES // scores_of_row)
         parts = [

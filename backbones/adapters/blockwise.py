@@ -1,0 +1,165 @@
+"""Attention with relative positions on processors: exact, with a cache's worth of scores at a time, also in training.
+
+PyTorch's fused attention for processors gives no gradient of a bias, and its plain one holds all scores several times.
+
+h heads, B maps, N = H × W tokens, D channels a head; L queries of one block
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_BLOCK = 2**18  # scores in a block: 1 MiB, a core's second-level cache. Twice as many took a fifth longer on AMD Zen 4
+
+# A head, maps and queries, to index (h, B, N, …) with.
+Block = tuple[int, slice, slice]
+
+
+class Bias(Protocol):
+    """What is added to the scores, by terms that are tensors with a gradient."""
+
+    @staticmethod
+    def write(
+        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
+    ) -> None:
+        """Overwrite a block of scores by its bias less the shift of each query."""
+
+    @staticmethod
+    def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
+        """Add to the terms' gradients what comes from a block of the scores' gradient."""
+
+
+class RowAndColumnTerms:
+    """Terms for_rows (h, B, N, H) and for_columns (h, B, N, W): what a query adds for each key row and column."""
+
+    @staticmethod
+    def write(
+        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
+    ) -> None:
+        for_rows, for_columns = terms
+        torch.add(
+            (for_rows[block] - shift_BL1)[..., None], for_columns[block][:, :, None], out=scores_BLN.unflatten(2, grid)
+        )
+
+    @staticmethod
+    def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
+        for_rows, for_columns = gradients
+        scores_BLHW = scores_BLN.unflatten(2, grid)
+        for_rows[block].add_(scores_BLHW.sum(3))
+        for_columns[block].add_(scores_BLHW.sum(2))
+
+
+class SlidingTable:
+    """One term (h, 2 H - 1, 2 W - 1): a bias for each row and column of the query plus those of the key."""
+
+    @staticmethod
+    def write(
+        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
+    ) -> None:
+        head, _, queries = block
+        first, rows = queries.start // grid[1], scores_BLN.shape[1] // grid[1]
+        window = terms[0][head, first : first + rows + grid[0] - 1].unfold(0, grid[0], 1).unfold(1, grid[1], 1)
+        scores = scores_BLN.view(-1, rows, grid[1], *grid)
+        torch.sub(window, shift_BL1.view(-1, rows, grid[1], 1, 1), out=scores)
+
+    @staticmethod
+    def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
+        (height, width), (head, _, queries) = grid, block
+        first, rows = queries.start // width, scores_BLN.shape[1] // width
+        # Lay each query column's scores one further to the right, so that one sum brings equal distances together.
+        skewed = scores_BLN.new_zeros(rows, width, height, 2 * width)
+        strides = (skewed.stride(0), skewed.stride(1) + 1, skewed.stride(2), 1)
+        skewed.as_strided((rows, width, height, width), strides).copy_(scores_BLN.sum(0).view(rows, width, *grid))
+        by_row = skewed.sum(1)[..., :-1]
+        for row in range(rows):
+            gradients[0][head, first + row : first + row + height].add_(by_row[row])
+
+
+def serves(q: Tensor, dropout: float) -> bool:
+    """Whether `attend_blockwise` is the one to choose: on processors, in full precision."""
+    return (
+        q.device.type == "cpu"
+        and q.dtype in (torch.float32, torch.float64)
+        and dropout == 0.0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def attend_blockwise(
+    q_BhND: Tensor,
+    k_BhND: Tensor,
+    v_BhND: Tensor,
+    scale: float,
+    grid: tuple[int, int],
+    bias: type[Bias],
+    *terms: Tensor,
+) -> Tensor:
+    """Attend with a bias: softmax(scale × q kᵀ + bias) v, (B, h, N, D). Differentiable once."""
+    q, k, v = (x.transpose(0, 1) for x in (q_BhND, k_BhND, v_BhND))
+    return _Blockwise.apply(q, k, v, scale, grid, bias, *terms).transpose(0, 1)
+
+
+class _Blockwise(torch.autograd.Function):
+    """Keeps the operands, the result and each query's normaliser, the logarithm of its softmax's denominator."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, grid: tuple[int, int], bias: type[Bias], *terms: Tensor
+    ) -> Tensor:
+        # In the order (B, N, h, D) the projection can follow without a copy.
+        out = v.new_empty([v.shape[axis] for axis in (1, 2, 0, 3)]).permute(2, 0, 1, 3)
+        normaliser = q.new_zeros(*q.shape[:3], 1)
+        for head, blocks in enumerate(_blocks(q, grid)):
+            keys, values = k[head].contiguous(), v[head].contiguous()
+            for block, scores in blocks:
+                maps = block[1]
+                bias.write(scores, terms, normaliser[block], block, grid)
+                scores.baddbmm_(q[block], keys[maps].mT, alpha=scale)
+                largest = scores.amax(2, keepdim=True)
+                total = scores.sub_(largest).exp_().sum(2, keepdim=True)
+                out[block] = torch.bmm(scores, values[maps]).div_(total)
+                normaliser[block] = total.log_().add_(largest)
+        ctx.save_for_backward(q, k, v, out, normaliser, *terms)
+        ctx.scale, ctx.grid, ctx.bias = scale, grid, bias
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        q, k, v, out, normaliser, *terms = ctx.saved_tensors
+        for_q, for_k, for_v, *for_terms = (torch.zeros_like(x) for x in (q, k, v, *terms))
+        along = (gradient * out).sum(3, keepdim=True)
+        for head, blocks in enumerate(_blocks(q, ctx.grid)):
+            keys, values = k[head].contiguous(), v[head].contiguous()
+            for block, weights in blocks:
+                maps, queries, gradient_here = block[1], q[block], gradient[block]
+                ctx.bias.write(weights, terms, normaliser[block], block, ctx.grid)
+                weights.baddbmm_(queries, keys[maps].mT, alpha=ctx.scale).exp_()
+                for_v[head, maps].baddbmm_(weights.mT, gradient_here)
+                for_scores = torch.bmm(gradient_here, values[maps].mT).sub_(along[block]).mul_(weights)
+                for_q[block] = torch.bmm(for_scores, keys[maps])
+                for_k[head, maps].baddbmm_(for_scores.mT, queries)
+                ctx.bias.collect(for_terms, for_scores, block, ctx.grid)
+        return for_q.mul_(ctx.scale), for_k.mul_(ctx.scale), for_v, None, None, None, *for_terms
+
+
+def _blocks(q_hBND: Tensor, grid: tuple[int, int]) -> Iterator[Iterator[tuple[Block, Tensor]]]:
+    """Yield, for each head, its blocks, of whole maps or of whole rows of queries, with memory for their scores."""
+    heads, maps, tokens, _ = q_hBND.shape
+    at_once = max(1, _BLOCK // tokens**2)
+    queries = min(max(1, _BLOCK // (grid[1] * tokens)), grid[0]) * grid[1]
+    memory = q_hBND.new_empty(min(at_once, maps) * queries * tokens)
+
+    def of_head(head: int) -> Iterator[tuple[Block, Tensor]]:
+        for first_map in range(0, maps, at_once):
+            for first_query in range(0, tokens, queries):
+                shape = (min(at_once, maps - first_map), min(queries, tokens - first_query), tokens)
+                block = (head, slice(first_map, first_map + at_once), slice(first_query, first_query + queries))
+                yield block, memory[: math.prod(shape)].view(shape)
+
+    return (of_head(head) for head in range(heads))
