@@ -115,11 +115,11 @@ class _Blockwise(torch.autograd.Function):
         out = v.new_empty([v.shape[axis] for axis in (1, 2, 0, 3)]).permute(2, 0, 1, 3)
         normaliser = q.new_zeros(*q.shape[:3], 1)
         for head, blocks in enumerate(_blocks(q, grid)):
-            keys, values = k[head].contiguous(), v[head].contiguous()
+            queries, keys, values = (x[head].contiguous() for x in (q, k, v))
             for block, scores in blocks:
-                maps = block[1]
+                maps, here = block[1], block[1:]
                 bias.write(scores, terms, normaliser[block], block, grid)
-                scores.baddbmm_(q[block], keys[maps].mT, alpha=scale)
+                scores.baddbmm_(queries[here], keys[maps].mT, alpha=scale)
                 largest = scores.amax(2, keepdim=True)
                 total = scores.sub_(largest).exp_().sum(2, keepdim=True)
                 out[block] = torch.bmm(scores, values[maps]).div_(total)
@@ -135,15 +135,15 @@ class _Blockwise(torch.autograd.Function):
         for_q, for_k, for_v, *for_terms = (torch.zeros_like(x) for x in (q, k, v, *terms))
         along = (gradient * out).sum(3, keepdim=True)
         for head, blocks in enumerate(_blocks(q, ctx.grid)):
-            keys, values = k[head].contiguous(), v[head].contiguous()
+            queries, keys, values, direction = (x[head].contiguous() for x in (q, k, v, gradient))
             for block, weights in blocks:
-                maps, queries, gradient_here = block[1], q[block], gradient[block]
+                maps, here = block[1], block[1:]
                 ctx.bias.write(weights, terms, normaliser[block], block, ctx.grid)
-                weights.baddbmm_(queries, keys[maps].mT, alpha=ctx.scale).exp_()
-                for_v[head, maps].baddbmm_(weights.mT, gradient_here)
-                for_scores = torch.bmm(gradient_here, values[maps].mT).sub_(along[block]).mul_(weights)
+                weights.baddbmm_(queries[here], keys[maps].mT, alpha=ctx.scale).exp_()
+                for_v[head, maps].baddbmm_(weights.mT, direction[here])
+                for_scores = torch.bmm(direction[here], values[maps].mT).sub_(along[block]).mul_(weights)
                 for_q[block] = torch.bmm(for_scores, keys[maps])
-                for_k[head, maps].baddbmm_(for_scores.mT, queries)
+                for_k[head, maps].baddbmm_(for_scores.mT, queries[here])
                 ctx.bias.collect(for_terms, for_scores, block, ctx.grid)
         return for_q.mul_(ctx.scale), for_k.mul_(ctx.scale), for_v, None, None, None, *for_terms
 

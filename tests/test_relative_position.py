@@ -1,0 +1,125 @@
+"""Relative positions in attention against the plain formula, in all the ways that they are computed."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from timm.models.beit import Attention as BeitAttention
+from timm.models.beit import gen_relative_position_index
+from torch import Tensor, nn
+
+import backbones.adapters.blockwise
+import backbones.adapters.relative_position as relative_position
+from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
+
+MAPS, HEADS, WIDTH, SIZE = 2, 3, 6, 5
+GRIDS = [(5, 5), (5, 3), (4, 7)]  # the tables' own, and others, to which tables are interpolated
+
+
+def operands(grid: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Queries, keys and values as views of one tensor, as attention has them."""
+    qkv = torch.randn(MAPS, grid[0] * grid[1], 3, HEADS, WIDTH, dtype=dtype)
+    return [x.requires_grad_() for x in qkv.permute(2, 0, 3, 1, 4).unbind(0)]
+
+
+def plainly(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return (q @ k.mT * WIDTH**-0.5 + bias).softmax(-1) @ v
+
+
+def decomposed_bias(q: Tensor, positions: DecomposedPositions, grid: tuple[int, int]) -> Tensor:
+    """query · row table [row distance] + query · column table [column distance], pair by pair."""
+    row_table, column_table = (
+        table
+        if len(table) == 2 * side - 1
+        else nn.functional.interpolate(table.t()[None], size=2 * side - 1, mode="linear")[0].t()
+        for table, side in [(positions.rel_pos_h, grid[0]), (positions.rel_pos_w, grid[1])]
+    )
+    rows, columns = torch.arange(grid[0]).repeat_interleave(grid[1]), torch.arange(grid[1]).repeat(grid[0])
+    tables_NND = row_table[rows[:, None] - rows + grid[0] - 1] + column_table[columns[:, None] - columns + grid[1] - 1]
+    return torch.einsum("bnqd,qkd->bnqk", q, tables_NND)
+
+
+def table_bias(q: Tensor, positions: TableBias, grid: tuple[int, int]) -> Tensor:
+    """The bias of all pairs by timm's index of BEiT's table, the class token left out."""
+    table = positions.relative_position_bias_table
+    if grid != (SIZE, SIZE):
+        square = table.t().reshape(1, -1, 2 * SIZE - 1, 2 * SIZE - 1)
+        size = (2 * grid[0] - 1, 2 * grid[1] - 1)
+        table = nn.functional.interpolate(square, size=size, mode="bicubic").flatten(2)[0].t()
+    return table[gen_relative_position_index(grid)[1:, 1:]].permute(2, 0, 1)
+
+
+KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
+    "decomposed": (lambda: DecomposedPositions(SIZE, WIDTH), decomposed_bias),
+    "table": (lambda: TableBias(SIZE, HEADS), table_bias),
+}
+
+
+@pytest.fixture(params=["whole maps", "rows", "elsewhere", "elsewhere, rows"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How it is computed: by blocks of several maps or of a few rows; or as on other devices, likewise."""
+    if "elsewhere" in request.param:
+        monkeypatch.setattr(relative_position, "serves", lambda q, dropout: False)
+    if "rows" in request.param:
+        monkeypatch.setattr(backbones.adapters.blockwise, "_BLOCK", 100)
+        monkeypatch.setattr(relative_position, "_MOST_SCORES", 500)
+    return request.param
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_and_gradients_equal_those_of_the_plain_formula(kind: str, grid: tuple[int, int], way: str) -> None:
+    torch.manual_seed(0)
+    make, bias_of = KINDS[kind]
+    positions = make().double()
+    for parameter in positions.parameters():
+        nn.init.normal_(parameter)
+    q, k, v = operands(grid)
+    found = positions(q, k, v, grid, WIDTH**-0.5, 0.0)
+    expected = plainly(q, k, v, bias_of(q, positions, grid))
+    torch.testing.assert_close(found, expected)
+    direction, inputs = torch.randn_like(expected), [q, k, v, *positions.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_tables_change_nothing(kind: str) -> None:
+    q, k, v = operands((SIZE, SIZE), torch.float32)
+    positions = KINDS[kind][0]()
+    torch.testing.assert_close(positions(q, k, v, (SIZE, SIZE), WIDTH**-0.5, 0.0), plainly(q, k, v, torch.zeros(())))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_extreme_scores_stay_finite(kind: str) -> None:
+    positions = KINDS[kind][0]()
+    q, k, v = operands((SIZE, SIZE), torch.float32)
+    found = positions(1e4 * q, 1e4 * k, v, (SIZE, SIZE), 1.0, 0.0)
+    torch.testing.assert_close(found, (1e4 * q @ (1e4 * k).mT).softmax(-1) @ v)
+    found.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in positions.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_and_dropout_take_the_other_way(kind: str) -> None:
+    torch.manual_seed(0)
+    positions = KINDS[kind][0]()
+    q, k, v = operands((SIZE, SIZE), torch.float32)
+    exact = positions(q, k, v, (SIZE, SIZE), WIDTH**-0.5, 0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = positions(q.bfloat16(), k.bfloat16(), v.bfloat16(), (SIZE, SIZE), WIDTH**-0.5, 0.0)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+    dropped = positions(q, k, torch.ones_like(v), (SIZE, SIZE), WIDTH**-0.5, 0.5)
+    assert dropped.min() < 0.9  # without dropout the weights sum to one
+
+
+@pytest.mark.parametrize("size", [4, 6, 9])
+def test_the_table_of_beit_is_interpolated_as_timm_does_it_without_the_class_token(size: int) -> None:
+    attention = BeitAttention(12, HEADS, window_size=(6, 6))
+    nn.init.normal_(attention.relative_position_bias_table)
+    bias = interpolated_bias(attention, size)
+    attention.set_window_size((size, size))
+    torch.testing.assert_close(bias.relative_position_bias_table, attention.relative_position_bias_table[:-3])
+    assert bias.relative_position_bias_table.requires_grad
