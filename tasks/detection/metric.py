@@ -16,7 +16,7 @@ class DetectionMetric(BaseMetric):
     """COCO's average precision and recall of boxes and masks.
 
     After evaluation `evaluated` holds the ids of the images, `detections` every detection in COCO's results format, and
-    `scores` what became of them.
+    `scores` what became of them, all three of the last evaluation.
     Raises InputError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
     """
 
@@ -26,6 +26,7 @@ class DetectionMetric(BaseMetric):
         super().__init__()
         self.coco, self.allow_unreadable = coco, allow_unreadable
         self.unreadable: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
         self.evaluated: list[int] = []
         self.detections: list[dict[str, Any]] = []
         self.scores: Scores | None = None
@@ -38,24 +39,27 @@ class DetectionMetric(BaseMetric):
                     f"{path}: unreadable evaluation image: {why}. Replace the file, or leave such images out with "
                     "--set evaluation.allow_unreadable=true; the record will say so. Training need not be repeated"
                 )
-            self.unreadable[path] = why
+            self.faults[path] = why
         for inputs, outputs in zip(data_batch["inputs"], data_samples, strict=True):
-            if inputs["readable"]:
-                found = instances_to_coco_json(outputs["instances"].to("cpu"), inputs["image_id"])
-                self.results.append((inputs["image_id"], [self._named(detection) for detection in found]))
+            self.results.append((inputs["image_id"], self._found(inputs, outputs) if inputs["readable"] else None))
 
-    def _named(self, detection: dict[str, Any]) -> dict[str, Any]:
-        return detection | {"category_id": self.coco.category_ids[detection["category_id"]]}
+    def _found(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> list[dict[str, Any]]:
+        found = instances_to_coco_json(outputs["instances"].to("cpu"), inputs["image_id"])
+        return [each | {"category_id": self.coco.category_ids[each["category_id"]]} for each in found]
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Unite all processes' detections and score them. `size`: images in the data set."""
-        found = {image: detections for part in all_gather_object(self.results) for image, detections in part}
-        for part in all_gather_object(self.unreadable):
-            self.unreadable.update(part)
+        found: dict[int, list[dict[str, Any]] | None] = {}
+        self.unreadable = {}
+        for results, faults in all_gather_object((self.results, self.faults)):
+            found.update(results)
+            self.unreadable.update(faults)
         self.results.clear()
-        if len(found) + len(self.unreadable) != size:
+        self.faults.clear()
+        if len(found) != size:
             raise RuntimeError(f"results of {len(found)} images for {size} evaluation images")
-        return self.compute_metrics([(image, found[image]) for image in sorted(found)])
+        readable = ((image, detections) for image, detections in sorted(found.items()) if detections is not None)
+        return self.compute_metrics(list(readable))
 
     def compute_metrics(self, results: Sequence[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
         """The 12 statistics of boxes and of masks, in percent."""

@@ -48,12 +48,15 @@ def fine_tune(
     detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
-    metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     settings, optimizer = recipe.model, recipe.optimizer
+    dataset = TrainingSamples(train, settings.image_size, recipe.augment, seed)
+    notes = [*train.notes, *val.notes]
+    del train  # gigabytes of COCO's annotations, which every loader process would come to hold
+    metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     outcome = run_job(
         Job(
             model=detector,
-            dataset=TrainingSamples(train, settings.image_size, recipe.augment, seed),
+            dataset=dataset,
             parameter_groups=parameter_groups(
                 detector,
                 detector.pyramid,
@@ -92,7 +95,7 @@ def fine_tune(
         training=outcome,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=[*train.notes, *val.notes, *scores.notes],
+        notes=[*notes, *scores.notes],
         write=write,
     )
 
@@ -114,4 +117,3 @@ def _detector(
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     return build_detector(pyramid, settings, categories), network.load_report
-

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.runner import get_priority
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from backbones.training.machine import device_type, join_processes, loader_workers, process_count
+from backbones.errors import InputError
+from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
 from backbones.training.plan import Evaluation, Plan
-from backbones.training.precision import autocast, resolve_precision
 from backbones.training.randomness import seed_generators
 from backbones.training.runner import evaluation_loader, loader
 from tasks.detection.samples import gather
@@ -57,13 +59,12 @@ class DetectionTrainer(TrainerBase):
         super().__init__()
         job, self.plan = plan.job, plan
         join_processes()
-        _log_to(job.directory / "engine" / "detectron2.log")
         seed_generators(job.seed, "runner")
-        self.precision = resolve_precision(job.recipe.precision, device_type())
         self.model = _distributed(job.model.to(device_type()))
         self.optim_wrapper = plan.optimizer
         self.workers = loader_workers(job.recipe.runtime.workers)
         self.train_dataloader = loader(job.dataset, self.workers, gather, batch_sampler=plan.sampler)
+        self.log_file = job.directory / "engine" / "detectron2.log"
         self.max_iters = plan.steps
         self.evaluate_every = _evaluation_interval(plan)
         self.batch: dict[str, Any] = {}
@@ -72,7 +73,10 @@ class DetectionTrainer(TrainerBase):
         self.register_hooks([self.job_hooks])
 
     def train(self) -> None:
-        """Go on from the newest checkpoint to the last step."""
+        """Go on from the newest checkpoint to the last step, and evaluate after it.
+
+        Raises InputError if training diverges.
+        """
         self.iter = done = self.plan.checkpoints.restore(self)
         self.plan.sampler.start = done
         if done >= self.max_iters:
@@ -81,23 +85,38 @@ class DetectionTrainer(TrainerBase):
         self.model.train()
         self.optim_wrapper.initialize_count_status(self.model, done, self.max_iters)
         self.batches: Iterator[dict[str, Any]] = iter(self.train_dataloader)
-        super().train(done, self.max_iters)
+        with _log_to(self.log_file):
+            super().train(done, self.max_iters)
+        if self.plan.job.evaluation:
+            self.evaluate()
 
     def run_step(self) -> None:
         """One forward and backward pass, and the update of the weights where one is due."""
         self.batch = next(self.batches)
         with self.optim_wrapper.optim_context(self.model):
-            losses = self.model(self.batch)
+            try:
+                losses = self.model(self.batch)
+            except FloatingPointError as error:  # detectron2's word for proposals that are no numbers
+                raise InputError(
+                    f"training has diverged before iteration {self.iter + 1}. Lower optimizer.lr, or use --set "
+                    "precision=fp32 or --set optimizer.clip_grad_norm=1.0"
+                ) from error
             total = torch.stack(list(losses.values())).sum()
         self.outputs = {"loss": total, **losses}
         self.optim_wrapper.update_params(total)
 
     def evaluate(self) -> None:
-        """Run the model over the evaluation images and score what it finds."""
+        """Run the model over the evaluation images and score what it finds.
+
+        In single precision, as detectron2 evaluates its models: it lays the grid that masks are sampled on in their own
+        precision, which in bfloat16 would shift them by pixels. All processes use the first one's statistics.
+        """
         evaluation = self.plan.job.evaluation
         assert evaluation is not None
+        for statistics in self.model.buffers():
+            broadcast(statistics)
         evaluator = _Evaluator(evaluation, self)
-        with autocast(self.precision, device_type()):
+        with _log_to(self.log_file):
             inference_on_dataset(self.model, evaluator.loader, evaluator, callbacks=evaluator.callbacks)
 
 
@@ -136,12 +155,22 @@ def _distributed(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, broadcast_buffers=False) if process_count() > 1 else model
 
 
-def _log_to(path: Path) -> None:
-    """Keep what detectron2 says, errors with their traces included, in a file and off the screen."""
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Keep what detectron2 says within the block, errors with their traces included, in a file and off the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, delay=True)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is reported by what matters
-    for name in ("detectron2", "fvcore"):
-        logger = logging.getLogger(name)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore")]
+    former = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.ERROR if process_rank() else logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate, level in former:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        handler.close()
