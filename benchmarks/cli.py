@@ -69,7 +69,10 @@ Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. schedule.epochs=25.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting of the recipe, e.g. optimizer.weight_decay=0.1."
+    ),
 ]
 
 
@@ -142,7 +145,9 @@ def run(
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
 
-    For example: backbench run --recipe imagenet_vit_base --data IMAGENET --backbone mae_vit_base=FILE --out runs
+    Classification: backbench run --recipe imagenet_vit_base --data IMAGENET --backbone mae_vit_base=FILE --out runs
+
+    Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
     """
     from benchmarks.cells import run_task
     from benchmarks.screen import show_cell
@@ -247,7 +252,10 @@ def data_check(
         typer.Option("--set", metavar="KEY=VALUE", help="For coco: where its parts lie, e.g. data.train_json=FILE."),
     ] = None,
 ) -> None:
-    """Check a data set before a long run: layout, counts, unreadable files. Exit status 1 if something is wrong."""
+    """Check a data set before a long run: layout, counts, annotations, unreadable files.
+
+    Exit status 1 if something is wrong.
+    """
     from benchmarks.screen import show_data_check
 
     raise typer.Exit(0 if show_data_check(dataset, root, overrides or []) else 1)

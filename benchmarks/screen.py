@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from backbones.errors import InputError
 from backbones.loading import LoadReport
@@ -26,12 +27,12 @@ def show_cell(cell: FinishedCell) -> None:
     if process_rank() != 0:
         return
     record = cell.record
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     state = " (finished before; nothing to do)" if cell.skipped else ""
-    console.print(
-        f"[bold]{record.backbone}[/] on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}",
-        soft_wrap=True,
+    headline = Text.assemble(
+        (record.backbone, "bold"), f" on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}"
     )
+    console.print(headline, soft_wrap=True)
     for metric in record.metrics:
         if metric.ci_low is not None or len(record.metrics) == 1:
             images = f", {metric.n_eval:,} images" if metric.n_eval else ""
@@ -182,7 +183,7 @@ def show_data_check(dataset: str, root: Path, overrides: list[str]) -> bool:
         near = difflib.get_close_matches(dataset, DATASETS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
         raise InputError(f"data set {dataset}: not known. {hint}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     with progress_line("reading", 0, "images") as line:
         if dataset == "coco":
             boxes = check_coco(root, _coco_settings(overrides), on_progress=line.update)

@@ -34,8 +34,9 @@ class ClassificationMetric(BaseMetric):
         for path, why in data_batch["corrupt"].items():
             if not self.allow_unreadable:
                 raise InputError(
-                    f"{path}: unreadable evaluation image: {why}. Replace the file, or leave such images out with "
-                    "--set evaluation.allow_unreadable=true; the record will say so. Training need not be repeated"
+                    f"{path}: unreadable evaluation image: {why}. Leave such images out with "
+                    "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
+                    "replace the file, which makes it another data set, to be trained on anew"
                 )
             self.unreadable[path] = why
         columns = [data_batch["numbers"].tolist(), *(results[name].tolist() for name in FIELDS)]

@@ -304,7 +304,7 @@ class TestSettings:
             ({"model__drop_path": 1.0}, "drop path 1.0: expected a probability"),
             ({"augment__rand_augment": "strong"}, 'timm cannot read "strong"'),
             ({"optimizer__layer_deacy": 0.7}, 'Did you mean "layer_decay"?'),
-            ({"optimizer__base_lr": 1e38}, "training has diverged. Lower optimizer.base_lr"),
+            ({"optimizer__base_lr": 1e38}, "training has diverged. Lower the learning rate"),
         ],
     )
     def test_settings_that_do_not_fit_are_refused(
@@ -476,7 +476,7 @@ class TestBrokenImages:
 
         assert quick_check(path) is None and find_fault(path)
         message = refusal(*run(copied, tmp_path / "out"))
-        assert message.startswith(f"{path}: unreadable evaluation image") and "need not be repeated" in message
+        assert message.startswith(f"{path}: unreadable evaluation image") and "what is trained is kept" in message
         hide_training(monkeypatch)
         assert call(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true")).exit_code == 0
         assert record_of(tmp_path / "out")["metrics"][0]["n_eval"] == 15

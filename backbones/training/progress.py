@@ -161,7 +161,7 @@ class ProgressHook(Hook):
         if not math.isfinite(self.tally.loss_sum):
             raise InputError(
                 f"the training loss is {self.tally.loss_sum} before iteration {self.done}: training has diverged. "
-                "Lower optimizer.base_lr, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
+                "Lower the learning rate, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
             )
         now = time.monotonic()
         self.tally.seconds += now - self.tick

@@ -49,6 +49,14 @@ class JobRunner(Runner):
         self.train_loop._iter = done
         self.train_dataloader.batch_sampler.start = done
 
+    def train(self) -> Any:
+        """Go on from the newest checkpoint to the last step, evaluating in between if the plan says so."""
+        try:
+            return super().train()
+        finally:
+            # Ends the loader processes; found by garbage collection, each of them would take five seconds to go.
+            self.train_loop.dataloader_iterator = None
+
     def evaluate(self) -> None:
         """Evaluate once."""
         self.val_loop.run()
