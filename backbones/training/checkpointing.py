@@ -3,11 +3,11 @@
 import os
 import re
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
@@ -34,19 +34,28 @@ class Tally:
         return self.loss_sum / max(self.loss_count, 1)
 
 
-def save_atomically(content: Any, path: Path) -> None:
-    """`torch.save` under a temporary name, then rename. Raises InputError if it cannot be written, leaving nothing."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that appears under its name when all is written, or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            torch.save(content, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except (OSError, RuntimeError) as error:
+    finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """`torch.save` under a temporary name, then rename. Raises InputError if it cannot be written, leaving nothing."""
+    try:
+        with written_whole(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:
         raise InputError(
             f"{path}: cannot be written ({_reason(error)}). Make room or give another --out; "
             "repeating the command goes on from the last checkpoint"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
+from backbones.training.checkpointing import written_whole
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -98,10 +99,8 @@ class Matches:
 
 def save_matches(path: Path, matches: Matches) -> None:
     """Write matches as a compressed `.npz` file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with written_whole(path) as file:
         np.savez_compressed(file, allow_pickle=False, **matches.arrays())
-    partial.replace(path)
 
 
 def load_matches(path: Path) -> Matches:

@@ -36,8 +36,9 @@ class DetectionMetric(BaseMetric):
         for path, why in data_batch["corrupt"].items():
             if not self.allow_unreadable:
                 raise InputError(
-                    f"{path}: unreadable evaluation image: {why}. Replace the file, or leave such images out with "
-                    "--set evaluation.allow_unreadable=true; the record will say so. Training need not be repeated"
+                    f"{path}: unreadable evaluation image: {why}. Leave such images out with "
+                    "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
+                    "replace the file, which makes it another data set, to be trained on anew"
                 )
             self.faults[path] = why
         for inputs, outputs in zip(data_batch["inputs"], data_samples, strict=True):
@@ -64,7 +65,8 @@ class DetectionMetric(BaseMetric):
     def compute_metrics(self, results: Sequence[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
         """The 12 statistics of boxes and of masks, in percent."""
         if not results:
-            raise InputError("no evaluation image could be read")
+            first, why = next(iter(self.unreadable.items()))
+            raise InputError(f"no evaluation image could be read, the first is {first}: {why}. Is the folder complete?")
         self.detections = [detection for _, detections in results for detection in detections]
         self.evaluated = [image for image, _ in results]
         self.scores = score(self.coco.annotation_file, self.detections, self.evaluated)

@@ -8,6 +8,7 @@ from backbones.adapters import build_pyramid, parameter_groups
 from backbones.checkpoints import Checkpoint
 from backbones.images.naming import NamedData
 from backbones.registry import create_backbone
+from backbones.training.checkpointing import written_whole
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
 from tasks.datasets.coco import name_coco, open_coco
@@ -82,7 +83,8 @@ def fine_tune(
     assert scores is not None
 
     def write(directory: Path) -> None:
-        (directory / DETECTIONS).write_text(json.dumps(metric.detections))
+        with written_whole(directory / DETECTIONS) as file:
+            file.write(json.dumps(metric.detections).encode())
         for name, matches in scores.matches.items():
             save_matches(directory / f"matches_{name}.npz", matches)
 

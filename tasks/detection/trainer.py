@@ -85,8 +85,12 @@ class DetectionTrainer(TrainerBase):
         self.model.train()
         self.optim_wrapper.initialize_count_status(self.model, done, self.max_iters)
         self.batches: Iterator[dict[str, Any]] = iter(self.train_dataloader)
-        with _log_to(self.log_file):
-            super().train(done, self.max_iters)
+        try:
+            with _log_to(self.log_file):
+                super().train(done, self.max_iters)
+        finally:
+            # Ends the loader processes; found by garbage collection, each of them would take five seconds to go.
+            self.batches = iter(())
         if self.plan.job.evaluation:
             self.evaluate()
 
