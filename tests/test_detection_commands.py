@@ -297,6 +297,7 @@ def test_a_full_disk_after_training(
     with FullDisk(out, full) as disk:
         message = refusal(*detection(few, out))
     assert disk.hits, "nothing of that name was written"
+    assert_nothing_is_half_written(out)
     assert str(run) in message and "No space left" in message and "Make room" in message
     assert not (run / "record.json").exists()
     assert call(*detection(few, out)).exit_code == 0
