@@ -1,6 +1,7 @@
 """Fine-tuning a backbone for object detection and instance segmentation: from the recipe to the scores."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.detection.metric import DetectionMetric
 from tasks.detection.picture_hook import PictureHook
 from tasks.detection.recipe import DetectionRecipe
 from tasks.detection.samples import EvaluationSamples, TrainingSamples
+from tasks.detection.scoring import Scores
 from tasks.detection.trainer import DetectionTrainer
 from tasks.outcome import TaskOutcome
 
@@ -49,56 +51,59 @@ def fine_tune(
     detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
-    settings, optimizer = recipe.model, recipe.optimizer
-    dataset = TrainingSamples(train, settings.image_size, recipe.augment, seed)
+    dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
     notes = [*train.notes, *val.notes]
     del train  # gigabytes of COCO's annotations, which every loader process would come to hold
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
-    outcome = run_job(
-        Job(
-            model=detector,
-            dataset=dataset,
-            parameter_groups=parameter_groups(
-                detector,
-                detector.pyramid,
-                weight_decay=optimizer.weight_decay,
-                layer_decay=optimizer.layer_decay,
-                spare=optimizer.spare,
-            ),
-            recipe=recipe,
-            directory=directory,
-            seed=seed,
-            title=f"training Mask R-CNN on {backbone}",
-            evaluation=Evaluation(
-                EvaluationSamples(val.images, settings.image_size),
-                metric,
-                batch_size=1,
-                every_iterations=recipe.evaluation.every_iterations,
-            ),
-            hooks=[PictureHook(val, metric, directory / "pictures")],
-        ),
-        DetectionTrainer,
+    evaluation = Evaluation(
+        EvaluationSamples(val.images, recipe.model.image_size),
+        metric,
+        batch_size=1,
+        every_iterations=recipe.evaluation.every_iterations,
     )
+    job = Job(
+        model=detector,
+        dataset=dataset,
+        parameter_groups=_parameter_groups(detector, recipe),
+        recipe=recipe,
+        directory=directory,
+        seed=seed,
+        title=f"training Mask R-CNN on {backbone}",
+        evaluation=evaluation,
+        hooks=[PictureHook(val, metric, directory / "pictures")],
+    )
+    training = run_job(job, DetectionTrainer)
     scores, evaluated = metric.scores, set(metric.evaluated)
     assert scores is not None
-
-    def write(directory: Path) -> None:
-        with written_whole(directory / DETECTIONS) as file:
-            file.write(json.dumps(metric.detections).encode())
-        for name, matches in scores.matches.items():
-            save_matches(directory / f"matches_{name}.npz", matches)
-
     return TaskOutcome(
-        metrics=outcome.metrics,
+        metrics=training.metrics,
         image_names=[image.name for image in val.images if image.id in evaluated],
         weighted={name: matches.average_precision for name, matches in scores.matches.items()},
         per_class=scores.per_category,
         split=val.split,
-        training=outcome,
+        training=training,
         load_report=load_report,
         unreadable=metric.unreadable,
         notes=[*notes, *scores.notes],
-        write=write,
+        write=partial(_write, metric.detections, scores),
+    )
+
+
+def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) -> None:
+    with written_whole(directory / DETECTIONS) as file:
+        file.write(json.dumps(detections).encode())
+    for name, matches in scores.matches.items():
+        save_matches(directory / f"matches_{name}.npz", matches)
+
+
+def _parameter_groups(detector: Detector, recipe: DetectionRecipe) -> list[dict[str, Any]]:
+    settings = recipe.optimizer
+    return parameter_groups(
+        detector,
+        detector.pyramid,
+        weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay,
+        spare=settings.spare,
     )
 
 
