@@ -1,18 +1,18 @@
-"""Backbones as feature pyramids: what comes out, for which models, and what is refused."""
+"""Plain ViTs as feature pyramids."""
 
 import copy
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import PatchDropout, resample_patch_embed
+from timm.layers.attention import Attention
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from backbones import InputError, create_backbone
+from backbones import create_backbone
 from backbones.adapters import Adapter, Pyramid, build_pyramid
 from backbones.adapters.attention import SpatialAttention
 
@@ -125,10 +125,10 @@ def test_the_last_block_of_each_quarter_is_global() -> None:
     assert sizes == [5, 5, 15] * 4
 
 
-def test_windows_do_not_see_each_other_and_zeros_fill_them_up() -> None:
+@pytest.mark.parametrize("gated", [False, True])
+def test_windows_do_not_see_each_other_and_zeros_fill_them_up(gated: bool) -> None:
     """A 5 × 5 map in windows of 3: four windows, which attend as if each were alone."""
-    model = small_vit()
-    attention = model.blocks[0].attn
+    attention = randomised(Attention(32, 2, qkv_bias=True, gated=gated))
     windowed = SpatialAttention(attention, 3, None)
     x = torch.randn(2, 5, 5, 32)
     found = windowed(x)
@@ -284,107 +284,3 @@ def test_registered_backbones_become_pyramids(name: str) -> None:
     assert isinstance(pyramid, Pyramid)
     assert covered(pyramid(torch.randn(1, 3, 96, 96))) == [(24, 24), (12, 12), (6, 6), (3, 3)]
     assert pyramid.channels == (128,) * 4
-
-
-# ---- Hierarchical models
-
-HIERARCHICAL = {
-    "convnext": ("convnext_atto", {"dims": (8, 16, 24, 32), "depths": (1, 1, 2, 1)}, (8, 16, 24, 32)),
-    "resnet": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)}, (8, 16, 24, 32)),
-    "swin": (
-        "swin_tiny_patch4_window7_224",
-        {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 2), "drop_path_rate": 0.0},
-        (16, 32, 64, 128),
-    ),
-}
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("kind", HIERARCHICAL)
-def test_hierarchical_models_give_their_own_maps(kind: str, checkpointing: bool) -> None:
-    name, options, widths = HIERARCHICAL[kind]
-    sized = {"img_size": 160} if kind == "swin" else {}
-    model = timm.create_model(name, num_classes=0, **options, **sized)
-    reference = copy.deepcopy(model)
-    pyramid = build_pyramid(model, "fpn", image_size=160, window=16, activation_checkpointing=checkpointing)
-    images = torch.randn(2, 3, 150, 141)
-    maps = pyramid(images)
-    assert covered(maps) == [(38, 36), (19, 18), (10, 9), (5, 5)]
-    assert tuple(level.shape[1] for level in maps) == pyramid.channels == widths
-    expected = reference.forward_intermediates(F.pad(images, (0, 19, 0, 10)), intermediates_only=True)[-4:]
-    for level, wanted in zip(maps, expected, strict=True):
-        torch.testing.assert_close(level, wanted[..., : level.shape[2], : level.shape[3]])
-    sum(level.square().mean() for level in maps).backward()
-    assert [name for name, parameter in pyramid.named_parameters() if parameter.grad is None] == []
-
-
-def test_swin_is_set_to_the_image_size_with_its_windows_as_they_are() -> None:
-    name, options, _ = HIERARCHICAL["swin"]
-    small = timm.create_model(name, num_classes=0, **options)
-    large = timm.create_model(name, num_classes=0, img_size=256, **options)
-    large.load_state_dict(small.state_dict())
-    pyramid = build_pyramid(small, "fpn", image_size=250, window=16)
-    images = torch.randn(1, 3, 256, 256)
-    expected = large.forward_intermediates(images, intermediates_only=True)
-    for level, wanted in zip(pyramid(images), expected, strict=True):
-        torch.testing.assert_close(level, wanted)
-    with pytest.raises(InputError, match=r"an image of 257 × 100: SwinTransformer was built for at most 256 × 256"):
-        pyramid(torch.randn(1, 3, 257, 100))
-
-
-# ---- What is refused
-
-
-class Unhelpful(nn.Module):
-    """A model that promises four maps and gives something else."""
-
-    feature_info = tuple({"num_chs": 8, "reduction": stride} for stride in (4, 8, 16, 32))
-
-    def group_matcher(self) -> dict[str, str]:
-        return {}
-
-    def prune_intermediate_layers(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def forward_intermediates(self, x: Tensor, **_: Any) -> list[Tensor]:
-        return [x] * 4
-
-
-@pytest.mark.parametrize(
-    ("model", "adapter", "message"),
-    [
-        (nn.Linear(2, 2), "fpn", r"Linear has no spatial feature maps that an adapter can use. Expected timm's"),
-        (lambda: timm.create_model("mixer_s32_224", num_classes=0), "fpn", r"MlpMixer has no spatial feature maps"),
-        (
-            lambda: timm.create_model("eva02_tiny_patch14_224", num_classes=0),
-            "simple",
-            r"Eva has no spatial .* The attention of its blocks is EvaAttention\. Expected",
-        ),
-        (lambda: timm.create_model("resnet18", num_classes=0), "simple", r"ResNet: .* `simple` needs a plain ViT"),
-        (lambda: small_vit(depth=6), "fpn", r"a ViT of 6 blocks: .* must be a multiple of 4"),
-        (lambda: small_vit(patch_size=(16, 8)), "fpn", r"patches of 16 × 8: a pyramid needs square ones"),
-        (small_vit, "pyramid", r"adapter 'pyramid': no such adapter. There are fpn and simple"),
-    ],
-)
-def test_a_model_that_cannot_be_a_pyramid_is_refused(model: Any, adapter: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build_pyramid(model if isinstance(model, nn.Module) else model(), adapter, image_size=64, window=4)
-
-
-def test_a_model_whose_maps_are_of_other_sizes_is_refused() -> None:
-    pyramid = build_pyramid(Unhelpful(), "fpn", image_size=64, window=4)
-    with pytest.raises(InputError, match=r"Unhelpful: forward_intermediates gave maps of \[\(64, 64\), .* strides 4"):
-        pyramid(torch.randn(1, 3, 64, 64))
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"image_size": 0}, "image size 0: expected a positive number"),
-        ({"window": -1}, "window -1: expected a positive number"),
-        ({"channels": 0}, "channels 0: expected a positive number"),
-    ],
-)
-def test_a_setting_out_of_range_is_refused(setting: dict[str, int], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build_pyramid(small_vit(), "simple", **({"image_size": 64, "window": 4} | setting))

@@ -151,6 +151,12 @@ def test_relative_positions_of_a_block_belong_to_the_block() -> None:
         )
 
 
+def test_nothing_need_be_spared() -> None:
+    assert {decay for _, decay in own_figures(Detector(make_pyramid("fpn")), spare="nothing").values()} == {
+        WEIGHT_DECAY
+    }
+
+
 def test_without_layer_decay_all_rates_are_the_same() -> None:
     assert {scale for scale, _ in own_figures(Detector(make_pyramid()), layer_decay=None).values()} == {1.0}
 
