@@ -1,6 +1,7 @@
 """Hierarchical models as feature pyramids, and what cannot be one."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from backbones.adapters import build_pyramid
 def small_vit(**options: Any) -> nn.Module:
     settings = {"img_size": 64, "embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 0} | options
     return VisionTransformer(**settings)
+
+
+def timm_model(name: str, **options: Any) -> Any:
+    return timm.create_model(name, num_classes=0, **options)
 
 
 def covered(maps: list[Tensor]) -> list[tuple[int, ...]]:
@@ -39,7 +44,7 @@ HIERARCHICAL = {
 def test_hierarchical_models_give_their_own_maps(kind: str, checkpointing: bool) -> None:
     name, options, widths = HIERARCHICAL[kind]
     sized = {"img_size": 160} if kind == "swin" else {}
-    model = timm.create_model(name, num_classes=0, **options, **sized)
+    model = timm_model(name, **options, **sized)
     reference = copy.deepcopy(model)
     pyramid = build_pyramid(model, "fpn", image_size=160, window=16, activation_checkpointing=checkpointing)
     images = torch.randn(2, 3, 150, 141)
@@ -53,9 +58,11 @@ def test_hierarchical_models_give_their_own_maps(kind: str, checkpointing: bool)
     assert [name for name, parameter in pyramid.named_parameters() if parameter.grad is None] == []
 
 
-def test_swin_is_set_to_the_image_size_with_its_windows_as_they_are() -> None:
+@pytest.mark.parametrize("windows", [7, (7, 7, 14, 7)])
+def test_swin_is_set_to_the_image_size_with_its_windows_as_they_are(windows: Any) -> None:
     name, options, _ = HIERARCHICAL["swin"]
-    small = timm.create_model(name, num_classes=0, **options)
+    options = options | {"window_size": windows}
+    small = timm_model(name, **options)
     large = timm.create_model(name, num_classes=0, img_size=256, **options)
     large.load_state_dict(small.state_dict())
     pyramid = build_pyramid(small, "fpn", image_size=250, window=16)
@@ -85,22 +92,25 @@ class Unhelpful(nn.Module):
 @pytest.mark.parametrize(
     ("model", "adapter", "message"),
     [
-        (nn.Linear(2, 2), "fpn", r"Linear has no spatial feature maps that an adapter can use. Expected timm's"),
-        (lambda: timm.create_model("mixer_s32_224", num_classes=0), "fpn", r"MlpMixer has no spatial feature maps"),
         (
-            lambda: timm.create_model("eva02_tiny_patch14_224", num_classes=0),
-            "simple",
-            r"Eva has no spatial .* The attention of its blocks is EvaAttention\. Expected",
+            lambda: nn.Linear(2, 2),
+            "fpn",
+            r"Linear has no spatial feature maps .*: it has no blocks with attention, .* Use",
         ),
-        (lambda: timm.create_model("resnet18", num_classes=0), "simple", r"ResNet: .* `simple` needs a plain ViT"),
+        (lambda: timm_model("mixer_s32_224"), "fpn", r"MlpMixer has no spatial .*: it has no blocks with attention"),
+        (lambda: timm_model("eva02_tiny_patch14_224"), "simple", r"Eva .*: its attention is timm\.models\.eva\.EvaAtt"),
+        (lambda: timm_model("vit_tiny_r_s16_p8_224"), "fpn", r"its patch embedding is timm\.layers\.hybrid_embed\.Hyb"),
+        (lambda: timm_model("resnet18"), "simple", r"ResNet: .* `simple` needs a plain ViT"),
         (lambda: small_vit(depth=6), "fpn", r"a ViT of 6 blocks: .* must be a multiple of 4"),
         (lambda: small_vit(patch_size=(16, 8)), "fpn", r"patches of 16 × 8: a pyramid needs square ones"),
         (small_vit, "pyramid", r"adapter 'pyramid': no such adapter. There are fpn and simple"),
     ],
 )
-def test_a_model_that_cannot_be_a_pyramid_is_refused(model: Any, adapter: Any, message: str) -> None:
+def test_a_model_that_cannot_be_a_pyramid_is_refused(
+    model: Callable[[], nn.Module], adapter: Any, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        build_pyramid(model if isinstance(model, nn.Module) else model(), adapter, image_size=64, window=4)
+        build_pyramid(model(), adapter, image_size=64, window=4)
 
 
 def test_a_model_whose_maps_are_of_other_sizes_is_refused() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from backbones.adapters.hierarchical import HierarchicalTrunk, stage_indices
 from backbones.adapters.layer_decay import parameter_groups
-from backbones.adapters.plain_vit import PlainTrunk, Positions, is_plain
+from backbones.adapters.plain_vit import PlainTrunk, Positions, foreign_part
 from backbones.adapters.pyramids import Pyramid, hierarchical_pyramid, quarters_pyramid, simple_pyramid
 from backbones.errors import InputError
 
@@ -48,27 +48,21 @@ def build_pyramid(
     for name, value in {"image size": image_size, "window": window, "channels": channels}.items():
         if value < 1:
             raise InputError(f"{name} {value}: expected a positive number.")
-    if is_plain(backbone):
+    if (foreign := foreign_part(backbone)) is None:
         positions: Positions = "tables" if adapter == "fpn" else "decomposed"
         trunk = PlainTrunk(
             backbone, image_size, window, positions if relative_position else None, activation_checkpointing
         )
         return quarters_pyramid(trunk) if adapter == "fpn" else simple_pyramid(trunk, channels)
     if stage_indices(backbone) is None:
-        raise InputError(_no_maps(backbone))
+        raise InputError(
+            f"{type(backbone).__name__} has no spatial feature maps that an adapter can use: {foreign}, and its "
+            "feature_info lacks the strides 4, 8, 16 and 32. Use timm's VisionTransformer or BEiT with their own "
+            "attention, or a hierarchical model such as Swin, ConvNeXt or ResNet."
+        )
     if adapter == "simple":
         raise InputError(
             f"{type(backbone).__name__}: the adapter `simple` needs a plain ViT, and this model is a pyramid already. "
             "Use the adapter `fpn`."
         )
     return hierarchical_pyramid(HierarchicalTrunk(backbone, image_size, activation_checkpointing))
-
-
-def _no_maps(backbone: nn.Module) -> str:
-    attention = {type(block.attn).__name__ for block in getattr(backbone, "blocks", []) if hasattr(block, "attn")}
-    found = f" The attention of its blocks is {', '.join(sorted(attention))}." if attention else ""
-    return (
-        f"{type(backbone).__name__} has no spatial feature maps that an adapter can use.{found} Expected timm's "
-        "VisionTransformer or BEiT with their own attention, or a model whose feature_info has the strides 4, 8, 16 "
-        "and 32, such as Swin, ConvNeXt and ResNet."
-    )

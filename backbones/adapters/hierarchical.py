@@ -3,11 +3,11 @@
 B images, C channels
 """
 
-import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from backbones.errors import InputError
@@ -17,13 +17,9 @@ _REDUCTIONS = (4, 8, 16, 32)
 
 def stage_indices(backbone: nn.Module) -> list[int] | None:
     """Return where a model's `feature_info` has the last map of each stride, 4, 8, 16 and 32; None if it lacks one."""
-    last = {info["reduction"]: index for index, info in enumerate(_feature_info(backbone))}
+    infos = getattr(backbone, "feature_info", None) or []
+    last = {info["reduction"]: index for index, info in enumerate(infos)}
     return [last[stride] for stride in _REDUCTIONS] if all(stride in last for stride in _REDUCTIONS) else None
-
-
-def _feature_info(backbone: nn.Module) -> Sequence[dict[str, Any]]:
-    info = getattr(backbone, "feature_info", None) or []
-    return info.info if hasattr(info, "info") else info  # timm's models have lists, its feature extractors objects
 
 
 class HierarchicalTrunk(nn.Module):
@@ -39,7 +35,7 @@ class HierarchicalTrunk(nn.Module):
         indices = stage_indices(backbone)
         assert indices is not None
         self.indices = indices
-        self.widths = tuple(int(_feature_info(backbone)[index]["num_chs"]) for index in indices)
+        self.widths = tuple(int(backbone.feature_info[index]["num_chs"]) for index in indices)
         self.layer_matcher = backbone.group_matcher()
         backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
         if activation_checkpointing:
@@ -79,14 +75,14 @@ class HierarchicalTrunk(nn.Module):
         return maps
 
 
-def _fit(backbone: nn.Module, image_size: int) -> int | None:
+def _fit(backbone: Any, image_size: int) -> int | None:
     """Set the image size of a model that is built for one, rounded up to a multiple of 32. None if it takes any."""
     set_size = getattr(backbone, "set_input_size", None)
     if set_size is None:
         return None
     size = -(-image_size // _REDUCTIONS[-1]) * _REDUCTIONS[-1]
     options = {}
-    if "window_size" in inspect.signature(set_size).parameters:  # Swin would scale its windows with the image
-        options["window_size"] = next(m.window_size for m in backbone.modules() if hasattr(m, "window_size"))
+    if type(backbone) in (SwinTransformer, SwinTransformerV2):  # they would scale their windows with the image
+        options["window_size"] = [stage.blocks[0].window_size for stage in backbone.layers]
     set_size(img_size=(size, size), **options)
     return size

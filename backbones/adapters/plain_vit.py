@@ -20,13 +20,17 @@ Positions = Literal["decomposed", "tables"]
 _QUARTERS = 4
 
 
-def is_plain(backbone: nn.Module) -> bool:
-    """Whether a model consists of a patch embedding and blocks whose attention can be confined to windows."""
+def foreign_part(backbone: nn.Module) -> str | None:
+    """Say what keeps a model from being a plain ViT that can be confined to windows; None if it is one."""
     blocks = list(getattr(backbone, "blocks", []))
+    if not blocks or not all(hasattr(block, "attn") for block in blocks):
+        return "it has no blocks with attention"
+    foreign = next((type(block.attn) for block in blocks if type(block.attn) not in SUPPORTED), None)
+    if foreign is not None:
+        return f"its attention is {foreign.__module__}.{foreign.__qualname__}"
+    embedding = type(getattr(backbone, "patch_embed", None))
     return (
-        type(getattr(backbone, "patch_embed", None)) is PatchEmbed
-        and bool(blocks)
-        and all(type(getattr(block, "attn", None)) in SUPPORTED for block in blocks)
+        None if embedding is PatchEmbed else f"its patch embedding is {embedding.__module__}.{embedding.__qualname__}"
     )
 
 
@@ -36,7 +40,7 @@ class PlainTrunk(nn.Module):
     The blocks fall into four quarters. The last of each attends to the whole map, the others within windows (Li et al.
     2021, section 2; ViTDet, section 3). Position embeddings are interpolated to each image's patches.
 
-    backbone:                 a plain ViT (`is_plain`), whose parts are taken over: do not use it afterwards
+    backbone:                 a plain ViT (no `foreign_part`), whose parts are taken over: do not use it afterwards
     image_size:               side in pixels of the images that global relative positions are made for; others have them
                               interpolated
     window:                   side of the windows in patches. If it covers such an image, all blocks are global
