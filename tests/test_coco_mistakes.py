@@ -161,8 +161,8 @@ def test_a_folder_without_the_set_says_where_it_lies(tmp_path: Path) -> None:
         open_coco(tmp_path, CocoDataSettings(train_json="mine.json"))
     assert str(caught.value) == (
         f"{tmp_path}: no data set in COCO's format found. Expected train2017, mine.json, val2017 and "
-        "annotations/instances_val2017.json in it. Other places: --set data.train_images=FOLDER, data.train_json=FILE, "
-        "data.val_images=FOLDER, data.val_json=FILE."
+        "annotations/instances_val2017.json in it. Other places: --set data.train_images=FOLDER "
+        "--set data.train_json=FILE --set data.val_images=FOLDER --set data.val_json=FILE"
     )
     for split in ("train", "val"):
         write(tmp_path / "coco", split, content())

@@ -146,7 +146,7 @@ def find_nothing(root: Path, settings: CocoDataSettings) -> str | None:
         if all((below / place).exists() for place in places.values()):
             return f"{text} {below} has them: pass that folder."
     kinds = {key: "FILE" if key.endswith("json") else "FOLDER" for key in places}
-    return f"{text} Other places: --set {', '.join(f'data.{key}={kind}' for key, kind in kinds.items())}."
+    return f"{text} Other places: {' '.join(f'--set data.{key}={kind}' for key, kind in kinds.items())}"
 
 
 def name_coco(claimed: str, root: Path, train: CocoSet, val: CocoSet) -> NamedData:
