@@ -113,6 +113,9 @@ class TestDirectory:
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
         assert record["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 4, rel=1e-5)
+        parts = ("loss_box_reg", "loss_cls", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
+        for line in lines:
+            assert line["loss"] == pytest.approx(sum(line[name] for name in parts), rel=1e-4)
 
     def test_pictures_and_curves_are_there(self, run: Path) -> None:
         (path,) = (run / "pictures").iterdir()

@@ -99,8 +99,8 @@ def with_progress(items: Iterable[T], title: str, total: int, unit: str) -> Iter
 class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
-    The loss is the mean over all processes. Raises InputError when it is no longer a number: what follows would be
-    worthless.
+    The loss is the mean over all processes; what else the model puts out, such as the parts of its loss, is the first
+    process's. Raises InputError when the loss is no longer a number: what follows would be worthless.
     """
 
     priority = "LOW"
@@ -116,6 +116,7 @@ class ProgressHook(Hook):
         self.recent_loss = self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_loss = self.epoch_loss + self.tally.loss_sum
         self.recent = self.images = 0
+        self.parts: dict[str, Any] = {}
         self.done = runner.iter
         self.training_seconds, self.tick = 0.0, time.monotonic()
         if runner.iter >= runner.max_iters:
@@ -136,6 +137,8 @@ class ProgressHook(Hook):
             self.epoch_loss, self.tally.loss_count = torch.zeros_like(self.epoch_loss), 0
         self.epoch_loss = self.epoch_loss.to(loss.device) + loss
         self.recent_loss = self.recent_loss.to(loss.device) + loss
+        for name in outputs.keys() - {"loss"}:
+            self.parts[name] = self.parts.get(name, 0.0) + outputs[name].detach()
         self.recent += 1
         self.tally.loss_count += 1
         self._count_corrupt(runner, data_batch["corrupt"])
@@ -198,16 +201,17 @@ class ProgressHook(Hook):
         loss = float(self.recent_loss) / self.recent
         speed = self.recent * self.batch_size / max(self.training_seconds - before, 1e-9)
         self.images += self.recent * self.batch_size
-        self.recent_loss, self.recent = torch.zeros_like(self.recent_loss), 0
+        parts = {name: float(total) / self.recent for name, total in sorted(self.parts.items())}
+        self.recent_loss, self.recent, self.parts = torch.zeros_like(self.recent_loss), 0, {}
         rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
         if self.line:
             self.line.update(done, figures=f"loss {loss:.4f}, {speed:,.0f} images/s")
         if self.writer:
-            entry = {"iteration": done, "epoch": done / self.per_epoch, "loss": loss, "lr": rate}
+            entry = {"iteration": done, "epoch": done / self.per_epoch, "loss": loss, **parts, "lr": rate}
             entry |= {"images_per_second": speed, "seconds": self.tally.seconds}
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-            for name in ("loss", "lr", "images_per_second"):
+            for name in ("loss", *parts, "lr", "images_per_second"):
                 self.writer.add_scalar(f"train/{name}", entry[name], done)
 
     def _forget_after(self, epoch: float) -> None:
