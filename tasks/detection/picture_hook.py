@@ -13,6 +13,8 @@ from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import save_detections
 
 IMAGES = 6
+LEAST_SCORE = 0.3
+"""Of a detection that is shown."""
 
 
 class PictureHook(Hook):
@@ -32,4 +34,4 @@ class PictureHook(Hook):
                 found[detection["image_id"]].append(detection)
         rows = [(read_image(image.path), image.annotations, found[image.id]) for image in shown]
         names = dict(zip(self.coco.category_ids, self.coco.categories, strict=True))
-        save_detections(self.directory / f"detections_{runner.iter}.png", rows, names)
+        save_detections(self.directory / f"detections_{runner.iter}.png", rows, names, LEAST_SCORE)
