@@ -23,10 +23,8 @@ class Bias(Protocol):
     """What is added to the scores, by terms that are tensors with a gradient."""
 
     @staticmethod
-    def write(
-        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
-    ) -> None:
-        """Overwrite a block of scores by its bias less the shift of each query."""
+    def write(scores_BLN: Tensor, terms: Sequence[Tensor], block: Block, grid: tuple[int, int]) -> None:
+        """Overwrite a block of scores by its bias."""
 
     @staticmethod
     def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
@@ -37,13 +35,9 @@ class RowAndColumnTerms:
     """Terms for_rows (h, B, N, H) and for_columns (h, B, N, W): what a query adds for each key row and column."""
 
     @staticmethod
-    def write(
-        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
-    ) -> None:
+    def write(scores_BLN: Tensor, terms: Sequence[Tensor], block: Block, grid: tuple[int, int]) -> None:
         for_rows, for_columns = terms
-        torch.add(
-            (for_rows[block] - shift_BL1)[..., None], for_columns[block][:, :, None], out=scores_BLN.unflatten(2, grid)
-        )
+        torch.add(for_rows[block][..., None], for_columns[block][:, :, None], out=scores_BLN.unflatten(2, grid))
 
     @staticmethod
     def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
@@ -57,14 +51,11 @@ class SlidingTable:
     """One term (h, 2 H - 1, 2 W - 1): a bias for each row and column of the query plus those of the key."""
 
     @staticmethod
-    def write(
-        scores_BLN: Tensor, terms: Sequence[Tensor], shift_BL1: Tensor, block: Block, grid: tuple[int, int]
-    ) -> None:
-        head, _, queries = block
-        first, rows = queries.start // grid[1], scores_BLN.shape[1] // grid[1]
-        window = terms[0][head, first : first + rows + grid[0] - 1].unfold(0, grid[0], 1).unfold(1, grid[1], 1)
-        scores = scores_BLN.view(-1, rows, grid[1], *grid)
-        torch.sub(window, shift_BL1.view(-1, rows, grid[1], 1, 1), out=scores)
+    def write(scores_BLN: Tensor, terms: Sequence[Tensor], block: Block, grid: tuple[int, int]) -> None:
+        (height, width), (head, _, queries) = grid, block
+        first, rows = queries.start // width, scores_BLN.shape[1] // width
+        table = terms[0][head, first : first + rows + height - 1]
+        scores_BLN.view(-1, rows, width, *grid).copy_(table.unfold(0, height, 1).unfold(1, width, 1))
 
     @staticmethod
     def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
@@ -105,43 +96,40 @@ def attend_blockwise(
 
 
 class _Blockwise(torch.autograd.Function):
-    """Keeps the operands, the result and each query's normaliser, the logarithm of its softmax's denominator."""
+    """Keeps the operands alone, and computes the weights again in the backward pass."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, grid: tuple[int, int], bias: type[Bias], *terms: Tensor
     ) -> Tensor:
+        ctx.save_for_backward(q, k, v, *terms)
+        ctx.scale, ctx.grid, ctx.bias = scale, grid, bias
         # In the order (B, N, h, D) the projection can follow without a copy.
         out = v.new_empty([v.shape[axis] for axis in (1, 2, 0, 3)]).permute(2, 0, 1, 3)
-        normaliser = q.new_zeros(*q.shape[:3], 1)
         for head, blocks in enumerate(_blocks(q, grid)):
             queries, keys, values = (x[head].contiguous() for x in (q, k, v))
             for block, scores in blocks:
                 maps, here = block[1], block[1:]
-                bias.write(scores, terms, normaliser[block], block, grid)
+                bias.write(scores, terms, block, grid)
                 scores.baddbmm_(queries[here], keys[maps].mT, alpha=scale)
-                largest = scores.amax(2, keepdim=True)
-                total = scores.sub_(largest).exp_().sum(2, keepdim=True)
-                out[block] = torch.bmm(scores, values[maps]).div_(total)
-                normaliser[block] = total.log_().add_(largest)
-        ctx.save_for_backward(q, k, v, out, normaliser, *terms)
-        ctx.scale, ctx.grid, ctx.bias = scale, grid, bias
+                out[block] = torch.bmm(torch.softmax(scores, 2, out=scores), values[maps])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        q, k, v, out, normaliser, *terms = ctx.saved_tensors
+        q, k, v, *terms = ctx.saved_tensors
         for_q, for_k, for_v, *for_terms = (torch.zeros_like(x) for x in (q, k, v, *terms))
-        along = (gradient * out).sum(3, keepdim=True)
         for head, blocks in enumerate(_blocks(q, ctx.grid)):
             queries, keys, values, direction = (x[head].contiguous() for x in (q, k, v, gradient))
-            for block, weights in blocks:
+            for block, scores in blocks:
                 maps, here = block[1], block[1:]
-                ctx.bias.write(weights, terms, normaliser[block], block, ctx.grid)
-                weights.baddbmm_(queries[here], keys[maps].mT, alpha=ctx.scale).exp_()
+                ctx.bias.write(scores, terms, block, ctx.grid)
+                scores.baddbmm_(queries[here], keys[maps].mT, alpha=ctx.scale)
+                weights = torch.softmax(scores, 2, out=scores)
                 for_v[head, maps].baddbmm_(weights.mT, direction[here])
-                for_scores = torch.bmm(direction[here], values[maps].mT).sub_(along[block]).mul_(weights)
+                for_weights = torch.bmm(direction[here], values[maps].mT)
+                for_scores = torch._softmax_backward_data(for_weights, weights, 2, weights.dtype)
                 for_q[block] = torch.bmm(for_scores, keys[maps])
                 for_k[head, maps].baddbmm_(for_scores.mT, queries[here])
                 ctx.bias.collect(for_terms, for_scores, block, ctx.grid)

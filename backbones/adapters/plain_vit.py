@@ -102,8 +102,9 @@ class PlainTrunk(nn.Module):
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
         below, beside = (-side % self.stride for side in images_B3HW.shape[2:])
-        x_BHWC = self.patch_embed.proj(F.pad(images_B3HW, (0, beside, 0, below))).permute(0, 2, 3, 1)
-        x_BHWC = self.patch_embed.norm(x_BHWC)
+        x_BCHW = self.patch_embed.proj(F.pad(images_B3HW, (0, beside, 0, below)))
+        # All that follows takes over this layout, and would copy another one at every step.
+        x_BHWC = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1).contiguous())
         if self.pos_embed is not None:
             x_BHWC = x_BHWC + _resized(self.pos_embed, x_BHWC.shape[1:3])
         return self.norm_pre(self.pos_drop(x_BHWC))
