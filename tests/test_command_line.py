@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from commands import Moment, backbench
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
@@ -701,6 +702,13 @@ class TestInterruption:
         arguments = ["demo", "--out", tmp_path / "demo"]
         output = self.interrupt(started, arguments, lambda: any(tmp_path.rglob("*.jpg")))
         assert "backbench: interrupted; repeat the command" in output
+
+    def test_ctrl_c_while_drawing_processes_are_started(self, tmp_path: Path) -> None:
+        """The signal waits until all are started; then what has not begun must not be drawn."""
+        moment = Moment("concurrent.futures.process.ProcessPoolExecutor.submit")
+        arguments = ["data", "mini", str(tmp_path / "mini"), "--unlabelled", "4000"]
+        assert backbench(arguments, tmp_path / "log", moment, signal.SIGINT) == 130
+        assert len(list((tmp_path / "mini").rglob("*.jpg"))) < 3000
 
 
 class TestTables:

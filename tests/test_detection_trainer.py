@@ -345,7 +345,7 @@ def test_pictures_show_images_from_the_whole_set(
 ) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(picture_hook, "IMAGES", 4)
-    monkeypatch.setattr(picture_hook, "save_detections", lambda path, rows, names: shown.append((path.name, rows)))
+    monkeypatch.setattr(picture_hook, "save_detections", lambda path, rows, *_: shown.append((path.name, rows)))
     images = metric.coco.images
     metric.evaluated = [image.id for image in images]
     metric.detections = [{"image_id": images[3].id, "score": 0.5}, {"image_id": images[1].id, "score": 0.9}]

@@ -220,9 +220,9 @@ def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple
             yield job, _draw(root, settings, job)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        with _ctrl_c_kept_for_this_process():
-            submitted = {pool.submit(_draw, root, settings, job): job for job in jobs}
         try:
+            with _ctrl_c_kept_for_this_process():
+                submitted = {pool.submit(_draw, root, settings, job): job for job in jobs}
             for future in as_completed(submitted):
                 yield submitted[future], future.result()
         finally:
