@@ -53,7 +53,8 @@ def run_demo(out: Path, seeds: int) -> None:
         for sentence in verdicts(pairs[trial], trial.metrics):
             console.print(sentence, soft_wrap=True)
     console.print(f"\n{time.monotonic() - began:,.0f} seconds in all. See:")
-    pictures = [outputs(cell.directory)[-1] for cell in (pretrained, *pairs[TRIALS[1]][0])]
+    firsts = [pretrained, *(cell for trial in TRIALS for cell in pairs[trial][0])]
+    pictures = [path for cell in firsts for path in outputs(cell.directory) if path.suffix == ".png"]
     tables = [path for trial in TRIALS for path in sorted(out.glob(f"{trial.layout}.*"))]
     for path in [*pictures, runs / "results.csv", *tables]:
         console.print(f"  {path}", soft_wrap=True)

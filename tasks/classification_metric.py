@@ -8,6 +8,7 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
 from backbones.errors import InputError
+from tasks.datasets.evaluation_images import unreadable_image
 
 FIELDS = ("labels", "predictions", "top1", "top5", "loss")
 
@@ -33,11 +34,7 @@ class ClassificationMetric(BaseMetric):
         (results,) = data_samples
         for path, why in data_batch["corrupt"].items():
             if not self.allow_unreadable:
-                raise InputError(
-                    f"{path}: unreadable evaluation image: {why}. Leave such images out with "
-                    "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
-                    "replace the file, which makes it another data set, to be trained on anew"
-                )
+                raise unreadable_image(path, why)
             self.unreadable[path] = why
         columns = [data_batch["numbers"].tolist(), *(results[name].tolist() for name in FIELDS)]
         readable = data_batch["readable"].tolist()

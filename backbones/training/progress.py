@@ -96,6 +96,11 @@ def with_progress(items: Iterable[T], title: str, total: int, unit: str) -> Iter
             line.update(done)
 
 
+def diverged(what: str, rate: str = "the learning rate") -> InputError:
+    """The refusal to go on with a training that has diverged; `rate` is the setting to lower, where it is known."""
+    return InputError(f"{what}. Lower {rate}, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0")
+
+
 class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
@@ -162,9 +167,8 @@ class ProgressHook(Hook):
         """Bring the tally up to the present, for a checkpoint. Raises InputError if training has diverged."""
         self.tally.loss_sum = float(self.epoch_loss)
         if not math.isfinite(self.tally.loss_sum):
-            raise InputError(
-                f"the training loss is {self.tally.loss_sum} before iteration {self.done}: training has diverged. "
-                "Lower the learning rate, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0"
+            raise diverged(
+                f"the training loss is {self.tally.loss_sum} before iteration {self.done}: training has diverged"
             )
         now = time.monotonic()
         self.tally.seconds += now - self.tick

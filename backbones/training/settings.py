@@ -22,14 +22,15 @@ Momenta = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+def ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    """Let a pair pass whose smaller number comes first."""
     if pair[0] > pair[1]:
         raise ValueError("the smaller number comes first")
     return pair
 
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Shares = Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(_ascending)]
+Shares = Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(ascending)]
 """The smallest and the largest share of something, such as of an image's area."""
 
 

@@ -1,4 +1,4 @@
-"""A look at the evaluation images before hours go into training."""
+"""Evaluation images that cannot be read: looked for before hours go into training, and refused after it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,3 +20,12 @@ def check_evaluation_images(paths: Sequence[Path]) -> None:
             f"{len(broken)} unreadable evaluation image(s): {'; '.join(broken[:3])}{more}. Replace them, or leave them "
             "out with --set evaluation.allow_unreadable=true; the record will say so"
         )
+
+
+def unreadable_image(path: str, why: str) -> InputError:
+    """The refusal of an image that turned out unreadable while it was evaluated."""
+    return InputError(
+        f"{path}: unreadable evaluation image: {why}. Leave such images out with "
+        "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
+        "replace the file, which makes it another data set, to be trained on anew"
+    )

@@ -9,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 
 from backbones.errors import InputError
 from tasks.datasets.coco import CocoSet
+from tasks.datasets.evaluation_images import unreadable_image
 from tasks.detection.scoring import Scores, score
 
 
@@ -35,11 +36,7 @@ class DetectionMetric(BaseMetric):
         """Take in one batch: `gather`'s, and detectron2's outputs for it."""
         for path, why in data_batch["corrupt"].items():
             if not self.allow_unreadable:
-                raise InputError(
-                    f"{path}: unreadable evaluation image: {why}. Leave such images out with "
-                    "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
-                    "replace the file, which makes it another data set, to be trained on anew"
-                )
+                raise unreadable_image(path, why)
             self.faults[path] = why
         for inputs, outputs in zip(data_batch["inputs"], data_samples, strict=True):
             self.results.append((inputs["image_id"], self._found(inputs, outputs) if inputs["readable"] else None))

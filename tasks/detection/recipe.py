@@ -12,6 +12,7 @@ from backbones.training.settings import (
     Recipe,
     RuntimeSettings,
     Settings,
+    ascending,
 )
 from tasks.datasets.coco import CocoDataSettings
 
@@ -51,19 +52,13 @@ class DetectionOptimizer(FixedOptimizer):
     ] = "norms"
 
 
-def _ascending(scale: tuple[float, float]) -> tuple[float, float]:
-    if scale[0] > scale[1]:
-        raise ValueError("the smaller scale comes first")
-    return scale
-
-
 Scale = Annotated[float, Field(gt=0, le=10)]
 
 
 class LargeScaleJitter(Settings):
     """Resize to a random share of the image size, crop what is larger, flip (Ghiasi et al. 2021, "copy-paste")."""
 
-    scale: Annotated[tuple[Scale, Scale], Field(strict=False), AfterValidator(_ascending)] = (0.1, 2.0)
+    scale: Annotated[tuple[Scale, Scale], Field(strict=False), AfterValidator(ascending)] = (0.1, 2.0)
     flip: Fraction = 0.5
 
 

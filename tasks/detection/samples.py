@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
-from backbones.images.tolerance import REPLACEMENTS
+from backbones.images.tolerance import first_readable
 from backbones.training.randomness import mix
 from tasks.datasets.coco import CocoImage, CocoSet
 from tasks.detection.recipe import LargeScaleJitter
@@ -64,15 +64,11 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         return {"inputs": inputs, "corrupt": corrupt}
 
     def _read(self, index: int) -> tuple[np.ndarray, CocoImage, list[dict[str, Any]], dict[str, str]]:
-        corrupt: dict[str, str] = {}
-        for offset in range(min(REPLACEMENTS, len(self))):
-            image, annotations = self.records[(index + offset) % len(self)]
-            try:
-                return _read_whole(image), image, annotations, corrupt
-            except UnreadableImage as error:
-                corrupt[str(error.path)] = error.why
-        image, _ = self.records[index]
-        return np.zeros((image.height, image.width, 3), np.uint8), image, [], corrupt
+        pixels, found, corrupt = first_readable(self.records, index, lambda record: _read_whole(record[0]))
+        image, annotations = self.records[found]
+        if pixels is None:
+            return np.zeros((image.height, image.width, 3), np.uint8), image, [], corrupt
+        return pixels, image, annotations, corrupt
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):

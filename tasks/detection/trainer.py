@@ -16,9 +16,9 @@ from mmengine.runner import get_priority
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from backbones.errors import InputError
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
 from backbones.training.plan import Evaluation, Plan
+from backbones.training.progress import diverged
 from backbones.training.randomness import seed_generators
 from backbones.training.runner import evaluation_loader, loader
 from tasks.detection.samples import gather
@@ -101,10 +101,7 @@ class DetectionTrainer(TrainerBase):
             try:
                 losses = self.model(self.batch)
             except FloatingPointError as error:  # detectron2's word for proposals that are no numbers
-                raise InputError(
-                    f"training has diverged before iteration {self.iter + 1}. Lower optimizer.lr, or use --set "
-                    "precision=fp32 or --set optimizer.clip_grad_norm=1.0"
-                ) from error
+                raise diverged(f"training has diverged before iteration {self.iter + 1}", "optimizer.lr") from error
             total = torch.stack(list(losses.values())).sum()
         self.outputs = {"loss": total, **losses}
         self.optim_wrapper.update_params(total)
