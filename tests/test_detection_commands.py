@@ -165,7 +165,7 @@ class TestSettings:
             ({"data__train_jsn": "x"}, 'key "data.train_jsn": no such setting. Did you mean "train_json"?'),
             ({"model__adaptr": "fpn"}, 'key "model.adaptr": no such setting. Did you mean "adapter"?'),
             ({"model__adapter": "xyz"}, "key \"model.adapter\": Input should be 'fpn' or 'simple'; found 'xyz'"),
-            ({"augment__scale": "[2, 1]"}, 'key "augment.scale": the smaller scale comes first'),
+            ({"augment__scale": "[2, 1]"}, 'key "augment.scale": the smaller number comes first'),
             ({"schedule__milestones": "[2]"}, 'milestones belong to shape "step"'),
             ({"schedule__shape": "step"}, 'milestones belong to shape "step", which needs at least one'),
             (
