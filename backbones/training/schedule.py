@@ -10,6 +10,7 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
     MultiStepParamScheduler,
     ParamScheduler,
+    PolynomialDecayParamScheduler,
 )
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -50,8 +51,21 @@ def learning_rate_curve(settings: ScheduleSettings, peak: float, per_epoch: int,
     return WarmupCosine(peak=peak, floor=settings.min_lr, warmup=settings.warmup_epochs * per_epoch, total=steps)
 
 
-def _multiplier(settings: IterationSchedule) -> ParamScheduler:
-    """Share of the peak over the share of the training that is done, as detectron2's WarmupParamScheduler has it.
+def _multiplier(settings: IterationSchedule) -> Callable[[float], float]:
+    """Share of the peak over the share of the training that is done."""
+    return _scaled_poly(settings) if settings.shape == "poly" else _warmed_up(settings)
+
+
+def _scaled_poly(settings: IterationSchedule) -> Callable[[float], float]:
+    """As mmcv 1's PolyLrUpdaterHook has it: the line begins with the training, and the warm-up is a factor on it."""
+    curve = PolynomialDecayParamScheduler(1.0, power=1.0)
+    warmup = LinearParamScheduler(settings.warmup_factor, 1.0)
+    end = settings.warmup_iterations / settings.iterations
+    return lambda where: curve(where) * (warmup(where / end) if where < end else 1.0)
+
+
+def _warmed_up(settings: IterationSchedule) -> ParamScheduler:
+    """As detectron2's WarmupParamScheduler has it.
 
     The warm-up covers the curve's beginning and ends on it; the curve itself is as long as the training.
     """

@@ -103,9 +103,11 @@ def _rising(milestones: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class IterationSchedule(ScheduleSettings):
-    """A curve over a given number of updates, its beginning replaced by a linear warm-up (detectron2's schedules).
+    """A curve over a given number of updates, with a linear warm-up.
 
-    cosine: half a cosine to zero; step: a tenth from each milestone on.
+    cosine: half a cosine to zero; step: a tenth from each milestone on; in both the warm-up replaces the curve's
+    beginning and ends on it (detectron2's schedules). poly: a straight line to zero, the polynomial of power 1, which
+    the warm-up scales (mmcv's schedules).
     """
 
     iterations: Annotated[PositiveInt, Field(description="updates of the weights")]
@@ -113,7 +115,7 @@ class IterationSchedule(ScheduleSettings):
     warmup_factor: Annotated[Fraction, Field(description="share of the learning rate that the warm-up begins with")] = (
         0.001
     )
-    shape: Literal["cosine", "step"] = "cosine"
+    shape: Literal["cosine", "step", "poly"] = "cosine"
     milestones: Annotated[
         tuple[PositiveInt, ...], Field(strict=False, description="for shape step"), AfterValidator(_rising)
     ] = ()
