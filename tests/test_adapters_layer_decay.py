@@ -132,15 +132,21 @@ def test_figures_of_a_vit_by_hand() -> None:
 
 
 @pytest.mark.parametrize("adapter", ["fpn", "simple"])
-def test_vectors_and_positions_of_all_kinds_can_be_spared(adapter: Adapter) -> None:
+def test_vectors_can_be_spared_and_positions_then_decay(adapter: Adapter) -> None:
     model = Detector(make_pyramid(adapter, init_values=0.1))
-    positions = ("pos_embed", "relative_position_bias_table", "rel_pos_h", "rel_pos_w")
     ours = own_figures(model, spare="vectors")
     for name, parameter in model.named_parameters():
-        spared = parameter.ndim == 1 or name.endswith(positions)
-        assert ours[name][1] == (0.0 if spared else WEIGHT_DECAY), name
+        assert ours[name][1] == (0.0 if parameter.ndim == 1 else WEIGHT_DECAY), name
+    assert ours["backbone.trunk.pos_embed"][1] == WEIGHT_DECAY
     assert ours["backbone.trunk.blocks.0.ls1.gamma"][1] == 0.0
     assert own_figures(model)["backbone.trunk.blocks.0.ls1.gamma"][1] == WEIGHT_DECAY
+
+
+def test_biases_of_more_than_one_dimension_are_spared_with_the_vectors() -> None:
+    model = Detector(make_pyramid())
+    model.heads[3].bias = nn.Parameter(torch.zeros(1, 4))
+    assert own_figures(model, spare="vectors")["heads.3.bias"][1] == 0.0
+    assert own_figures(model)["heads.3.bias"][1] == WEIGHT_DECAY
 
 
 def test_relative_positions_of_a_block_belong_to_the_block() -> None:

@@ -58,7 +58,8 @@ class HierarchicalTrunk(nn.Module):
         if self.fixed_size and max(height, width) > self.fixed_size:
             raise InputError(
                 f"an image of {height} × {width}: {type(self.backbone).__name__} was built for at most "
-                f"{self.fixed_size} × {self.fixed_size}. Set the image size to the longest side."
+                f"{self.fixed_size} × {self.fixed_size}. Set model.image_size to the longest side of all images, or "
+                "predict in windows where the task can."
             )
         below, beside = (
             self.fixed_size - side if self.fixed_size else -side % _REDUCTIONS[-1] for side in (height, width)

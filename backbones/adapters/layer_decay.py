@@ -8,7 +8,6 @@ from torch import nn
 from backbones.adapters.pyramids import Pyramid
 
 _EMBEDDINGS_AND_BIAS_TABLES = {"pos_embed", "absolute_pos_embed", "relative_position_bias_table"}
-_DECOMPOSED_TABLES = {"rel_pos_h", "rel_pos_w"}
 
 
 def parameter_groups(
@@ -27,9 +26,11 @@ def parameter_groups(
                  block with its own relative positions. All else in the model, with bias tables that blocks share, is
                  the last layer, of scale 1 (ViTDet's code)
     spare:       what does not decay. "norms": norms, position embeddings and relative position bias tables (MIMDet's
-                 and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in them). "vectors": all
-                 of one dimension, position embeddings and relative positions of any kind (MAE's and BEiT's).
-                 "nothing": everything decays (ViTDet's configuration for ViT-H)
+                 and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in them). "vectors":
+                 biases and all else of one dimension, such as norms and layer scale; position embeddings and relative
+                 positions do decay (the segmentation code of BEiT and mae_segmentation: it lists `pos_embed` as
+                 spared, but compares that with `backbone.pos_embed`). "nothing": everything decays (ViTDet's
+                 configuration for ViT-H)
 
     Raises ValueError if the pyramid is not in the model.
     """
@@ -47,13 +48,11 @@ def parameter_groups(
 
 
 def _is_spared(module: nn.Module, name: str, parameter: nn.Parameter, spare: str) -> bool:
-    if spare == "nothing":
-        return False
-    if name in _EMBEDDINGS_AND_BIAS_TABLES:
-        return True
-    if spare == "norms":
-        return "Norm" in type(module).__name__  # torch's, timm's and detectron2's have no class in common
-    return parameter.ndim <= 1 or name in _DECOMPOSED_TABLES
+    if spare == "vectors":
+        return parameter.ndim <= 1 or name == "bias"
+    if spare == "norms":  # torch's, timm's and detectron2's norms have no class in common
+        return name in _EMBEDDINGS_AND_BIAS_TABLES or "Norm" in type(module).__name__
+    return False
 
 
 def _learning_rate_scales(model: nn.Module, pyramid: Pyramid, layer_decay: float | None) -> dict[str, float]:

@@ -1,13 +1,15 @@
-"""A plain ViT as the trunk of a feature pyramid: its blocks on whole maps, most of them within windows.
+"""A plain ViT as the trunk of a feature pyramid: its blocks on whole maps, or most of them within windows.
 
 B images, H × W patches, C channels
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
+from timm.layers import LayerScale, PatchEmbed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -16,8 +18,8 @@ from backbones.adapters.relative_position import DecomposedPositions, TableBias,
 from backbones.errors import InputError
 from backbones.linear import replace_linear_layers
 
-Positions = Literal["decomposed", "tables"]
-_QUARTERS = 4
+Positions = Literal["decomposed", "tables", "shared tables"]
+_MAPS = 4
 
 
 def foreign_part(backbone: nn.Module) -> str | None:
@@ -37,36 +39,43 @@ def foreign_part(backbone: nn.Module) -> str | None:
 class PlainTrunk(nn.Module):
     """The patch embedding and the blocks of a plain ViT, without class token, final norm and patch dropout.
 
-    The blocks fall into four quarters. The last of each attends to the whole map, the others within windows (Li et al.
-    2021, section 2; ViTDet, section 3). Position embeddings are interpolated to each image's patches.
+    With windows, the blocks fall into four quarters: the last of each attends to the whole map, the others within
+    windows (Li et al. 2021, section 2; ViTDet, section 3). Without, all attend to the whole map. Position embeddings
+    are interpolated to each image's patches.
 
     backbone:                 a plain ViT (no `foreign_part`), whose parts are taken over: do not use it afterwards
     image_size:               side in pixels of the images that global relative positions are made for; others have them
                               interpolated
-    window:                   side of the windows in patches. If it covers such an image, all blocks are global
+    window:                   side of the windows in patches. If it covers such an image, or is None, all blocks are
+                              global
     positions:                zero-initialised relative positions to add to blocks without some of their own:
-                              "decomposed", two tables a block; "tables", one bias table for all windowed blocks and
-                              one for all global ones; None
+                              "decomposed", two tables a block; "tables", a bias table a block; "shared tables", one
+                              bias table for all windowed blocks and one for all global ones; None
+    taps:                     the four blocks whose outputs become maps, from 0, ascending, the last block among them;
+                              None for the last of each quarter
+    layer_scale:              initial value of the layer scale to add to blocks without; None to add none
     activation_checkpointing: keep only the blocks' inputs for the backward pass
 
     Patches whose side is no power of two become the next larger one: 14 becomes 16, as in ViTDet's ViT-H.
-    Raises InputError if the number of blocks is no multiple of four, or the patches are not square.
+    Raises InputError if the taps are no such blocks, if windows or maps need quarters and the number of blocks is no
+    multiple of four, if a block has no place for layer scale, or if the patches are not square.
     """
 
     def __init__(
         self,
         backbone: Any,
+        *,
         image_size: int,
-        window: int,
+        window: int | None,
         positions: Positions | None,
+        taps: Sequence[int] | None,
+        layer_scale: float | None,
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
-        if len(backbone.blocks) % _QUARTERS:
-            raise InputError(
-                f"a ViT of {len(backbone.blocks)} blocks: a pyramid is made from four quarters of them, so their "
-                "number must be a multiple of 4."
-            )
+        depth = len(backbone.blocks)
+        self.taps = _ends_of_quarters(depth) if taps is None else _checked_taps(taps, depth)
+        self.global_blocks = range(depth) if window is None else _ends_of_quarters(depth)
         self.layer_matcher = backbone.group_matcher()
         self.activation_checkpointing = activation_checkpointing
         self.pos_embed = _patch_positions(backbone)
@@ -76,10 +85,12 @@ class PlainTrunk(nn.Module):
         self.blocks = nn.ModuleList(backbone.blocks)
         self.stride: int = self.patch_embed.patch_size[0]
         self.width: int = self.patch_embed.proj.out_channels
-        self.quarter = len(self.blocks) // _QUARTERS
         shared_bias = getattr(backbone, "rel_pos_bias", None)
         replace_linear_layers(self.blocks)
-        self._confine(-(-image_size // self.stride), window, positions, shared_bias)
+        if layer_scale is not None:
+            for block in self.blocks:
+                _add_layer_scale(block, self.width, layer_scale)
+        self._attend_over_maps(-(-image_size // self.stride), window, positions, shared_bias)
 
     @property
     def layered(self) -> nn.Module:
@@ -87,7 +98,7 @@ class PlainTrunk(nn.Module):
         return self
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Return the map after each quarter of the blocks, (B, C, rows, columns) of patches.
+        """Return the map after each tap, (B, C, rows, columns) of patches.
 
         Images are padded with zeros on the right and at the bottom to whole patches.
         """
@@ -96,7 +107,7 @@ class PlainTrunk(nn.Module):
         for index, block in enumerate(self.blocks):
             run = partial(checkpoint, block, use_reentrant=False) if self.activation_checkpointing else block
             x_BHWC = run(x_BHWC)
-            if self._is_global(index):
+            if index in self.taps:
                 maps.append(x_BHWC.permute(0, 3, 1, 2))
         return maps
 
@@ -109,28 +120,66 @@ class PlainTrunk(nn.Module):
             x_BHWC = x_BHWC + _resized(self.pos_embed, x_BHWC.shape[1:3])
         return self.norm_pre(self.pos_drop(x_BHWC))
 
-    def _is_global(self, index: int) -> bool:
-        return (index + 1) % self.quarter == 0
-
-    def _confine(self, grid: int, window: int, positions: Positions | None, shared_bias: nn.Module | None) -> None:
-        """Put windows around the blocks' attention, and relative positions into it."""
+    def _attend_over_maps(
+        self, grid: int, window: int | None, positions: Positions | None, shared_bias: nn.Module | None
+    ) -> None:
+        """Let the blocks attend over maps, to all of one or within windows, and put relative positions into it."""
         first: Any = self.blocks[0].attn
-        if positions == "tables" and not _has_own_bias(first, shared_bias):
+        window_side = min(window or grid, grid)
+        if positions == "shared tables" and not _has_own_bias(first, shared_bias):
             self.global_positions = TableBias(grid, first.num_heads)
-            if self.quarter > 1:
-                self.windowed_positions = TableBias(min(window, grid), first.num_heads)
+            if len(self.global_blocks) < len(self.blocks):
+                self.windowed_positions = TableBias(window_side, first.num_heads)
         for index, block in enumerate(self.blocks):
             attention: Any = block.attn
-            side = grid if self._is_global(index) else min(window, grid)
+            is_global = index in self.global_blocks
+            side = grid if is_global else window_side
             attend: Attend | None = None
             if _has_own_bias(attention, shared_bias):
                 attend = interpolated_bias(shared_bias or attention, side)
                 attention.relative_position_bias_table = attention.relative_position_index = None
             elif positions == "decomposed":
                 attend = DecomposedPositions(side, attention.qkv.out_features // (3 * attention.num_heads))
-            elif positions == "tables":  # bound methods, so that the tables are the trunk's and not the blocks'
-                attend = (self.global_positions if self._is_global(index) else self.windowed_positions).forward
+            elif positions == "tables":
+                attend = TableBias(side, attention.num_heads)
+            elif positions == "shared tables":  # bound methods, so that the tables are the trunk's, not the blocks'
+                attend = (self.global_positions if is_global else self.windowed_positions).forward
             block.attn = SpatialAttention(attention, window if side < grid else None, attend)
+
+
+def _ends_of_quarters(depth: int) -> tuple[int, ...]:
+    if depth % _MAPS:
+        raise InputError(
+            f"a ViT of {depth} blocks: windows and maps go by four quarters of them, so their number must be a "
+            'multiple of 4. Without windows ("window" null) it may be any if "taps" names the four blocks to take '
+            "maps from."
+        )
+    return tuple(depth * quarter // _MAPS - 1 for quarter in range(1, _MAPS + 1))
+
+
+def _checked_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
+    if len(taps) != _MAPS or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
+        raise InputError(
+            f'key "taps": {list(taps)}: expected the numbers of {_MAPS} blocks, counted from 0 and ascending, the last '
+            f"of them {depth - 1}, for this ViT has {depth} blocks. Adapt them to it, or set taps to null for the ends "
+            "of its quarters."
+        )
+    return tuple(taps)
+
+
+def _add_layer_scale(block: Any, width: int, value: float) -> None:
+    """Give a block layer scale, where timm has it; a block that has some keeps its own."""
+    if hasattr(block, "ls1"):
+        for name in ("ls1", "ls2"):
+            if isinstance(getattr(block, name), nn.Identity):
+                setattr(block, name, LayerScale(width, value))
+    elif hasattr(block, "gamma_1"):  # BEiT's
+        if block.gamma_1 is None:
+            block.gamma_1, block.gamma_2 = (nn.Parameter(torch.full((width,), value)) for _ in range(2))
+    else:
+        raise InputError(
+            f'key "layer_scale": {type(block).__name__} has no place for layer scale. Set layer_scale to null.'
+        )
 
 
 def _has_own_bias(attention: nn.Module, shared_bias: nn.Module | None) -> bool:

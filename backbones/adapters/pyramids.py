@@ -49,8 +49,8 @@ class SimplePyramid(Pyramid):
         return self.trunk(images_B3HW)[-1:] * len(self.strides)
 
 
-def quarters_pyramid(trunk: PlainTrunk) -> Pyramid:
-    """The `fpn` adapter: each quarter's map brought to one stride, as wide as the trunk.
+def tapped_pyramid(trunk: PlainTrunk) -> Pyramid:
+    """The `fpn` adapter: each of the trunk's maps brought to one stride, as wide as the trunk.
 
     Layers and initialisation as in MIMDet's benchmark of Li et al. 2021.
     """
