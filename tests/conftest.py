@@ -10,9 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The generated images, few of them: 320 unlabelled, 64 to train on, 80 to evaluate on; in coco/, 24 and 12."""
+    """The generated images, few of them: 320 unlabelled, 64 to train on, 80 to evaluate on.
+
+    In coco/ and in ade20k/, 24 to train on and 12 to evaluate on.
+    """
     from benchmarks.mini import write_mini
 
     root = tmp_path_factory.mktemp("mini") / "images"
-    write_mini(root, unlabelled=320, train=64, val=80, coco_train=24, coco_val=12, processes=1)
+    scattered = {"coco_train": 24, "coco_val": 12, "ade_train": 24, "ade_val": 12}
+    write_mini(root, unlabelled=320, train=64, val=80, **scattered, processes=1)
     return root

@@ -12,7 +12,7 @@ from backbones.errors import InputError
 from benchmarks.mini import LEVELS, SHAPES, Scene, draw_scene, write_mini, writing
 from benchmarks.mini.compositions import VISIBLE_SHARE
 from benchmarks.mini.fields import shifted
-from benchmarks.mini.files import image_path
+from benchmarks.mini.imagenet import image_path
 from benchmarks.mini.shapes import REACH, outlines, signed_distance
 from benchmarks.mini.writing import DRAWING_VERSION
 
@@ -27,8 +27,9 @@ def contents(root: Path) -> dict[str, str]:
 
 
 def write_small(root: Path, **settings: object) -> object:
-    sizes = {"unlabelled": 40, "train": 16, "val": 16, "coco_train": 12, "coco_val": 6, "image_size": 32}
-    return write_mini(root, **sizes | {"processes": 1} | settings)
+    dominant = {"unlabelled": 40, "train": 16, "val": 16}
+    scattered = {"coco_train": 12, "coco_val": 6, "ade_train": 10, "ade_val": 5}
+    return write_mini(root, **dominant | scattered | {"image_size": 32, "processes": 1} | settings)
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +203,8 @@ def test_some_files_are_lossless_png_of_every_class(tmp_path: Path) -> None:
 
 
 def test_same_bytes_from_several_processes(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the order in which the jobs end, the annotations are in the order of the images."""
-    monkeypatch.setattr(writing, "SCENES_PER_JOB", 5)
+    """Whatever the order in which the batches end, the annotations are in the order of the images."""
+    monkeypatch.setattr(writing, "SCENES_PER_BATCH", 4)
     write_small(tmp_path / "data", processes=2)
     assert contents(tmp_path / "data") == contents(complete)
 
@@ -232,13 +233,14 @@ def test_interrupted_set_is_completed(complete: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_small(root, on_progress=interrupt)
     assert not (root / "dataset.json").exists()
-    next(root.rglob("*.jpg")).unlink()
-    (root / "unlabelled" / "000000.part").write_bytes(b"half an ima")
+    removed = next(root.rglob("*.jpg"))
+    removed.unlink()
+    removed.with_suffix(".part").write_bytes(b"half an ima")
     steps: list[tuple[int, int]] = []
     summary = write_small(root, on_progress=lambda done, total: steps.append((done, total)))
     assert contents(root) == contents(complete)
-    assert 0 < summary.drawn < 90
-    assert steps[-1] == (90, 90)
+    assert 0 < summary.drawn < 105
+    assert steps[-1] == (105, 105)
 
 
 def test_more_images_are_added_to_a_set(complete: Path, tmp_path: Path) -> None:

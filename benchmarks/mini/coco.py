@@ -4,6 +4,7 @@ Every object of a scene is annotated: by construction each shows a good part of 
 are run lengths, plain or compressed, as other tools write them; crowds are plain run lengths, as in COCO.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
+from backbones.images.naming import CARD
 from benchmarks.mini.compositions import Mask
 from benchmarks.mini.files import write_image
+from benchmarks.mini.layouts import Batch, Layout, card
 from benchmarks.mini.materials import Level
-from benchmarks.mini.scenes import SCATTERED_SPLITS, Instance, draw_scattered_scene
+from benchmarks.mini.scenes import COCO_SPLITS, Instance, draw_scattered_scene
 from benchmarks.mini.shapes import SHAPES
 
 FOLDER = "coco"
-YEARS = dict(zip(SCATTERED_SPLITS, ("train2017", "val2017"), strict=True))
+YEARS = dict(zip(COCO_SPLITS, ("train2017", "val2017"), strict=True))
 # The numbers have a gap, as COCO's have.
 CATEGORY_IDS = dict(zip(SHAPES, (1, 2, 3, 4, 6, 7, 8, 9), strict=True))
 # Of so many annotations one has plain, and one compressed run lengths.
@@ -31,14 +34,13 @@ MOST_ANNOTATIONS = 10
 
 @dataclass
 class CocoRecords:
-    """What the JSON file says of some images, and how many of these had to be drawn."""
+    """What the JSON file says of some images."""
 
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
-    drawn: int = 0
 
 
-def coco_image_path(split: str, index: int) -> Path:
+def image_path(split: str, index: int) -> Path:
     """Where a scene lies below the root: the images of a split are numbered from 1."""
     return Path(FOLDER, YEARS[split], f"{index + 1:012d}.jpg")
 
@@ -48,25 +50,33 @@ def annotation_path(split: str) -> Path:
     return Path(FOLDER, "annotations", f"instances_{YEARS[split]}.json")
 
 
-def write_scattered_scenes(
-    root: Path, seed: int, split: str, indices: range, level: Level, image_size: int
-) -> CocoRecords:
-    """Write the images that are missing, and return the records of all of them."""
-    records = CocoRecords()
-    for index in indices:
-        scene = draw_scattered_scene(seed, split, index, level, image_size)
-        path = root / coco_image_path(split, index)
+def write_scenes(root: Path, batch: Batch) -> tuple[int, CocoRecords]:
+    """Write the images that are missing; return how many, and the records of all of them."""
+    records, drawn = CocoRecords(), 0
+    for index in batch.indices:
+        scene = draw_scattered_scene(batch.seed, batch.split, index, batch.level, batch.image_size)
+        path = root / image_path(batch.split, index)
         if not path.exists():
-            write_image(path, scene)
-            records.drawn += 1
+            write_image(path, scene.image)
+            drawn += 1
         height, width, _ = scene.image.shape
         records.images.append({"id": index + 1, "file_name": path.name, "height": height, "width": width})
         for number, instance in enumerate(scene.instances, start=1):
             records.annotations.append(annotate(instance, index + 1, MOST_ANNOTATIONS * (index + 1) + number))
-    return records
+    return drawn, records
 
 
-def coco_file(records: list[CocoRecords], description: str) -> dict[str, Any]:
+def coco_files(name: str, level: Level, records: dict[str, list[CocoRecords]]) -> dict[Path, str]:
+    """The JSON file of each split, and the card that names the folder."""
+    name = f"{name}-coco"
+    files = {
+        annotation_path(split): json.dumps(annotation_file(parts, f"{name}, {split}"))
+        for split, parts in records.items()
+    }
+    return files | {Path(FOLDER, CARD): card(name)}
+
+
+def annotation_file(records: list[CocoRecords], description: str) -> dict[str, Any]:
     """The content of a split's JSON file."""
     categories = [{"id": number, "name": shape, "supercategory": "shape"} for shape, number in CATEGORY_IDS.items()]
     return {
@@ -132,3 +142,6 @@ def _corners(closed: NDArray[np.float64]) -> NDArray[np.float64]:
     arriving, leaving = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns = arriving[:, 0] * leaving[:, 1] != arriving[:, 1] * leaving[:, 0]
     return points[turns]
+
+
+COCO = Layout(COCO_SPLITS, write_scenes, coco_files)

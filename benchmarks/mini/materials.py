@@ -62,9 +62,14 @@ BACKGROUNDS: dict[Level, dict[str, Surface]] = {
 }
 
 
+def surfaces_of(surfaces: dict[Level, dict[str, Surface]], level: Level) -> dict[str, Surface]:
+    """The surfaces of the level by name, in a fixed order; the textured level keeps the smooth ones."""
+    return surfaces["smooth"] | surfaces["textured"] if level == "textured" else surfaces["smooth"]
+
+
 def choose_surface(
     surfaces: dict[Level, dict[str, Surface]], level: Level, rng: np.random.Generator
 ) -> tuple[str, Surface]:
-    """Any surface of the level, with its name; the textured level keeps the smooth ones."""
-    choice = surfaces["smooth"] | surfaces["textured"] if level == "textured" else surfaces["smooth"]
-    return list(choice.items())[rng.integers(len(choice))]
+    """Any surface of the level, with its name."""
+    choice = list(surfaces_of(surfaces, level).items())
+    return choice[rng.integers(len(choice))]

@@ -16,7 +16,10 @@ from benchmarks.mini.materials import BACKGROUNDS, Level, Surface, choose_surfac
 from benchmarks.mini.shapes import SHAPES
 
 SPLITS = ("train", "val", "unlabelled")
-SCATTERED_SPLITS = ("coco_train", "coco_val")
+COCO_SPLITS = ("coco_train", "coco_val")
+ADE20K_SPLITS = ("ade_train", "ade_val")
+SCATTERED_SPLITS = COCO_SPLITS + ADE20K_SPLITS
+# A split's place among these is part of the random seed: further ones come last.
 ALL_SPLITS = SPLITS + SCATTERED_SPLITS
 
 # Among scattered scenes, one in so many has no object, and one in so many a crowd. Both are coprime to the number of

@@ -1,37 +1,31 @@
-"""Writing the generated data in the layouts of ImageNet and COCO, completely and once."""
+"""Writing the generated data in the layouts of ImageNet, COCO and ADE20K, completely and once."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context, resource_tracker
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from backbones.errors import InputError
 from backbones.images.naming import CARD
-from benchmarks.mini.coco import (
-    FOLDER,
-    CocoRecords,
-    annotation_path,
-    coco_file,
-    coco_image_path,
-    write_scattered_scenes,
-)
-from benchmarks.mini.files import image_path, write_scenes
+from benchmarks.mini.ade20k import ADE20K
+from benchmarks.mini.coco import COCO
+from benchmarks.mini.files import write_text
+from benchmarks.mini.imagenet import IMAGENET
+from benchmarks.mini.layouts import Batch, Layout
 from benchmarks.mini.materials import LEVELS, Level
-from benchmarks.mini.scenes import ALL_SPLITS, SCATTERED_SPLITS, SPLITS
+from benchmarks.mini.processes import work_through
+from benchmarks.mini.scenes import ALL_SPLITS, SCATTERED_SPLITS
 from benchmarks.mini.shapes import SHAPES
 
+LAYOUTS: tuple[Layout[Any], ...] = (IMAGENET, COCO, ADE20K)
 # Raised whenever the same seed would draw other images.
 DRAWING_VERSION = 3
 MANIFEST = CARD
 UNFINISHED_MANIFEST = f"{CARD}.unfinished"
 SMALLEST_SIDE = 16
-SCENES_PER_JOB = 250
-# A split and the scenes of it that are drawn in one go.
-_Job = tuple[str, range]
+SCENES_PER_BATCH = 250
 
 README = """\
 Generated images: one dominant object per image, whose shape is the label ({classes}).
@@ -49,7 +43,14 @@ are empty; a few show a crowd, many small objects of a shape, annotated as one w
 coco/train2017/, coco/annotations/instances_train2017.json      {coco_train} images to train on
 coco/val2017/, coco/annotations/instances_val2017.json          {coco_val} images to evaluate on
 
-Level {level}, seed {seed}, {image_size} x {image_size} pixels (in coco/, other sizes), drawing version {version}.
+ade20k/ holds such images in ADE20K's layout, each with a map of what its pixels show: the material of an object, or
+the background. Label 0 stands for no class, as in crowds; objectInfo*.txt names the others.
+
+ade20k/images/training/, ade20k/annotations/training/           {ade_train} images to train on
+ade20k/images/validation/, ade20k/annotations/validation/       {ade_val} images to evaluate on
+
+Level {level}, seed {seed}, {image_size} x {image_size} pixels (in coco/ and ade20k/, other sizes).
+Drawing version {version}.
 """
 
 
@@ -66,6 +67,8 @@ class _Settings:
     unlabelled: int
     coco_train: int
     coco_val: int
+    ade_train: int
+    ade_val: int
     name: str
 
     def count(self, split: str) -> int:
@@ -85,6 +88,8 @@ class MiniSummary:
     unlabelled: int
     coco_train: int
     coco_val: int
+    ade_train: int
+    ade_val: int
     drawn: int
 
 
@@ -97,15 +102,17 @@ def write_mini(
     val: int = 2_000,
     coco_train: int = 1_000,
     coco_val: int = 500,
+    ade_train: int = 1_000,
+    ade_val: int = 500,
     level: Level = "smooth",
     image_size: int = 56,
     processes: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MiniSummary:
-    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and coco/.
+    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and others.
 
-    coco/ is a data set in COCO's layout with a card of its own. `image_size` is the side of all other images, and
-    decides the size of the objects in both.
+    coco/ and ade20k/ are data sets of scattered objects in the layouts of COCO and ADE20K, with cards of their own.
+    `image_size` is the side of all other images, and decides the size of the objects in all of them.
 
     The same arguments give the same bytes, whatever the number of processes. A call that was cut short is completed by
     the next, a complete set is recognised and left as it is, and a larger number of images is added to what is there.
@@ -115,7 +122,16 @@ def write_mini(
     it holds, or it cannot be written.
     """
     name = "mini" if level == "smooth" else f"mini-{level}"
-    settings = _Settings(DRAWING_VERSION, seed, level, image_size, train, val, unlabelled, coco_train, coco_val, name)
+    counts = {
+        "train": train,
+        "val": val,
+        "unlabelled": unlabelled,
+        "coco_train": coco_train,
+        "coco_val": coco_val,
+        "ade_train": ade_train,
+        "ade_val": ade_val,
+    }
+    settings = _Settings(version=DRAWING_VERSION, seed=seed, level=level, image_size=image_size, name=name, **counts)
     _check(settings)
     if processes < 1:
         raise InputError(f"processes {processes}: expected at least 1.")
@@ -125,7 +141,7 @@ def write_mini(
             drawn = _write(root, settings, processes, on_progress)
     except OSError as error:
         raise InputError(f"{root}: cannot write the generated data: {error.strerror or error}.") from error
-    return MiniSummary(root, SHAPES, level, image_size, train, val, unlabelled, coco_train, coco_val, drawn)
+    return MiniSummary(root=root, classes=SHAPES, level=level, image_size=image_size, drawn=drawn, **counts)
 
 
 def _check(settings: _Settings) -> None:
@@ -172,84 +188,35 @@ def _write(root: Path, settings: _Settings, processes: int, on_progress: Callabl
     """Draw what is missing; the manifest takes its final name when all is there."""
     root.mkdir(parents=True, exist_ok=True)
     unfinished = root / UNFINISHED_MANIFEST
-    _replace_text(unfinished, json.dumps(asdict(settings), indent=2) + "\n")
-    _make_folders(root, settings)
-    total = sum(settings.count(split) for split in ALL_SPLITS)
+    write_text(unfinished, json.dumps(asdict(settings), indent=2) + "\n")
+    batches = _batches(settings)
+    total = sum(len(batch.indices) for batch in batches)
     finished = drawn = 0
-    coco: dict[tuple[str, int], CocoRecords] = {}
-    for (split, indices), result in _run_jobs(root, settings, processes):
-        finished += len(indices)
-        if isinstance(result, CocoRecords):
-            coco[split, indices.start] = result
-        drawn += result.drawn if isinstance(result, CocoRecords) else result
+    records: dict[Batch, Any] = {}
+    for batch, (newly_drawn, records[batch]) in work_through(batches, partial(_draw, root), processes):
+        finished += len(batch.indices)
+        drawn += newly_drawn
         if on_progress is not None:
             on_progress(finished, total)
-    _write_coco_files(root, settings, coco)
-    _replace_text(root / "classes.txt", "".join(f"{shape}\n" for shape in SHAPES))
-    _replace_text(root / "README.txt", README.format(classes=", ".join(SHAPES), **asdict(settings)))
+    for layout in LAYOUTS:
+        by_split = {split: [records[batch] for batch in batches if batch.split == split] for split in layout.splits}
+        for path, text in layout.closing_files(settings.name, settings.level, by_split).items():
+            write_text(root / path, text)
+    write_text(root / "README.txt", README.format(classes=", ".join(SHAPES), **asdict(settings)))
     unfinished.replace(root / MANIFEST)
     return drawn
 
 
-def _make_folders(root: Path, settings: _Settings) -> None:
-    files = [image_path(split, index) for split in SPLITS for index in range(min(len(SHAPES), settings.count(split)))]
-    files += [coco_image_path(split, 0) for split in SCATTERED_SPLITS]
-    files += [annotation_path(split) for split in SCATTERED_SPLITS]
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _write_coco_files(root: Path, settings: _Settings, records: dict[tuple[str, int], CocoRecords]) -> None:
-    """Write the annotations, in the order of the images, and the card that names the folder."""
-    name = f"{settings.name}-coco"
-    for split in SCATTERED_SPLITS:
-        parts = [records[key] for key in sorted(records) if key[0] == split]
-        _replace_text(root / annotation_path(split), json.dumps(coco_file(parts, f"{name}, {split}")))
-    _replace_text(root / FOLDER / CARD, json.dumps({"name": name}) + "\n")
-
-
-def _run_jobs(root: Path, settings: _Settings, processes: int) -> Iterator[tuple[_Job, int | CocoRecords]]:
-    """Yield each job with what it returned: how many scenes it drew, in COCO's format their records as well."""
-    jobs = [
-        (split, range(start, min(start + SCENES_PER_JOB, settings.count(split))))
+def _batches(settings: _Settings) -> list[Batch]:
+    """All scenes of all splits, those of a split in order."""
+    return [
+        Batch(settings.seed, split, scenes, settings.level, settings.image_size)
         for split in ALL_SPLITS
-        for start in range(0, settings.count(split), SCENES_PER_JOB)
+        for start in range(0, settings.count(split), SCENES_PER_BATCH)
+        for scenes in [range(start, min(start + SCENES_PER_BATCH, settings.count(split)))]
     ]
-    if processes == 1:
-        for job in jobs:
-            yield job, _draw(root, settings, job)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            with _ctrl_c_kept_for_this_process():
-                submitted = {pool.submit(_draw, root, settings, job): job for job in jobs}
-            for future in as_completed(submitted):
-                yield submitted[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
-def _draw(root: Path, settings: _Settings, job: _Job) -> int | CocoRecords:
-    split, indices = job
-    draw: Callable[..., int | CocoRecords] = write_scattered_scenes if split in SCATTERED_SPLITS else write_scenes
-    return draw(root, settings.seed, split, indices, settings.level, settings.image_size)
-
-
-@contextmanager
-def _ctrl_c_kept_for_this_process() -> Iterator[None]:
-    """Processes started within the block never see Ctrl-C, which a terminal sends to all; this one ends them in order.
-
-    They inherit the blocked signal. Here it waits, and takes effect when the block ends.
-    """
-    resource_tracker.ensure_running()  # it would unblock the signal when the first process starts it
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text)
-    partial.replace(path)
+def _draw(root: Path, batch: Batch) -> tuple[int, Any]:
+    layout = next(layout for layout in LAYOUTS if batch.split in layout.splits)
+    return layout.write(root, batch)
