@@ -80,6 +80,19 @@ def read_image(path: str | Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the image that `read_image` would decode, from the file's header alone.
+
+    Raises UnreadableImage where there is no header to be read; what follows it may be damaged all the same.
+    """
+    try:
+        with Image.open(path, formats=_PILLOW_FORMATS) as image:
+            return image.height, image.width
+    # As in decoding, damage shows as nearly any exception.
+    except Exception as error:
+        raise UnreadableImage(path, find_fault(path) or str(error)) from None
+
+
 def find_fault(path: str | Path) -> str | None:
     """Decode the whole file: why it is unreadable, or None."""
     try:

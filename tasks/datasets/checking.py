@@ -1,16 +1,13 @@
 """Check a class-folder data set before it is used: what it holds, and every image that cannot be decoded."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from backbones.images.reading import find_fault
 from tasks.datasets.class_folders import ClassFolders
-
-_DECODED_AT_ONCE = 1024
+from tasks.datasets.in_threads import each_in_threads
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,11 @@ def check(root: str | Path, on_progress: Callable[[int, int], None] | None = Non
     splits = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
     paths = [path for split in splits for path in split.paths]
     unreadable: list[tuple[Path, str]] = []
-    done = 0
-    with ThreadPoolExecutor() as threads:
-        for chunk in _chunks(paths):
-            reasons = threads.map(find_fault, chunk)
-            unreadable.extend((path, why) for path, why in zip(chunk, reasons, strict=True) if why is not None)
-            done += len(chunk)
-            if on_progress is not None:
-                on_progress(done, len(paths))
+    for done, (path, why) in enumerate(each_in_threads(find_fault, paths), start=1):
+        if why is not None:
+            unreadable.append((path, why))
+        if on_progress is not None:
+            on_progress(done, len(paths))
     sizes = Counter(splits[0].labels)
     by_size = sorted(sizes, key=lambda label: (sizes[label], label))
     smallest, largest = ((splits[0].classes[label], sizes[label]) for label in (by_size[0], by_size[-1]))
@@ -68,10 +62,3 @@ def check(root: str | Path, on_progress: Callable[[int, int], None] | None = Non
         unreadable=unreadable,
         notes=list(dict.fromkeys(split.note for split in splits if split.note)),
     )
-
-
-def _chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Few enough at once that the pool's queue stays small for a million images."""
-    remaining = iter(paths)
-    while chunk := list(islice(remaining, _DECODED_AT_ONCE)):
-        yield chunk

@@ -22,7 +22,10 @@ from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
 from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco_rules import Findings, Split, examine, is_path_below
+from tasks.datasets.places import find_nothing
 from tasks.datasets.wording import counted, name_some
+
+KIND = "data set in COCO's format"
 
 _SECONDS_OF_READING = 2**26
 """Bytes of JSON from which on reading takes seconds, and shows how far it is."""
@@ -120,7 +123,7 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
 
     Raises InputError where `CocoSet.open` does, and if the splits don't have the same categories.
     """
-    if absent := find_nothing(root, settings):
+    if absent := find_nothing(root, settings.model_dump(), KIND):
         raise InputError(absent)
     train = CocoSet.open(root / settings.train_images, root / settings.train_json, "train")
     val = CocoSet.open(root / settings.val_images, root / settings.val_json, "val")
@@ -131,22 +134,6 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
     if difference:
         raise InputError(f"{val.annotation_file}: not the categories of {train.annotation_file}: {difference}")
     return train, val
-
-
-def find_nothing(root: Path, settings: CocoDataSettings) -> str | None:
-    """Say so, and where it may lie, if below `root` is nothing of what `settings` name; None if something is."""
-    if not root.is_dir():
-        return f"{root}: {'a file, not a folder' if root.exists() else 'no such folder'}."
-    places = settings.model_dump()
-    if any((root / place).exists() for place in places.values()):
-        return None
-    *most, last = places.values()
-    text = f"{root}: no data set in COCO's format found. Expected {', '.join(most)} and {last} in it."
-    for below in sorted(root.iterdir()):
-        if all((below / place).exists() for place in places.values()):
-            return f"{text} {below} has them: pass that folder."
-    kinds = {key: "FILE" if key.endswith("json") else "FOLDER" for key in places}
-    return f"{text} Other places: {' '.join(f'--set data.{key}={kind}' for key, kind in kinds.items())}"
 
 
 def name_coco(claimed: str, root: Path, train: CocoSet, val: CocoSet) -> NamedData:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +9,14 @@ import hotcoco
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
-from tasks.datasets.coco import CocoDataSettings, compare_categories, find_nothing, missing_files
+from tasks.datasets.coco import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco_rules import Split, examine, is_count, is_path_below, is_side
-from tasks.datasets.wording import counted, name_some, plural
+from tasks.datasets.in_threads import each_in_threads
+from tasks.datasets.places import find_nothing
+from tasks.datasets.wording import counted, describe_shared, name_some, plural
 
 LAYOUT = "objects in COCO's format"
-
-_DECODED_AT_ONCE = 1024
-"""Few enough that the pool's queue stays small for a hundred thousand images."""
 
 _TOLD_ALREADY = ("zero_instance_category", "degenerate_bbox")
 """hotcoco's findings that `examine` has made itself."""
@@ -69,7 +67,7 @@ def check_coco(
     """
     settings = settings or CocoDataSettings()
     report = CocoCheckReport()
-    if absent := find_nothing(root, settings):
+    if absent := find_nothing(root, settings.model_dump(), KIND):
         report.problems.append(absent)
         return report
     places: tuple[tuple[Split, str, str], ...] = (
@@ -177,10 +175,7 @@ def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: 
     names = [{str(entry.get("file_name")) for entry in file.images} for file in (train, val)]
     shared = sorted(names[0] & names[1])
     if shared and train_folder.resolve() == val_folder.resolve():
-        report.notes.append(
-            f"{counted(len(shared), 'image')} in both splits: {name_some(shared, len(shared))}. Scores on images that "
-            "were trained on say little."
-        )
+        report.notes.append(describe_shared(shared))
 
 
 def _check_images(
@@ -189,21 +184,17 @@ def _check_images(
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Decode every image and hold its size against the one that the file states."""
-    paths = list(images)
-    with ThreadPoolExecutor() as threads:
-        for start in range(0, len(paths), _DECODED_AT_ONCE):
-            chunk = paths[start : start + _DECODED_AT_ONCE]
-            for path, found in zip(chunk, threads.map(_measure, chunk), strict=True):
-                stated = images[path]
-                if isinstance(found, str):
-                    report.problems.append(f"{path}: unreadable image: {found}. Replace the file.")
-                elif stated is not None and found != stated:
-                    report.problems.append(
-                        f"{path}: {found[0]} pixels high and {found[1]} wide, but {stated[0]} × {stated[1]} in the "
-                        "annotations. Boxes and masks would lie elsewhere; correct whichever is wrong."
-                    )
-            if on_progress is not None:
-                on_progress(start + len(chunk), len(paths))
+    for done, (path, found) in enumerate(each_in_threads(_measure, images), start=1):
+        stated = images[path]
+        if isinstance(found, str):
+            report.problems.append(f"{path}: unreadable image: {found}. Replace the file.")
+        elif stated is not None and found != stated:
+            report.problems.append(
+                f"{path}: {found[0]} pixels high and {found[1]} wide, but {stated[0]} × {stated[1]} in the "
+                "annotations. Boxes and masks would lie elsewhere; correct whichever is wrong."
+            )
+        if on_progress is not None:
+            on_progress(done, len(images))
 
 
 def _measure(path: Path) -> tuple[int, int] | str:

@@ -1,6 +1,6 @@
 """How findings about a data set are put into words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 _FIRST_FEW = 5
@@ -20,3 +20,11 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
 def plural(section: str) -> str:
     """`categories` for `category`."""
     return "categories" if section == "category" else f"{section}s"
+
+
+def describe_shared(names: Sequence[str]) -> str:
+    """That the images `names` are in both splits, and what it means."""
+    return (
+        f"{counted(len(names), 'image')} in both splits: {name_some(names, len(names))}. Scores on images that were "
+        "trained on say little."
+    )

@@ -1,0 +1,20 @@
+"""Work on every file of a data set on all cores: decoding runs outside of Python's lock."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AT_ONCE = 1024
+"""Few enough that the pool's queue stays small for a million files."""
+
+
+def each_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `function` makes of it, in the items' order."""
+    remaining = iter(items)
+    with ThreadPoolExecutor() as threads:
+        while chunk := list(islice(remaining, _AT_ONCE)):
+            yield from zip(chunk, threads.map(function, chunk), strict=True)

@@ -1,0 +1,22 @@
+"""Whether a data set lies where its settings say, and where else it may lie."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def find_nothing(root: Path, places: Mapping[str, str], what: str) -> str | None:
+    """Say so, and where it may lie, if below `root` is none of the `places` that make a `what`; None if one is there.
+
+    `places` are paths by the name of their setting in the section `data`.
+    """
+    if not root.is_dir():
+        return f"{root}: {'a file, not a folder' if root.exists() else 'no such folder'}."
+    if any((root / place).exists() for place in places.values()):
+        return None
+    *most, last = places.values()
+    text = f"{root}: no {what} found. Expected {', '.join(most)} and {last} in it."
+    for below in sorted(root.iterdir()):
+        if all((below / place).exists() for place in places.values()):
+            return f"{text} {below} has them: pass that folder."
+    kinds = {key: "FILE" if key.endswith("json") else "FOLDER" for key in places}
+    return f"{text} Other places: {' '.join(f'--set data.{key}={kind}' for key, kind in kinds.items())}"
