@@ -1,0 +1,108 @@
+"""The pixels of every class, image by image, from which mIoU follows for the images as they are and for any resample.
+
+N images, C classes, R resamples
+"""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import InputError
+from backbones.training.checkpointing import written_whole
+from tasks.outcome import WeightedMetric
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """One evaluation's pixels by image and class, (N, C) whole numbers. Pixels without a label count nowhere.
+
+    image_names:   the N images, in the data set's order
+    intersection:  pixels of a class that were given to it
+    annotated:     pixels of a class
+    predicted:     pixels that were given to a class, rightly or not
+
+    Its metrics take weights (R, N), how often each image counts, and give percentages (R,): with all weights 1 the
+    evaluation's own, as mmsegmentation's IoUMetric defines them, with whole numbers those of a set in which each image
+    is repeated so often. They are NaN where no drawn image has an annotated pixel. Counts are whole numbers and their
+    sums far below 2 ** 53, so that in float64 matrix products sum them exactly, in whatever order.
+    The metrics raise ValueError for weights of another shape, or below 0; the constructor for arrays that don't fit.
+    """
+
+    image_names: list[str]
+    intersection: Array
+    annotated: Array
+    predicted: Array
+
+    def __post_init__(self) -> None:
+        shapes = [array.shape for array in (self.intersection, self.annotated, self.predicted)]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][0] != len(self.image_names):
+            raise ValueError(f"expected three arrays ({len(self.image_names)}, classes), found {shapes}")
+
+    @property
+    def weighted(self) -> dict[str, WeightedMetric]:
+        """The three metrics by name."""
+        return {"mIoU": self.mean_iou, "mAcc": self.mean_accuracy, "aAcc": self.all_pixel_accuracy}
+
+    def mean_iou(self, weights_RN: Array) -> Floats:
+        """Intersection over union, averaged over the classes that are annotated or predicted anywhere."""
+        weights_RN = self._checked(weights_RN)
+        union_NC = self.annotated + self.predicted - self.intersection
+        return _mean_percentage(weights_RN @ self.intersection, weights_RN @ union_NC)
+
+    def mean_accuracy(self, weights_RN: Array) -> Floats:
+        """The share of a class's pixels that were given to it, averaged over the classes that are annotated."""
+        weights_RN = self._checked(weights_RN)
+        return _mean_percentage(weights_RN @ self.intersection, weights_RN @ self.annotated)
+
+    def all_pixel_accuracy(self, weights_RN: Array) -> Floats:
+        """The share of all annotated pixels that were given to their class."""
+        weights_RN = self._checked(weights_RN)
+        right_N1, annotated_N1 = (array.sum(axis=1, keepdims=True) for array in (self.intersection, self.annotated))
+        return _mean_percentage(weights_RN @ right_N1, weights_RN @ annotated_N1)
+
+    def _checked(self, weights_RN: Array) -> Floats:
+        weights_RN = np.asarray(weights_RN)
+        if weights_RN.ndim != 2 or weights_RN.shape[1] != len(self.image_names) or (weights_RN < 0).any():
+            raise ValueError(f"expected weights (R, {len(self.image_names)}) of at least 0, found {weights_RN.shape}")
+        return weights_RN.astype(np.float64)
+
+
+def save_areas(path: Path, areas: Areas) -> None:
+    """Write areas as a compressed `.npz` file, whole or not at all."""
+    with written_whole(path) as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            image_names=np.array(areas.image_names, dtype=np.str_),
+            intersection=areas.intersection,
+            annotated=areas.annotated,
+            predicted=areas.predicted,
+        )
+
+
+def load_areas(path: Path) -> Areas:
+    """Read what `save_areas` wrote. Raises InputError, naming the file, if it is missing or broken."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels = [arrays[name] for name in ("intersection", "annotated", "predicted")]
+            return Areas(arrays["image_names"].tolist(), *pixels)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
+
+
+def _mean_percentage(parts_RC: Floats, wholes_RC: Floats) -> Floats:
+    """100 × part / whole, averaged over the classes that have a whole; NaN where none has."""
+    present_RC = wholes_RC > 0
+    shares_RC = np.divide(parts_RC, wholes_RC, out=np.zeros_like(wholes_RC), where=present_RC)
+    classes_R = present_RC.sum(axis=1)
+    return 100 * np.divide(shares_RC.sum(axis=1), classes_R, out=np.full(len(classes_R), np.nan), where=classes_R > 0)
