@@ -74,6 +74,42 @@ def test_swin_is_set_to_the_image_size_with_its_windows_as_they_are(windows: Any
         pyramid(torch.randn(1, 3, 257, 100))
 
 
+@pytest.mark.parametrize("kind", HIERARCHICAL)
+def test_what_is_for_plain_vits_changes_nothing_and_smaller_crops_are_taken(kind: str) -> None:
+    name, options, _ = HIERARCHICAL[kind]
+    model = timm_model(name, **options).eval()
+    reference = build_pyramid(copy.deepcopy(model), "fpn", image_size=128, window=16)
+    for_vits: dict[str, Any] = {"window": None, "shared_positions": False, "taps": (3, 5, 7, 11), "layer_scale": 1.0}
+    pyramid = build_pyramid(model, "fpn", image_size=128, **for_vits)
+    assert pyramid.state_dict().keys() == reference.state_dict().keys()
+    for height, width in [(128, 128), (97, 128), (33, 70)]:
+        images = torch.randn(1, 3, height, width)
+        with torch.no_grad():
+            maps = pyramid(images)
+            assert all(torch.equal(found, other) for found, other in zip(maps, reference(images), strict=True))
+        sizes = [(-(-height // stride), -(-width // stride)) for stride in (4, 8, 16, 32)]
+        assert [tuple(level.shape[2:]) for level in maps] == sizes
+
+
+@pytest.mark.parametrize("kind", ["resnet", "convnext"])
+def test_convolutional_models_take_images_larger_than_the_crops(kind: str) -> None:
+    name, options, _ = HIERARCHICAL[kind]
+    model = timm_model(name, **options).eval()
+    reference = copy.deepcopy(model)
+    images = torch.randn(1, 3, 160, 224)
+    with torch.no_grad():
+        maps = build_pyramid(model, "fpn", image_size=64, window=None)(images)
+        expected = reference.forward_intermediates(images, intermediates_only=True)[-4:]
+    for found, wanted in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_swin_says_which_setting_larger_images_need() -> None:
+    model = timm_model("swin_tiny_patch4_window7_224", embed_dim=12, depths=(1, 1, 1, 1))
+    with pytest.raises(InputError, match=r"683 × 512: SwinTransformer .* 512 × 512\. Set model\.image_size .* windows"):
+        build_pyramid(model, "fpn", image_size=512, window=None)(torch.randn(1, 3, 683, 512))
+
+
 class Unhelpful(nn.Module):
     """A model that promises four maps and gives something else."""
 
