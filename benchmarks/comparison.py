@@ -205,9 +205,22 @@ def _test_average_precision(a: Path, b: Path) -> tuple[int, Differences]:
     return images, tested
 
 
+def _test_mean_iou(a: Path, b: Path) -> tuple[int, Differences]:
+    """mIoU and its kin, which are no means over images, from `areas.npz`."""
+    from tasks.segmentation.areas import load_areas
+
+    ours, theirs = (load_areas(directory / "areas.npz") for directory in (a, b))
+    _require_same_images(a, ours.image_names, b, theirs.image_names)
+    images, others = len(ours.image_names), theirs.weighted
+    return images, {
+        name: paired_statistic_difference(statistic, others[name], images) for name, statistic in ours.weighted.items()
+    }
+
+
 TESTS: dict[str, Callable[[Path, Path], tuple[int, Differences]]] = {
     "classification": _test_means,
     "detection": _test_average_precision,
+    "segmentation": _test_mean_iou,
 }
 """By task, how two runs' directories become the number of images and each metric's difference on them."""
 

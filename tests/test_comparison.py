@@ -10,9 +10,17 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import app
 from benchmarks.comparison import MEANS, Row, compare_cells
-from results import Metric, PairedDifference, ResultsError, paired_difference, write_record
+from results import (
+    Metric,
+    PairedDifference,
+    ResultsError,
+    paired_difference,
+    paired_statistic_difference,
+    write_record,
+)
 from tasks.detection.matches import save_matches
 from tasks.detection.scoring import score
+from tasks.segmentation.areas import Areas, save_areas
 
 IMAGES = 200
 NAMES = [f"val/{index:03d}.png" for index in range(IMAGES)]
@@ -43,6 +51,28 @@ def write_detection(directory: Path, jitter: float, images: int = 40) -> Path:
     write_record(directory, make_record(metrics=metrics, task="detection", dataset="coco2017", table="coco"))
     for name, matches in scores.matches.items():
         save_matches(directory / f"matches_{name}.npz", matches)
+    return directory
+
+
+def draw_areas(share: float, images: int = 80) -> Areas:
+    """The same annotations each time, of which about `share` is found."""
+    generator = np.random.default_rng(0)
+    annotated = generator.integers(1_000, 5_000, (images, 6)) * (generator.random((images, 6)) < 0.4)
+    annotated[:, 0] += 1_000
+    found = (annotated * np.clip(share + generator.normal(0, 0.1, annotated.shape), 0, 1)).astype(np.int64)
+    return Areas(NAMES[:images], found, annotated, found + np.roll(annotated - found, 1, axis=1))
+
+
+def write_segmentation(directory: Path, areas: Areas, **fields: Any) -> Path:
+    """A finished run as segmentation leaves it."""
+    ones = np.ones((1, len(areas.image_names)), dtype=int)
+    metrics = [
+        Metric(name=name, value=metric(ones)[0], split="val", n_eval=len(areas.image_names))
+        for name, metric in areas.weighted.items()
+    ]
+    settings = {"task": "segmentation", "dataset": "ade20k", "table": "", **fields}
+    write_record(directory, make_record(metrics=metrics, **settings))
+    save_areas(directory / "areas.npz", areas)
     return directory
 
 
@@ -85,8 +115,42 @@ def test_detections_are_tested_from_the_run_directories_alone(tmp_path: Path) ->
         assert reverse.difference.low == pytest.approx(-row.difference.high)
 
 
-def test_a_run_against_itself_has_no_better_one(tmp_path: Path) -> None:
-    run = write_detection(tmp_path / "run", 0.05)
+def test_segmentations_are_tested_from_the_run_directories_alone(tmp_path: Path) -> None:
+    good, bad = draw_areas(0.8), draw_areas(0.7)
+    a, b = write_segmentation(tmp_path / "good", good), write_segmentation(tmp_path / "bad", bad, seed=1)
+    comparison, other = compare_cells(a, b), compare_cells(b, a)
+    assert comparison.images == 80
+    assert comparison.protocol_differences == []
+    assert [row.metric for row in comparison.rows] == ["mIoU", "mAcc", "aAcc"]
+    for row, reverse in zip(comparison.rows, other.rows, strict=True):
+        assert row.difference == paired_statistic_difference(good.weighted[row.metric], bad.weighted[row.metric], 80)
+        assert row.difference.mean == pytest.approx(row.a - row.b, abs=1e-9)
+        assert 0 < row.difference.low < row.difference.mean < row.difference.high
+        assert (row.better, reverse.better) == (True, False)
+    status, output = compare(a, b)
+    assert status == 0
+    assert "mIoU: A is better" in output
+    assert "ade20k: both on the same 80 images" in output
+
+
+def test_segmentations_that_differ_by_chance_are_not_told_apart(tmp_path: Path) -> None:
+    """Each image is a little better or worse, as often the one as the other."""
+    areas = draw_areas(0.75)
+    moved = areas.intersection // 100 * np.where(np.arange(80) % 2, 1, -1)[:, None]
+    other = Areas(areas.image_names, areas.intersection + moved, areas.annotated, areas.predicted + moved)
+    runs = write_segmentation(tmp_path / "a", areas), write_segmentation(tmp_path / "b", other)
+    for row in compare_cells(*runs).rows:
+        assert row.difference.low < 0 < row.difference.high
+        assert row.better is None
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_run_against_itself_has_no_better_one(task: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if task == "detection":
+        write_detection(run, 0.05)
+    else:
+        write_segmentation(run, draw_areas(0.8))
     for row in compare_cells(run, run).rows:
         assert row.difference == PairedDifference(0, 0, 0, 1)
         assert row.better is None
@@ -178,6 +242,13 @@ def test_detections_on_different_images_are_refused(tmp_path: Path) -> None:
         compare_cells(many, few)
 
 
+def test_segmentations_on_different_images_are_refused(tmp_path: Path) -> None:
+    many = write_segmentation(tmp_path / "many", draw_areas(0.8))
+    few = write_segmentation(tmp_path / "few", draw_areas(0.8, images=70))
+    with pytest.raises(ResultsError, match=r"10 of 80 images are only in the first, .* for example val/070\.png"):
+        compare_cells(many, few)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -205,3 +276,12 @@ def test_missing_matches_are_named(tmp_path: Path) -> None:
     status, output = compare(a, b)
     assert status == 2
     assert "b/matches_AP_mask.npz: no such file" in output
+
+
+def test_missing_areas_are_named(tmp_path: Path) -> None:
+    a, b = (write_segmentation(tmp_path / name, draw_areas(0.8)) for name in "ab")
+    (b / "areas.npz").unlink()
+    status, output = compare(a, b)
+    assert status == 2
+    assert "b/areas.npz: no such file. A finished segmentation run has one" in output
+    assert output.count("\n") == 1
