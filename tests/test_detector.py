@@ -18,7 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones.adapters import build_pyramid
-from tasks.detection.detector import Detector, Pooler, SynchronisedBatchNorm, build_detector
+from tasks.batch_norm import SynchronisedBatchNorm
+from tasks.detection.detector import Detector, Pooler, build_detector
 from tasks.detection.recipe import DetectorSettings
 
 CLASSES = 3
@@ -231,33 +232,6 @@ def test_a_batch_without_an_object_leaves_everything_finite(adapter: str) -> Non
             assert "running" not in key or torch.equal(value, statistics[key])
     mixed = {"inputs": [*batch([[10, 10, 60, 60]])["inputs"], *without_fields(batch([]))["inputs"]]}
     assert all(torch.isfinite(loss) for loss in losses_of(model, mixed).values())
-
-
-def as_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that another process has the same activations."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(batch_norm.comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(batch_norm, "differentiable_all_reduce", lambda vector: 2 * vector)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_statistics_over_processes_are_taken_in_single_precision(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
-) -> None:
-    """Activations whose mean is a hundred times their spread, as PyTorch's own batch norm handles them."""
-    x = (torch.randn(8, 5, 7, 7, generator=torch.Generator().manual_seed(0)) + 100).to(dtype)
-    expected_norm = nn.BatchNorm2d(5)
-    expected = expected_norm(x.float())
-    as_two_processes(monkeypatch)
-    norm = SynchronisedBatchNorm(5)
-    found = norm(x)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, rtol=1e-2, atol=2e-2)
-    torch.testing.assert_close(norm.running_mean, expected_norm.running_mean)
-    torch.testing.assert_close(norm.running_var, expected_norm.running_var, rtol=1e-2, atol=0)
-    before = {key: value.clone() for key, value in norm.state_dict().items()}
-    assert norm(x[:0]).shape == (0, 5, 7, 7)
-    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
 
 
 def test_boxes_are_not_rounded_to_the_maps_precision() -> None:

@@ -6,7 +6,6 @@ B images, H and W pixels, C channels.
 from typing import Any
 
 from detectron2.layers import ShapeSpec
-from detectron2.layers.batch_norm import NaiveSyncBatchNorm
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from backbones.adapters import Pyramid
 from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD
-from backbones.training.machine import device_type, process_count
+from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 from tasks.detection.recipe import DetectorSettings
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
@@ -87,20 +86,6 @@ class SimplePyramidMaps(PyramidMaps):
         return dict(zip(self._out_features, [*maps, *self.top(maps[-1])], strict=True))
 
 
-class SynchronisedBatchNorm(NaiveSyncBatchNorm):
-    """Batch norm over all processes, of which some may have found no region with an object in it.
-
-    Between processes it takes the statistics in single precision: a variance that is the difference of two numbers in
-    bfloat16 can be negative.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, stats_mode="N")
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return super().forward(x_BCHW.float() if process_count() > 1 else x_BCHW).to(x_BCHW.dtype)
-
-
 class Pooler(ROIPooler):
     """Pools regions in single precision.
 
@@ -139,7 +124,7 @@ def _with_fpn(pyramid: Pyramid, settings: DetectorSettings) -> FPN:
         bottom_up=maps,
         in_features=list(maps.output_shape()),
         out_channels=settings.channels,
-        norm="SyncBN" if device_type() == "cuda" else SynchronisedBatchNorm,
+        norm=dense_norm(),
         top_block=LastLevelMaxPool(),
         square_pad=settings.image_size,
     )
