@@ -1,7 +1,7 @@
 """The picture of detections beside the truth shows what it should, where it should."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from tasks.detection.pictures import HEADER, MARGIN, SHOWN_SIDE, decode_mask, save_detections
+from tasks.detection.pictures import decode_mask, save_detections
+from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE
 
 CATEGORIES = {3: "cat", 8: "dog"}
 HEIGHT, WIDTH = 32, 64
@@ -108,8 +109,8 @@ def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path, monkeypatch
     save_detections(path, [(grey_image(), [], [])], CATEGORIES)
     before = path.read_bytes()
 
-    def fail(self: Image.Image, target: Path, **options: Any) -> None:
-        target.write_bytes(b"half a")
+    def fail(self: Image.Image, target: BinaryIO, **options: Any) -> None:
+        target.write(b"half a")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)

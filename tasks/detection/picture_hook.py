@@ -11,6 +11,7 @@ from backbones.images.reading import read_image
 from tasks.datasets.coco import CocoSet
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import save_detections
+from tasks.pictures import spread_numbers
 
 IMAGES = 6
 LEAST_SCORE = 0.3
@@ -27,7 +28,7 @@ class PictureHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         evaluated = set(self.metric.evaluated)
         images = [image for image in self.coco.images if image.id in evaluated]
-        shown = images[:: max(1, len(images) // IMAGES)][:IMAGES]
+        shown = [images[number] for number in spread_numbers(len(images), IMAGES)]
         found: dict[int, list[dict[str, Any]]] = {image.id: [] for image in shown}
         for detection in self.metric.detections:
             if detection["image_id"] in found:

@@ -5,18 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
-from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-SHOWN_SIDE = 512
-"""Pixels of an image's long side in the picture: lines and letters look alike whatever the image's own size."""
-
-MARGIN = 6
-HEADER = 24
+from tasks.pictures import arrange, resize_labels, save_picture, show_image
 
 Row = tuple[Tensor, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """An image, uint8 (3, H, W); its annotations; the detections on it, in COCO's results format."""
@@ -37,14 +31,7 @@ def save_detections(path: Path, rows: Sequence[Row], categories: Mapping[int, st
     for image, truth, detections in rows:
         found = [detection for detection in detections if detection["score"] >= threshold]
         panels.append([_draw(image, objects, categories, colours) for objects in (truth, found)])
-    picture = _arrange(panels, ("truth", f"detections that score at least {threshold:g}"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    try:
-        picture.save(partial, format="png")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_picture(arrange(panels, ("truth", f"detections that score at least {threshold:g}")), path)
 
 
 def _draw(
@@ -53,12 +40,11 @@ def _draw(
     categories: Mapping[int, str],
     colours: Mapping[int, np.ndarray],
 ) -> np.ndarray:
-    """The image with its objects, uint8 (H, W, 3), resized to `SHOWN_SIDE`."""
+    """The image with its objects, uint8 (H, W, 3), at the size in which it is shown."""
     height, width = image.shape[1:]
-    scale = SHOWN_SIDE / max(height, width)
-    shown = (max(1, round(height * scale)), max(1, round(width * scale)))
-    pixels = F.interpolate(image[None].float(), size=shown, mode="bilinear", antialias=True)[0].round().byte()
-    canvas = Visualizer(pixels.permute(1, 2, 0).cpu().numpy())
+    pixels = show_image(image)
+    shown = pixels.shape[:2]
+    canvas = Visualizer(pixels)
     if not objects:
         return canvas.img
     boxes = np.array([entry["bbox"] for entry in objects], dtype=np.float64)
@@ -68,7 +54,7 @@ def _draw(
     canvas.overlay_instances(
         boxes=boxes,
         labels=[_label(entry, categories) for entry in objects],
-        masks=[_resize_mask(decode_mask(entry.get("segmentation"), height, width), shown) for entry in objects],
+        masks=[resize_labels(decode_mask(entry.get("segmentation"), height, width), shown) for entry in objects],
         assigned_colors=[colours[entry["category_id"]] for entry in objects],
         alpha=0.4,
     )
@@ -94,24 +80,3 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     elif isinstance(segmentation["counts"], list):
         segmentation = mask_codec.frPyObjects(segmentation, height, width)
     return mask_codec.decode(segmentation)
-
-
-def _resize_mask(mask: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask).resize(shown[::-1], Image.Resampling.NEAREST))
-
-
-def _arrange(panels: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Image.Image:
-    """Put the panels into rows below the titles of their columns."""
-    width = max(panel.shape[1] for row in panels for panel in row)
-    heights = [max(panel.shape[0] for panel in row) for row in panels]
-    size = (len(titles) * (width + MARGIN) + MARGIN, HEADER + sum(heights) + MARGIN * len(heights))
-    picture = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(picture)
-    for column, title in enumerate(titles):
-        left = MARGIN + column * (width + MARGIN)
-        draw.text((left, 4), title, fill="black", font=ImageFont.load_default(size=14))
-        top = HEADER
-        for row, height in zip(panels, heights, strict=True):
-            picture.paste(Image.fromarray(row[column]), (left, top))
-            top += height + MARGIN
-    return picture
