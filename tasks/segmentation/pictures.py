@@ -1,0 +1,85 @@
+"""Pictures of what a segmentor sees beside what is there, in ADE20K's colours.
+
+H and W are pixels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmseg.utils import get_palette
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from tasks.datasets.label_maps import IGNORED
+from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image
+
+TITLES = ("image", "truth", "prediction")
+ENTRY_WIDTH = 190
+"""Of the legend: eight beside each other below three images of the usual width."""
+
+ENTRY_HEIGHT = 22
+SWATCH = 16
+
+Row = tuple[Tensor, np.ndarray, np.ndarray]
+"""An image, uint8 (3, H, W); the class numbers that are annotated and those predicted, both (H, W)."""
+
+
+def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+    """Write a PNG with a row for each image: the image, the truth, the prediction; below them a legend.
+
+    Args:
+        path: of the PNG. It is there in full or not at all.
+        rows: at least one. Class numbers are below len(classes), or `IGNORED`, which is black.
+        classes: names of all. The legend has those that occur in the picture, the most frequent first.
+    """
+    panels, pixels = [], np.zeros(len(PALETTE), dtype=np.int64)
+    for image, *maps in rows:
+        shown = show_image(image)
+        labels = [resize_labels(numbers.astype(np.uint8), shown.shape[:2]) for numbers in maps]
+        panels.append([shown, *(PALETTE[numbers] for numbers in labels)])
+        pixels += np.bincount(np.concatenate(labels, axis=None), minlength=len(PALETTE))
+    frequent = [number for number in np.argsort(-pixels, kind="stable").tolist() if pixels[number]]
+    entries = [("not annotated" if number == IGNORED else classes[number], PALETTE[number]) for number in frequent]
+    save_picture(_with_legend(arrange(panels, TITLES), entries), path)
+
+
+def _build_palette() -> np.ndarray:
+    """The colour of every uint8 number, uint8 (256, 3): ADE20K's 150, then drawn ones, always the same.
+
+    ADE20K's road and skyscraper, 6 and 48, have one colour.
+    """
+    palette = np.random.default_rng(0).integers(32, 256, (256, 3), dtype=np.uint8)
+    ade20k = get_palette("ade20k")
+    palette[: len(ade20k)] = ade20k
+    palette[IGNORED] = 0
+    return palette
+
+
+PALETTE = _build_palette()
+
+
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """The picture above its legend: lines of coloured squares with names."""
+    columns = max(1, (picture.width - MARGIN) // ENTRY_WIDTH)
+    lines = -(-len(entries) // columns)
+    size = (max(picture.width, MARGIN + ENTRY_WIDTH), picture.height + lines * ENTRY_HEIGHT)
+    whole = Image.new("RGB", size, "white")
+    whole.paste(picture)
+    draw = ImageDraw.Draw(whole)
+    for index, (name, colour) in enumerate(entries):
+        line, column = divmod(index, columns)
+        left, top = MARGIN + column * ENTRY_WIDTH, picture.height + line * ENTRY_HEIGHT
+        draw.rectangle((left, top, left + SWATCH - 1, top + SWATCH - 1), fill=tuple(colour.tolist()))
+        text = _shorten(name, ENTRY_WIDTH - SWATCH - 3 * MARGIN)
+        draw.text((left + SWATCH + MARGIN, top), text, fill="black", font=FONT)
+    return whole
+
+
+def _shorten(name: str, room: int) -> str:
+    """As much of the name as fits into so many pixels."""
+    short = name
+    while FONT.getlength(short) > room:
+        name = name[:-1]
+        short = f"{name}…"
+    return short
