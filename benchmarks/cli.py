@@ -249,7 +249,11 @@ def data_check(
     root: Annotated[Path, typer.Option(help="The data set's root folder.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="For coco: where its parts lie, e.g. data.train_json=FILE."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="For coco and ade20k: where their parts lie, e.g. data.train_json=FILE, data.classes=FILE.",
+        ),
     ] = None,
 ) -> None:
     """Check a data set before a long run: layout, counts, annotations, unreadable files.

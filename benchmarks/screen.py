@@ -1,9 +1,10 @@
 """What the commands print."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -13,13 +14,14 @@ from backbones.errors import InputError
 from backbones.loading import LoadReport
 from backbones.training.machine import process_rank
 from backbones.training.progress import progress_line
+from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.cells import FinishedCell
 from results import Metric
 
 if TYPE_CHECKING:
-    from tasks.datasets.checking import CheckReport
-    from tasks.datasets.coco import CocoDataSettings
-    from tasks.datasets.coco_check import CocoCheckReport
+    from tasks.datasets.check_report import CheckReport
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -171,49 +173,61 @@ def draw_mini(root: Path, **settings: Any) -> None:
 def show_data_check(dataset: str, root: Path, overrides: list[str]) -> bool:
     """Print what the check finds; False if it found a problem.
 
-    `overrides` are a COCO-format set's, such as `data.train_json=FILE`. Raises InputError for an unusable layout.
+    `overrides` say where the parts of a set lie that has settings, such as `data.train_json=FILE` for COCO's format.
+    Raises InputError for an unusable layout of class folders, and for settings that the data set doesn't have.
     """
     from tasks.datasets import DATASETS
-    from tasks.datasets.checking import check
-    from tasks.datasets.coco_check import check_coco
 
-    if overrides and dataset != "coco":
-        raise InputError(f"--set {overrides[0]}: only data sets in COCO's format have such settings")
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
         raise InputError(f"data set {dataset}: not known. {hint}")
-    console = Console(highlight=False, markup=False)
     with progress_line("reading", 0, "images") as line:
-        if dataset == "coco":
-            boxes = check_coco(root, _coco_settings(overrides), on_progress=line.update)
-            lines = [
-                f"{split}: {count:,} images, {boxes.annotations[split]:,} annotations"
-                for split, count in boxes.counts.items()
-            ]
-            _show_check(console, f"{root}: {boxes.layout}, {len(boxes.categories):,} categories", lines, boxes)
-            return not boxes.problems
-        report = check(root, on_progress=line.update)
-    lines = [f"{split}: {count:,} images" for split, count in report.counts.items()]
-    _show_check(console, f"{root}: {report.layout}, {report.classes:,} classes", lines, report)
+        report = _check_data(dataset, root, overrides, line.update)
+    _show_check(root, report)
     return not report.problems
 
 
-def _coco_settings(overrides: list[str]) -> "CocoDataSettings":
-    from backbones.training.settings import Settings, read_settings, validate
+def _check_data(
+    dataset: str, root: Path, overrides: list[str], on_progress: Callable[[int, int], None]
+) -> "CheckReport":
+    from tasks.datasets.ade20k import SegmentationDataSettings
+    from tasks.datasets.ade20k_check import check_ade20k
+    from tasks.datasets.checking import check
     from tasks.datasets.coco import CocoDataSettings
+    from tasks.datasets.coco_check import check_coco
 
-    class Sections(Settings):
-        data: CocoDataSettings = CocoDataSettings()
+    if dataset == "coco":
+        return check_coco(root, _data_settings(CocoDataSettings, overrides), on_progress)
+    if dataset == "ade20k":
+        return check_ade20k(root, _data_settings(SegmentationDataSettings, overrides), on_progress)
+    if overrides:
+        raise InputError(f"--set {overrides[0]}: only the data sets coco and ade20k have such settings")
+    return check(root, on_progress)
 
-    return validate(Sections, read_settings([], overrides), "data check").data
+
+def _data_settings(kind: type[AnySettings], overrides: list[str]) -> AnySettings:
+    from pydantic import create_model
+
+    sections = create_model("Sections", __base__=Settings, data=(kind, kind()))
+    settings: AnySettings = dict(validate(sections, read_settings([], overrides), "data check"))["data"]
+    return settings
 
 
-def _show_check(console: Console, headline: str, counts: list[str], report: "CheckReport | CocoCheckReport") -> None:
-    console.print(headline, soft_wrap=True)
+def _show_check(root: Path, report: "CheckReport") -> None:
+    from tasks.datasets.wording import counted
+
+    console = Console(highlight=False, markup=False)
+    console.print(f"{root}: {report.layout}, {len(report.classes):,} {report.kinds}", soft_wrap=True)
+    counts = [
+        f"{split}: {count:,} images"
+        + (f", {report.annotations[split]:,} annotations" if split in report.annotations else "")
+        for split, count in report.counts.items()
+    ]
     if report.smallest and report.largest:
         (smallest, few), (largest, many) = report.smallest, report.largest
-        counts = [*counts, f"smallest class {smallest} ({few}), largest {largest} ({many})"]
+        unit = report.size_unit
+        counts.append(f"smallest class {smallest} ({counted(few, unit)}), largest {largest} ({counted(many, unit)})")
     notes = [f"note: {note}" for note in report.notes]
     verdict = f"{len(report.problems)} problem(s)" if report.problems else "no problem: every image can be read"
     for line in [*counts, *notes, *report.problems, verdict]:

@@ -266,11 +266,12 @@ def test_check_counts_and_names_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "val/b/6.png").write_text("no picture")
     progress: list[tuple[int, int]] = []
     report = check(tmp_path, lambda done, total: progress.append((done, total)))
-    assert (report.layout, report.classes, report.counts) == ("class folders", 3, {"train": 4, "val": 2})
+    assert (report.layout, report.counts) == ("class folders", {"train": 4, "val": 2})
+    assert report.classes == ["a", "b", "c"]
     assert (report.smallest, report.largest) == (("b", 1), ("a", 2))
-    assert report.unreadable == [
-        (tmp_path / "train/c/4.png", "the file is empty"),
-        (tmp_path / "val/b/6.png", "text, not an image"),
+    assert report.problems == [
+        f"unreadable: {tmp_path}/train/c/4.png: the file is empty",
+        f"unreadable: {tmp_path}/val/b/6.png: text, not an image",
     ]
     assert progress[-1] == (6, 6)
     assert len(report.notes) == 1

@@ -10,8 +10,9 @@ import pytest
 from coco_examples import HEIGHT, WIDTH, annotation, content, write
 from PIL import Image
 
+from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco import CocoDataSettings
-from tasks.datasets.coco_check import CocoCheckReport, check_coco
+from tasks.datasets.coco_check import check_coco
 
 
 def write_pictures(root: Path) -> None:
@@ -20,7 +21,7 @@ def write_pictures(root: Path) -> None:
             Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / f"{split}2017" / name)
 
 
-def check(root: Path, train: dict[str, Any] | None = None, val: dict[str, Any] | None = None) -> CocoCheckReport:
+def check(root: Path, train: dict[str, Any] | None = None, val: dict[str, Any] | None = None) -> CheckReport:
     write(root, "train", train or content())
     write(root, "val", val or content())
     write_pictures(root)
@@ -40,7 +41,7 @@ def test_sound_set_has_no_problems(tmp_path: Path) -> None:
     assert report.problems == []
     assert report.counts == {"train": 3, "val": 3}
     assert report.annotations == {"train": 18, "val": 3}
-    assert report.categories == ["cat", "dog"]
+    assert report.classes == ["cat", "dog"]
     assert (report.smallest, report.largest) == (("dog", 1), ("cat", 17))
     assert has(
         report.notes,
@@ -99,7 +100,7 @@ def test_one_broken_file_does_not_hide_the_other(tmp_path: Path) -> None:
     assert has(report.problems, r"train2017\.json: cut short", r"val2017\.json: 1 annotation without a usable \"bbox\"")
     assert report.counts == {"val": 3}
     assert report.smallest is None
-    assert report.categories == ["cat", "dog"]
+    assert report.classes == ["cat", "dog"]
 
 
 def test_empty_folder_lacks_everything(tmp_path: Path) -> None:

@@ -98,9 +98,7 @@ def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[S
         raise InputError(absent)
     classes = read_class_list(find_class_list(root, settings.classes))
     train, val = _open_split(root, settings, "train", classes), _open_split(root, settings, "val", classes)
-    if (root / settings.train_images).resolve() == (root / settings.val_images).resolve():
-        shared = {image.name for image in train.images} & {image.name for image in val.images}
-        val.notes.append(describe_shared(sorted(shared)))
+    val.notes.extend(images_in_both(root, settings, train.images, val.images))
     return train, val
 
 
@@ -120,12 +118,14 @@ def check_annotations(*sets: SegmentationSet) -> None:
             wrong.append(found)
         elif found is True:
             unlabelled.discard(dataset)
+    if len(wrong) == 1:
+        raise wrong[0]
     if wrong:
         few = " ".join(str(error) for error in wrong[:3])
         more = f" And {len(wrong) - 3:,} more; `backbench data check ade20k` lists all." if len(wrong) > 3 else ""
         raise InputError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
     for dataset in unlabelled:
-        raise InputError(describe_unlabelled(dataset))
+        raise InputError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
 
 
 def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: int) -> None:
@@ -138,14 +138,23 @@ def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: 
         )
 
 
-def describe_unlabelled(train: SegmentationSet) -> str:
-    """That there is nothing to learn from, and what to do."""
-    count, first = len(train.images), train.images[0].annotation
-    zero = " (0 is a class with --set data.reduce_zero_label=false)" if train.reduce_zero_label else ""
+def describe_unlabelled(images: Sequence[AnnotatedImage], reduce_zero_label: bool) -> str:
+    """That the training `images` leave nothing to learn from, and what to do."""
+    zero = " (0 is a class with --set data.reduce_zero_label=false)" if reduce_zero_label else ""
     return (
-        f"no pixel of the {counted(count, 'training annotation')} has a class{zero}, {first} among them. Are they the "
-        "right files? --set data.train_annotations=FOLDER sets others."
+        f"no pixel of the {counted(len(images), 'training annotation')} has a class{zero}, {images[0].annotation} "
+        "among them. Are they the right files? --set data.train_annotations=FOLDER sets others."
     )
+
+
+def images_in_both(
+    root: Path, settings: SegmentationDataSettings, train: Sequence[AnnotatedImage], val: Sequence[AnnotatedImage]
+) -> list[str]:
+    """A note if the same images are trained and evaluated on; no or one text."""
+    if (root / settings.train_images).resolve() != (root / settings.val_images).resolve():
+        return []
+    shared = sorted({image.name for image in train} & {image.name for image in val})
+    return [describe_shared(shared)] if shared else []
 
 
 def _examine(pair: tuple[SegmentationSet, AnnotatedImage]) -> bool | InputError:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import hotcoco
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
+from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco_rules import Split, examine, is_count, is_path_below, is_side
@@ -32,41 +32,16 @@ _ADDED = {
 """hotcoco's other findings in our words: what the affected ids belong to, and what they have."""
 
 
-@dataclass
-class CocoCheckReport:
-    """What `check_coco` found.
-
-    Attributes:
-        layout: which layout, in words.
-        counts: images in each split; a split whose file cannot be read is absent.
-        annotations: annotations in each split.
-        categories: names, sorted by id.
-        smallest, largest: name and number of training annotations of the extreme categories; None without training
-            annotations.
-        problems: what makes the set unusable, each with the file and what to do.
-        notes: what a reader of the numbers should know.
-    """
-
-    layout: str = LAYOUT
-    counts: dict[str, int] = field(default_factory=dict)
-    annotations: dict[str, int] = field(default_factory=dict)
-    categories: list[str] = field(default_factory=list)
-    smallest: tuple[str, int] | None = None
-    largest: tuple[str, int] | None = None
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def check_coco(
     root: Path, settings: CocoDataSettings | None = None, on_progress: Callable[[int, int], None] | None = None
-) -> CocoCheckReport:
+) -> CheckReport:
     """Look for every mistake in both splits below `root`, and decode every image in full, on all cores.
 
     `on_progress(done, total)`, in images, is called now and then, and at the end. Raises nothing about the data: what
     cannot be read is a problem in the report.
     """
     settings = settings or CocoDataSettings()
-    report = CocoCheckReport()
+    report = CheckReport(LAYOUT, kinds="categories", size_unit="annotation")
     if absent := find_nothing(root, settings.model_dump(), KIND):
         report.problems.append(absent)
         return report
@@ -93,7 +68,7 @@ def check_coco(
     return report
 
 
-def _check_file(file: CocoJson, split: Split, folder: Path, report: CocoCheckReport) -> None:
+def _check_file(file: CocoJson, split: Split, folder: Path, report: CheckReport) -> None:
     """Everything that the file and the folder's listing tell."""
     found = examine(file, split)
     report.counts[split], report.annotations[split] = len(file.images), len(file.annotations)
@@ -116,7 +91,7 @@ def _check_file(file: CocoJson, split: Split, folder: Path, report: CocoCheckRep
         )
 
 
-def _ask_hotcoco(file: CocoJson, split: Split, told: set[int], report: CocoCheckReport) -> None:
+def _ask_hotcoco(file: CocoJson, split: Split, told: set[int], report: CheckReport) -> None:
     """Add what the library that scores finds beyond `examine`, and not about the annotations whose ids are `told`."""
     try:
         health = hotcoco.COCO(str(file.path)).healthcheck()
@@ -149,16 +124,15 @@ def _stated_sizes(file: CocoJson, folder: Path) -> dict[Path, tuple[int, int] | 
     return sizes
 
 
-def _count_categories(files: dict[str, CocoJson], report: CocoCheckReport) -> None:
+def _count_categories(files: dict[str, CocoJson], report: CheckReport) -> None:
     if not files:
         return
     file = files.get("train") or files["val"]
     names = _category_names(file)
-    report.categories = list(names.values())
+    report.classes = list(names.values())
     times = Counter(entry["category_id"] for entry in file.annotations if is_count(entry.get("category_id")))
     if "train" in files and names and times:
-        by_size = sorted(names, key=lambda identity: (times[identity], identity))
-        report.smallest, report.largest = ((names[end], times[end]) for end in (by_size[0], by_size[-1]))
+        report.set_extremes([times[identity] for identity in names])
 
 
 def _category_names(file: CocoJson) -> dict[int, str]:
@@ -166,7 +140,7 @@ def _category_names(file: CocoJson) -> dict[int, str]:
     return {entry["id"]: str(entry.get("name")) for entry in sorted(sound, key=lambda entry: entry["id"])}
 
 
-def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: Path, report: CocoCheckReport) -> None:
+def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: Path, report: CheckReport) -> None:
     if len(files) < 2:
         return
     train, val = files["train"], files["val"]
@@ -180,7 +154,7 @@ def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: 
 
 def _check_images(
     images: dict[Path, tuple[int, int] | None],
-    report: CocoCheckReport,
+    report: CheckReport,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Decode every image and hold its size against the one that the file states."""
