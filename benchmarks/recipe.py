@@ -16,10 +16,15 @@ KINDS = {
     "pretraining": ("backbones.pretraining", "PretrainingRecipe"),
     "classification": ("tasks.classification", "ClassificationRecipe"),
     "detection": ("tasks.detection.recipe", "DetectionRecipe"),
+    "segmentation": ("tasks.segmentation.recipe", "SegmentationRecipe"),
 }
 """By a recipe's `task`: the module and the class of its settings."""
 
-FINE_TUNING = {"classification": "tasks.classification", "detection": "tasks.detection.task"}
+FINE_TUNING = {
+    "classification": "tasks.classification",
+    "detection": "tasks.detection.task",
+    "segmentation": "tasks.segmentation.task",
+}
 """The tasks that judge a backbone, each with its module, which has `name_data_set` and `fine_tune`."""
 
 

@@ -1,0 +1,143 @@
+"""The settings of `backbench run` for semantic segmentation."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from backbones.training.settings import (
+    FixedOptimizer,
+    Fraction,
+    IterationSchedule,
+    PositiveInt,
+    Recipe,
+    RuntimeSettings,
+    Settings,
+    Share,
+    ascending,
+)
+from tasks.datasets.ade20k import SegmentationDataSettings
+
+Block = Annotated[int, Field(ge=0)]
+Ratio = Annotated[float, Field(gt=0, le=10)]
+
+
+def _long_side_first(sides: tuple[int, int]) -> tuple[int, int]:
+    if sides[0] < sides[1]:
+        raise ValueError("the longest side comes first, then the shorter side")
+    return sides
+
+
+Resize = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    Field(strict=False, description="images become as large as fits: longest side, shorter side, in pixels"),
+    AfterValidator(_long_side_first),
+]
+
+
+class SegmentorSettings(Settings):
+    """The backbone that a recipe was written for, and the UPerNet round it.
+
+    What cannot be set is as in mmsegmentation's UPerNet: pooling to 1, 2, 3 and 6 cells, an auxiliary head of one
+    convolution on the third map, with a loss of weight 0.4.
+    """
+
+    arch: str
+    image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
+    drop_path: Fraction = 0.0
+    taps: Annotated[
+        tuple[Block, Block, Block, Block] | None,
+        Field(strict=False, description="blocks of a plain ViT that give the maps; null: the ends of its quarters"),
+    ] = None
+    relative_position: Annotated[
+        bool, Field(description="add relative position biases, a table a block, from zero, for transfer")
+    ] = True
+    layer_scale: Annotated[
+        float | None, Field(gt=0, description="add a layer scale that begins with this value, for transfer")
+    ] = 1.0
+    channels: Annotated[PositiveInt, Field(description="of the decoder")] = 512
+    auxiliary_channels: Annotated[PositiveInt, Field(description="of the auxiliary head")] = 256
+
+
+class SegmentationOptimizer(FixedOptimizer):
+    """AdamW with layer-wise learning-rate decay."""
+
+    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+    spare: Annotated[
+        Literal["norms", "vectors", "nothing"],
+        Field(description="what has no weight decay; vectors: parameters of one dimension and biases"),
+    ] = "vectors"
+
+
+class SegmentationAugmentation(Settings):
+    """mmsegmentation's training pipeline: resize at random, crop, flip, distort the colours."""
+
+    resize: Resize
+    ratio: Annotated[
+        tuple[Ratio, Ratio],
+        Field(strict=False, description="of `resize`, drawn at random"),
+        AfterValidator(ascending),
+    ] = (0.5, 2.0)
+    cat_max_ratio: Annotated[
+        Share, Field(description="largest share of a crop that one class may fill; ten tries are made")
+    ] = 0.75
+    flip: Fraction = 0.5
+    photometric_distortion: bool = True
+
+
+class Inference(Settings):
+    """How a trained model is applied to a whole image.
+
+    slide: windows of `model.image_size` that overlap, their logits averaged; whole: the image as it is. With several
+    scales or with flipping, the probabilities of all views are averaged.
+    """
+
+    mode: Literal["slide", "whole"] = "slide"
+    stride: Annotated[PositiveInt | None, Field(description="pixels from window to window; for mode slide")] = None
+    resize: Resize
+    scales: Annotated[tuple[Ratio, ...], Field(strict=False, min_length=1, description="of `resize`")] = (1.0,)
+    flip: Annotated[bool, Field(description="look at the mirror image as well")] = False
+
+    @model_validator(mode="after")
+    def _stride_belongs_to_windows(self) -> "Inference":
+        if (self.mode == "slide") != (self.stride is not None):
+            raise ValueError('mode "slide" needs a stride, and mode "whole" has none (inference.stride=null)')
+        return self
+
+
+class SegmentationEvaluation(Settings):
+    """What is measured besides the end, and on what."""
+
+    every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
+    allow_unreadable: bool = False
+
+
+class SegmentationRuntime(RuntimeSettings):
+    """How the machine goes about it."""
+
+    activation_checkpointing: Annotated[
+        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
+    ] = False
+
+
+class SegmentationRecipe(Recipe):
+    """UPerNet on a set of images with a label for every pixel."""
+
+    task: Literal["segmentation"]
+    data: SegmentationDataSettings = SegmentationDataSettings()
+    model: SegmentorSettings
+    optimizer: SegmentationOptimizer
+    schedule: IterationSchedule
+    augment: SegmentationAugmentation
+    inference: Inference
+    evaluation: SegmentationEvaluation = SegmentationEvaluation()
+    runtime: SegmentationRuntime = SegmentationRuntime()
+
+    @model_validator(mode="after")
+    def _windows_leave_no_gap(self) -> "SegmentationRecipe":
+        stride = self.inference.stride
+        if stride is not None and stride > self.model.image_size:
+            raise ValueError(
+                f"inference.stride {stride} is larger than the windows of model.image_size {self.model.image_size}: "
+                "pixels between them would not be looked at"
+            )
+        return self

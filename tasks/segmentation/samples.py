@@ -1,0 +1,114 @@
+"""Images and their label maps as the segmentor takes them, through mmsegmentation's transforms.
+
+H and W are an image's height and width in pixels, S is the side of a training crop.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.tolerance import first_readable
+from backbones.training.randomness import mix
+from tasks.datasets.ade20k import AnnotatedImage, SegmentationSet
+from tasks.datasets.label_maps import IGNORED
+from tasks.segmentation.mmseg_parts import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize, Resize
+from tasks.segmentation.recipe import Inference, SegmentationAugmentation
+
+THINNEST = 1000
+"""Times an image may be longer than wide: of a thinner one no pixel might be left across when it is resized."""
+
+
+class TrainingSamples(Dataset[dict[str, Any]]):
+    """Crops for training, as mmsegmentation's pipeline for ADE20K makes them: `dataset[(index, epoch)]`.
+
+    A sample has "images", uint8 (3, S, S), and "labels", uint8 (S, S), both padded on the right and at the bottom to
+    the crop's side, of which "heights" and "widths" say how much is image. What is random depends on (seed, epoch,
+    index) only. A pair of which one file is unreadable is replaced by the next and named under `corrupt`.
+    """
+
+    def __init__(self, dataset: SegmentationSet, side: int, augment: SegmentationAugmentation, seed: int) -> None:
+        self.dataset, self.side, self.seed = dataset, side, seed
+        self.transforms = [
+            RandomResize(scale=augment.resize, ratio_range=augment.ratio, keep_ratio=True, resize_type=Resize),
+            RandomCrop(crop_size=(side, side), cat_max_ratio=augment.cat_max_ratio, ignore_index=IGNORED),
+            RandomFlip(prob=augment.flip),
+            *([PhotoMetricDistortion()] if augment.photometric_distortion else []),
+        ]
+
+    def __len__(self) -> int:
+        return len(self.dataset.images)
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = draw
+        pair, _, corrupt = first_readable(self.dataset.images, index, lambda image: _read(self.dataset, image))
+        np.random.seed(mix(self.seed, "image", epoch, index) & 0xFFFFFFFF)
+        image, labels = self._crop(*(pair or _nothing(self.side)))
+        height, width = labels.shape
+        padding = (0, self.side - width, 0, self.side - height)
+        return {
+            "images": F.pad(image, padding),
+            "labels": F.pad(labels, padding, value=IGNORED),
+            "heights": height,
+            "widths": width,
+            "corrupt": corrupt,
+        }
+
+    def _crop(self, pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pixels (H, W, 3) and labels (H, W) through mmsegmentation's transforms, whose images are BGR."""
+        results: dict[str, Any] = {"img": pixels[..., ::-1], "gt_seg_map": labels, "seg_fields": ["gt_seg_map"]}
+        for transform in self.transforms:
+            results = transform(results)
+        return _channels_first(results["img"][..., ::-1]), torch.from_numpy(results["gt_seg_map"].copy())
+
+
+class EvaluationSamples(Dataset[dict[str, Any]]):
+    """Whole images at every scale of the inference, with their label maps in full: `dataset[index]`.
+
+    A sample has "views", a list of uint8 (3, h, w); "labels", uint8 (H, W); "numbers", the index; and whether the pair
+    is "readable": an unreadable one is black, and named under `corrupt`.
+    """
+
+    def __init__(self, dataset: SegmentationSet, inference: Inference) -> None:
+        self.dataset = dataset
+        longest, shorter = inference.resize
+        sizes = [(int(longest * scale), int(shorter * scale)) for scale in inference.scales]
+        self.resizes = [Resize(scale=size, keep_ratio=True) for size in sizes]
+
+    def __len__(self) -> int:
+        return len(self.dataset.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        corrupt = {}
+        try:
+            image, labels = _read(self.dataset, self.dataset.images[index])
+        except UnreadableImage as error:
+            (image, labels), corrupt = _nothing(32), {str(error.path): error.why}
+        views = [_channels_first(resize({"img": image})["img"]) for resize in self.resizes]
+        about = {"labels": torch.from_numpy(labels), "numbers": index, "readable": not corrupt}
+        return {"views": views, **about, "corrupt": corrupt}
+
+
+def _read(dataset: SegmentationSet, image: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (H, W, 3), RGB, and the label map (H, W). Raises UnreadableImage unless they belong together."""
+    pixels, labels = read_image(image.image).permute(1, 2, 0).numpy(), dataset.labels(image)
+    (height, width), annotated = pixels.shape[:2], labels.shape
+    if annotated != (height, width):
+        why = f"it labels {annotated[1]} × {annotated[0]} pixels, its image has {width} × {height}"
+        raise UnreadableImage(image.annotation, why)
+    if max(height, width) > THINNEST * min(height, width):
+        raise UnreadableImage(image.image, f"{width} × {height} pixels are too thin to be resized")
+    return pixels, labels
+
+
+def _nothing(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A black image without any label."""
+    return np.zeros((side, side, 3), np.uint8), np.full((side, side), IGNORED, np.uint8)
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -1,0 +1,143 @@
+"""UPerNet round a feature pyramid, from mmsegmentation's parts.
+
+B images, H and W pixels, C channels, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModule, initialize
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from backbones.adapters import Pyramid
+from backbones.images.crops import normalise
+from tasks.batch_norm import dense_norm
+from tasks.datasets.label_maps import IGNORED
+from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize
+from tasks.segmentation.recipe import Inference, SegmentorSettings
+
+AUXILIARY_MAP = 2
+AUXILIARY_WEIGHT = 0.4
+"""The map that the auxiliary head looks at, and the weight of its loss (mmsegmentation's UPerNet, mae_segmentation)."""
+
+
+@MODELS.register_module()
+class PyramidBackbone(BaseModule):
+    """A `Pyramid` in mmsegmentation's clothes: images (B, 3, H, W) to four maps of strides 4, 8, 16 and 32."""
+
+    def __init__(self, pyramid: Pyramid) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+
+    def init_weights(self) -> None:
+        """Leave the weights as they are: they were loaded or initialised with the backbone."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.pyramid(images))
+
+
+@MODELS.register_module()
+class Segmentor(EncoderDecoder):
+    """mmsegmentation's EncoderDecoder, which takes this task's batches and combines several views of an image."""
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The encoder and its adapter."""
+        pyramid: Pyramid = self.backbone.pyramid
+        return pyramid
+
+    @property
+    def network(self) -> Pyramid:
+        """What `runtime.compile` compiles."""
+        return self.pyramid
+
+    def init_weights(self) -> None:
+        """Leave the weights as they are: `build_segmentor` has initialised them."""
+
+    def forward(self, mode: str, labels: Tensor, **batch: Any) -> Any:
+        """labels: uint8 (B, H, W), class numbers or `IGNORED`.
+
+        For "loss" with `images`, uint8 (B, 3, H, W), whose first `heights` rows and `widths` columns are not padding;
+        gives the losses of both heads. For "predict" with `views`, images of one scene at some scales; gives
+        [{"predictions": (B, H, W)}], at the size of the labels.
+        """
+        if mode == "predict":
+            return [{"predictions": self.predict_labels(batch["views"], labels.shape[-2:])}]
+        images = normalise(batch["images"])
+        for image, height, width in zip(images, batch["heights"].tolist(), batch["widths"].tolist(), strict=True):
+            image[:, height:], image[:, :, width:] = 0, 0
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
+        return self.loss(images, samples)
+
+    def predict_labels(self, views: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """The likeliest class of every pixel, (B, H, W) of `size`, by the mean of the probabilities in all views.
+
+        views: uint8 (B, 3, h, w), the same images at any scales.
+        """
+        flips = (False, True) if self.test_cfg.flip else (False,)
+        seen = [(view, flip) for view in views for flip in flips]
+        if len(seen) == 1:
+            return self.logits(views[0], size).argmax(1)
+        return sum(self.logits(view, size, flip).softmax(1) for view, flip in seen).argmax(1)  # type: ignore[union-attr]
+
+    def logits(self, view: Tensor, size: Sequence[int], flip: bool = False) -> Tensor:
+        """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images."""
+        images = normalise(view.flip(3) if flip else view)
+        shapes = {"ori_shape": tuple(size), "img_shape": images.shape[2:], "pad_shape": images.shape[2:]}
+        logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
+        if flip:
+            logits_BKhw = logits_BKhw.flip(3)
+        return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=self.align_corners, warning=False)
+
+
+def build_segmentor(pyramid: Pyramid, settings: SegmentorSettings, inference: Inference, classes: int) -> Segmentor:
+    """UPerNet for `classes` classes, its heads initialised.
+
+    Settings become mmsegmentation's configuration here and nowhere else: UPerHead on all four maps, and an FCNHead on
+    the third (configs/_base_/models/upernet_vit-b16_ln_mln.py; mae_segmentation's upernet.py).
+    """
+    head: dict[str, Any] = {
+        "num_classes": classes,
+        "dropout_ratio": 0.1,
+        "norm_cfg": {"type": dense_norm(), "requires_grad": True},
+        "align_corners": False,
+        "ignore_index": IGNORED,
+    }
+    loss: dict[str, Any] = {"type": "CrossEntropyLoss", "use_sigmoid": False, "avg_non_ignore": False}
+    side = settings.image_size
+    segmentor: Segmentor = MODELS.build(
+        {
+            "type": "Segmentor",
+            "backbone": {"type": "PyramidBackbone", "pyramid": pyramid},
+            "decode_head": {
+                "type": "UPerHead",
+                "in_channels": list(pyramid.channels),
+                "in_index": list(range(len(pyramid.channels))),
+                "pool_scales": (1, 2, 3, 6),
+                "channels": settings.channels,
+                "loss_decode": loss | {"loss_weight": 1.0},
+                **head,
+            },
+            "auxiliary_head": {
+                "type": "FCNHead",
+                "in_channels": pyramid.channels[AUXILIARY_MAP],
+                "in_index": AUXILIARY_MAP,
+                "channels": settings.auxiliary_channels,
+                "num_convs": 1,
+                "concat_input": False,
+                "loss_decode": loss | {"loss_weight": AUXILIARY_WEIGHT},
+                **head,
+            },
+            "test_cfg": ConfigDict(
+                mode=inference.mode,
+                crop_size=(side, side),
+                stride=(inference.stride, inference.stride),
+                flip=inference.flip,
+            ),
+        }
+    )
+    for part in (segmentor.decode_head, segmentor.auxiliary_head):
+        initialize(part, part.init_cfg)
+    return segmentor

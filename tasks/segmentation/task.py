@@ -1,0 +1,131 @@
+"""Fine-tuning a backbone for semantic segmentation: from the recipe to the scores."""
+
+from pathlib import Path
+from typing import Any
+
+from backbones.adapters import build_pyramid, parameter_groups
+from backbones.checkpoints import Checkpoint
+from backbones.errors import InputError
+from backbones.images.naming import NamedData
+from backbones.registry import create_backbone
+from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
+from backbones.training.machine import process_count
+from backbones.training.randomness import seed_generators
+from tasks.datasets.ade20k import check_annotations, name_segmentation, open_segmentation
+from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.outcome import TaskOutcome
+from tasks.segmentation.areas import Areas, save_areas
+from tasks.segmentation.metric import SegmentationMetric
+from tasks.segmentation.picture_hook import PictureHook, numbers_shown
+from tasks.segmentation.recipe import SegmentationRecipe
+from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
+from tasks.segmentation.segmentor import Segmentor, build_segmentor
+
+AREAS = "areas.npz"
+"""How many pixels of each class every evaluation image has, found and true: what scores and comparisons need."""
+
+
+def name_data_set(recipe: SegmentationRecipe, data: Path) -> NamedData:
+    """Which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
+    return name_segmentation(recipe.dataset, data, *open_segmentation(data, recipe.data))
+
+
+def fine_tune(
+    recipe: SegmentationRecipe,
+    data: Path,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    directory: Path,
+    *,
+    seed: int,
+) -> TaskOutcome:
+    """Train UPerNet on `backbone` under `recipe` on the images and label maps below `data`, and score it.
+
+    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    """
+    train, val = open_segmentation(data, recipe.data)
+    _require_several_images(recipe)
+    segmentor, load_report = _segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
+    check_annotations(train, val)
+    if not recipe.evaluation.allow_unreadable:
+        check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
+    metric = SegmentationMetric(
+        val, allow_unreadable=recipe.evaluation.allow_unreadable, shown=numbers_shown(len(val.images))
+    )
+    job = Job(
+        model=segmentor,
+        dataset=TrainingSamples(train, recipe.model.image_size, recipe.augment, seed),
+        parameter_groups=_parameter_groups(segmentor, recipe),
+        recipe=recipe,
+        directory=directory,
+        seed=seed,
+        title=f"training UPerNet on {backbone}",
+        evaluation=Evaluation(
+            EvaluationSamples(val, recipe.inference),
+            metric,
+            batch_size=1,
+            every_iterations=recipe.evaluation.every_iterations,
+        ),
+        hooks=[PictureHook(val, metric, directory / "pictures")],
+    )
+    training = run_job(job)
+    areas = metric.areas
+    assert areas is not None
+    return TaskOutcome(
+        metrics=training.metrics,
+        image_names=areas.image_names,
+        weighted={"mIoU": areas.mean_iou, "mAcc": areas.mean_accuracy, "aAcc": areas.all_pixel_accuracy},
+        per_class=metric.per_class,
+        split=val.split,
+        training=training,
+        load_report=load_report,
+        unreadable=metric.unreadable,
+        notes=[*train.notes, *val.notes],
+        write=lambda run: _write(areas, run),
+    )
+
+
+def _write(areas: Areas, directory: Path) -> None:
+    save_areas(directory / AREAS, areas)
+
+
+def _require_several_images(recipe: SegmentationRecipe) -> None:
+    """UPerNet pools a map to a single cell, which batch norm cannot normalise within one image."""
+    step = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count())
+    if step < 2:
+        raise InputError(
+            'key "optimizer.batch_size": UPerNet\'s batch norm needs at least two images a step, over all processes. '
+            "Raise it, or runtime.batch_per_device"
+        )
+
+
+def _parameter_groups(segmentor: Segmentor, recipe: SegmentationRecipe) -> list[dict[str, Any]]:
+    settings = recipe.optimizer
+    return parameter_groups(
+        segmentor,
+        segmentor.pyramid,
+        weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay,
+        spare=settings.spare,
+    )
+
+
+def _segmentor(
+    recipe: SegmentationRecipe, backbone: str, checkpoint: Checkpoint | None, classes: int, seed: int
+) -> tuple[Segmentor, Any]:
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    seed_generators(seed, "head")
+    pyramid = build_pyramid(
+        network,
+        "fpn",
+        image_size=settings.image_size,
+        window=None,
+        relative_position=settings.relative_position,
+        shared_positions=False,
+        taps=settings.taps,
+        layer_scale=settings.layer_scale,
+        activation_checkpointing=recipe.runtime.activation_checkpointing,
+    )
+    return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
