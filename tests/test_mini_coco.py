@@ -1,7 +1,6 @@
 """The generated data in COCO's format: what its scenes and annotations promise, read by the readers that others use."""
 
 import contextlib
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import hotcoco
 import numpy as np
 import pytest
+from folders import contents
 from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
@@ -25,15 +25,6 @@ def write_small(root: Path, **settings: object) -> object:
     others = {"unlabelled": 0, "train": 8, "val": 8, "ade_train": 1, "ade_val": 1}
     sizes = others | {"coco_train": TRAIN, "coco_val": VAL}
     return write_mini(root, **sizes | {"processes": 1} | settings)
-
-
-def contents(root: Path) -> dict[str, str]:
-    """Every file below `root` with the hash of its bytes."""
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
 
 
 def read(root: Path, year: str = "train2017") -> dict[str, Any]:
@@ -281,7 +272,7 @@ def test_interrupted_set_is_completed(complete: Path, tmp_path: Path) -> None:
     assert not list((root / "coco").rglob("*.json"))
     (root / "coco/val2017/000000000002.jpg").unlink()
     (root / "coco/val2017/000000000002.part").write_bytes(b"half an ima")
-    (root / "coco/annotations").mkdir(exist_ok=True)
+    (root / "coco/annotations").mkdir()
     (root / "coco/annotations/instances_val2017.json.part").write_text('{"images": [')
     assert write_small(root).drawn == 1
     assert contents(root) == contents(complete)

@@ -109,10 +109,10 @@ def write_mini(
     processes: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MiniSummary:
-    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, JPEG and PNG, with classes.txt; and others.
+    """Draw the data set into `root`: train/CLASS, val/CLASS and unlabelled, with classes.txt; and coco/ and ade20k/.
 
-    coco/ and ade20k/ are data sets of scattered objects in the layouts of COCO and ADE20K, with cards of their own.
-    `image_size` is the side of all other images, and decides the size of the objects in all of them.
+    These two are data sets in the layouts of COCO and ADE20K, with cards of their own. `image_size` is the side of all
+    other images, and decides the size of the objects in all of them.
 
     The same arguments give the same bytes, whatever the number of processes. A call that was cut short is completed by
     the next, a complete set is recognised and left as it is, and a larger number of images is added to what is there.
@@ -210,10 +210,10 @@ def _write(root: Path, settings: _Settings, processes: int, on_progress: Callabl
 def _batches(settings: _Settings) -> list[Batch]:
     """All scenes of all splits, those of a split in order."""
     return [
-        Batch(settings.seed, split, scenes, settings.level, settings.image_size)
+        Batch(settings.seed, split, scenes[start : start + SCENES_PER_BATCH], settings.level, settings.image_size)
         for split in ALL_SPLITS
-        for start in range(0, settings.count(split), SCENES_PER_BATCH)
-        for scenes in [range(start, min(start + SCENES_PER_BATCH, settings.count(split)))]
+        for scenes in [range(settings.count(split))]
+        for start in scenes[::SCENES_PER_BATCH]
     ]
 
 
