@@ -148,6 +148,8 @@ def run(
     Classification: backbench run --recipe imagenet_vit_base --data IMAGENET --backbone mae_vit_base=FILE --out runs
 
     Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
+
+    Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
     """
     from benchmarks.cells import run_task
     from benchmarks.screen import show_cell
@@ -221,12 +223,14 @@ def data_mini(
     val: Annotated[int, typer.Option(min=1, help="Labelled images to evaluate on.")] = 2_000,
     coco_train: Annotated[int, typer.Option(min=1, help="Images in COCO's format to train on.")] = 1_000,
     coco_val: Annotated[int, typer.Option(min=1, help="Images in COCO's format to evaluate on.")] = 500,
+    ade_train: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to train on.")] = 1_000,
+    ade_val: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to evaluate on.")] = 500,
     image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
     seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
 ) -> None:
     """Draw the small generated data set: what the demo runs on.
 
-    ROOT is in ImageNet's layout, ROOT/coco in COCO's.
+    ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's.
     """
     from benchmarks.screen import draw_mini
 
@@ -238,6 +242,8 @@ def data_mini(
         val=val,
         coco_train=coco_train,
         coco_val=coco_val,
+        ade_train=ade_train,
+        ade_val=ade_val,
         image_size=image_size,
         seed=seed,
     )

@@ -168,6 +168,7 @@ def draw_mini(root: Path, **settings: Any) -> None:
         f"of {len(summary.classes)} classes, {state}"
     )
     print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
+    print(f"{root}/ade20k: {summary.ade_train:,} training and {summary.ade_val:,} evaluation images in ADE20K's format")
 
 
 def show_data_check(dataset: str, root: Path, overrides: list[str]) -> bool:

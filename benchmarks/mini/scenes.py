@@ -26,7 +26,8 @@ ALL_SPLITS = SPLITS + SCATTERED_SPLITS
 # shapes, which take turns; they never meet, and the first of each come early, so that small sets have them too.
 EMPTY_EVERY, FIRST_EMPTY = 25, 9
 CROWD_EVERY, FIRST_CROWD = 15, 3
-# The least distance between an object's colour and the background's, in the RGB cube with edges of length 1.
+# The least distance between an object's colour and the background's, and between the two colours of a vivid pattern, in
+# the RGB cube with edges of length 1.
 CONTRAST = 0.45
 
 
@@ -62,7 +63,8 @@ class _Backdrop:
     """A background that objects are painted on.
 
     canvas: (3, H, W), mostly within [0, 1]; x, y: the positions of the pixels (H, W) in longer sides from the centre;
-    colour: one of the background's; light: the direction it comes from, in radians.
+    colour: one of the background's; light: the direction it comes from, in radians; vivid: whether the two colours of
+    every pattern stand out from each other.
     """
 
     name: str
@@ -71,6 +73,7 @@ class _Backdrop:
     x: Array
     y: Array
     canvas: Array
+    vivid: bool
 
 
 def shape_of(index: int) -> str:
@@ -81,7 +84,7 @@ def shape_of(index: int) -> str:
 def draw_scene(seed: int, split: str, index: int, level: Level = "smooth", image_size: int = 64) -> Scene:
     """Draw the scene with this index of a split (one of SPLITS), `image_size` pixels wide and high."""
     rng = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
-    backdrop = _backdrop(rng, image_size, image_size, level)
+    backdrop = _backdrop(rng, image_size, image_size, level, vivid=False)
     objects = place_dominant(rng, shape_of(index), backdrop.x, backdrop.y, level)
     return _picture(rng, backdrop, objects, level)
 
@@ -90,11 +93,12 @@ def draw_scattered_scene(seed: int, split: str, index: int, level: Level = "smoo
     """Draw the scene with this index of a split (one of SCATTERED_SPLITS): several objects in an image of any aspect.
 
     The objects are about as large, in pixels, as those of `draw_scene` with the same `image_size`; the image's height
-    and width are between 80 / 56 and 128 / 56 of it.
+    and width are between 80 / 56 and 128 / 56 of it. In ADE20K_SPLITS, whose labels are the materials and backgrounds,
+    the two colours of each pattern stand out from each other, so that the labels can be told from the image.
     """
     rng = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
     height, width = (round(image_size * share) for share in rng.uniform(*SCATTERING.sides, 2))
-    backdrop = _backdrop(rng, height, width, level)
+    backdrop = _backdrop(rng, height, width, level, vivid=split in ADE20K_SPLITS)
     objects: list[Placed] = []
     if index % EMPTY_EVERY != FIRST_EMPTY:
         unit, crowd = image_size / max(height, width), index % CROWD_EVERY == FIRST_CROWD
@@ -102,13 +106,13 @@ def draw_scattered_scene(seed: int, split: str, index: int, level: Level = "smoo
     return _picture(rng, backdrop, objects, level)
 
 
-def _backdrop(rng: np.random.Generator, height: int, width: int, level: Level) -> _Backdrop:
+def _backdrop(rng: np.random.Generator, height: int, width: int, level: Level, vivid: bool) -> _Backdrop:
     across, down = _positions(width, max(height, width)), _positions(height, max(height, width))
     x, y = np.tile(across, (height, 1)), np.repeat(down[:, None], width, axis=1)
     light = rng.uniform(0, tau)
     name, surface = choose_surface(BACKGROUNDS, level, rng)
     colour = rng.uniform(0.1, 0.9, 3)
-    return _Backdrop(name, colour, light, x, y, _coloured(surface, colour, x, y, rng))
+    return _Backdrop(name, colour, light, x, y, _coloured(surface, colour, x, y, rng, vivid), vivid)
 
 
 def _positions(pixels: int, longer_side: int) -> Array:
@@ -120,7 +124,7 @@ def _picture(rng: np.random.Generator, backdrop: _Backdrop, objects: list[Placed
     """The scene of these objects, which come from back to front."""
     canvas, light = backdrop.canvas, backdrop.light
     for placed in objects:
-        _paint(canvas, placed, _contrasting(backdrop.colour, rng), light, rng)
+        _paint(canvas, placed, _contrasting(backdrop.colour, rng), light, rng, backdrop.vivid)
     towards_light = backdrop.x * np.float32(cos(light)) + backdrop.y * np.float32(sin(light))
     canvas *= 1 + rng.uniform(0, 0.4) * towards_light
     noise = rng.uniform(*COMPOSITIONS[level].noise) * rng.standard_normal(canvas.shape[1:], dtype=np.float32)
@@ -128,9 +132,14 @@ def _picture(rng: np.random.Generator, backdrop: _Backdrop, objects: list[Placed
     return Scene(np.ascontiguousarray(image.transpose(1, 2, 0)), _instances(objects), backdrop.name)
 
 
-def _coloured(surface: Surface, colour: NDArray[np.float64], x: Array, y: Array, rng: np.random.Generator) -> Array:
-    """The surface's pattern from `colour` to a second one near it, (3, H, W) in [0, 1]."""
-    other = np.clip(colour + surface.spread * rng.uniform(-1, 1, 3), 0, 1)
+def _coloured(
+    surface: Surface, colour: NDArray[np.float64], x: Array, y: Array, rng: np.random.Generator, vivid: bool
+) -> Array:
+    """The surface's pattern from `colour` to a second one, near it or `vivid`, (3, H, W) in [0, 1]."""
+    if vivid and surface.spread:
+        other = _contrasting(colour, rng)
+    else:
+        other = np.clip(colour + surface.spread * rng.uniform(-1, 1, 3), 0, 1)
     step = (other - colour).astype(np.float32)[:, None, None]
     return colour.astype(np.float32)[:, None, None] + step * surface.pattern(x, y, rng)
 
@@ -143,7 +152,9 @@ def _contrasting(behind: NDArray[np.float64], rng: np.random.Generator) -> NDArr
             return colour
 
 
-def _paint(canvas: Array, placed: Placed, colour: NDArray[np.float64], light: float, rng: np.random.Generator) -> None:
+def _paint(
+    canvas: Array, placed: Placed, colour: NDArray[np.float64], light: float, rng: np.random.Generator, vivid: bool
+) -> None:
     """Draw the object and the shadow it casts on `canvas` (3, H, W), in place.
 
     Its edge is bevelled: it brightens towards the light and darkens away from it, and shines where it faces the light.
@@ -155,7 +166,7 @@ def _paint(canvas: Array, placed: Placed, colour: NDArray[np.float64], light: fl
     canvas *= 1 - np.float32(rng.uniform(0.2, 0.5)) * shadow
     down, across = np.gradient(placed.distance)
     facing = np.clip(1 + placed.distance / np.float32(width), 0, 1) * (across * towards_x + down * towards_y)
-    body = _coloured(placed.surface, colour, placed.x, placed.y, rng)
+    body = _coloured(placed.surface, colour, placed.x, placed.y, rng, vivid)
     body *= 1 + np.float32(rng.uniform(0.3, 0.6)) * facing
     body += np.float32(placed.surface.shine) * np.maximum(facing, 0) ** 3
     canvas += np.clip(0.5 - placed.distance, 0, 1) * (body - canvas)
