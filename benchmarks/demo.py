@@ -26,6 +26,7 @@ class Trial:
 TRIALS = (
     Trial("mini_classification", ".", "imagenet", ("top1",)),
     Trial("mini_detection", "coco", "coco", ("AP_box", "AP_mask")),
+    Trial("mini_segmentation", "ade20k", "ade20k", ("mIoU",)),
 )
 
 

@@ -54,7 +54,7 @@ def peer(image_size: int, device: str) -> nn.Module:
     """mmsegmentation's, as its packaged configuration has it; on a CPU with batch norm that is not synchronised."""
     folder = Path(mmseg.__file__).parent / ".mim/configs"
     model = Config.fromfile(folder / _CONFIGURATION).model
-    model.pretrained = model.backbone.init_cfg = None
+    model.pretrained = model.backbone.init_cfg = model.data_preprocessor = None
     model.backbone.img_size = (image_size, image_size)
     norm = {"type": "SyncBN" if device != "cpu" else "BN", "requires_grad": True}
     model.neck.norm_cfg = model.decode_head.norm_cfg = model.auxiliary_head.norm_cfg = norm

@@ -74,7 +74,7 @@ def fine_tune(
     return TaskOutcome(
         metrics=training.metrics,
         image_names=areas.image_names,
-        weighted={"mIoU": areas.mean_iou, "mAcc": areas.mean_accuracy, "aAcc": areas.all_pixel_accuracy},
+        weighted=areas.weighted,
         per_class=metric.per_class,
         split=val.split,
         training=training,
