@@ -256,6 +256,8 @@ def _explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str) -> st
     if detail["type"] == "missing":
         return f'{where}, key "{key}": required, but missing'
     message, found = detail["msg"].removeprefix("Value error, "), detail["input"]
+    if detail["type"] == "value_error" and isinstance(found, Mapping):  # settings that are wrong together
+        return f'{where}, key "{key}": {message}' if key else f"{where}: {message}"
     return f'{where}, key "{key}": {message}; found {found!r} ({type(found).__name__})'
 
 
