@@ -35,7 +35,8 @@ _CONFIGURATION = "mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py"
 
 def ours(image_size: int) -> nn.Module:
     """Our segmentor under the packaged recipe."""
-    recipe: Any = load_recipe("ade20k_vit_base", [f"model.image_size={image_size}"], {"segmentation"}).recipe
+    settings_of_a_step = [f"model.image_size={image_size}", "inference.mode=whole", "inference.stride=null"]
+    recipe: Any = load_recipe("ade20k_vit_base", settings_of_a_step, {"segmentation"}).recipe
     settings = recipe.model
     pyramid = build_pyramid(
         create_backbone("random_vit_base", drop_path=settings.drop_path),
