@@ -44,7 +44,7 @@ def check_ade20k(
     settings: SegmentationDataSettings | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Look for every mistake in both splits below `root`, and decode every image and annotation, on all cores.
+    """Look for every mistake in both splits below `root`, and decode every image and annotation.
 
     `on_progress(done, total)` is called after each image. Raises nothing about the data: what cannot be read is a
     problem in the report. A class's size is in pixels.

@@ -1,4 +1,8 @@
-"""Work on every file of a data set on all cores: decoding runs outside of Python's lock."""
+"""Work on every file of a data set in threads.
+
+Waiting for the disk and decoding JPEG run side by side. What Pillow decodes, such as PNG, keeps Python's lock: there
+only the waiting is saved.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
