@@ -7,8 +7,7 @@ import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
-from backbones.errors import InputError
-from tasks.datasets.evaluation_images import unreadable_image
+from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 
 FIELDS = ("labels", "predictions", "top1", "top5", "loss")
 
@@ -53,7 +52,7 @@ class ClassificationMetric(BaseMetric):
     def compute_metrics(self, results: Sequence[tuple[Any, ...]]) -> dict[str, float]:
         """Percentages and the mean loss."""
         if not results:
-            raise InputError("no evaluation image could be read")
+            raise nothing_readable(self.unreadable)
         columns = [np.asarray(column) for column in zip(*results, strict=True)]
         self.per_image = dict(zip(("numbers", *FIELDS), columns, strict=True))
         for name in ("top1", "top5"):

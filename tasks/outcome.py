@@ -14,6 +14,14 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""
 
 
+def checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
+    """Weights (R, N) for a `WeightedMetric` as float64. Raises ValueError for another shape, or weights below 0."""
+    weights_RN = np.asarray(weights)
+    if weights_RN.ndim != 2 or weights_RN.shape[1] != images or (weights_RN < 0).any():
+        raise ValueError(f"expected weights (R, {images}) of at least 0, found {weights_RN.shape}")
+    return weights_RN.astype(np.float64)
+
+
 def _write_nothing(directory: Path) -> None:
     pass
 

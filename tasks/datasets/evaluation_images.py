@@ -1,6 +1,6 @@
 """Evaluation images that cannot be read: looked for before hours go into training, and refused after it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backbones.errors import InputError
@@ -29,3 +29,9 @@ def unreadable_image(path: str, why: str) -> InputError:
         "--set evaluation.allow_unreadable=true, and what is trained is kept; the record will say so. Or "
         "replace the file, which makes it another data set, to be trained on anew"
     )
+
+
+def nothing_readable(unreadable: Mapping[str, str]) -> InputError:
+    """The refusal to score a set of which no image could be read, given why each one could not."""
+    first, why = next(iter(unreadable.items()))
+    return InputError(f"no evaluation image could be read, the first is {first}: {why}. Is the folder complete?")

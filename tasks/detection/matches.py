@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import written_whole
+from tasks.outcome import checked_weights
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -62,10 +63,7 @@ class Matches:
         scores: of those, all copies of one are counted before the next. NaN where no object is drawn.
         Raises ValueError for weights of another shape, or below 0.
         """
-        weights_RN = np.asarray(weights_RN)
-        if weights_RN.ndim != 2 or weights_RN.shape[1] != len(self.image_ids) or (weights_RN < 0).any():
-            raise ValueError(f"expected weights (R, {len(self.image_ids)}) of at least 0, found {weights_RN.shape}")
-        weights_RN = weights_RN.astype(np.float64)
+        weights_RN = checked_weights(weights_RN, len(self.image_ids))
         sums_R, defined_R = np.zeros(len(weights_RN)), np.zeros(len(weights_RN))
         for category in self.categories:
             objects_R = weights_RN @ category.objects

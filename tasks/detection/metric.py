@@ -7,9 +7,8 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
-from backbones.errors import InputError
 from tasks.datasets.coco import CocoSet
-from tasks.datasets.evaluation_images import unreadable_image
+from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.detection.scoring import Scores, score
 
 
@@ -62,8 +61,7 @@ class DetectionMetric(BaseMetric):
     def compute_metrics(self, results: Sequence[tuple[int, list[dict[str, Any]]]]) -> dict[str, float]:
         """The 12 statistics of boxes and of masks, in percent."""
         if not results:
-            first, why = next(iter(self.unreadable.items()))
-            raise InputError(f"no evaluation image could be read, the first is {first}: {why}. Is the folder complete?")
+            raise nothing_readable(self.unreadable)
         self.detections = [detection for _, detections in results for detection in detections]
         self.evaluated = [image for image, _ in results]
         self.scores = score(self.coco.annotation_file, self.detections, self.evaluated)

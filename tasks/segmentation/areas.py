@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import written_whole
-from tasks.outcome import WeightedMetric
+from tasks.outcome import WeightedMetric, checked_weights
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -53,26 +53,20 @@ class Areas:
 
     def mean_iou(self, weights_RN: Array) -> Floats:
         """Intersection over union, averaged over the classes that are annotated or predicted anywhere."""
-        weights_RN = self._checked(weights_RN)
+        weights_RN = checked_weights(weights_RN, len(self.image_names))
         union_NC = self.annotated + self.predicted - self.intersection
         return _mean_percentage(weights_RN @ self.intersection, weights_RN @ union_NC)
 
     def mean_accuracy(self, weights_RN: Array) -> Floats:
         """The share of a class's pixels that were given to it, averaged over the classes that are annotated."""
-        weights_RN = self._checked(weights_RN)
+        weights_RN = checked_weights(weights_RN, len(self.image_names))
         return _mean_percentage(weights_RN @ self.intersection, weights_RN @ self.annotated)
 
     def all_pixel_accuracy(self, weights_RN: Array) -> Floats:
         """The share of all annotated pixels that were given to their class."""
-        weights_RN = self._checked(weights_RN)
+        weights_RN = checked_weights(weights_RN, len(self.image_names))
         right_N1, annotated_N1 = (array.sum(axis=1, keepdims=True) for array in (self.intersection, self.annotated))
         return _mean_percentage(weights_RN @ right_N1, weights_RN @ annotated_N1)
-
-    def _checked(self, weights_RN: Array) -> Floats:
-        weights_RN = np.asarray(weights_RN)
-        if weights_RN.ndim != 2 or weights_RN.shape[1] != len(self.image_names) or (weights_RN < 0).any():
-            raise ValueError(f"expected weights (R, {len(self.image_names)}) of at least 0, found {weights_RN.shape}")
-        return weights_RN.astype(np.float64)
 
 
 def save_areas(path: Path, areas: Areas) -> None:

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 
 from backbones.errors import InputError
 from tasks.datasets.ade20k import SegmentationSet
-from tasks.datasets.evaluation_images import unreadable_image
+from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.datasets.label_maps import IGNORED
 from tasks.segmentation.areas import Areas
 
@@ -91,8 +91,7 @@ class SegmentationMetric(BaseMetric):
         """mIoU, mAcc and aAcc in percent, from all pixels together; `results` also has each image's by its number."""
         ((counts, found),) = results
         if not found:
-            first, why = next(iter(self.unreadable.items()))
-            raise InputError(f"no evaluation image could be read, the first is {first}: {why}. Is the folder complete?")
+            raise nothing_readable(self.unreadable)
         scores = counts.results()
         if not scores["n_pixels"]:
             raise InputError(
