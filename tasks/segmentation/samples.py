@@ -14,13 +14,10 @@ from torch.utils.data import Dataset
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.images.tolerance import first_readable
 from backbones.training.randomness import mix
-from tasks.datasets.ade20k import AnnotatedImage, SegmentationSet
+from tasks.datasets.ade20k import AnnotatedImage, SegmentationSet, require_size
 from tasks.datasets.label_maps import IGNORED
 from tasks.segmentation.mmseg_parts import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize, Resize
 from tasks.segmentation.recipe import Inference, SegmentationAugmentation
-
-THINNEST = 1000
-"""Times an image may be longer than wide: of a thinner one no pixel might be left across when it is resized."""
 
 
 class TrainingSamples(Dataset[dict[str, Any]]):
@@ -33,6 +30,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 
     def __init__(self, dataset: SegmentationSet, side: int, augment: SegmentationAugmentation, seed: int) -> None:
         self.dataset, self.side, self.seed = dataset, side, seed
+        self.shortest_length = int(augment.resize[0] * augment.ratio[0])
         self.transforms = [
             RandomResize(scale=augment.resize, ratio_range=augment.ratio, keep_ratio=True, resize_type=Resize),
             RandomCrop(crop_size=(side, side), cat_max_ratio=augment.cat_max_ratio, ignore_index=IGNORED),
@@ -45,7 +43,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
         index, epoch = draw
-        pair, _, corrupt = first_readable(self.dataset.images, index, lambda image: _read(self.dataset, image))
+        pair, _, corrupt = first_readable(self.dataset.images, index, self._read)
         np.random.seed(mix(self.seed, "image", epoch, index) & 0xFFFFFFFF)
         image, labels = self._crop(*(pair or _nothing(self.side)))
         height, width = labels.shape
@@ -57,6 +55,9 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             "widths": width,
             "corrupt": corrupt,
         }
+
+    def _read(self, image: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:
+        return _read(self.dataset, image, self.shortest_length)
 
     def _crop(self, pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         """Pixels (H, W, 3) and labels (H, W) through mmsegmentation's transforms, whose images are BGR."""
@@ -78,6 +79,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         longest, shorter = inference.resize
         sizes = [(int(longest * scale), int(shorter * scale)) for scale in inference.scales]
         self.resizes = [Resize(scale=size, keep_ratio=True) for size in sizes]
+        self.shortest_length = min(length for length, _ in sizes)
 
     def __len__(self) -> int:
         return len(self.dataset.images)
@@ -85,7 +87,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         corrupt = {}
         try:
-            image, labels = _read(self.dataset, self.dataset.images[index])
+            image, labels = _read(self.dataset, self.dataset.images[index], self.shortest_length)
         except UnreadableImage as error:
             (image, labels), corrupt = _nothing(32), {str(error.path): error.why}
         views = [_channels_first(resize({"img": image})["img"]) for resize in self.resizes]
@@ -93,14 +95,16 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
         return {"views": views, **about, "corrupt": corrupt}
 
 
-def _read(dataset: SegmentationSet, image: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels (H, W, 3), RGB, and the label map (H, W). Raises UnreadableImage unless they belong together."""
+def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (H, W, 3), RGB, and the label map (H, W), of an image whose longer side may become `shortest_length`.
+
+    Raises UnreadableImage for a file that cannot be read and for an image of which less than half a pixel would be left
+    across, and WrongLabels for a label map that is not the image's.
+    """
     pixels, labels = read_image(image.image).permute(1, 2, 0).numpy(), dataset.labels(image)
-    (height, width), annotated = pixels.shape[:2], labels.shape
-    if annotated != (height, width):
-        why = f"it labels {annotated[1]} × {annotated[0]} pixels, its image has {width} × {height}"
-        raise UnreadableImage(image.annotation, why)
-    if max(height, width) > THINNEST * min(height, width):
+    height, width = pixels.shape[:2]
+    require_size(image, labels, height, width)
+    if max(height, width) > 2 * shortest_length * min(height, width):
         raise UnreadableImage(image.image, f"{width} × {height} pixels are too thin to be resized")
     return pixels, labels
 
