@@ -98,13 +98,13 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (H, W, 3), RGB, and the label map (H, W), of an image whose longer side may become `shortest_length`.
 
-    Raises UnreadableImage for a file that cannot be read and for an image of which less than half a pixel would be left
+    Raises UnreadableImage for a file that cannot be read and for an image of which at most half a pixel would be left
     across, and WrongLabels for a label map that is not the image's.
     """
     pixels, labels = read_image(image.image).permute(1, 2, 0).numpy(), dataset.labels(image)
     height, width = pixels.shape[:2]
     require_size(image, labels, height, width)
-    if max(height, width) > 2 * shortest_length * min(height, width):
+    if max(height, width) >= 2 * shortest_length * min(height, width):
         raise UnreadableImage(image.image, f"{width} × {height} pixels are too thin to be resized")
     return pixels, labels
 
