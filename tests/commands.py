@@ -19,7 +19,9 @@ PATIENCE = 300.0
 """Seconds within which a command has to end, however busy the machine is."""
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["benchmarks.cells", "benchmarks.screen"])
+_processes.set_forkserver_preload(
+    ["benchmarks.cells", "benchmarks.screen", "tasks.detection.task", "tasks.segmentation.task"]
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def _call(arguments: list[str], output: Path, moment: Moment | None, number: sig
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it, and so would what it forks
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as on a command line
     torch.set_num_threads(1)
     if moment:
         _signal_at(moment, number)
