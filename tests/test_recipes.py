@@ -100,6 +100,82 @@ def test_the_simple_pyramid_is_measured_against_the_papers_protocol() -> None:
     assert "schedule.iterations=46093 (reference 184375)" in recipe.deviations(recipe.recipe)
 
 
+# ViT-B: MAE, appendix A.4, and mae_segmentation. ViT-L and ViT-H: layer decay and drop path of FINE_TUNING, which no
+# source gives for ADE20K. The layer decay, drop path, taps, width, and the mIoU of MAE's table 5.
+SEGMENTATION = {
+    "ade20k_vit_base": ("vit_base_patch16_224", 0.65, 0.1, [3, 5, 7, 11], 768, {"mIoU": 48.1}),
+    "ade20k_vit_large": ("vit_large_patch16_224", 0.75, 0.2, [7, 11, 15, 23], 1024, {"mIoU": 53.6}),
+    "ade20k_vit_huge": ("vit_huge_patch14_224", 0.75, 0.3, [10, 15, 20, 31], 1280, {}),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_segmentation_has_the_protocols_numbers(name: str) -> None:
+    arch, layer_decay, drop_path, taps, width, expected = SEGMENTATION[name]
+    recipe = load_recipe(name, [], {"segmentation"}).recipe
+    assert deciding_settings(recipe) == {
+        "task": "segmentation",
+        "dataset": "ade20k",
+        "model": {
+            "arch": arch,
+            "image_size": 512,
+            "drop_path": drop_path,
+            "taps": taps,
+            "relative_position": True,
+            "layer_scale": 1.0,
+            "channels": width,
+            "auxiliary_channels": 256,
+        },
+        "optimizer": {
+            "name": "adamw",
+            "lr": 1e-4,
+            "batch_size": 16,
+            "betas": [0.9, 0.999],
+            "weight_decay": 0.05,
+            "clip_grad_norm": None,
+            "layer_decay": layer_decay,
+            "spare": "vectors",
+        },
+        "schedule": {
+            "iterations": 160_000,
+            "warmup_iterations": 1500,
+            "warmup_factor": 1e-6,
+            "shape": "poly",
+            "milestones": [],
+        },
+        "augment": {
+            "resize": [2048, 512],
+            "ratio": [0.5, 2.0],
+            "cat_max_ratio": 0.75,
+            "flip": 0.5,
+            "photometric_distortion": True,
+        },
+        "inference": {"mode": "slide", "stride": 341, "resize": [2048, 512], "scales": [1.0], "flip": False},
+        "precision": "auto",
+    }
+    assert recipe.expect == expected
+    assert arch == load_recipe(name.replace("ade20k", "imagenet"), [], {"classification"}).recipe.model.arch
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("model.image_size=224", "inference.stride 341 is larger than the windows of model.image_size 224"),
+        ("inference.mode=whole", 'key "inference": mode "slide" needs a stride, and mode "whole" has none'),
+        ("inference.stride=null", 'key "inference": mode "slide" needs a stride'),
+        ("inference.resize=[512,2048]", 'key "inference.resize": the longest side comes first, then the shorter'),
+        ("augment.ratio=[2.0,0.5]", 'key "augment.ratio": the smaller number comes first'),
+        ("inference.scales=[]", 'key "inference.scales": Tuple should have at least 1 item'),
+        ("schedule.warmup_iterations=160000", 'key "schedule": the warm-up (160000) must be shorter'),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_explained(override: str, expected: str) -> None:
+    message = refusal("ade20k_vit_base", override, tasks={"segmentation"})
+    assert message.startswith("recipe ade20k_vit_base")
+    assert expected in message
+    assert len(message) < 250
+
+
 @pytest.mark.parametrize("name", FINE_TUNING)
 def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
     epochs, base_lr, layer_decay, drop_path, size, top1, arch = FINE_TUNING[name]
