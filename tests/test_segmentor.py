@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmseg_examples import as_mmseg
 from torch import Tensor, nn
 
 from backbones import create_backbone
@@ -56,19 +57,20 @@ def test_one_window_over_all_gives_what_the_whole_image_gives(size: tuple[int, i
 def test_windows_are_averaged_as_mmsegmentation_does() -> None:
     """Against an EncoderDecoder of mmsegmentation itself that holds the same parts."""
     ours = segmentor(mode="slide", stride=43)
-    theirs = EncoderDecoder(
-        backbone={"type": "PyramidBackbone", "pyramid": ours.pyramid},
-        decode_head={
-            "type": "UPerHead",
-            "in_channels": [128] * 4,
-            "in_index": [0, 1, 2, 3],
-            "pool_scales": (1, 2, 3, 6),
-            "channels": 16,
-            "num_classes": CLASSES,
-            "norm_cfg": {"type": "BN"},
-        },
-        test_cfg=ConfigDict(mode="slide", crop_size=(64, 64), stride=(43, 43)),
-    ).eval()
+    with as_mmseg():
+        theirs = EncoderDecoder(
+            backbone={"type": "PyramidBackbone", "pyramid": ours.pyramid},
+            decode_head={
+                "type": "UPerHead",
+                "in_channels": [128] * 4,
+                "in_index": [0, 1, 2, 3],
+                "pool_scales": (1, 2, 3, 6),
+                "channels": 16,
+                "num_classes": CLASSES,
+                "norm_cfg": {"type": "BN"},
+            },
+            test_cfg=ConfigDict(mode="slide", crop_size=(64, 64), stride=(43, 43)),
+        ).eval()
     theirs.decode_head.load_state_dict(ours.decode_head.state_dict())
     image = scene(97, 130)
     meta = {"ori_shape": (97, 130), "img_shape": (97, 130), "pad_shape": (97, 130)}

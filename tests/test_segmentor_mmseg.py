@@ -176,7 +176,8 @@ def test_parameters_differ_from_mmsegmentations_by_the_class_token_and_the_posit
     settings.pretrained = settings.backbone.init_cfg = settings.data_preprocessor = None
     norm = {"type": "BN", "requires_grad": True}
     settings.neck.norm_cfg = settings.decode_head.norm_cfg = settings.auxiliary_head.norm_cfg = norm
-    theirs: nn.Module = MODELS.build(settings)
+    with as_mmseg():
+        theirs: nn.Module = MODELS.build(settings)
     own, other = shapes(ours), shapes(theirs)
     assert other - own == {(1, 1, 768): 1, (1, 1 + 32 * 32, 768): 1, (63 * 63 + 3, 12): 12}
     assert own - other == {(1, 14, 14, 768): 1, (63 * 63, 12): 12}
