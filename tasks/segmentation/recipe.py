@@ -34,6 +34,11 @@ Resize = Annotated[
 ]
 
 
+def _require_pixels(resize: tuple[int, int], factor: float) -> None:
+    if int(resize[1] * factor) < 1:
+        raise ValueError(f"{factor} times resize {list(resize)} is less than a pixel")
+
+
 class SegmentorSettings(Settings):
     """The backbone that a recipe was written for, and the UPerNet round it.
 
@@ -83,6 +88,11 @@ class SegmentationAugmentation(Settings):
     flip: Fraction = 0.5
     photometric_distortion: bool = True
 
+    @model_validator(mode="after")
+    def _something_is_left(self) -> "SegmentationAugmentation":
+        _require_pixels(self.resize, self.ratio[0])
+        return self
+
 
 class Inference(Settings):
     """How a trained model is applied to a whole image.
@@ -101,6 +111,11 @@ class Inference(Settings):
     def _stride_belongs_to_windows(self) -> "Inference":
         if (self.mode == "slide") != (self.stride is not None):
             raise ValueError('mode "slide" needs a stride, and mode "whole" has none (inference.stride=null)')
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> "Inference":
+        _require_pixels(self.resize, min(self.scales))
         return self
 
 

@@ -110,6 +110,7 @@ def build_segmentor(pyramid: Pyramid, settings: SegmentorSettings, inference: In
     segmentor: Segmentor = MODELS.build(
         {
             "type": "Segmentor",
+            "_scope_": "mmseg",  # mmengine's own is in force once a runner was built in this process
             "backbone": {"type": "PyramidBackbone", "pyramid": pyramid},
             "decode_head": {
                 "type": "UPerHead",

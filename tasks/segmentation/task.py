@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from backbones.adapters import build_pyramid, parameter_groups
+from backbones.adapters import Pyramid, build_pyramid, parameter_groups
+from backbones.adapters.hierarchical import HierarchicalTrunk
 from backbones.checkpoints import Checkpoint
 from backbones.errors import InputError
 from backbones.images.naming import NamedData
@@ -45,6 +46,7 @@ def fine_tune(
     """
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
+    _require_several_classes(train.classes)
     segmentor, load_report = _segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
     check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
@@ -99,6 +101,27 @@ def _require_several_images(recipe: SegmentationRecipe) -> None:
         )
 
 
+def _require_several_classes(classes: list[str]) -> None:
+    """One class would have the whole image, or need a threshold, which is another task."""
+    if len(classes) < 2:
+        raise InputError(
+            f'key "data.classes": {classes[0]!r} is the only class, and UPerNet needs two or more to choose from. List '
+            "the background as well; where an annotation has it as 0, with --set data.reduce_zero_label=false"
+        )
+
+
+def _require_views_that_fit(pyramid: Pyramid, recipe: SegmentationRecipe) -> None:
+    """A backbone that is built for one size would refuse larger images only once training is over."""
+    largest = int(recipe.inference.resize[0] * max(recipe.inference.scales))
+    size = pyramid.trunk.fixed_size if isinstance(pyramid.trunk, HierarchicalTrunk) else None
+    if recipe.inference.mode == "whole" and size and largest > size:
+        raise InputError(
+            f'key "inference.mode": whole images have up to {largest} pixels a side (inference.resize × scales), and '
+            f"{type(pyramid.trunk.layered).__name__} is built for model.image_size {recipe.model.image_size}. Use mode "
+            "slide, smaller images, or a larger image_size"
+        )
+
+
 def _parameter_groups(segmentor: Segmentor, recipe: SegmentationRecipe) -> list[dict[str, Any]]:
     settings = recipe.optimizer
     return parameter_groups(
@@ -128,4 +151,5 @@ def _segmentor(
         layer_scale=settings.layer_scale,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
+    _require_views_that_fit(pyramid, recipe)
     return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
