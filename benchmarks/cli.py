@@ -188,7 +188,7 @@ def compare(
 @app.command("list")
 def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
     """List what can be named in the other commands."""
-    from benchmarks.screen import show_list
+    from benchmarks.listing import show_list
 
     show_list(what.value)
 

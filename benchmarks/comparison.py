@@ -207,9 +207,9 @@ def _test_average_precision(a: Path, b: Path) -> tuple[int, Differences]:
 
 def _test_mean_iou(a: Path, b: Path) -> tuple[int, Differences]:
     """mIoU and its kin, which are no means over images, from `areas.npz`."""
-    from tasks.segmentation.areas import load_areas
+    from tasks.segmentation.areas import AREAS, load_areas
 
-    ours, theirs = (load_areas(directory / "areas.npz") for directory in (a, b))
+    ours, theirs = (load_areas(directory / AREAS) for directory in (a, b))
     _require_same_images(a, ours.image_names, b, theirs.image_names)
     images, others = len(ours.image_names), theirs.weighted
     return images, {

@@ -85,6 +85,6 @@ TRIALS: dict[str, Callable[[], None]] = {
     "pre-training and classification (timm, mmengine)": _train_a_step,
     "fast JPEG decoding (simplejpeg)": _decode,
     "detection (detectron2, pycocotools)": _imports("detectron2.modeling", "pycocotools.mask"),
-    "segmentation (mmseg, mmcv)": _imports("tasks.segmentation.mmseg_parts"),
+    "segmentation (mmseg, mmcv, detectron2)": _imports("tasks.segmentation.task"),
     "scoring (hotcoco)": _imports("hotcoco"),
 }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from backbones.errors import InputError
@@ -16,6 +15,7 @@ from backbones.training.machine import process_rank
 from backbones.training.progress import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.cells import FinishedCell
+from benchmarks.listing import plain_table
 from results import Metric
 
 if TYPE_CHECKING:
@@ -70,56 +70,6 @@ def outputs(directory: Path) -> list[Path]:
     return [path for path in wanted if path.exists()]
 
 
-def show_list(what: str) -> None:
-    """The backbones, methods, recipes or data sets that there are."""
-    table = {"backbones": _backbones, "methods": _methods, "recipes": _recipes, "datasets": _datasets}[what]()
-    Console(highlight=False).print(table)
-
-
-def _backbones() -> Table:
-    from backbones.registry import list_backbones
-
-    table = _table("name", "method", "pre-training data", "column", "architecture in timm")
-    for entry in list_backbones():
-        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch)
-    table.caption = "and every model of timm by its name, and package.module:function"
-    return table
-
-
-def _methods() -> Table:
-    from backbones.methods import METHODS
-
-    table = _table("method", "pre-training data")
-    for method in METHODS.values():
-        table.add_row(method.name, method.pretrain_data)
-    return table
-
-
-def _recipes() -> Table:
-    from benchmarks.recipe import list_recipes
-
-    table = _table("recipe", "what to expect of it")
-    for name, line in list_recipes().items():
-        table.add_row(name, line)
-    return table
-
-
-def _datasets() -> Table:
-    from tasks.datasets import DATASETS
-
-    table = _table("data set", "layout")
-    for name, layout in DATASETS.items():
-        table.add_row(name, layout)
-    return table
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
 def show_checkpoint(path: Path, backbone: str | None) -> None:
     """What a checkpoint is, and where each weight lands in a backbone."""
     from backbones.checkpoints import read_checkpoint
@@ -127,7 +77,7 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
 
     checkpoint = read_checkpoint(path)
     description = describe(checkpoint, backbone)
-    table = _table("", "")
+    table = plain_table("", "")
     table.show_header = False
     table.add_row("file", f"{path} ({checkpoint.size / 2**20:,.1f} MiB, {checkpoint.kind})")
     table.add_row("sha256", checkpoint.sha256)
@@ -147,7 +97,7 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
 
 def _show_report(console: Console, report: LoadReport, backbone: str) -> None:
     console.print(f"\n{backbone}: {report.summary()}", soft_wrap=True)
-    table = _table("what", "weight", "why or from where")
+    table = plain_table("what", "weight", "why or from where")
     for name, sources in report.used.items():
         table.add_row("converted" if name in report.converted else "loaded", name, ", ".join(sources))
     for what, account in (("dropped", report.dropped), ("initialised", report.initialised)):

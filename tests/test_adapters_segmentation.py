@@ -89,7 +89,9 @@ def test_taps_leave_windows_where_they_are() -> None:
     ],
 )
 def test_taps_that_do_not_fit_are_refused(taps: tuple[int, ...]) -> None:
-    message = rf'key "taps": {re.escape(str(list(taps)))}: .* 4 blocks, .* the last of them 11, .* 12 blocks\. .* null'
+    message = (
+        rf'key "model.taps": {re.escape(str(list(taps)))}: .* 4 blocks, .* last of them 11, .* 12 blocks\. .*=null'
+    )
     with pytest.raises(InputError, match=message):
         fpn(small_vit(), taps=taps)
 
@@ -100,13 +102,13 @@ def test_taps_of_a_smaller_vit_are_refused_with_the_depth() -> None:
 
 
 def test_the_simple_pyramid_has_no_taps() -> None:
-    with pytest.raises(InputError, match=r'key "taps": \[3, 5, 7, 11\]: the adapter `simple` .* null'):
+    with pytest.raises(InputError, match=r'key "model.taps": \[3, 5, 7, 11\]: the adapter `simple` .*=null'):
         build_pyramid(small_vit(), "simple", image_size=SIZE, window=3, taps=TAPS)
 
 
 @pytest.mark.parametrize("settings", [{"taps": None}, {"taps": (1, 2, 3, 5), "window": 3}])
 def test_quarters_are_needed_for_windows_and_without_taps(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r'a ViT of 6 blocks: .* multiple of 4\. .*"window" null.*"taps"'):
+    with pytest.raises(InputError, match=r'a ViT of 6 blocks: .* multiple of 4\. Without windows .*"model.taps"'):
         fpn(small_vit(depth=6), **settings)
 
 
@@ -202,7 +204,7 @@ def test_none_is_added_unless_asked_for() -> None:
 
 
 def test_blocks_without_a_place_for_layer_scale_are_refused() -> None:
-    with pytest.raises(InputError, match=r'key "layer_scale": ResPostBlock has no place .* null'):
+    with pytest.raises(InputError, match=r'key "model.layer_scale": ResPostBlock has no place .*=null'):
         fpn(small_vit(block_fn=ResPostBlock))
 
 

@@ -152,6 +152,10 @@ def test_a_file_that_holds_no_areas_is_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"areas\.npz: not a file of areas"):
             load_areas(path)
+    with path.open("wb") as file:
+        np.save(file, areas.annotated)
+    with pytest.raises(InputError, match=r"areas\.npz: not a file of areas"):
+        load_areas(path)
     pixels = dict.fromkeys(("intersection", "annotated", "predicted"), areas.annotated)
     for wrong in ({"image_names": areas.image_names}, {"image_names": ["only one"], **pixels}):
         np.savez(path, **{name: np.asarray(array) for name, array in wrong.items()})

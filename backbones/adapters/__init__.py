@@ -69,8 +69,8 @@ def build_pyramid(
     if (foreign := foreign_part(backbone)) is None:
         if adapter == "simple" and taps is not None:
             raise InputError(
-                f'key "taps": {list(taps)}: the adapter `simple` makes all maps from the last block. Set taps to null, '
-                "or use the adapter `fpn`."
+                f'key "model.taps": {list(taps)}: the adapter `simple` makes all maps from the last block. Use '
+                "--set model.taps=null, or the adapter `fpn`."
             )
         tables: Positions = "shared tables" if shared_positions else "tables"
         positions: Positions = tables if adapter == "fpn" else "decomposed"

@@ -92,6 +92,8 @@ class PlainTrunk(nn.Module):
                 _add_layer_scale(block, self.width, layer_scale)
         self._attend_over_maps(-(-image_size // self.stride), window, positions, shared_bias)
 
+    fixed_size = None
+
     @property
     def layered(self) -> nn.Module:
         """The module that `layer_matcher` knows the parameters of."""
@@ -151,8 +153,7 @@ def _ends_of_quarters(depth: int) -> tuple[int, ...]:
     if depth % _MAPS:
         raise InputError(
             f"a ViT of {depth} blocks: windows and maps go by four quarters of them, so their number must be a "
-            'multiple of 4. Without windows ("window" null) it may be any if "taps" names the four blocks to take '
-            "maps from."
+            'multiple of 4. Without windows it may be any if key "model.taps" names the four blocks to take maps from.'
         )
     return tuple(depth * quarter // _MAPS - 1 for quarter in range(1, _MAPS + 1))
 
@@ -160,9 +161,9 @@ def _ends_of_quarters(depth: int) -> tuple[int, ...]:
 def _checked_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     if len(taps) != _MAPS or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
         raise InputError(
-            f'key "taps": {list(taps)}: expected the numbers of {_MAPS} blocks, counted from 0 and ascending, the last '
-            f"of them {depth - 1}, for this ViT has {depth} blocks. Adapt them to it, or set taps to null for the ends "
-            "of its quarters."
+            f'key "model.taps": {list(taps)}: expected the numbers of {_MAPS} blocks, counted from 0 and ascending, '
+            f"the last of them {depth - 1}, for this ViT has {depth} blocks. Adapt them to it, or take the ends of its "
+            "quarters with --set model.taps=null"
         )
     return tuple(taps)
 
@@ -178,7 +179,8 @@ def _add_layer_scale(block: Any, width: int, value: float) -> None:
             block.gamma_1, block.gamma_2 = (nn.Parameter(torch.full((width,), value)) for _ in range(2))
     else:
         raise InputError(
-            f'key "layer_scale": {type(block).__name__} has no place for layer scale. Set layer_scale to null.'
+            f'key "model.layer_scale": {type(block).__name__} has no place for layer scale. Use '
+            "--set model.layer_scale=null"
         )
 
 

@@ -31,6 +31,11 @@ class Pyramid(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.channels = channels
 
+    @property
+    def largest_image(self) -> int | None:
+        """The longest side, in pixels, of the images that it takes; None for any."""
+        return self.trunk.fixed_size
+
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Compute the four maps."""
         sizes = [[-(-side // stride) for side in images_B3HW.shape[2:]] for stride in self.strides]

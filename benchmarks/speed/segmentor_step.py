@@ -20,13 +20,11 @@ from mmengine import Config
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from backbones.adapters import build_pyramid
 from backbones.images.crops import normalise
-from backbones.registry import create_backbone
 from backbones.training.machine import peak_memory_mb
 from benchmarks.recipe import load_recipe
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
-from tasks.segmentation.segmentor import build_segmentor
+from tasks.segmentation.task import create_segmentor
 
 _CLASSES = 150
 _OURS, _PEER = "backbench", "mmsegmentation's MAE"
@@ -37,18 +35,8 @@ def ours(image_size: int) -> nn.Module:
     """Our segmentor under the packaged recipe."""
     settings_of_a_step = [f"model.image_size={image_size}", "inference.mode=whole", "inference.stride=null"]
     recipe: Any = load_recipe("ade20k_vit_base", settings_of_a_step, {"segmentation"}).recipe
-    settings = recipe.model
-    pyramid = build_pyramid(
-        create_backbone("random_vit_base", drop_path=settings.drop_path),
-        "fpn",
-        image_size=image_size,
-        window=None,
-        relative_position=settings.relative_position,
-        shared_positions=False,
-        taps=settings.taps,
-        layer_scale=settings.layer_scale,
-    )
-    return build_segmentor(pyramid, settings, recipe.inference, _CLASSES)
+    segmentor, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, seed=0)
+    return segmentor
 
 
 def peer(image_size: int, device: str) -> nn.Module:

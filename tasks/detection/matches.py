@@ -108,7 +108,7 @@ def load_matches(path: Path) -> Matches:
             return Matches.from_arrays(arrays)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. A finished detection run has one; evaluate the run again") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a file of matches ({error}). Delete it and evaluate the run again") from error
 
 

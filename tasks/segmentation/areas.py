@@ -20,6 +20,10 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 
+AREAS = "areas.npz"
+"""The file of a run that holds its evaluation's areas."""
+
+
 @dataclass(frozen=True)
 class Areas:
     """One evaluation's pixels by image and class, (N, C) whole numbers. Pixels without a label count nowhere.
@@ -90,7 +94,7 @@ def load_areas(path: Path) -> Areas:
             return Areas(arrays["image_names"].tolist(), *pixels)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
 
 

@@ -12,6 +12,7 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
     from mmseg.models.utils import resize
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
+    from mmseg.utils import get_palette
 
 __all__ = [
     "MODELS",
@@ -22,5 +23,6 @@ __all__ = [
     "RandomResize",
     "Resize",
     "SegDataSample",
+    "get_palette",
     "resize",
 ]

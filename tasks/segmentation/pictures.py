@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmseg.utils import get_palette
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tasks.datasets.label_maps import IGNORED
 from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image
+from tasks.segmentation.mmseg_parts import get_palette
 
 TITLES = ("image", "truth", "prediction")
 ENTRY_WIDTH = 190

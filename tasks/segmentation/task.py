@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
-from backbones.adapters.hierarchical import HierarchicalTrunk
 from backbones.checkpoints import Checkpoint
 from backbones.errors import InputError
 from backbones.images.naming import NamedData
+from backbones.loading import LoadReport
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
@@ -15,15 +15,12 @@ from backbones.training.randomness import seed_generators
 from tasks.datasets.ade20k import check_annotations, name_segmentation, open_segmentation
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.outcome import TaskOutcome
-from tasks.segmentation.areas import Areas, save_areas
+from tasks.segmentation.areas import AREAS, save_areas
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.picture_hook import PictureHook, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
 from tasks.segmentation.segmentor import Segmentor, build_segmentor
-
-AREAS = "areas.npz"
-"""How many pixels of each class every evaluation image has, found and true: what scores and comparisons need."""
 
 
 def name_data_set(recipe: SegmentationRecipe, data: Path) -> NamedData:
@@ -47,7 +44,7 @@ def fine_tune(
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
     _require_several_classes(train.classes)
-    segmentor, load_report = _segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
+    segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
     check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
@@ -83,12 +80,34 @@ def fine_tune(
         load_report=load_report,
         unreadable=metric.unreadable,
         notes=[*train.notes, *val.notes],
-        write=lambda run: _write(areas, run),
+        write=lambda run: save_areas(run / AREAS, areas),
     )
 
 
-def _write(areas: Areas, directory: Path) -> None:
-    save_areas(directory / AREAS, areas)
+def create_segmentor(
+    recipe: SegmentationRecipe, backbone: str, checkpoint: Checkpoint | None, classes: int, seed: int
+) -> tuple[Segmentor, LoadReport | None]:
+    """UPerNet for `classes` classes on a backbone as `recipe` has it, and where the checkpoint's weights went.
+
+    Raises InputError for a backbone, weights or settings that do not fit each other.
+    """
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    seed_generators(seed, "head")
+    pyramid = build_pyramid(
+        network,
+        "fpn",
+        image_size=settings.image_size,
+        window=None,
+        relative_position=settings.relative_position,
+        shared_positions=False,
+        taps=settings.taps,
+        layer_scale=settings.layer_scale,
+        activation_checkpointing=recipe.runtime.activation_checkpointing,
+    )
+    _require_views_that_fit(pyramid, recipe)
+    return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
 
 
 def _require_several_images(recipe: SegmentationRecipe) -> None:
@@ -113,7 +132,7 @@ def _require_several_classes(classes: list[str]) -> None:
 def _require_views_that_fit(pyramid: Pyramid, recipe: SegmentationRecipe) -> None:
     """A backbone that is built for one size would refuse larger images only once training is over."""
     largest = int(recipe.inference.resize[0] * max(recipe.inference.scales))
-    size = pyramid.trunk.fixed_size if isinstance(pyramid.trunk, HierarchicalTrunk) else None
+    size = pyramid.largest_image
     if recipe.inference.mode == "whole" and size and largest > size:
         raise InputError(
             f'key "inference.mode": whole images have up to {largest} pixels a side (inference.resize × scales), and '
@@ -131,25 +150,3 @@ def _parameter_groups(segmentor: Segmentor, recipe: SegmentationRecipe) -> list[
         layer_decay=settings.layer_decay,
         spare=settings.spare,
     )
-
-
-def _segmentor(
-    recipe: SegmentationRecipe, backbone: str, checkpoint: Checkpoint | None, classes: int, seed: int
-) -> tuple[Segmentor, Any]:
-    settings = recipe.model
-    seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
-    seed_generators(seed, "head")
-    pyramid = build_pyramid(
-        network,
-        "fpn",
-        image_size=settings.image_size,
-        window=None,
-        relative_position=settings.relative_position,
-        shared_positions=False,
-        taps=settings.taps,
-        layer_scale=settings.layer_scale,
-        activation_checkpointing=recipe.runtime.activation_checkpointing,
-    )
-    _require_views_that_fit(pyramid, recipe)
-    return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
