@@ -11,10 +11,10 @@ NAMES = ("deep/b.jpg", "a.jpg", "c.d.png")
 HEIGHT, WIDTH = 6, 8
 CLASSES = ["wall", "door", "screen door"]
 CLASS_TABLE = (
-    "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
-    "1\t0.1576\t11664\t1172\t1\twall\n"
-    "2\t0.1072\t6046\t612\t0\tdoor, double door\n"
-    "3\t0.0878\t8265\t796\t0\tscreen door, screen\n"
+    "Idx\tRatio\tTrain\tVal\tName\n"
+    "1\t0.1576\t11664\t1172\twall\n"
+    "2 \t0.0118\t6666\t796\tdoor, double door \n"
+    "3\t0.0015\t139\t18\tscreen door, screen\n"
 )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from backbones.errors import InputError
 from benchmarks.mini import LEVELS, MiniSummary, draw_scattered_scene, write_mini
+from tasks.datasets.class_lists import find_class_list, read_class_list
 
 TRAIN, VAL = 64, 32
 SPLITS = {"ade_train": ("training", "train", TRAIN), "ade_val": ("validation", "val", VAL)}
@@ -87,10 +88,10 @@ def test_annotations_are_grey_and_as_large_as_their_images(root: Path) -> None:
 
 def test_classes_are_the_materials_and_the_backgrounds(root: Path, level: str) -> None:
     rows = read_table(root)
-    assert list(rows[0]) == ["Idx", "Ratio", "Train", "Val", "Stuff", "Name"]
+    assert list(rows[0]) == ["Idx", "Ratio", "Train", "Val", "Name"]
     assert [row["Idx"] for row in rows] == [str(number + 1) for number in range(len(rows))]
-    assert [row["Name"] for row in rows if row["Stuff"] == "0"] == MATERIALS[level]
-    assert [row["Name"] for row in rows if row["Stuff"] == "1"] == BACKGROUNDS[level]
+    assert [row["Name"] for row in rows] == MATERIALS[level] + BACKGROUNDS[level]
+    assert read_class_list(find_class_list(root / "ade20k", None)) == MATERIALS[level] + BACKGROUNDS[level]
 
 
 def test_figures_of_the_classes_are_those_of_the_label_maps(root: Path) -> None:

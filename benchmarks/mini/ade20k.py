@@ -32,10 +32,9 @@ class ClassCounts:
     pixels: NDArray[np.int64]
 
 
-def classes_of(level: Level) -> dict[str, bool]:
-    """The classes in the order of their numbers, each with whether it is a background: materials come first."""
-    materials = dict.fromkeys(surfaces_of(MATERIALS, level), False)
-    return materials | dict.fromkeys(surfaces_of(BACKGROUNDS, level), True)
+def classes_of(level: Level) -> list[str]:
+    """The classes in the order of their numbers: the materials, then the backgrounds."""
+    return [*surfaces_of(MATERIALS, level), *surfaces_of(BACKGROUNDS, level)]
 
 
 def image_path(split: str, index: int) -> Path:
@@ -82,17 +81,17 @@ def ade20k_files(name: str, level: Level, records: dict[str, list[ClassCounts]])
 
 
 def object_info(level: Level, records: dict[str, list[ClassCounts]]) -> str:
-    """The table of the classes, separated by tabs, with the columns of ADE20K's.
+    """The table of the classes, separated by tabs, with the columns of ADE20K's own.
 
     Idx: the label; Ratio: the class's share of all pixels of both splits; Train, Val: the number of each split's images
-    that show it; Stuff: 1 for backgrounds, 0 for materials; Name.
+    that show it; Name.
     """
     pixels = np.sum([part.pixels for parts in records.values() for part in parts], axis=0)
     train, val = (np.sum([part.images for part in records[split]], axis=0) for split in ADE20K_SPLITS)
-    rows = ["Idx\tRatio\tTrain\tVal\tStuff\tName"]
-    for label, (name, background) in enumerate(classes_of(level).items(), start=1):
+    rows = ["Idx\tRatio\tTrain\tVal\tName"]
+    for label, name in enumerate(classes_of(level), start=1):
         ratio = pixels[label] / pixels.sum()
-        rows.append(f"{label}\t{ratio:.4f}\t{train[label]}\t{val[label]}\t{background:d}\t{name}")
+        rows.append(f"{label}\t{ratio:.4f}\t{train[label]}\t{val[label]}\t{name}")
     return "".join(f"{row}\n" for row in rows)
 
 
