@@ -10,7 +10,7 @@ from ade20k_examples import CLASSES, HEIGHT, NAMES, WIDTH, annotation, cut, numb
 from PIL import Image
 
 from backbones.errors import InputError
-from backbones.images.naming import KNOWN_SETS
+from backbones.images.naming import KNOWN_SETS, name_data
 from backbones.images.reading import UnreadableImage
 from tasks.datasets.ade20k import (
     SegmentationDataSettings,
@@ -19,7 +19,6 @@ from tasks.datasets.ade20k import (
     name_segmentation,
     open_segmentation,
 )
-from tasks.datasets.class_lists import read_class_list
 from tasks.datasets.label_maps import IGNORED, WrongLabels
 
 
@@ -122,6 +121,11 @@ def test_the_fingerprint_changes_with_the_classes_and_how_labels_count(root: Pat
     assert len({open_set(root, **settings)[0].fingerprint for settings in different}) == 3
 
 
+def test_one_image_and_one_class_are_singular(tmp_path: Path) -> None:
+    _, (note,) = name_data("ade20k", tmp_path, train_images=1, classes=1)
+    assert "(1 training image in 1 class)" in note
+
+
 def test_a_small_set_is_not_called_ade20k(root: Path) -> None:
     named = name_segmentation("ade20k", root, *open_set(root))
     assert named.name == "ADEChallengeData2016"
@@ -137,52 +141,6 @@ def test_ade20k_is_known_by_its_counts(root: Path) -> None:
 
 
 # The class list
-
-
-def test_a_class_goes_by_its_first_synonym_where_that_is_unique(tmp_path: Path) -> None:
-    path = tmp_path / "objectInfo150.txt"
-    path.write_text(
-        "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
-        "1\t0.1\t9\t9\t1\tdoor, double door\n"
-        "2\t0.1\t9\t9\t1\tscreen, silver screen\n"
-        "3\t0.1\t9\t9\t1\tscreen\n"
-        "4           0.1         9       9     1   signboard, sign   \n"
-    )
-    assert read_class_list(path) == ["door", "screen, silver screen", "screen", "signboard"]
-
-
-def test_a_plain_list_is_taken_as_it_stands(tmp_path: Path) -> None:
-    path = tmp_path / "names.txt"
-    path.write_text("\ufeffdoor, double door\n\n  road \nÜberführung", encoding="utf-8")
-    assert read_class_list(path) == ["door, double door", "road", "Überführung"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "the class list is empty"),
-        (b"\xff\xfe\xfa", "the class list cannot be read as text"),
-        (b"a\nb\na\n", "1 class name used more than once: a."),
-        (b"\n".join(b"%d" % number for number in range(255)), "255 classes. Label maps of 8 bits hold 1 to 254"),
-        (b"Idx\tRatio\tTrain\tVal\tStuff\tName\n", "0 classes"),
-        (
-            b"Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t.1\t1\t1\t1\ta\n3\t.1\t1\t1\t1\tc\n",
-            "is not the class of label 2.",
-        ),
-        (b"Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t.1\twall\n", "is not the class of label 1. Expected the columns"),
-    ],
-)
-def test_a_wrong_class_list_is_refused(root: Path, content: bytes, message: str) -> None:
-    path = root / "objectInfo150.txt"
-    path.write_bytes(content)
-    text = refusal(root)
-    assert text.startswith(f"{path}: ") and message in text
-
-
-def test_254_classes_are_not_too_many(tmp_path: Path) -> None:
-    path = tmp_path / "names.txt"
-    path.write_text("\n".join(str(number) for number in range(254)))
-    assert len(read_class_list(path)) == 254
 
 
 def test_a_missing_or_doubtful_class_list_is_asked_for(root: Path) -> None:
@@ -229,7 +187,10 @@ def test_of_several_mistakes_the_first_is_named(root: Path) -> None:
     annotation(root, "training", "a.jpg").rename(annotation(root, "training", "x.jpg"))
     message = refusal(root)
     assert "images/training: 1 image of 3 without an annotation: a.jpg." in message
-    assert message.endswith(" Other mistakes in this split: 1; `backbench data check ade20k` lists all.")
+    check = f"backbench data check ade20k --root {root}"
+    assert message.endswith(f" Other mistakes in this split: 1; `{check}` lists all.")
+    spaced = root.rename(root.with_name("ADE 20K"))
+    assert f"check ade20k --root '{spaced}'` lists all." in refusal(spaced)
 
 
 def test_images_that_would_share_an_annotation_are_refused(root: Path) -> None:

@@ -41,8 +41,9 @@ def name_data(claimed: str, root: Path, *, train_images: int, classes: int | Non
         name = root.resolve().name or "data"
     if name == claimed:
         return name, ()
-    kinds = "" if classes is None else f" in {classes:,} classes"
-    return name, (f"recorded as data set {name} ({train_images:,} training images{kinds}), not {claimed}",)
+    images = f"{train_images:,} training image{'' if train_images == 1 else 's'}"
+    kinds = "" if classes is None else f" in {classes:,} class{'' if classes == 1 else 'es'}"
+    return name, (f"recorded as data set {name} ({images}{kinds}), not {claimed}",)
 
 
 def _card_name(folder: Path) -> str | None:

@@ -8,11 +8,11 @@ An image's annotation has the same path below its folder, with the suffix .png.
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 
@@ -25,12 +25,10 @@ from backbones.training.settings import Settings
 from tasks.datasets.class_lists import find_class_list, read_class_list
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps import IGNORED, WrongLabels, read_label_map
-from tasks.datasets.places import find_nothing
+from tasks.datasets.places import Split, find_nothing
 from tasks.datasets.wording import counted, describe_shared, name_some
 
 KIND = "segmentation data set"
-
-Split = Literal["train", "val"]
 
 
 class SegmentationDataSettings(Settings):
@@ -247,7 +245,8 @@ def _open_split(root: Path, settings: SegmentationDataSettings, split: Split, cl
     images, annotations = split_folders(root, settings, split)
     pairs, problems = pair_files(images, annotations, split)
     if problems:
-        more = f" Other mistakes in this split: {len(problems) - 1}; `backbench data check ade20k` lists all."
+        check = f"backbench data check ade20k --root {shlex.quote(str(root))}"
+        more = f" Other mistakes in this split: {len(problems) - 1}; `{check}` lists all."
         raise InputError(f"{problems[0]}{more if len(problems) > 1 else ''}")
     identity = (
         fingerprint((pair.image for pair in pairs), images),

@@ -13,7 +13,6 @@ from tasks.datasets.ade20k import (
     KIND,
     AnnotatedImage,
     SegmentationDataSettings,
-    Split,
     describe_unlabelled,
     images_in_both,
     pair_files,
@@ -24,7 +23,7 @@ from tasks.datasets.check_report import CheckReport
 from tasks.datasets.class_lists import find_class_list, read_class_list
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps import IGNORED, MAX_CLASSES, WrongLabels, has_palette, read_label_map
-from tasks.datasets.places import find_nothing
+from tasks.datasets.places import Split, find_nothing
 from tasks.datasets.wording import counted, name_some
 
 LAYOUT = "images with a label map each"

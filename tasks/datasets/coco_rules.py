@@ -4,13 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 from tasks.datasets.coco_json import CocoJson
 from tasks.datasets.coco_masks import Masks, examine_masks
+from tasks.datasets.places import Split
 from tasks.datasets.wording import counted, name_some, plural
-
-Split = Literal["train", "val"]
 
 _LARGEST_NUMBER = 1e9
 """Of pixels. Larger ones, like infinity, are mistakes."""

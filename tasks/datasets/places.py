@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "val"]
 
 
 def find_nothing(root: Path, places: Mapping[str, str], what: str) -> str | None:
