@@ -43,7 +43,6 @@ def fine_tune(
     """
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
-    _require_several_classes(train.classes)
     segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
     check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
@@ -117,15 +116,6 @@ def _require_several_images(recipe: SegmentationRecipe) -> None:
         raise InputError(
             'key "optimizer.batch_size": UPerNet\'s batch norm needs at least two images a step, over all processes. '
             "Raise it, or runtime.batch_per_device"
-        )
-
-
-def _require_several_classes(classes: list[str]) -> None:
-    """One class would have the whole image, or need a threshold, which is another task."""
-    if len(classes) < 2:
-        raise InputError(
-            f'key "data.classes": {classes[0]!r} is the only class, and UPerNet needs two or more to choose from. List '
-            "the background as well; where an annotation has it as 0, with --set data.reduce_zero_label=false"
         )
 
 
