@@ -153,7 +153,7 @@ class TestSettings:
             ({"data__train_image": "x"}, 'key "data.train_image": no such setting. Did you mean "train_images"?'),
             ({"data__classes": "nowhere.txt"}, "/nowhere.txt: no such class list. Expected objectInfo150.txt there"),
             ({"data__val_images": "nowhere"}, "/nowhere: no such folder. Expected a folder of images. Other places: "),
-            ({"model__taps": "[1, 2, 3, 11]"}, 'key "taps": [1, 2, 3, 11]: expected the numbers of 4 blocks, counted'),
+            ({"model__taps": "[1, 2, 3, 11]"}, 'taps": [1, 2, 3, 11]: expected the numbers of 4 blocks, counted'),
             ({"model__taps": "[3, 2, 1, 0]"}, "ascending, the last of them 3, for this ViT has 4 blocks."),
             ({"inference__stride": 33}, "inference.stride 33 is larger than the windows of model.image_size 32: "),
             ({"inference__mode": "whole"}, 'mode "slide" needs a stride, and mode "whole" has none (inference.stride='),
@@ -180,7 +180,7 @@ class TestSettings:
     def test_a_single_class_is_refused(self, few: Path, tmp_path: Path) -> None:
         (tmp_path / "classes.txt").write_text("crack\n")
         message = refusal(*segmentation(few, tmp_path / "out", data__classes=tmp_path / "classes.txt"))
-        assert message.startswith("key \"data.classes\": 'crack' is the only class, and UPerNet needs two or more")
+        assert message.startswith(f"{tmp_path}/classes.txt: 'crack' is the only class, and UPerNet needs two or more")
         assert list(tmp_path.glob("out/*")) == []
 
     def test_a_recipe_of_another_task_does_not_take_the_data(self, mini: Path, few: Path, tmp_path: Path) -> None:
