@@ -7,6 +7,9 @@ import warnings
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+# So is timm's interpolation of relative positions.
+warnings.filterwarnings("ignore", "torch.searchsorted", UserWarning)
+warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 # mmsegmentation advises against what its own configurations for ADE20K do.
 warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)

@@ -272,6 +272,9 @@ def test_unreadable_files_are_passed_over(root: Path) -> None:
     with pytest.raises(UnreadableImage):
         train.labels(train.images[0])
     check_annotations(train, val)
+    for image in train.images:
+        cut(image.annotation)
+    check_annotations(train, val)
 
 
 def test_training_needs_a_labelled_pixel(root: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones.errors import InputError
 from backbones.images.tolerance import too_many_unreadable
 from backbones.training.checkpointing import Tally
+from backbones.training.machine import process_rank
 
 T = TypeVar("T")
 SECONDS_BETWEEN_PLAIN_LINES = 15
@@ -34,7 +35,7 @@ class ProgressLine:
         self.began = self.last_line = time.monotonic()
         self.first = 0
         self.bar: Progress | None = None
-        if self.console.is_terminal and is_main_process():
+        if self.console.is_terminal and process_rank() == 0:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -59,7 +60,7 @@ class ProgressLine:
         self.total = total or self.total
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, figures=figures)
-        elif is_main_process() and self._due(done):
+        elif process_rank() == 0 and self._due(done):
             spent = time.monotonic() - self.began
             left = spent / max(done - self.first, 1) * (self.total - done)
             figures = f", {figures}" if figures else ""
@@ -128,7 +129,7 @@ class ProgressHook(Hook):
             return
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
-        if is_main_process():
+        if process_rank() == 0:
             self._forget_after(runner.iter / self.per_epoch)
             self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
 

@@ -114,7 +114,7 @@ def check_annotations(*sets: SegmentationSet) -> None:
     for (dataset, _), found in examined:
         if isinstance(found, WrongLabels):
             wrong.append(found)
-        elif found is True:
+        elif found is not False:  # unreadable ones are refused for what they are
             unlabelled.discard(dataset)
     if len(wrong) == 1:
         raise wrong[0]
