@@ -107,9 +107,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where images, runs, pictures and tables go.")] = Path("demo"),
     seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each backbone.")] = 1,
 ) -> None:
-    """The whole loop on generated images: pre-train, fine-tune that and a random twin, lay out the table.
+    """The whole loop on generated images: pre-train, fine-tune that and a random twin, lay out the tables.
 
-    Takes a few minutes on two processor cores; nothing is downloaded. Interrupt it and repeat the command as you like.
+    Takes about a quarter of an hour on two processor cores; nothing is downloaded. Interrupt it and repeat the command
+    as you like.
     """
     from benchmarks.demo import run_demo
 
