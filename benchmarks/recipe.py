@@ -94,12 +94,17 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
     task = settings.get("task")
     if task not in tasks:
         if task is None:
-            raise InputError(f'{where}, key "task": missing. Expected {" or ".join(sorted(tasks))}, or `extends: NAME`')
+            raise InputError(f'{where}, key "task": missing. Expected {_either(tasks)}, or `extends: NAME`')
         verb = "pretrain" if task == "pretraining" else "run"
         hint = f": use `backbench {verb}`" if task in KINDS else f". Known: {', '.join(KINDS)}"
-        raise InputError(f'{where}: its task is "{task}", expected {" or ".join(sorted(tasks))}{hint}')
+        raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
     module, kind = KINDS[str(task)]
     return validate(getattr(importlib.import_module(module), kind), settings, where)
+
+
+def _either(tasks: Collection[str]) -> str:
+    *first, last = sorted(tasks)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _packaged(name: str) -> Path:

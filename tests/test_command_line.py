@@ -206,7 +206,7 @@ class TestNames:
             ),
             (
                 {"recipe": "mae_vit_mini"},
-                "expected classification or detection: use `backbench pretrain`",
+                "expected classification, detection or segmentation: use `backbench pretrain`",
             ),
             ({"backbone": "random_vit_mni"}, "backbone random_vit_mni: no such name. Did you mean random_vit_mini"),
             ({"backbone": "resnet1"}, "Did you mean resnet"),
@@ -229,7 +229,7 @@ class TestNames:
         recipe = tmp_path / "mine.yaml"
         recipe.write_text("schedule: {epochs: 3}\n")
         message = refusal("run", "--recipe", recipe, "--backbone", "resnet18", "--data", small, "--out", tmp_path)
-        expected = "Expected classification or detection, or `extends: NAME`"
+        expected = "Expected classification, detection or segmentation, or `extends: NAME`"
         assert message == f'recipe {recipe}, key "task": missing. {expected}'
 
     def test_an_unknown_data_set_names_the_nearest(self, small: Path) -> None:
