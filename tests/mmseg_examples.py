@@ -7,11 +7,17 @@ from typing import Any
 
 import mmseg
 import numpy as np
+import torch
 from mmengine import Config, DefaultScope
 from mmseg.datasets import ADE20KDataset
 from PIL import Image
+from torch import nn
 
+from backbones import create_backbone
+from backbones.adapters import build_pyramid
 from tasks.datasets.ade20k import SegmentationDataSettings, SegmentationSet, open_segmentation
+from tasks.segmentation.recipe import Inference, SegmentorSettings
+from tasks.segmentation.segmentor import Segmentor, build_segmentor
 
 CONFIGURATION = "mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py"
 CLASSES: list[str] = list(ADE20KDataset.METAINFO["classes"])
@@ -21,6 +27,22 @@ FOLDERS = {"train": "training", "val": "validation"}
 def packaged() -> Any:
     """Of the packaged configuration for MAE's ViT-B on ADE20K, everything."""
     return Config.fromfile(Path(mmseg.__file__).parent / ".mim/configs" / CONFIGURATION)
+
+
+def small_segmentor(settings: SegmentorSettings, inference: Inference, classes: int) -> Segmentor:
+    """One on a very small ViT, with random weights, batch norms and biases, in evaluation mode."""
+    torch.manual_seed(0)
+    network = create_backbone("random_vit_mini")
+    side = settings.image_size
+    pyramid = build_pyramid(network, "fpn", image_size=side, window=None, shared_positions=False, layer_scale=1.0)
+    model = build_segmentor(pyramid, settings, inference, classes).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    return model
 
 
 @contextmanager

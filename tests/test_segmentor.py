@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmseg_examples import as_mmseg
+from mmseg_examples import as_mmseg, small_segmentor
 from torch import Tensor, nn
 
 from backbones import create_backbone
@@ -25,18 +25,7 @@ SETTINGS = SegmentorSettings(arch="vit_mini_patch8_48", image_size=64, channels=
 
 def segmentor(**inference: Any) -> Segmentor:
     """A small one with random weights, batch norms and biases, in evaluation mode."""
-    torch.manual_seed(0)
-    pyramid = build_pyramid(
-        create_backbone("random_vit_mini"), "fpn", image_size=64, window=None, shared_positions=False, layer_scale=1.0
-    )
-    model = build_segmentor(pyramid, SETTINGS, Inference(resize=(256, 64), **inference), CLASSES).eval()
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2.0)
-    return model
+    return small_segmentor(SETTINGS, Inference(resize=(256, 64), **inference), CLASSES)
 
 
 def scene(height: int, width: int, images: int = 1) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmseg.models import EncoderDecoder, SegTTAModel
 from mmseg.registry import MODELS
-from mmseg_examples import CLASSES, as_mmseg, mmseg_set, own_set, packaged, write_scenes
+from mmseg_examples import CLASSES, as_mmseg, mmseg_set, own_set, packaged, small_segmentor, write_scenes
 from torch import Tensor, nn
 
 from backbones import create_backbone
@@ -32,17 +32,7 @@ SEED = 3
 
 def own_segmentor(**inference: Any) -> Segmentor:
     """A small one with random weights, batch norms and biases, so that its predictions differ from pixel to pixel."""
-    torch.manual_seed(0)
-    network = create_backbone("random_vit_mini")
-    pyramid = build_pyramid(network, "fpn", image_size=SIDE, window=None, shared_positions=False, layer_scale=1.0)
-    model = build_segmentor(pyramid, SETTINGS, Inference(resize=RESIZE, **inference), len(CLASSES)).eval()
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2.0)
-    return model
+    return small_segmentor(SETTINGS, Inference(resize=RESIZE, **inference), len(CLASSES))
 
 
 def mmseg_segmentor(ours: Segmentor) -> EncoderDecoder:

@@ -5,16 +5,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from backbones.training.settings import (
-    FixedOptimizer,
     Fraction,
     IterationSchedule,
     PositiveInt,
     Recipe,
-    RuntimeSettings,
     Settings,
     ascending,
 )
 from tasks.datasets.coco import CocoDataSettings
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
 
 
 class DetectorSettings(Settings):
@@ -42,10 +41,9 @@ class DetectorSettings(Settings):
     proposals: Annotated[PositiveInt, Field(description="regions that the heads look at, an image")] = 1000
 
 
-class DetectionOptimizer(FixedOptimizer):
+class DetectionOptimizer(DenseOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
-    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
     spare: Annotated[
         Literal["norms", "nothing"],
         Field(description="what has no weight decay; norms: those, position embeddings and bias tables"),
@@ -62,21 +60,6 @@ class LargeScaleJitter(Settings):
     flip: Fraction = 0.5
 
 
-class DetectionEvaluation(Settings):
-    """What is measured besides the end, and on what."""
-
-    every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
-    allow_unreadable: bool = False
-
-
-class DetectionRuntime(RuntimeSettings):
-    """How the machine goes about it."""
-
-    activation_checkpointing: Annotated[
-        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
-    ] = False
-
-
 class DetectionRecipe(Recipe):
     """Mask R-CNN on a data set in COCO's format."""
 
@@ -86,5 +69,5 @@ class DetectionRecipe(Recipe):
     optimizer: DetectionOptimizer
     schedule: IterationSchedule
     augment: LargeScaleJitter = LargeScaleJitter()
-    evaluation: DetectionEvaluation = DetectionEvaluation()
-    runtime: DetectionRuntime = DetectionRuntime()
+    evaluation: DenseEvaluation = DenseEvaluation()
+    runtime: DenseRuntime = DenseRuntime()

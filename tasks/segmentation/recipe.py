@@ -5,17 +5,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from backbones.training.settings import (
-    FixedOptimizer,
     Fraction,
     IterationSchedule,
     PositiveInt,
     Recipe,
-    RuntimeSettings,
     Settings,
     Share,
     ascending,
 )
 from tasks.datasets.ade20k import SegmentationDataSettings
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
@@ -63,10 +62,9 @@ class SegmentorSettings(Settings):
     auxiliary_channels: Annotated[PositiveInt, Field(description="of the auxiliary head")] = 256
 
 
-class SegmentationOptimizer(FixedOptimizer):
+class SegmentationOptimizer(DenseOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
-    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
     spare: Annotated[
         Literal["norms", "vectors", "nothing"],
         Field(description="what has no weight decay; vectors: parameters of one dimension and biases"),
@@ -119,21 +117,6 @@ class Inference(Settings):
         return self
 
 
-class SegmentationEvaluation(Settings):
-    """What is measured besides the end, and on what."""
-
-    every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
-    allow_unreadable: bool = False
-
-
-class SegmentationRuntime(RuntimeSettings):
-    """How the machine goes about it."""
-
-    activation_checkpointing: Annotated[
-        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
-    ] = False
-
-
 class SegmentationRecipe(Recipe):
     """UPerNet on a set of images with a label for every pixel."""
 
@@ -144,8 +127,8 @@ class SegmentationRecipe(Recipe):
     schedule: IterationSchedule
     augment: SegmentationAugmentation
     inference: Inference
-    evaluation: SegmentationEvaluation = SegmentationEvaluation()
-    runtime: SegmentationRuntime = SegmentationRuntime()
+    evaluation: DenseEvaluation = DenseEvaluation()
+    runtime: DenseRuntime = DenseRuntime()
 
     @model_validator(mode="after")
     def _windows_leave_no_gap(self) -> "SegmentationRecipe":

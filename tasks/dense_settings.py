@@ -1,0 +1,28 @@
+"""Settings that the dense tasks share: detection and segmentation train for iterations, on trunks that need memory."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from backbones.training.settings import FixedOptimizer, PositiveInt, RuntimeSettings, Settings
+
+
+class DenseOptimizer(FixedOptimizer):
+    """AdamW with layer-wise learning-rate decay."""
+
+    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+
+
+class DenseEvaluation(Settings):
+    """What is measured besides the end, and on what."""
+
+    every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
+    allow_unreadable: bool = False
+
+
+class DenseRuntime(RuntimeSettings):
+    """How the machine goes about it."""
+
+    activation_checkpointing: Annotated[
+        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
+    ] = False
