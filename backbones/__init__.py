@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 
 if TYPE_CHECKING:
-    from backbones.mae import MaskedAutoencoder, create_mae, list_mae_models
+    from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
     from backbones.registry import create_backbone, find_backbone, list_backbones, register_backbone
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "mae": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
+    "mae.model": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
     "registry": ("create_backbone", "find_backbone", "list_backbones", "register_backbone"),
 }
 

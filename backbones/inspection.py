@@ -8,12 +8,12 @@ import timm
 import torch
 from torch import nn
 
-from backbones.checkpoints import Checkpoint
 from backbones.errors import InputError
-from backbones.loading import LoadReport, match_weights
-from backbones.methods import Method
-from backbones.recognition import Recognised, recognise
 from backbones.registry import BackboneEntry, Build, create_backbone, find_backbone, list_backbones
+from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.loading import LoadReport, match_weights
+from backbones.weights.methods import Method
+from backbones.weights.recognition import Recognised, recognise
 
 
 @dataclass(frozen=True)

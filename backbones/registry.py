@@ -11,12 +11,12 @@ import timm
 from torch import nn
 
 from backbones.architectures import build_timm_model, require_interface
-from backbones.checkpoints import Checkpoint, read_checkpoint
 from backbones.errors import InputError
-from backbones.layouts import Step
-from backbones.loading import load_weights
-from backbones.methods import ANY_LAYOUT, METHODS, Method
 from backbones.plugins import import_function, load_plugins, told
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.key_mapping import Step
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import ANY_LAYOUT, METHODS, Method
 
 Build = Callable[[int | None, float], nn.Module]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from results.errors import ResultsError
-from results.layouts import Layout, find_layout, layout_of
 from results.measurements import Measurement, Number, combine, measurements, simplified
+from results.paper_tables import Layout, find_layout, layout_of
 from results.record import Record
 from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backbones.loading import LoadReport
 from backbones.training.job import Outcome
+from backbones.weights.loading import LoadReport
 
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""

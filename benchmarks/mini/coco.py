@@ -14,13 +14,13 @@ from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
-from backbones.images.naming import CARD
 from benchmarks.mini.compositions import Mask
 from benchmarks.mini.files import write_image
 from benchmarks.mini.layouts import Batch, Layout, card
 from benchmarks.mini.materials import Level
 from benchmarks.mini.scenes import COCO_SPLITS, Instance, draw_scattered_scene
 from benchmarks.mini.shapes import SHAPES
+from tasks.datasets.naming import CARD
 
 FOLDER = "coco"
 YEARS = dict(zip(COCO_SPLITS, ("train2017", "val2017"), strict=True))

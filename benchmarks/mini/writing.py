@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.images.naming import CARD
 from benchmarks.mini.ade20k import ADE20K
 from benchmarks.mini.coco import COCO
 from benchmarks.mini.files import write_text
@@ -18,6 +17,7 @@ from benchmarks.mini.materials import LEVELS, Level
 from benchmarks.mini.processes import work_through
 from benchmarks.mini.scenes import ALL_SPLITS, SCATTERED_SPLITS
 from benchmarks.mini.shapes import SHAPES
+from tasks.datasets.naming import CARD
 
 LAYOUTS: tuple[Layout[Any], ...] = (IMAGENET, COCO, ADE20K)
 # Raised whenever the same seed would draw other images.

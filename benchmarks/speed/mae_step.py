@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from backbones.linear import linear
-from backbones.mae import create_mae
+from backbones.mae.model import create_mae
 
 _MODEL = "mae_vit_base_patch16"
 _IMAGE_SIZE = 224

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from backbones.images.crops import normalise
 from backbones.training.machine import peak_memory_mb
-from benchmarks.recipe import load_recipe
+from benchmarks.planning.recipe import load_recipe
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
 from tasks.segmentation.task import create_segmentor
 

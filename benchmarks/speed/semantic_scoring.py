@@ -22,8 +22,8 @@ from mmseg.evaluation import IoUMetric
 from torch import Tensor
 
 from results import statistic_interval
-from tasks.datasets.ade20k import AnnotatedImage, SegmentationSet
-from tasks.datasets.label_maps import IGNORED
+from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
+from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.areas import Areas
 from tasks.segmentation.metric import SegmentationMetric
 

@@ -7,7 +7,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
-from tasks.datasets.coco import CocoSet
+from tasks.datasets.coco.layout import CocoSet
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.detection.scoring import Scores, score
 

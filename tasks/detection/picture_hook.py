@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from backbones.images.reading import read_image
-from tasks.datasets.coco import CocoSet
+from tasks.datasets.coco.layout import CocoSet
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import save_detections
 from tasks.pictures import spread_numbers

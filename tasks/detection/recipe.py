@@ -12,7 +12,7 @@ from backbones.training.settings import (
     Settings,
     ascending,
 )
-from tasks.datasets.coco import CocoDataSettings
+from tasks.datasets.coco.layout import CocoDataSettings
 from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
 
 

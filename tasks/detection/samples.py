@@ -24,7 +24,7 @@ from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.images.tolerance import first_readable
 from backbones.training.randomness import mix
-from tasks.datasets.coco import CocoImage, CocoSet
+from tasks.datasets.coco.layout import CocoImage, CocoSet
 from tasks.detection.recipe import LargeScaleJitter
 
 

@@ -12,7 +12,7 @@ import hotcoco
 import numpy as np
 
 from backbones.errors import InputError
-from tasks.datasets.coco_json import garbage_collection_paused
+from tasks.datasets.coco.annotation_json import garbage_collection_paused
 from tasks.detection.matches import IOU_THRESHOLDS, CategoryMatches, Matches
 
 KINDS = {"box": "bbox", "mask": "segm"}

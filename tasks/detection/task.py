@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
-from backbones.checkpoints import Checkpoint
-from backbones.images.naming import NamedData
 from backbones.registry import create_backbone
 from backbones.training.checkpointing import written_whole
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
-from tasks.datasets.coco import name_coco, open_coco
+from backbones.weights.checkpoints import Checkpoint
+from tasks.datasets.coco.layout import name_coco, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.datasets.naming import NamedData
 from tasks.detection.detector import Detector, build_detector
 from tasks.detection.matches import save_matches
 from tasks.detection.metric import DetectionMetric

@@ -9,9 +9,9 @@ from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
 from backbones.errors import InputError
-from tasks.datasets.ade20k import SegmentationSet
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
-from tasks.datasets.label_maps import IGNORED
+from tasks.datasets.label_maps.layout import SegmentationSet
+from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.areas import Areas
 
 

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from backbones.images.reading import read_image
-from tasks.datasets.ade20k import SegmentationSet
+from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.pictures import spread_numbers
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import save_segmentations

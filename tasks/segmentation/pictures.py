@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from tasks.datasets.label_maps import IGNORED
+from tasks.datasets.label_maps.maps import IGNORED
 from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image
 from tasks.segmentation.mmseg_parts import get_palette
 

@@ -13,7 +13,7 @@ from backbones.training.settings import (
     Share,
     ascending,
 )
-from tasks.datasets.ade20k import SegmentationDataSettings
+from tasks.datasets.label_maps.layout import SegmentationDataSettings
 from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
 
 Block = Annotated[int, Field(ge=0)]

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.images.tolerance import first_readable
 from backbones.training.randomness import mix
-from tasks.datasets.ade20k import AnnotatedImage, SegmentationSet, require_size
-from tasks.datasets.label_maps import IGNORED
+from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet, require_size
+from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.mmseg_parts import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize, Resize
 from tasks.segmentation.recipe import Inference, SegmentationAugmentation
 

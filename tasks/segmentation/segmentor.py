@@ -14,7 +14,7 @@ from torch import Tensor
 from backbones.adapters import Pyramid
 from backbones.images.crops import normalise
 from tasks.batch_norm import dense_norm
-from tasks.datasets.label_maps import IGNORED
+from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize
 from tasks.segmentation.recipe import Inference, SegmentorSettings
 

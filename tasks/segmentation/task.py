@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
-from backbones.checkpoints import Checkpoint
 from backbones.errors import InputError
-from backbones.images.naming import NamedData
-from backbones.loading import LoadReport
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
 from backbones.training.randomness import seed_generators
-from tasks.datasets.ade20k import check_annotations, name_segmentation, open_segmentation
+from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.loading import LoadReport
 from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.datasets.label_maps.layout import check_annotations, name_segmentation, open_segmentation
+from tasks.datasets.naming import NamedData
 from tasks.outcome import TaskOutcome
 from tasks.segmentation.areas import AREAS, save_areas
 from tasks.segmentation.metric import SegmentationMetric

@@ -1,0 +1,162 @@
+"""Pre-training a masked autoencoder: the recipe, the data, the step, and what is left behind for the tasks.
+
+B images, H and W pixels, L patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.model import BaseModel
+from pydantic import Field
+from timm.optim import param_groups_weight_decay
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from backbones.images.crops import horizontal_flip, normalise, random_resized_crop
+from backbones.images.folders import find_images, fingerprint
+from backbones.images.tolerance import read_or_replace
+from backbones.mae.masking import kept_patches
+from backbones.mae.model import MaskedAutoencoder, create_mae
+from backbones.mae.reconstructions import PictureHook
+from backbones.training.checkpointing import save_atomically
+from backbones.training.job import Job, Outcome, run_job
+from backbones.training.randomness import mix, seed_generators
+from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings, Shares
+from tasks.datasets.naming import NamedData, name_data
+
+ASPECT_RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop (torchvision's default, which the reference keeps)."""
+
+
+class MaskedAutoencoderSettings(Settings):
+    """Which masked autoencoder, on which input."""
+
+    arch: str
+    image_size: PositiveInt
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    norm_pix_loss: bool = True
+
+
+class PretrainingAugmentation(Settings):
+    """Random resized crop and flip, nothing else (MAE, appendix A.1)."""
+
+    crop_scale: Shares = (0.2, 1.0)
+    flip: Fraction = 0.5
+
+
+class PretrainingRecipe(Recipe):
+    """The settings of `backbench pretrain`."""
+
+    task: Literal["pretraining"]
+    model: MaskedAutoencoderSettings
+    optimizer: ScaledOptimizer
+    schedule: EpochSchedule
+    augment: PretrainingAugmentation = PretrainingAugmentation()
+
+
+class UnlabelledImages(Dataset[dict[str, Any]]):
+    """Images for pre-training: `dataset[(index, epoch)]["images"]` is a random crop, uint8 (3, size, size).
+
+    The crop is drawn once, without torchvision's ten tries, as in the reference. It depends on (seed, epoch, index)
+    only. An unreadable image is replaced by the next and named under `corrupt`.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: int, augment: PretrainingAugmentation, seed: int) -> None:
+        self.paths, self.size, self.augment, self.seed = paths, size, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = draw
+        rng = Random(mix(self.seed, "image", epoch, index))
+        image, _, corrupt = read_or_replace(self.paths, index)
+        image = random_resized_crop(image, self.size, self.augment.crop_scale, ASPECT_RATIO, rng, tries=1)
+        image = horizontal_flip(image, rng, self.augment.flip)
+        return {"images": image.contiguous(), "corrupt": corrupt}
+
+
+class PretrainingStep(BaseModel):
+    """The masked autoencoder as mmengine's loop wants it: bytes in, `{"loss": …}` out."""
+
+    def __init__(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
+        super().__init__()
+        self.network, self.mask_ratio = network, mask_ratio
+
+    def init_weights(self) -> None:
+        """Leave the weights as they are: the model has initialised itself."""
+
+    def forward(self, images: Tensor, corrupt: object = None, mode: str = "loss") -> dict[str, Tensor]:
+        """images: uint8 (B, 3, H, W)."""
+        loss, _, _ = self.network(normalise(images), self.mask_ratio)
+        return {"loss": loss}
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """What pre-training leaves behind."""
+
+    encoder: Path
+    autoencoder: Path
+    outcome: Outcome
+
+
+def name_images(claimed: str, data: Path) -> NamedData:
+    """Which data set the images below `data` are. Raises InputError if there are none."""
+    paths = find_images(data)
+    name, notes = name_data(claimed, data, train_images=len(paths), classes=None)
+    return NamedData(name, fingerprint(paths, data), notes)
+
+
+def pretrain(
+    recipe: PretrainingRecipe, data: Path, directory: Path, *, seed: int, pretrain_data: str
+) -> PretrainedModel:
+    """Pre-train under `recipe` on all images below `data`, going on from whatever stands in `directory`.
+
+    `pretrain_data` is what the checkpoints say that they were trained on.
+
+    Writes checkpoints, pictures, `checkpoints/encoder.pth` (timm loads it) and `checkpoints/autoencoder.pth` (the
+    decoder with it, in the published names). Raises InputError for unusable data, settings or output.
+    """
+    paths = find_images(data)
+    seed_generators(seed, "weights")
+    settings = recipe.model
+    network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
+    kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
+    pictures = PictureHook(
+        network,
+        paths,
+        directory / "pictures",
+        mask_ratio=settings.mask_ratio,
+        seed=seed,
+        every_epochs=recipe.runtime.pictures_every or max(1, recipe.schedule.epochs // 10),
+    )
+    outcome = run_job(
+        Job(
+            model=PretrainingStep(network, settings.mask_ratio),
+            dataset=UnlabelledImages(paths, settings.image_size, recipe.augment, seed),
+            parameter_groups=param_groups_weight_decay(network, recipe.optimizer.weight_decay),
+            recipe=recipe,
+            directory=directory,
+            seed=seed,
+            title=f"pre-training {settings.arch}",
+            hooks=[pictures],
+        )
+    )
+    about = {
+        "method": "MAE",
+        "pretrain_data": pretrain_data,
+        "arch": network.encoder_name,
+        "image_size": settings.image_size,
+        "autoencoder": settings.arch,
+    }
+    encoder, autoencoder = directory / "checkpoints/encoder.pth", directory / "checkpoints/autoencoder.pth"
+    if is_main_process():
+        save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
+        save_atomically({"model": network.state_dict(), **about}, autoencoder)
+    barrier()
+    return PretrainedModel(encoder, autoencoder, outcome)

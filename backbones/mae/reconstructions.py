@@ -1,0 +1,94 @@
+"""Pictures of what a masked autoencoder sees and paints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD, evaluation_crop, normalise
+from backbones.images.tolerance import read_or_replace
+from backbones.mae.model import MaskedAutoencoder
+
+IMAGES = 8
+GREY = 0.5
+
+
+@torch.no_grad()
+def reconstruct(model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noise: Tensor) -> Tensor:
+    """The original, the masked input and the reconstruction of each image side by side.
+
+    images: uint8 (B, 3, H, W); noise: (B, L). Returns (3B, 3, H, W) between 0 and 1, three in a row for each image.
+    The visible patches are shown as they are. A model trained on normalised pixels predicts each patch up to its mean
+    and deviation; the picture borrows those of the original patch.
+    """
+    training = model.training
+    model.eval()
+    inputs = normalise(images)
+    _, prediction, mask = model(inputs, mask_ratio, noise)
+    model.train(training)
+    assert prediction is not None
+    patches = model.patchify(inputs)
+    prediction = prediction.float()
+    if model.norm_pix_loss:
+        mean, variance = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+        prediction = prediction * (variance + 1e-6).sqrt() + mean
+    masked = mask[..., None].bool()
+    painted = model.unpatchify(torch.where(masked, prediction, patches))
+    hidden = model.unpatchify(torch.where(masked, torch.nan, patches))
+    shown = [_to_pixels(inputs), _to_pixels(hidden).nan_to_num(GREY), _to_pixels(painted)]
+    return torch.stack(shown, dim=1).flatten(0, 1)
+
+
+def _to_pixels(normalised: Tensor) -> Tensor:
+    mean, std = normalised.new_tensor(IMAGENET_MEAN), normalised.new_tensor(IMAGENET_STD)
+    return (normalised * std.view(3, 1, 1) + mean.view(3, 1, 1)).clamp(0, 1)
+
+
+class PictureHook(Hook):
+    """Saves reconstructions of the same few images, under the same masks, at intervals and at the end."""
+
+    def __init__(
+        self,
+        model: MaskedAutoencoder,
+        paths: Sequence[Path],
+        directory: Path,
+        *,
+        mask_ratio: float,
+        seed: int,
+        every_epochs: int,
+    ) -> None:
+        self.model, self.directory, self.mask_ratio = model, directory, mask_ratio
+        self.every_epochs = every_epochs
+        chosen = torch.linspace(0, len(paths) - 1, min(IMAGES, len(paths))).round().int().tolist()
+        size = model.patch_embed.img_size
+        crops = [evaluation_crop(read_or_replace(paths, index)[0], size[0]) for index in chosen]
+        self.images = torch.stack(crops)
+        generator = torch.Generator().manual_seed(seed)
+        self.noise = torch.rand(len(crops), model.patch_embed.num_patches, generator=generator)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        done = batch_idx + 1
+        per_epoch = runner.train_dataloader.batch_sampler.iterations_per_epoch
+        if done % (per_epoch * self.every_epochs) == 0 or done == runner.max_iters:
+            self.save(done)
+
+    @master_only
+    def save(self, done: int) -> None:
+        """Write the picture of `done` iterations."""
+        device = self.model.mask_token.device
+        panels = reconstruct(self.model, self.images.to(device), self.mask_ratio, self.noise.to(device))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"reconstruction_{done}.png"
+        partial = path.with_name(f".{path.name}")
+        try:
+            save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), partial, format="png")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Files of weights: read safely, named as timm names them, loaded strictly."""

@@ -1,0 +1,207 @@
+"""Strict loading: every key of the file and every tensor of the model is accounted for, or nothing is loaded."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.models.beit import Beit
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from backbones.errors import InputError
+from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.conversion import Weights
+from backbones.weights.methods import Method
+from backbones.weights.recognition import recognise
+
+_SHOWN = 8  # names in each list of an error message
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a checkpoint's keys and of a model's tensors (parameters and stored buffers).
+
+    Every key of the file is among the values of `used` or in `dropped`; every tensor of the model is in `used` or in
+    `initialised`.
+
+    path, sha256: the file
+    method:       whose reading was applied
+    used:         the file's keys that a tensor was made from, by the model's name
+    dropped:      the reason, by the file's key
+    initialised:  the reason, by the model's name
+    converted:    what was done to the values or the shape, by the model's name
+    """
+
+    path: Path
+    sha256: str
+    method: str
+    used: dict[str, tuple[str, ...]]
+    dropped: dict[str, str]
+    initialised: dict[str, str]
+    converted: dict[str, str]
+
+    def summary(self) -> str:
+        """Say it in one line: "150 of 150 tensors loaded, 90 dropped (the decoder, only for pre-training), …"."""
+        total = len(self.used) + len(self.initialised)
+        return (
+            f"{len(self.used)} of {total} tensors loaded, "
+            f"{len(self.dropped)} dropped{_reasons(self.dropped)}, "
+            f"{len(self.initialised)} initialised{_reasons(self.initialised)}, "
+            f"{len(self.converted)} converted{_reasons(self.converted)}"
+        )
+
+
+def _reasons(account: dict[str, str]) -> str:
+    reasons = Counter(account.values())
+    return f" ({'; '.join(reason for reason, _ in reasons.most_common())})" if reasons else ""
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> LoadReport:
+    """Load a checkpoint into a model, reading it as the method's files are read, and report what landed where.
+
+    Raises InputError, and leaves the model as it was, if a key of the file or a tensor of the model stays unexplained,
+    if shapes differ, or if a weight is not a finite number.
+    """
+    weights, report = match_weights(model, checkpoint, method)
+    broken = [name for name, tensor in weights.tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise InputError(
+            f"{checkpoint.path}: infinite or undefined numbers in {_listed(broken)}. "
+            "The training that wrote it diverged, or the file is damaged."
+        )
+    state = model.state_dict()
+    model.load_state_dict(state | weights.tensors, strict=True)
+    return report
+
+
+def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> tuple[Weights, LoadReport]:
+    """Bring a checkpoint's weights under the model's names and shapes, without touching the model.
+
+    The model may live on the meta device. Raises InputError as `load_weights` does.
+    """
+    weights = Weights.from_file(checkpoint.state_dict)
+    try:
+        for step in (*method.steps, _fit_position_embeddings, _fit_position_biases, _allow_missing_counters):
+            step(weights, model)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+    _require_match(weights, model, checkpoint, method)
+    for name, tensor in model.state_dict().items():
+        if name in weights.tensors and weights.tensors[name].dtype != tensor.dtype:
+            change = f"{_dtype(weights.tensors[name].dtype)} → {_dtype(tensor.dtype)}"
+            weights.converted[name] = ", ".join(filter(None, (weights.converted.get(name), change)))
+    used_keys = {key for keys in weights.sources.values() for key in keys}
+    dropped = {key: reason for key, reason in weights.dropped.items() if key not in used_keys}
+    report = LoadReport(
+        checkpoint.path,
+        checkpoint.sha256,
+        method.name,
+        dict(weights.sources),
+        dropped,
+        dict(weights.initialised),
+        dict(weights.converted),
+    )
+    return weights, report
+
+
+def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
+    """Interpolate a ViT's position embeddings to the model's grid, if the file's is another one.
+
+    Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. The class token
+    keeps its own. The file's grid can only be told if it is square.
+    """
+    own = model.state_dict().get("pos_embed")
+    position = weights.tensors.get("pos_embed")
+    if not isinstance(model, VisionTransformer | Beit) or position is None or own is None:
+        return
+    height, width = model.patch_embed.grid_size
+    prefix = own.shape[1] - height * width
+    side = _square_root(position.shape[1] - prefix) if position.ndim == 3 else None
+    if side and position.shape[1] != own.shape[1] and position.shape[2] == own.shape[2]:
+        weights.tensors["pos_embed"] = resample_abs_pos_embed(
+            position, [height, width], old_size=[side, side], num_prefix_tokens=prefix, antialias=False
+        )
+        weights.converted["pos_embed"] = f"{side}×{side} → {height}×{width}"
+
+
+def _fit_position_biases(weights: Weights, model: nn.Module) -> None:
+    """Interpolate BEiT's relative position biases to the model's grid, if the file's is another one.
+
+    The distances are spaced geometrically, as in BEiT's own fine-tuning (timm's `resize_rel_pos_bias_table`); the
+    last three rows, which concern the class token, are kept.
+    """
+    if not isinstance(model, Beit):
+        return
+    height, width = model.patch_embed.grid_size
+    own = model.state_dict()
+    for name in [name for name in weights.tensors if name.endswith("relative_position_bias_table") and name in own]:
+        table = weights.tensors[name]
+        extra = own[name].shape[0] - (2 * height - 1) * (2 * width - 1)
+        side = _square_root(table.shape[0] - extra)
+        if side and side % 2 and table.shape[0] != own[name].shape[0] and table.shape[1:] == own[name].shape[1:]:
+            weights.tensors[name] = resize_rel_pos_bias_table(table, (height, width), own[name].shape)
+            weights.converted[name] = f"{(side + 1) // 2}×{(side + 1) // 2} → {height}×{width}"
+
+
+def _square_root(number: int) -> int | None:
+    """Return the positive whole square root, or None if there is none."""
+    root = round(max(number, 0) ** 0.5)
+    return root if root > 0 and root * root == number else None
+
+
+def _allow_missing_counters(weights: Weights, model: nn.Module) -> None:
+    """Let BatchNorm's step counters start at zero: files from before PyTorch 0.4.1 have none."""
+    for name in model.state_dict():
+        if name.endswith("num_batches_tracked") and name not in weights.tensors:
+            weights.initialised[name] = "a counter of steps; starts at zero"
+
+
+def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, method: Method) -> None:
+    """Raise InputError, with the names on both sides, unless weights and model fit exactly."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights.tensors and name not in weights.initialised]
+    surplus = ["+".join(weights.sources[name]) or name for name in weights.tensors if name not in own]
+    shapes = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in weights.tensors.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    if not (missing or surplus or shapes):
+        return
+    lines = [
+        f"{checkpoint.path}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
+        f"{_seems(checkpoint)}"
+    ]
+    if missing:
+        lines.append(f"  {len(missing)} of the model's {len(own)} tensors are not in the file: {_listed(missing)}")
+    if surplus:
+        lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
+    if shapes:
+        lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
+    lines.append(
+        f"Choose the backbone that it was trained as; `backbench inspect {checkpoint.path}` lists those that fit."
+    )
+    raise InputError("\n".join(lines))
+
+
+def _seems(checkpoint: Checkpoint) -> str:
+    return f"The file looks like: {recognise(checkpoint.state_dict)}."
+
+
+def _described(model: nn.Module) -> str:
+    """Name a model by timm's architecture name where it has one."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    return str(config.get("architecture") or type(model).__name__)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return re.sub(r"^torch\.", "", str(dtype))

@@ -1,0 +1,179 @@
+"""What a file of weights seems to be, from the names and shapes in it: for error messages and `backbench inspect`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+from backbones.weights.conversion import Weights
+from backbones.weights.methods import ANY_LAYOUT
+
+# (width, depth) of the sizes that have a name in timm.
+_VIT_SIZES = {
+    (128, 4): "mini",
+    (192, 12): "tiny",
+    (384, 12): "small",
+    (768, 12): "base",
+    (1024, 24): "large",
+    (1280, 32): "huge",
+}
+# Blocks in each of the four stages, and whether they are bottlenecks.
+_RESNETS: dict[tuple[int, ...], str] = {
+    (2, 2, 2, 2, False): "ResNet-18",
+    (3, 4, 6, 3, False): "ResNet-34",
+    (3, 4, 6, 3, True): "ResNet-50",
+    (3, 4, 23, 3, True): "ResNet-101",
+    (3, 8, 36, 3, True): "ResNet-152",
+}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A guess at a checkpoint's origin and architecture; what could not be told is None.
+
+    method:      as in METHODS, where the names give it away ("MAE": it has a decoder); a bare encoder does not
+    layout:      the code base whose names it uses
+    family:      "ViT", "BEiT", "ResNet-50", "Swin", "ConvNeXt"
+    width, depth: of a ViT, or of the first stage and summed over the stages
+    patch:       side in pixels
+    grid:        patches along height and width, from the position embeddings; square
+    has_decoder: whether MAE's decoder is there
+    classes:     outputs of its classification head
+    """
+
+    method: str | None = None
+    layout: str = ""
+    family: str | None = None
+    width: int | None = None
+    depth: int | None = None
+    patch: int | None = None
+    grid: int | None = None
+    has_decoder: bool = False
+    classes: int | None = None
+
+    @property
+    def image_size(self) -> int | None:
+        """Side in pixels that the position embeddings were made for."""
+        return self.grid * self.patch if self.grid and self.patch else None
+
+    @property
+    def timm_name(self) -> str | None:
+        """The timm model of this size, where the size has a name; the image size is that of timm's own files."""
+        if self.family is not None and self.family.startswith("ResNet-"):
+            return self.family.lower().replace("-", "")
+        if self.size is None:
+            return None
+        stem = "vit" if self.family == "ViT" else "beit"
+        return f"{stem}_{self.size}_patch{self.patch}_{48 if self.size == 'mini' else 224}"
+
+    @property
+    def size(self) -> str | None:
+        """What a ViT or BEiT of this width and depth is called: "base"."""
+        return _VIT_SIZES.get((self.width or 0, self.depth or 0)) if self.family in {"ViT", "BEiT"} else None
+
+    def __str__(self) -> str:
+        if self.family is None:
+            return "no architecture known here"
+        parts = (
+            f"{self.family}-{self.size}" if self.size else self.family,
+            f"width {self.width}" if self.width else "",
+            f"{self.depth} blocks" if self.depth else "",
+            f"patch {self.patch}" if self.patch else "",
+            f"{self.grid}×{self.grid} grid" if self.grid else "",
+            "with a decoder" if self.has_decoder else "",
+            f"a head for {self.classes} classes" if self.classes else "",
+            f"named as by {self.layout}" if self.layout else "",
+        )
+        return ", ".join(filter(None, parts))
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> Recognised:
+    """Guess what a state_dict is, in any of the layouts that are read here. Never raises for odd contents."""
+    names = " ".join(state_dict)
+    layout, method = _origin(names)
+    weights = Weights.from_file(state_dict)
+    nothing = nn.Identity()
+    for step in ANY_LAYOUT:
+        try:
+            step(weights, nothing)
+        except (InputError, LookupError, ValueError, RuntimeError):
+            continue
+    return replace(
+        _architecture(weights.tensors),
+        method=method,
+        layout=layout,
+        has_decoder="decoder_embed" in names,
+        classes=_classes(state_dict),
+    )
+
+
+def _origin(names: str) -> tuple[str, str | None]:
+    """Tell the code base and, where it follows, the method from all names joined."""
+    if "base_encoder." in names:
+        return "facebookresearch/moco-v3", "MoCo v3"
+    method = "MAE" if "decoder_embed" in names else None
+    if "lm_head." in names or ("relative_position_bias_table" in names and ("q_bias" in names or "beit." in names)):
+        method = "BEiT"
+    if "patch_embeddings.projection" in names:
+        return "transformers", method
+    if ".ffn.layers.0.0." in names:
+        return "mmpretrain", method
+    if "head.last_layer" in names:
+        return "facebookresearch/dino", "DINO"
+    return "timm" if "blocks.0.attn.qkv" in names else "", method
+
+
+def _architecture(tensors: Mapping[str, Tensor]) -> Recognised:
+    """Find family, width, depth, patch and grid among timm's names."""
+    if "blocks.0.attn.qkv.weight" in tensors and "patch_embed.proj.weight" in tensors:
+        return _vit(tensors)
+    if "layer1.0.conv1.weight" in tensors:
+        blocks = [_count(rf"layer{stage}\.(\d+)\.", tensors) for stage in range(1, 5)]
+        known = _RESNETS.get((*blocks, "layer1.0.conv3.weight" in tensors), "ResNet")
+        return Recognised(family=known, depth=sum(blocks))
+    if "layers.0.blocks.0.attn.qkv.weight" in tensors:
+        depth = sum(_count(rf"layers\.{stage}\.blocks\.(\d+)\.", tensors) for stage in range(4))
+        return Recognised(family="Swin", width=tensors["layers.0.blocks.0.attn.qkv.weight"].shape[1], depth=depth)
+    for kernel in ("stages.0.blocks.0.conv_dw.weight", "stages.0.0.dwconv.weight"):
+        if kernel in tensors:
+            depth = sum(_count(rf"stages\.{stage}\.(?:blocks\.)?(\d+)\.", tensors) for stage in range(4))
+            return Recognised(family="ConvNeXt", width=tensors[kernel].shape[0], depth=depth)
+    return Recognised()
+
+
+def _vit(tensors: Mapping[str, Tensor]) -> Recognised:
+    projection = tensors["patch_embed.proj.weight"]
+    position = tensors.get("pos_embed")
+    table = tensors.get("blocks.0.attn.relative_position_bias_table")
+    grid = None
+    if position is not None and position.ndim == 3:
+        grid = _square_root(position.shape[1] - 1) or _square_root(position.shape[1])
+    elif table is not None and (offsets := _square_root(table.shape[0] - 3)):
+        grid = (offsets + 1) // 2  # BEiT: (2 grid - 1)² offsets and three for the class token
+    return Recognised(
+        family="ViT" if table is None else "BEiT",
+        width=projection.shape[0],
+        depth=_count(r"blocks\.(\d+)\.", tensors),
+        patch=projection.shape[-1] if projection.ndim == 4 else None,
+        grid=grid,
+    )
+
+
+def _count(pattern: str, tensors: Mapping[str, Tensor]) -> int:
+    """Count the different numbers that a pattern finds at the beginning of the names."""
+    return len({match[1] for name in tensors if (match := re.match(pattern, name))})
+
+
+def _square_root(number: int) -> int | None:
+    root = round(max(number, 0) ** 0.5)
+    return root if root > 0 and root * root == number else None
+
+
+def _classes(state_dict: Mapping[str, Tensor]) -> int | None:
+    """Find the outputs of a classification head: one linear layer with a bias, right at the end of the names."""
+    for name, tensor in state_dict.items():
+        if re.search(r"(?:^|\.)(?:head|head\.fc|fc|classifier)\.weight$", name) and tensor.ndim == 2:
+            return tensor.shape[0]
+    return None

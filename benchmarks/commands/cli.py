@@ -1,0 +1,277 @@
+"""The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
+
+import io
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from backbones.errors import InputError
+from results.errors import ResultsError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
+
+
+class Commands(typer.core.TyperGroup):
+    """Turns mistakes of the caller into one message and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
+        try:
+            return super().invoke(ctx)
+        except (InputError, ResultsError) as error:
+            message = str(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            message = f"{error.filename}: {error.strerror}"
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+                raise
+            message = (
+                "out of memory. Lower runtime.batch_per_device (gradients accumulate, the numbers stay the same), "
+                f"runtime.workers or model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+            )
+        except KeyboardInterrupt:
+            print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        print(f"backbench: {message}", file=sys.stderr)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Is this pre-trained vision backbone better than that one? Start with `backbench demo`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(no_args_is_help=True, help="Check data sets, and generate a small one.")
+app.add_typer(data_app, name="data")
+
+Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
+Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
+Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting of the recipe, e.g. optimizer.weight_decay=0.1."
+    ),
+]
+
+
+class Listable(StrEnum):
+    """What `backbench list` lists."""
+
+    backbones = "backbones"
+    methods = "methods"
+    recipes = "recipes"
+    datasets = "datasets"
+
+
+class Layout(StrEnum):
+    """The paper's tables."""
+
+    imagenet = "imagenet"
+    coco = "coco"
+    ade20k = "ade20k"
+    transfer = "transfer"
+
+
+class Format(StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where images, runs, pictures and tables go.")] = Path("demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tunings of each backbone.")] = 1,
+) -> None:
+    """The whole loop on generated images: pre-train, fine-tune that and a random twin, lay out the tables.
+
+    Takes about a quarter of an hour on two processor cores; nothing is downloaded. Interrupt it and repeat the command
+    as you like.
+    """
+    from benchmarks.commands.demo import run_demo
+
+    run_demo(out, seeds)
+
+
+@app.command()
+def pretrain(recipe: Recipe, data: Data, out: Out, seed: Seed = 0, overrides: Set = None) -> None:
+    """Pre-train a masked autoencoder on all images below --data, labels or not.
+
+    On many GPUs: torchrun --nproc-per-node 8 -m benchmarks pretrain … Repeating a command resumes it exactly.
+    """
+    from benchmarks.commands.screen import show_cell
+    from benchmarks.running.cells import run_pretraining
+
+    show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    data: Data,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[=CHECKPOINT]",
+            help="A registered backbone, any timm model, or package.module:function; with the file of its weights.",
+        ),
+    ],
+    out: Out,
+    seed: Seed = 0,
+    overrides: Set = None,
+) -> None:
+    """Fine-tune and evaluate one backbone on one data set under one recipe.
+
+    Classification: backbench run --recipe imagenet_vit_base --data IMAGENET --backbone mae_vit_base=FILE --out runs
+
+    Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
+
+    Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
+    """
+    from benchmarks.commands.screen import show_cell
+    from benchmarks.running.cells import run_task
+
+    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+
+
+@app.command()
+def table(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
+    layout: Annotated[Layout, typer.Option(help="Which of the paper's tables.")],
+    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.md,
+) -> None:
+    """Lay finished runs out as the paper does, each number beside the paper's own."""
+    from results import build_table, find_records, render
+
+    records = [record for _, record in find_records(directories)]
+    print(render(build_table(records, layout.value), format.value))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds a single run.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The run to test it against.")],
+) -> None:
+    """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
+
+    Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
+    backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
+    """
+    from benchmarks.running.comparison import show_comparison
+
+    show_comparison(a, b)
+
+
+@app.command("list")
+def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named in the other commands."""
+    from benchmarks.commands.listing import show_list
+
+    show_list(what.value)
+
+
+@app.command()
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="Load it into this backbone and tell where each weight lands.")
+    ] = None,
+) -> None:
+    """Say what a checkpoint is, which weights land where, and what is left over."""
+    from benchmarks.commands.screen import show_checkpoint
+
+    show_checkpoint(checkpoint, backbone)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices, what works here and what doesn't."""
+    from benchmarks.commands.doctor import examine
+
+    raise typer.Exit(0 if examine() else 1)
+
+
+@data_app.command("mini")
+def data_mini(
+    root: Annotated[Path, typer.Argument(help="The folder to draw into.")],
+    level: Annotated[str, typer.Option(help="smooth (the demo's) or textured (harder).")] = "smooth",
+    unlabelled: Annotated[int, typer.Option(min=0, help="Images for pre-training.")] = 12_000,
+    train: Annotated[int, typer.Option(min=1, help="Labelled images to fine-tune on.")] = 1_000,
+    val: Annotated[int, typer.Option(min=1, help="Labelled images to evaluate on.")] = 2_000,
+    coco_train: Annotated[int, typer.Option(min=1, help="Images in COCO's format to train on.")] = 1_000,
+    coco_val: Annotated[int, typer.Option(min=1, help="Images in COCO's format to evaluate on.")] = 500,
+    ade_train: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to train on.")] = 1_000,
+    ade_val: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to evaluate on.")] = 500,
+    image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
+) -> None:
+    """Draw the small generated data set: what the demo runs on.
+
+    ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's.
+    """
+    from benchmarks.commands.screen import draw_mini
+
+    draw_mini(
+        root,
+        level=level,
+        unlabelled=unlabelled,
+        train=train,
+        val=val,
+        coco_train=coco_train,
+        coco_val=coco_val,
+        ade_train=ade_train,
+        ade_val=ade_val,
+        image_size=image_size,
+        seed=seed,
+    )
+
+
+@data_app.command("check")
+def data_check(
+    dataset: Annotated[str, typer.Argument(help="`backbench list datasets` names them.")],
+    root: Annotated[Path, typer.Option(help="The data set's root folder.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="For coco and ade20k: where their parts lie, e.g. data.train_json=FILE, data.classes=FILE.",
+        ),
+    ] = None,
+) -> None:
+    """Check a data set before a long run: layout, counts, annotations, unreadable files.
+
+    Exit status 1 if something is wrong.
+    """
+    from benchmarks.commands.screen import show_data_check
+
+    raise typer.Exit(0 if show_data_check(dataset, root, overrides or []) else 1)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="backbench")

@@ -1,0 +1,1 @@
+"""What is going to be run: recipes and planned cells."""

@@ -1,0 +1,116 @@
+"""Finding a recipe by name or file, with overrides laid over it."""
+
+import difflib
+import importlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from backbones.training.settings import Recipe, deviations, read_settings, validate
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+
+KINDS = {
+    "pretraining": ("backbones.mae.pretraining", "PretrainingRecipe"),
+    "classification": ("tasks.classification.recipe", "ClassificationRecipe"),
+    "detection": ("tasks.detection.recipe", "DetectionRecipe"),
+    "segmentation": ("tasks.segmentation.recipe", "SegmentationRecipe"),
+}
+"""By a recipe's `task`: the module and the class of its settings."""
+
+FINE_TUNING = {
+    "classification": "tasks.classification.task",
+    "detection": "tasks.detection.task",
+    "segmentation": "tasks.segmentation.task",
+}
+"""The tasks that judge a backbone, each with its module, which has `name_data_set` and `fine_tune`."""
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A validated recipe and the packaged one that it is measured against.
+
+    name: as the record prints it
+    reference: the packaged recipe that it extends, or else is; None for a file that extends nothing
+    """
+
+    name: str
+    recipe: Recipe
+    reference: Recipe | None
+
+    def deviations(self, recipe: Recipe) -> list[str]:
+        """Where `recipe`, what became of this one, departs from the reference."""
+        if self.reference is None:
+            return [f"recipe {self.name} is not one of the literature's"]
+        return deviations(recipe, self.reference)
+
+
+def list_recipes() -> dict[str, str]:
+    """The packaged recipes: the first line of each, by name."""
+    return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def module_of(task: str) -> Any:
+    """The module that carries out one of `FINE_TUNING`'s tasks."""
+    return importlib.import_module(FINE_TUNING[task])
+
+
+def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> LoadedRecipe:
+    """Load a packaged recipe by name, or a YAML file by path, for one of `tasks`.
+
+    A recipe may say `extends: NAME` and give only what differs; it is then measured against the packaged recipe at the
+    end of that chain. The numbers that are expected of that one are not expected of it.
+    Raises InputError for an unknown name, for a key or a type that the task does not know, and for a recipe of another
+    task.
+    """
+    packaged = not name.endswith((".yaml", ".yml"))
+    path = _packaged(name) if packaged else Path(name)
+    layers = _layers(path)
+    settings = _merged(layers, overrides)
+    if len(layers) > 1:
+        settings["expect"] = read_settings([path], overrides).get("expect", {})
+    recipe = _build(settings, f"recipe {name}", tasks)
+    if len(layers) == 1 and not packaged:
+        return LoadedRecipe(path.stem, recipe, None)
+    root = layers[0]
+    return LoadedRecipe(path.stem, recipe, _build(_merged([root], []), f"recipe {root.stem}", tasks))
+
+
+def _layers(path: Path) -> list[Path]:
+    """The file and what it extends, the foundation first."""
+    base = read_settings([path], []).get("extends")
+    return [path] if base is None else [*_layers(_packaged(str(base))), path]
+
+
+def _merged(layers: list[Path], overrides: list[str]) -> dict[str, Any]:
+    settings = read_settings(layers, overrides)
+    settings.pop("extends", None)
+    return settings
+
+
+def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Recipe:
+    task = settings.get("task")
+    if task not in tasks:
+        if task is None:
+            raise InputError(f'{where}, key "task": missing. Expected {_either(tasks)}, or `extends: NAME`')
+        verb = "pretrain" if task == "pretraining" else "run"
+        hint = f": use `backbench {verb}`" if task in KINDS else f". Known: {', '.join(KINDS)}"
+        raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
+    module, kind = KINDS[str(task)]
+    return validate(getattr(importlib.import_module(module), kind), settings, where)
+
+
+def _either(tasks: Collection[str]) -> str:
+    *first, last = sorted(tasks)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _packaged(name: str) -> Path:
+    path = FOLDER / f"{name}.yaml"
+    known = sorted(list_recipes())
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+        raise InputError(f'recipe {name}: no such recipe. Nearest: {", ".join(near)}; or give a file "….yaml"')
+    return path

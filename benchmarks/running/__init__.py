@@ -1,0 +1,1 @@
+"""Carrying out one cell, from its key to its record; and comparing what came out."""

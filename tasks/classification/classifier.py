@@ -1,0 +1,94 @@
+"""A backbone with a classification head, and its layer-wise learning rates.
+
+B images, C classes.
+"""
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from timm.layers import trunc_normal_
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+from backbones.images.crops import normalise
+from backbones.training.precision import Precision, autocast
+from tasks.classification.augmentation import BatchAugmentation
+
+HEAD_STD = 2e-5
+"""Standard deviation of the head's first weights (facebookresearch/mae, main_finetune.py)."""
+
+
+def add_head(backbone: Any, classes: int, pool: Literal["avg", "token"]) -> nn.Module:
+    """Turn a backbone into a classifier with `classes` outputs and a head that starts almost at zero.
+
+    With `pool="avg"` a ViT's patch tokens are averaged and then normalised by a fresh LayerNorm, `fc_norm`, in place of
+    the encoder's last norm, as MAE's fine-tuning does; with "token" the class token is taken after the encoder's own
+    norm. Hierarchical networks keep their own pooling. Raises InputError where the backbone has no such head.
+    """
+    if pool == "token" and not getattr(backbone, "num_prefix_tokens", 0):
+        raise InputError('key "model.pool": "token" needs a backbone with a class token; use "avg"')
+    if hasattr(backbone, "fc_norm") and hasattr(backbone, "norm"):
+        norm = backbone.norm if isinstance(backbone.fc_norm, nn.Identity) else backbone.fc_norm
+        backbone.global_pool = pool
+        if pool == "avg":
+            backbone.norm, backbone.fc_norm = nn.Identity(), _fresh(norm)
+        backbone.reset_classifier(classes)
+    else:
+        backbone.reset_classifier(classes)
+    head = backbone.get_classifier()
+    if not isinstance(head, nn.Linear):
+        raise InputError(f"{type(backbone).__name__}: its classification head is no linear layer but a {type(head)}")
+    trunc_normal_(head.weight, std=HEAD_STD)
+    nn.init.zeros_(head.bias)
+    classifier: nn.Module = backbone
+    return classifier
+
+
+def _fresh(norm: nn.Module) -> nn.Module:
+    assert isinstance(norm, nn.LayerNorm)
+    return type(norm)(norm.normalized_shape, eps=norm.eps)
+
+
+def parameter_groups(classifier: Any, weight_decay: float, layer_decay: float | None) -> list[dict[str, Any]]:
+    """The optimizer's groups: no weight decay on 1-D parameters, biases, class token and position embeddings, and a
+    learning rate that falls by the factor `layer_decay` from each block to the one before it (MAE, table 9)."""
+    undecayed = classifier.no_weight_decay() if hasattr(classifier, "no_weight_decay") else set()
+    if layer_decay is None:
+        return param_groups_weight_decay(classifier, weight_decay, no_weight_decay_list=undecayed)
+    return param_groups_layer_decay(classifier, weight_decay, no_weight_decay_list=undecayed, layer_decay=layer_decay)
+
+
+class ClassificationStep(BaseModel):
+    """The classifier as mmengine's loops want it: a batch of bytes in, the loss or each image's result out."""
+
+    def __init__(self, network: nn.Module, augmentation: BatchAugmentation, precision: Precision) -> None:
+        super().__init__()
+        self.network, self.augmentation, self.precision = network, augmentation, precision
+
+    def init_weights(self) -> None:
+        """Leave the weights as they are: they were loaded or initialised with the backbone."""
+
+    def forward(self, images: Tensor, labels: Tensor, mode: str, **about: object) -> Any:
+        """images: uint8 (B, 3, H, W), labels: (B,). Gives `{"loss": …}`, or for "predict" [`predict`'s dict]."""
+        if mode == "predict":
+            return [self.predict(images, labels)]
+        inputs, targets_BC = self.augmentation(images, labels)
+        logits_BC = self.network(inputs).float()
+        return {"loss": -(targets_BC * F.log_softmax(logits_BC, dim=1)).sum(1).mean()}
+
+    def predict(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Each image's label, prediction, cross-entropy, and whether the label is among the first one and five."""
+        with autocast(self.precision, images.device.type):
+            logits_BC = self.network(normalise(images))
+        logits_BC = logits_BC.float()
+        best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
+        hit = best == labels[:, None]
+        return {
+            "labels": labels,
+            "predictions": best[:, 0],
+            "top1": hit[:, 0],
+            "top5": hit.any(1),
+            "loss": F.cross_entropy(logits_BC, labels, reduction="none"),
+        }

@@ -1,0 +1,61 @@
+"""The settings of `backbench run` for classification."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from backbones.training.settings import (
+    EpochSchedule,
+    Fraction,
+    NonNegative,
+    PositiveInt,
+    Recipe,
+    ScaledOptimizer,
+    Settings,
+    Shares,
+)
+
+
+class ClassifierSettings(Settings):
+    """The backbone that a recipe was written for, and how it becomes a classifier."""
+
+    arch: str
+    image_size: PositiveInt
+    drop_path: Fraction = 0.0
+    pool: Literal["avg", "token"] = "avg"
+
+
+class FineTuningOptimizer(ScaledOptimizer):
+    """AdamW with layer-wise learning-rate decay."""
+
+    layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+
+
+class EvaluationSettings(Settings):
+    """What is measured besides the end, and on what."""
+
+    every_epochs: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
+    allow_unreadable: bool = False
+
+
+class FineTuningAugmentation(Settings):
+    """timm's augmentation with the values of MAE's table 9 where a recipe says nothing else."""
+
+    crop_scale: Shares = (0.08, 1.0)
+    flip: Fraction = 0.5
+    rand_augment: Annotated[str | None, Field(description="timm's notation; null for none")] = "rand-m9-mstd0.5-inc1"
+    mixup: NonNegative = 0.8
+    cutmix: NonNegative = 1.0
+    label_smoothing: Fraction = 0.1
+    random_erasing: Fraction = 0.25
+
+
+class ClassificationRecipe(Recipe):
+    """The settings of `backbench run` for classification."""
+
+    task: Literal["classification"]
+    model: ClassifierSettings
+    optimizer: FineTuningOptimizer
+    schedule: EpochSchedule
+    augment: FineTuningAugmentation = FineTuningAugmentation()
+    evaluation: EvaluationSettings = EvaluationSettings()

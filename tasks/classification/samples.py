@@ -1,0 +1,87 @@
+"""The images of a classification run, one by one: cropped at random to train on, at the centre to evaluate on."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from backbones.errors import InputError
+from backbones.images.crops import IMAGENET_MEAN, evaluation_crop, horizontal_flip, random_resized_crop
+from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.tolerance import read_or_replace
+from backbones.training.randomness import mix, seed_generators
+from tasks.classification.recipe import FineTuningAugmentation
+
+ASPECT_RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop (torchvision's and timm's default)."""
+
+
+def rand_augment(notation: str | None, size: int) -> Any:
+    """timm's RandAugment on PIL images of `size` pixels, or None, with the parameters of `timm.data.create_transform`.
+
+    Raises InputError for a notation that timm does not know.
+    """
+    if notation is None:
+        return None
+    try:
+        fill = tuple(round(255 * channel) for channel in IMAGENET_MEAN)
+        parameters = {"translate_const": int(0.45 * size), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
+        return rand_augment_transform(notation, parameters)
+    except (AssertionError, ValueError, KeyError) as error:
+        raise InputError(
+            f'key "augment.rand_augment": timm cannot read "{notation}". Expected for example "rand-m9-mstd0.5-inc1", '
+            "or null for none"
+        ) from error
+
+
+class LabelledImages(Dataset[dict[str, Any]]):
+    """Training images: `dataset[(index, epoch)]` is `images`, uint8 (3, size, size), and its `labels`.
+
+    Random crop, flip and RandAugment depend on (seed, epoch, index) only. An unreadable image is replaced by the next
+    one, label included, and named under `corrupt`.
+    """
+
+    def __init__(
+        self, paths: list[Path], labels: list[int], size: int, augment: FineTuningAugmentation, seed: int
+    ) -> None:
+        self.paths, self.labels, self.size, self.augment, self.seed = paths, labels, size, augment, seed
+        self.rand_augment = rand_augment(augment.rand_augment, size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = draw
+        keys = (self.seed, "image", epoch, index)
+        rng = Random(mix(*keys))
+        image, index, corrupt = read_or_replace(self.paths, index)
+        image = random_resized_crop(image, self.size, self.augment.crop_scale, ASPECT_RATIO, rng)
+        image = horizontal_flip(image, rng, self.augment.flip)
+        if self.rand_augment:
+            seed_generators(*keys)
+            image = pil_to_tensor(self.rand_augment(to_pil_image(image)))
+        return {"images": image.contiguous(), "labels": int(self.labels[index]), "corrupt": corrupt}
+
+
+class EvaluationImages(Dataset[dict[str, Any]]):
+    """Evaluation images by number: the central crop, the label, the number itself and whether it could be read."""
+
+    def __init__(self, paths: list[Path], labels: list[int], size: int) -> None:
+        self.paths, self.labels, self.size = paths, labels, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = {"labels": int(self.labels[index]), "numbers": index}
+        try:
+            image = evaluation_crop(read_image(self.paths[index]), self.size).contiguous()
+        except UnreadableImage as error:
+            blank = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+            return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}
+        return sample | {"images": image, "readable": True, "corrupt": {}}

@@ -1,0 +1,90 @@
+"""Fine-tuning a backbone for image classification: from the recipe to the scores."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from backbones.registry import create_backbone
+from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
+from backbones.training.machine import device_type, process_count
+from backbones.training.precision import resolve_precision
+from backbones.training.randomness import seed_generators
+from backbones.weights.checkpoints import Checkpoint
+from tasks.classification.augmentation import BatchAugmentation, check_even_batches
+from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups
+from tasks.classification.metric import ClassificationMetric
+from tasks.classification.recipe import ClassificationRecipe
+from tasks.classification.samples import EvaluationImages, LabelledImages
+from tasks.datasets.class_folders.layout import ClassFolders
+from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.datasets.naming import NamedData, name_data
+from tasks.outcome import TaskOutcome
+
+
+def name_data_set(recipe: ClassificationRecipe, data: Path) -> NamedData:
+    """Which data set the class folders below `data` are. Raises InputError for folders in no known layout."""
+    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
+    name, notes = name_data(recipe.dataset, data, train_images=len(train.paths), classes=len(train.classes))
+    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
+    return NamedData(name, digest, notes)
+
+
+def fine_tune(
+    recipe: ClassificationRecipe,
+    data: Path,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    directory: Path,
+    *,
+    seed: int,
+) -> TaskOutcome:
+    """Fine-tune `backbone` under `recipe` on the class folders below `data`, and evaluate every image once.
+
+    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    """
+    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
+    accumulation = accumulation_steps(recipe, process_count())
+    check_even_batches(recipe.augment, recipe.optimizer.batch_size // accumulation // process_count())
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
+    load_report = network.load_report
+    seed_generators(seed, "head")
+    add_head(network, len(train.classes), settings.pool)
+    if not recipe.evaluation.allow_unreadable:
+        check_evaluation_images(val.paths)
+    metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
+    step = ClassificationStep(
+        network,
+        BatchAugmentation(recipe.augment, len(train.classes)),
+        resolve_precision(recipe.precision, device_type()),
+    )
+    outcome = run_job(
+        Job(
+            model=step,
+            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed),
+            parameter_groups=parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay),
+            recipe=recipe,
+            directory=directory,
+            seed=seed,
+            title=f"fine-tuning {backbone}",
+            evaluation=Evaluation(
+                EvaluationImages(val.paths, val.labels, settings.image_size),
+                metric,
+                batch_size=recipe.optimizer.batch_size // accumulation // process_count(),
+                every_epochs=recipe.evaluation.every_epochs,
+            ),
+        )
+    )
+    per_image = metric.per_image
+    return TaskOutcome(
+        metrics=outcome.metrics,
+        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in per_image["numbers"]],
+        per_image=per_image,
+        per_class=metric.per_class(train.classes),
+        split=val.split,
+        training=outcome,
+        load_report=load_report,
+        unreadable=metric.unreadable,
+        notes=[note for note in (val.note,) if note],
+    )

@@ -1,0 +1,234 @@
+"""Images in one folder per class: ImageNet as it is usually laid out, and anybody's own photographs.
+
+Three layouts are recognised:
+
+- `train/CLASS/…` and `val/CLASS/…` (or `validation/`), images at any depth below CLASS;
+- the same with the validation images in one flat folder and a file that maps them to classes, as ImageNet
+  (Kaggle's archive included) and Tiny ImageNet come;
+- `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from backbones.errors import InputError
+from backbones.images.folders import describe, fingerprint, folder_names, image_names
+from tasks.datasets.class_folders.validation_labels import read_validation_labels
+
+HELD_OUT_SHARE = 0.2
+"""Share of each class that validates where there is no val folder."""
+
+_KAGGLE_FOLDER = "ILSVRC/Data/CLS-LOC"
+_VALIDATION_FOLDERS = ("val", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassFolders:
+    """One split of a labelled image folder, opened with `ClassFolders.open`.
+
+    Attributes:
+        root: the folder that was opened.
+        split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
+        layout: which of the layouts was found, in words.
+        paths: the images, in an order that depends on nothing but their names.
+        labels: the class of each image, a position in `classes`.
+        classes: names of the training folders, sorted by code point, as torchvision's ImageFolder does.
+        note: what a reader of the numbers should know about this split, or None.
+    """
+
+    root: Path
+    split: str
+    layout: str
+    paths: list[Path]
+    labels: list[int]
+    classes: list[str]
+    note: str | None = None
+
+    @classmethod
+    def open(cls, root: str | Path, split: Literal["train", "val"]) -> "ClassFolders":
+        """List one split of the folder `root`, in any of the layouts that the module describes.
+
+        Raises InputError for a folder in none of them, and where training could only go wrong: fewer than two classes,
+        a class without images, a validation class that training doesn't know.
+        """
+        root = Path(root)
+        images = root / _KAGGLE_FOLDER
+        if not images.is_dir():
+            images = root
+        if not _is_divided(images):
+            return _open_undivided(root, split)
+        classes = _find_classes(images / "train", "train/CLASS/*.jpg")
+        if split == "train":
+            return _open_classes(root, images / "train", "train", classes)
+        validation = _find_validation_folder(images)
+        flat = _find_flat_folder(validation, classes)
+        if flat is None:
+            return _open_classes(root, validation, "val", classes)
+        mapping_folders = [validation, images, root, images / "meta", root / "ILSVRC2012_devkit_t12" / "data"]
+        return _open_flat(root, flat, mapping_folders, classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with a file's name, size or class, and not with the place on disk.
+
+        Computed when it is first asked for, at the cost of a stat call for each image.
+        """
+        digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
+        for label in self.labels:
+            digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def _is_divided(images: Path) -> bool:
+    """Whether `images` has a training folder, and not a class that happens to be called "train"."""
+    folders = folder_names(images) if images.is_dir() else []
+    if any(name in folders for name in _VALIDATION_FOLDERS):
+        return True
+    return "train" in folders and (len(folders) == 1 or bool(folder_names(images / "train")))
+
+
+def _find_classes(folder: Path, expected: str) -> list[str]:
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}. Expected {expected}."
+        )
+    classes = folder_names(folder)
+    if not classes:
+        raise InputError(
+            f"{folder}: no class folders found. Expected {expected}; found {describe(folder)} directly in it. "
+            f"Sort the images into one folder per class."
+        )
+    if len(classes) == 1:
+        raise InputError(f"{folder}: only one class, {classes[0]!r}. Telling classes apart takes at least two folders.")
+    return classes
+
+
+def _find_validation_folder(images: Path) -> Path:
+    for name in _VALIDATION_FOLDERS:
+        if (images / name).is_dir():
+            return images / name
+    raise InputError(
+        f"{images / 'val'}: no such folder. Expected val/CLASS/*.jpg, or validation images and a file that maps them "
+        f"to classes. To hold out a part of the training images instead, pass {images / 'train'}."
+    )
+
+
+def _find_flat_folder(validation: Path, classes: Sequence[str]) -> Path | None:
+    """The folder that holds the validation images unsorted: `validation`, or its `images` in Tiny ImageNet; or None."""
+    folders = folder_names(validation)
+    if folders == ["images"] and "images" not in classes:
+        return validation / "images"
+    return validation if not folders else None
+
+
+def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> ClassFolders:
+    """List folder/CLASS/…; every training class needs images, a validation class may be absent."""
+    unknown = sorted(set(folder_names(folder)) - set(classes))
+    if unknown:
+        raise InputError(
+            f"{folder}: {len(unknown):,} class folders that train/ doesn't have: {_name_some(unknown)}. "
+            f"Rename or remove them."
+        )
+    names, labels, stray = _label_by_folder(folder, classes)
+    absent = _absent_classes(labels, classes)
+    if split == "train":
+        _refuse_empty(folder, absent)
+    if not names:
+        raise InputError(f"{folder}: no images found in its class folders.")
+    notes = [_describe_stray(folder, stray)] if stray else []
+    if absent:
+        notes.append(
+            f"{folder.name}/ has no image of {len(absent):,} of {len(classes):,} classes: {_name_some(absent)}."
+        )
+    return ClassFolders(root, split, "class folders", [folder / name for name in names], labels, classes, _join(notes))
+
+
+def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classes: list[str]) -> ClassFolders:
+    names = [name for name in image_names(folder) if "/" not in name]
+    if not names:
+        raise InputError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
+    labels, mapping = read_validation_labels(names, mapping_folders, classes)
+    layout = f"class folders; flat validation folder labelled by {mapping.name}"
+    return ClassFolders(root, "val", layout, [folder / name for name in names], labels, classes)
+
+
+def _open_undivided(root: Path, split: str) -> ClassFolders:
+    classes = _find_classes(root, "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg")
+    names, labels, stray = _label_by_folder(root, classes)
+    _refuse_empty(root, _absent_classes(labels, classes))
+    held_out = _hold_out(names, labels)
+    if not held_out:
+        raise InputError(f"{root}: one image per class leaves none to validate on. Add images or a val/ folder.")
+    wanted = [index for index in range(len(names)) if (index in held_out) == (split == "val")]
+    single = [classes[label] for label, count in sorted(Counter(labels).items()) if count == 1]
+    notes = [
+        f"No train/ and val/: {len(held_out):,} of {len(names):,} images, about {HELD_OUT_SHARE:.0%} of each class, "
+        f"are held out for validation, chosen by a hash of their names."
+    ]
+    if single:
+        notes.append(f"{len(single):,} classes with a single image are in training only: {_name_some(single)}.")
+    if stray:
+        notes.append(_describe_stray(root, stray))
+    return ClassFolders(
+        root=root,
+        split="train" if split == "train" else "holdout",
+        layout="class folders, undivided",
+        paths=[root / names[index] for index in wanted],
+        labels=[labels[index] for index in wanted],
+        classes=classes,
+        note=_join(notes),
+    )
+
+
+def _label_by_folder(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int], int]:
+    """The images below the class folders, their labels, and the number of images outside of them."""
+    positions = {name: position for position, name in enumerate(classes)}
+    names = image_names(folder)
+    inside = [name for name in names if "/" in name]
+    return inside, [positions[name.partition("/")[0]] for name in inside], len(names) - len(inside)
+
+
+def _hold_out(names: Sequence[str], labels: Sequence[int]) -> set[int]:
+    """Choose the indices to validate on: of each class with two images or more at least one, never all."""
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(labels):
+        by_class.setdefault(label, []).append(index)
+    held_out: set[int] = set()
+    for indices in by_class.values():
+        ranked = sorted(indices, key=lambda index: _hash(names[index]))
+        count = min(max(1, round(HELD_OUT_SHARE * len(ranked))), len(ranked) - 1)
+        held_out.update(ranked[:count])
+    return held_out
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:
+    present = set(labels)
+    return [name for label, name in enumerate(classes) if label not in present]
+
+
+def _refuse_empty(folder: Path, empty: Sequence[str]) -> None:
+    if empty:
+        raise InputError(
+            f"{folder}: {len(empty):,} class folders without images: {_name_some(empty)}. Add images or remove them."
+        )
+
+
+def _describe_stray(folder: Path, count: int) -> str:
+    return f"{count:,} images lie directly in {folder.name}/ and belong to no class; they are left out."
+
+
+def _name_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+
+
+def _join(notes: Sequence[str]) -> str | None:
+    return " ".join(notes) or None

@@ -1,0 +1,1 @@
+"""Object annotations in COCO's format."""

@@ -1,0 +1,256 @@
+"""Object annotations in COCO's format: COCO as it is distributed, and any other set with its own categories.
+
+    ROOT/train2017/*.jpg   ROOT/annotations/instances_train2017.json
+    ROOT/val2017/*.jpg     ROOT/annotations/instances_val2017.json
+
+What could only go wrong later is refused when a file is read, with one message that names the file and the ids. COCO
+itself passes: its few annotations that show nothing are left out of training, and the notes say so.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from backbones.images.folders import fingerprint
+from backbones.training.progress import progress_line
+from backbones.training.settings import Settings
+from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_paused, read_coco_json
+from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
+from tasks.datasets.naming import NamedData, name_data
+from tasks.datasets.places import find_nothing
+from tasks.datasets.wording import counted, name_some
+
+KIND = "data set in COCO's format"
+
+_SECONDS_OF_READING = 2**26
+"""Bytes of JSON from which on reading takes seconds, and shows how far it is."""
+
+_KEPT = ("id", "bbox", "category_id", "iscrowd", "area", "segmentation")
+
+
+class CocoDataSettings(Settings):
+    """Where the images and annotations of both splits are: paths below the data folder, or absolute ones."""
+
+    train_images: str = "train2017"
+    train_json: str = "annotations/instances_train2017.json"
+    val_images: str = "val2017"
+    val_json: str = "annotations/instances_val2017.json"
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One image and what is to be seen in it.
+
+    Attributes:
+        id: its number in the annotation file.
+        name: its path below the folder of images, as in the file.
+        path: where it lies.
+        height, width: in pixels, as the file has them.
+        annotations: each a dict with `id`, `bbox` (left, top, width, height in pixels), `category_id` (as in the
+            file), `iscrowd` (0 or 1), `segmentation` (a list of polygons, or run lengths in compressed form,
+            `{"size", "counts"}` with counts as str; None where the file has none) and, if the file has it, `area`.
+    """
+
+    id: int
+    name: str
+    path: Path
+    height: int
+    width: int
+    annotations: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoSet:
+    """One split of a data set in COCO's format, opened with `CocoSet.open`.
+
+    Attributes:
+        split: "train" or "val".
+        images: sorted by id; those without annotations are among them.
+        categories: names, sorted by id; a category's position is its label.
+        category_ids: the id of each in the file. They may have gaps.
+        annotation_file: what was read; scores are computed from this file as it stands.
+        notes: what a reader of the numbers should know about this split.
+    """
+
+    split: str
+    images: list[CocoImage]
+    categories: list[str]
+    category_ids: list[int]
+    annotation_file: Path
+    annotation_sha256: str
+    image_folder: Path
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, images: Path, annotations: Path, split: Split) -> "CocoSet":
+        """Read the file `annotations` about the images below the folder `images`.
+
+        "train" leaves out the annotations that show nothing (a box of no size or outside its image, an empty mask),
+        and polygons of less than three points; "val" keeps everything as it is. The notes name them.
+        Raises InputError for a file that is not sound COCO, and for missing images.
+        """
+        if not images.is_dir():
+            raise InputError(
+                f"{images}: {'a file, not a folder' if images.exists() else 'no such folder'}. {_hint(split)}"
+            )
+        if not annotations.is_file():
+            raise InputError(f"{annotations}: no such file. {_hint(split)}")
+        with garbage_collection_paused():
+            file, found = _read(annotations, split)
+            problems = [*found.problems, *missing_files(file, images, split)]
+            if problems:
+                more = f" Other mistakes in this file: {len(problems) - 1}; `backbench data check coco` lists all."
+                raise InputError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
+            return _assemble(file, found, images, split)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the annotations and with the name or size of an image.
+
+        Computed when it is first asked for, at the cost of a stat call for each image.
+        """
+        images = fingerprint((image.path for image in self.images), self.image_folder)
+        return hashlib.sha256(f"{self.annotation_sha256} {images}".encode()).hexdigest()[:16]
+
+
+def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]:
+    """Open the training and the evaluation split below `root`.
+
+    Raises InputError where `CocoSet.open` does, and if the splits don't have the same categories.
+    """
+    if absent := find_nothing(root, settings.model_dump(), KIND):
+        raise InputError(absent)
+    train = CocoSet.open(root / settings.train_images, root / settings.train_json, "train")
+    val = CocoSet.open(root / settings.val_images, root / settings.val_json, "val")
+    difference = compare_categories(
+        dict(zip(train.category_ids, train.categories, strict=True)),
+        dict(zip(val.category_ids, val.categories, strict=True)),
+    )
+    if difference:
+        raise InputError(f"{val.annotation_file}: not the categories of {train.annotation_file}: {difference}")
+    return train, val
+
+
+def name_coco(claimed: str, root: Path, train: CocoSet, val: CocoSet) -> NamedData:
+    """Which data set the splits below `root` are: the recipe's `claimed` one, or another.
+
+    Raises InputError for an unreadable dataset.json, or if an image has gone since.
+    """
+    name, notes = name_data(claimed, root, train_images=len(train.images), classes=len(train.categories))
+    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
+    return NamedData(name, digest, notes)
+
+
+def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:
+    """Say how the splits' categories, names by id, differ and what to do; None if they are the same."""
+    only_train = [f"{identity} {train[identity]!r}" for identity in sorted(train.keys() - val.keys())]
+    only_val = [f"{identity} {val[identity]!r}" for identity in sorted(val.keys() - train.keys())]
+    renamed = [
+        f"{identity} is {train[identity]!r} in train, {val[identity]!r} in val"
+        for identity in sorted(train.keys() & val.keys())
+        if train[identity] != val[identity]
+    ]
+    parts = [f"only in train {name_some(only_train, len(only_train))}"] if only_train else []
+    parts += [f"only in val {name_some(only_val, len(only_val))}"] if only_val else []
+    parts += [name_some(renamed, len(renamed))] if renamed else []
+    return f"{'; '.join(parts)}. Give both files the same ids and names." if parts else None
+
+
+def missing_files(file: CocoJson, images: Path, split: Split) -> list[str]:
+    """Say which of the file's images are not below the folder `images`, and what to do; no or one text."""
+    names = [entry["file_name"] for entry in file.images if is_path_below(entry.get("file_name"))]
+    missing = _absent(names, images)
+    if not missing:
+        return []
+    hint = "Add them, or remove them from the file."
+    if len(missing) == len(names):
+        above = [folder for folder in images.parents[:3] if not _absent(names[:1], folder)]
+        hint = (
+            f"They are named from {above[0]} on: --set data.{split}_images={above[0].resolve()}."
+            if above
+            else f"Is it the right folder? --set data.{split}_images=FOLDER sets another."
+        )
+    return [
+        f"{counted(len(missing), 'image')} of {len(names):,} not found in {images}: "
+        f"{name_some(missing, len(missing))}. {hint}"
+    ]
+
+
+def _absent(names: Sequence[str], folder: Path) -> list[str]:
+    """Those of `names` that are no file below `folder`. Lists each folder once: a stat call for each takes minutes."""
+    listed: dict[str, set[str]] = {}
+    absent = []
+    for name in names:
+        parent, _, last = name.rpartition("/")
+        if parent not in listed:
+            listed[parent] = _list_files(folder / parent)
+        if last not in listed[parent]:
+            absent.append(name)
+    return absent
+
+
+def _list_files(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except OSError:
+        return set()
+
+
+def _read(path: Path, split: Split) -> tuple[CocoJson, Findings]:
+    if path.stat().st_size < _SECONDS_OF_READING:
+        file = read_coco_json(path)
+        return file, examine(file, split)
+    with progress_line(f"reading {path.name}", 1, "file") as line:
+        file = read_coco_json(path)
+        line.update(1)
+    with progress_line(f"examining {path.name}", len(file.annotations), "annotations") as line:
+        return file, examine(file, split, line.update)
+
+
+def _assemble(file: CocoJson, found: Findings, folder: Path, split: Split) -> CocoSet:
+    """Sort the annotations to their images. Empties the list of `file` on the way, to hold no annotation twice."""
+    by_image: dict[int, list[dict[str, Any]]] = {entry["id"]: [] for entry in file.images}
+    for position in reversed(range(len(file.annotations))):
+        entry = file.annotations.pop()
+        if split == "train" and position in found.unusable:
+            continue
+        segmentation = entry.get("segmentation")
+        if split == "train" or isinstance(segmentation, dict):
+            segmentation = found.segmentations.get(position, segmentation)
+        kept = {**entry, "segmentation": segmentation, "iscrowd": int(entry.get("iscrowd", 0))}
+        by_image[entry["image_id"]].append({key: kept[key] for key in _KEPT if key in kept})
+    root = os.fspath(folder)
+    categories = sorted(file.categories, key=lambda entry: entry["id"])
+    return CocoSet(
+        split=split,
+        images=[
+            CocoImage(
+                id=entry["id"],
+                name=entry["file_name"],
+                path=Path(root, entry["file_name"]),
+                height=entry["height"],
+                width=entry["width"],
+                annotations=tuple(reversed(by_image[entry["id"]])),
+            )
+            for entry in sorted(file.images, key=lambda entry: entry["id"])
+        ],
+        categories=[entry["name"] for entry in categories],
+        category_ids=[entry["id"] for entry in categories],
+        annotation_file=file.path,
+        annotation_sha256=file.sha256,
+        image_folder=folder,
+        notes=found.notes,
+    )
+
+
+def _hint(split: Split) -> str:
+    return (
+        "Expected COCO's layout below the data folder: train2017/, val2017/, annotations/instances_train2017.json and "
+        f"instances_val2017.json. Other places: --set data.{split}_images=FOLDER --set data.{split}_json=FILE."
+    )

@@ -1,0 +1,1 @@
+"""Images with a label for every pixel: ADE20K and sets like it."""

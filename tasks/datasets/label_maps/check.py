@@ -1,0 +1,143 @@
+"""Check a segmentation data set before it is used: every mistake in both splits, every image and annotation decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from backbones.errors import InputError
+from backbones.images.reading import UnreadableImage, read_image
+from tasks.datasets.check_report import CheckReport
+from tasks.datasets.in_threads import each_in_threads
+from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
+from tasks.datasets.label_maps.layout import (
+    KIND,
+    AnnotatedImage,
+    SegmentationDataSettings,
+    describe_unlabelled,
+    images_in_both,
+    pair_files,
+    require_size,
+    split_folders,
+)
+from tasks.datasets.label_maps.maps import IGNORED, MAX_CLASSES, WrongLabels, has_palette, read_label_map
+from tasks.datasets.places import Split, find_nothing
+from tasks.datasets.wording import counted, name_some
+
+LAYOUT = "images with a label map each"
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What one image and its annotation hold: pixels by the number of their class, (256,), and what is wrong."""
+
+    pixels: np.ndarray
+    palette: bool
+    problems: list[str]
+
+
+def check_ade20k(
+    root: Path,
+    settings: SegmentationDataSettings | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Look for every mistake in both splits below `root`, and decode every image and annotation.
+
+    `on_progress(done, total)` is called after each image. Raises nothing about the data: what cannot be read is a
+    problem in the report. A class's size is in pixels.
+    """
+    settings = settings or SegmentationDataSettings()
+    report = CheckReport(LAYOUT, size_unit="pixel")
+    if absent := find_nothing(root, settings.folders, KIND):
+        report.problems.append(absent)
+        return report
+    try:
+        report.classes = read_class_list(find_class_list(root, settings.classes))
+    except InputError as error:
+        report.problems.append(str(error))
+    pairs: dict[Split, list[AnnotatedImage]] = {}
+    for split in ("train", "val"):
+        pairs[split], problems = pair_files(*split_folders(root, settings, split), split)
+        report.problems += problems
+        if pairs[split]:
+            report.counts[split] = len(pairs[split])
+    report.notes += images_in_both(root, settings, pairs["train"], pairs["val"])
+    _examine_files(pairs, settings.reduce_zero_label, report, on_progress)
+    return report
+
+
+def _examine_files(
+    pairs: dict[Split, list[AnnotatedImage]],
+    reduce_zero_label: bool,
+    report: CheckReport,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    # Without a class list no label is known to be wrong, but sizes and colours still are.
+    examine = partial(_examine, classes=len(report.classes) or MAX_CLASSES, reduce_zero_label=reduce_zero_label)
+    done, total = 0, sum(len(images) for images in pairs.values())
+    for split, images in pairs.items():
+        pixels = np.zeros(256, dtype=np.int64)
+        palettes = wrong = 0
+        for _, examined in each_in_threads(examine, images):
+            pixels += examined.pixels
+            palettes += examined.palette
+            wrong += bool(examined.problems)
+            report.problems += examined.problems
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+        if not images or wrong == len(images):
+            continue
+        if split == "train" and not wrong and not pixels[:IGNORED].any():
+            report.problems.append(describe_unlabelled(images, reduce_zero_label))
+        _note_pixels(split, pixels, report)
+        if palettes:
+            report.notes.append(
+                f"{counted(palettes, f'{split} annotation')} with a palette: its indices are the labels."
+            )
+
+
+def _examine(image: AnnotatedImage, classes: int, reduce_zero_label: bool) -> _Examined:
+    pixels = np.zeros(256, dtype=np.int64)
+    palette = False
+    problems = []
+    labels = size = None
+    try:
+        labels = read_label_map(image.annotation, classes, reduce_zero_label=reduce_zero_label)
+        palette = has_palette(image.annotation)
+        pixels += np.bincount(labels.reshape(-1), minlength=256)
+    except (WrongLabels, UnreadableImage) as error:
+        problems.append(str(error))
+    try:
+        size = read_image(image.image).shape[1:]
+    except UnreadableImage as error:
+        problems.append(str(error))
+    if labels is not None and size is not None:
+        try:
+            require_size(image, labels, *size)
+        except WrongLabels as error:
+            problems.append(str(error))
+    return _Examined(pixels, palette, problems)
+
+
+def _note_pixels(split: Split, pixels: np.ndarray, report: CheckReport) -> None:
+    """Which classes the split lacks, how much of it has no class, and in training the extreme classes."""
+    report.notes.append(f"{pixels[IGNORED] / pixels.sum():.1%} of the {split} pixels are unlabelled.")
+    sizes = pixels[: len(report.classes)].tolist()
+    if not any(sizes):
+        return
+    if split == "train":
+        report.set_extremes(sizes)
+    absent = [name for name, size in zip(report.classes, sizes, strict=True) if not size]
+    if absent:
+        consequence = (
+            "which cannot be learned"
+            if split == "train"
+            else "which enter mIoU with 0 where they are predicted, and are left out otherwise"
+        )
+        report.notes.append(
+            f"no {split} pixel of {len(absent):,} of {counted(len(sizes), 'class', 'classes')}, {consequence}: "
+            f"{name_some(absent, len(absent))}."
+        )

@@ -1,0 +1,258 @@
+"""Images with a label map each: ADE20K as it is distributed (ADEChallengeData2016), and any other pair of folders.
+
+    ROOT/images/training/*.jpg     ROOT/annotations/training/*.png     ROOT/objectInfo150.txt
+    ROOT/images/validation/*.jpg   ROOT/annotations/validation/*.png
+
+An image's annotation has the same path below its folder, with the suffix .png.
+"""
+
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from backbones.errors import InputError
+from backbones.images.folders import describe, fingerprint, image_names
+from backbones.images.reading import UnreadableImage, read_size
+from backbones.training.progress import with_progress
+from backbones.training.settings import Settings
+from tasks.datasets.in_threads import each_in_threads
+from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
+from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
+from tasks.datasets.naming import NamedData, name_data
+from tasks.datasets.places import Split, find_nothing
+from tasks.datasets.wording import counted, describe_shared, name_some
+
+KIND = "segmentation data set"
+
+
+class SegmentationDataSettings(Settings):
+    """Where the parts of a data set are: paths below the data folder, or absolute ones.
+
+    classes: the list of classes, as objectInfo150.txt or with one name a line; the folder's only objectInfo*.txt if
+    none is given. reduce_zero_label: 0 in an annotation is unlabelled and k the k-th class, as in ADE20K; if false, k
+    is class k, counted from 0. 255 is unlabelled in both.
+    """
+
+    train_images: str = "images/training"
+    train_annotations: str = "annotations/training"
+    val_images: str = "images/validation"
+    val_annotations: str = "annotations/validation"
+    classes: str | None = None
+    reduce_zero_label: bool = True
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The folders, by their settings' names."""
+        return self.model_dump(exclude={"classes", "reduce_zero_label"})
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image and its label map; `name` is its path below the folder of images."""
+
+    name: str
+    image: Path
+    annotation: Path
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationSet:
+    """One split of a segmentation data set, opened with `open_segmentation`.
+
+    Attributes:
+        split: "train" or "val".
+        images: sorted by name.
+        classes: names; a class's position is its number in what `labels` returns.
+        reduce_zero_label: how the files count their labels, see `SegmentationDataSettings`.
+        fingerprint: 16 hexadecimal digits that change with the name or size of an image or annotation, with the
+            classes and with `reduce_zero_label`, and not with the place on disk.
+        notes: what a reader of the numbers should know about this split.
+    """
+
+    split: str
+    images: list[AnnotatedImage]
+    classes: list[str]
+    reduce_zero_label: bool
+    fingerprint: str
+    notes: list[str] = field(default_factory=list)
+
+    def labels(self, image: AnnotatedImage) -> np.ndarray:
+        """The class of each pixel, uint8 (H, W), `IGNORED` where there is none. Raises what `read_label_map` does."""
+        return read_label_map(image.annotation, len(self.classes), reduce_zero_label=self.reduce_zero_label)
+
+
+def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[SegmentationSet, SegmentationSet]:
+    """List the training and the evaluation split below `root`; no image is opened.
+
+    Raises InputError for a missing folder or class list, an empty split, an image without annotation and the reverse.
+    """
+    if absent := find_nothing(root, settings.folders, KIND):
+        raise InputError(absent)
+    classes = read_class_list(find_class_list(root, settings.classes))
+    train, val = _open_split(root, settings, "train", classes), _open_split(root, settings, "val", classes)
+    val.notes.extend(images_in_both(root, settings, train.images, val.images))
+    return train, val
+
+
+def check_annotations(*sets: SegmentationSet) -> None:
+    """Decode every annotation of the `sets`, about 2 ms each, before hours go into training.
+
+    Raises InputError that names the first few in colour, with a label of no class, or of another size than their
+    image, and for a training split without a labelled pixel. Unreadable files are passed over: training replaces them
+    and evaluation names them.
+    """
+    pairs = [(dataset, image) for dataset in sets for image in dataset.images]
+    wrong: list[WrongLabels] = []
+    unlabelled = {dataset for dataset in sets if dataset.split == "train"}
+    examined = with_progress(each_in_threads(_examine, pairs), "checking annotations", len(pairs), "annotations")
+    for (dataset, _), found in examined:
+        if isinstance(found, WrongLabels):
+            wrong.append(found)
+        elif found is not False:  # unreadable ones are refused for what they are
+            unlabelled.discard(dataset)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        few = " ".join(str(error) for error in wrong[:3])
+        more = f" And {len(wrong) - 3:,} more; `backbench data check ade20k` lists all." if len(wrong) > 3 else ""
+        raise InputError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
+    for dataset in unlabelled:
+        raise InputError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
+
+
+def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: int) -> None:
+    """Raise WrongLabels unless `labels` (H, W) have the size of their image."""
+    if labels.shape != (height, width):
+        raise WrongLabels(
+            image.annotation,
+            f"{labels.shape[0]} pixels high and {labels.shape[1]} wide, but its image {image.image} is "
+            f"{height} × {width}. Labels would lie elsewhere; correct whichever is wrong",
+        )
+
+
+def describe_unlabelled(images: Sequence[AnnotatedImage], reduce_zero_label: bool) -> str:
+    """That the training `images` leave nothing to learn from, and what to do."""
+    zero = " (0 is a class with --set data.reduce_zero_label=false)" if reduce_zero_label else ""
+    return (
+        f"no pixel of the {counted(len(images), 'training annotation')} has a class{zero}, {images[0].annotation} "
+        "among them. Are they the right files? --set data.train_annotations=FOLDER sets others."
+    )
+
+
+def images_in_both(
+    root: Path, settings: SegmentationDataSettings, train: Sequence[AnnotatedImage], val: Sequence[AnnotatedImage]
+) -> list[str]:
+    """A note if the same images are trained and evaluated on; no or one text."""
+    if (root / settings.train_images).resolve() != (root / settings.val_images).resolve():
+        return []
+    shared = sorted({image.name for image in train} & {image.name for image in val})
+    return [describe_shared(shared)] if shared else []
+
+
+def _examine(pair: tuple[SegmentationSet, AnnotatedImage]) -> bool | InputError:
+    """Whether the annotation has a labelled pixel, or why it cannot be used."""
+    dataset, image = pair
+    try:
+        labels = dataset.labels(image)
+        require_size(image, labels, *read_size(image.image))
+    except (WrongLabels, UnreadableImage) as error:
+        return error
+    return bool((labels != IGNORED).any())
+
+
+def name_segmentation(claimed: str, root: Path, train: SegmentationSet, val: SegmentationSet) -> NamedData:
+    """Which data set the splits below `root` are: the recipe's `claimed` one, or another.
+
+    Raises InputError for an unreadable dataset.json.
+    """
+    name, notes = name_data(claimed, root, train_images=len(train.images), classes=len(train.classes))
+    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
+    return NamedData(name, digest, notes)
+
+
+def split_folders(root: Path, settings: SegmentationDataSettings, split: Split) -> tuple[Path, Path]:
+    """The folders of a split's images and annotations."""
+    if split == "train":
+        return root / settings.train_images, root / settings.train_annotations
+    return root / settings.val_images, root / settings.val_annotations
+
+
+def pair_files(images: Path, annotations: Path, split: Split) -> tuple[list[AnnotatedImage], list[str]]:
+    """The images below the folder `images` that have an annotation, sorted by name, and what is wrong with the rest.
+
+    Each problem names the folder and the files, and says what to do.
+    """
+    places = f"Other places: --set data.{split}_images=FOLDER --set data.{split}_annotations=FOLDER"
+    names: dict[Path, list[str]] = {}
+    problems = []
+    for folder, expected in ((images, "images"), (annotations, "annotations, one PNG an image")):
+        try:
+            names[folder] = image_names(folder)
+        except InputError as error:
+            problems.append(f"{error} Expected a folder of {expected}. {places}")
+            continue
+        if not names[folder]:
+            problems.append(
+                f"{folder}: no images found, the {split} split is empty. Expected {expected}; found "
+                f"{describe(folder)}. {places}"
+            )
+    if problems:
+        return [], problems
+    partners = {name: str(PurePosixPath(name).with_suffix(".png")) for name in names[images]}
+    present = set(names[annotations])
+    pairs = [
+        AnnotatedImage(name, images / name, annotations / partner)
+        for name, partner in partners.items()
+        if partner in present
+    ]
+    return pairs, _find_unpaired(images, annotations, partners, names[annotations])
+
+
+def _find_unpaired(images: Path, annotations: Path, partners: dict[str, str], present: Sequence[str]) -> list[str]:
+    known = set(present)
+    problems = []
+    lonely = [name for name, partner in partners.items() if partner not in known]
+    if lonely:
+        problems.append(
+            f"{images}: {counted(len(lonely), 'image')} of {len(partners):,} without an annotation: "
+            f"{name_some(lonely, len(lonely))}. Expected {annotations / partners[lonely[0]]}; add it or remove the "
+            "image."
+        )
+    stray = sorted(known - set(partners.values()))
+    if stray:
+        problems.append(
+            f"{annotations}: {counted(len(stray), 'annotation')} of {len(known):,} without an image: "
+            f"{name_some(stray, len(stray))}. Expected an image of the same name in {images}; add it or remove the "
+            "annotation."
+        )
+    times = Counter(partners.values())
+    shared = [name for name, partner in partners.items() if times[partner] > 1]
+    if shared:
+        problems.append(
+            f"{images}: {len(shared):,} images that differ in nothing but the suffix, and would share an annotation: "
+            f"{name_some(shared, len(shared))}. Rename or remove them."
+        )
+    return problems
+
+
+def _open_split(root: Path, settings: SegmentationDataSettings, split: Split, classes: list[str]) -> SegmentationSet:
+    images, annotations = split_folders(root, settings, split)
+    pairs, problems = pair_files(images, annotations, split)
+    if problems:
+        check = f"backbench data check ade20k --root {shlex.quote(str(root))}"
+        more = f" Other mistakes in this split: {len(problems) - 1}; `{check}` lists all."
+        raise InputError(f"{problems[0]}{more if len(problems) > 1 else ''}")
+    identity = (
+        fingerprint((pair.image for pair in pairs), images),
+        fingerprint((pair.annotation for pair in pairs), annotations),
+        classes,
+        settings.reduce_zero_label,
+    )
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return SegmentationSet(split, pairs, classes, settings.reduce_zero_label, digest)

@@ -1,0 +1,392 @@
+"""Recipes: the packaged ones against the protocol's tables, overrides, and mistakes that have to be explained."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from backbones.errors import InputError
+from backbones.mae.pretraining import PretrainingRecipe
+from backbones.training.settings import Recipe, deciding_settings
+from benchmarks.planning.recipe import FOLDER, KINDS, LoadedRecipe, list_recipes, load_recipe
+from tasks.classification.task import ClassificationRecipe
+
+BOTH = {"pretraining", "classification"}
+VIT_B = "imagenet_vit_base"
+
+
+def classification(name: str = VIT_B, *overrides: str) -> ClassificationRecipe:
+    recipe = load_recipe(name, list(overrides), {"classification"}).recipe
+    assert isinstance(recipe, ClassificationRecipe)
+    return recipe
+
+
+def refusal(name: str, *overrides: str, tasks: set[str] = BOTH) -> str:
+    """What the user is told."""
+    with pytest.raises(InputError) as caught:
+        load_recipe(name, list(overrides), tasks)
+    return str(caught.value)
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", sorted(list_recipes()))
+def test_packaged_recipes_are_valid_and_say_where_they_come_from(name: str) -> None:
+    loaded = load_recipe(name, [], KINDS)
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert loaded.recipe.source
+    assert bool(loaded.deviations(loaded.recipe)) == ("extends: coco_fpn" in text or "_25ep" in name or "_50ep" in name)
+    head = text[: re.search(r"^\w", text, re.MULTILINE).start()]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert "backbench" in head or "-m benchmarks" in head
+    assert list_recipes()[name]
+
+
+# MAE, table 9: epochs, base lr, layer decay, drop path, image size, top-1 (table 3; 448 pixels included)
+FINE_TUNING = {
+    "imagenet_vit_base": (100, 5e-4, 0.65, 0.1, 224, 83.6, "vit_base_patch16_224"),
+    "imagenet_vit_large": (50, 1e-3, 0.75, 0.2, 224, 85.9, "vit_large_patch16_224"),
+    "imagenet_vit_huge": (50, 1e-3, 0.75, 0.3, 224, 86.9, "vit_huge_patch14_224"),
+    "imagenet_vit_huge_448": (50, 1e-3, 0.75, 0.3, 448, 87.8, "vit_huge_patch14_224"),
+}
+
+
+# Box and mask AP with their sources: MAE, table 4, and its authors' issue 43 for `fpn`; ViTDet's README for `simple`.
+DETECTION = {
+    "coco_fpn_vit_base": (184_375, 0.1, 50.3, 44.9),
+    "coco_fpn_vit_base_50ep": (92_187, 0.1, 50.1, 44.6),
+    "coco_fpn_vit_base_25ep": (46_093, 0.1, 48.1, 43.2),
+    "coco_fpn_vit_large": (184_375, 0.2, 53.3, 47.2),
+    "coco_simple_vit_base": (184_375, 0.1, 51.6, 45.9),
+    "coco_simple_vit_large": (184_375, 0.4, 55.5, 49.2),
+    "coco_simple_vit_huge": (138_281, 0.5, 56.7, 50.2),
+}
+
+
+@pytest.mark.parametrize("name", DETECTION)
+def test_detection_has_the_protocols_numbers(name: str) -> None:
+    iterations, drop_path, box, mask = DETECTION[name]
+    recipe: Any = load_recipe(name, [], {"detection"}).recipe
+    assert recipe.expect == {"AP_box": box, "AP_mask": mask}
+    assert (recipe.schedule.iterations, recipe.model.drop_path) == (iterations, drop_path)
+    assert (recipe.optimizer.batch_size, recipe.optimizer.weight_decay, recipe.model.image_size) == (64, 0.1, 1024)
+    assert (recipe.augment.scale, recipe.augment.flip, recipe.schedule.warmup_factor) == ((0.1, 2.0), 0.5, 0.001)
+    assert (recipe.model.channels, recipe.model.regions, recipe.model.proposals) == (256, 512, 1000)
+    if "simple" in name:
+        decay = {"base": 0.7, "large": 0.8, "huge": 0.9}[name.split("_")[3]]
+        assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (1e-4, decay, 14)
+        shares = [milestone / iterations for milestone in recipe.schedule.milestones]
+        assert shares == pytest.approx([163_889 / 184_375, 177_546 / 184_375], abs=1e-5)
+        assert recipe.schedule.warmup_iterations == 250
+    else:
+        assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (8e-5, None, 16)
+        assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 461)
+
+
+def test_a_shortened_recipe_expects_only_its_own_numbers() -> None:
+    recipe = load_recipe("coco_fpn_vit_large_25ep", [], {"detection"})
+    assert recipe.recipe.expect == {}
+    assert recipe.deviations(recipe.recipe) == ["schedule.iterations=46093 (reference 184375)"]
+
+
+def test_the_simple_pyramid_is_measured_against_the_papers_protocol() -> None:
+    recipe = load_recipe("coco_simple_vit_base_25ep", [], {"detection"})
+    assert "model.adapter=simple (reference fpn)" in recipe.deviations(recipe.recipe)
+    assert "schedule.iterations=46093 (reference 184375)" in recipe.deviations(recipe.recipe)
+
+
+# ViT-B: MAE, appendix A.4, and mae_segmentation. ViT-L and ViT-H: layer decay and drop path of FINE_TUNING, which no
+# source gives for ADE20K. The layer decay, drop path, taps, width, and the mIoU of MAE's table 5.
+SEGMENTATION = {
+    "ade20k_vit_base": ("vit_base_patch16_224", 0.65, 0.1, [3, 5, 7, 11], 768, {"mIoU": 48.1}),
+    "ade20k_vit_large": ("vit_large_patch16_224", 0.75, 0.2, [7, 11, 15, 23], 1024, {"mIoU": 53.6}),
+    "ade20k_vit_huge": ("vit_huge_patch14_224", 0.75, 0.3, [10, 15, 20, 31], 1280, {}),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_segmentation_has_the_protocols_numbers(name: str) -> None:
+    arch, layer_decay, drop_path, taps, width, expected = SEGMENTATION[name]
+    recipe = load_recipe(name, [], {"segmentation"}).recipe
+    assert deciding_settings(recipe) == {
+        "task": "segmentation",
+        "dataset": "ade20k",
+        "model": {
+            "arch": arch,
+            "image_size": 512,
+            "drop_path": drop_path,
+            "taps": taps,
+            "relative_position": True,
+            "layer_scale": 1.0,
+            "channels": width,
+            "auxiliary_channels": 256,
+        },
+        "optimizer": {
+            "name": "adamw",
+            "lr": 1e-4,
+            "batch_size": 16,
+            "betas": [0.9, 0.999],
+            "weight_decay": 0.05,
+            "clip_grad_norm": None,
+            "layer_decay": layer_decay,
+            "spare": "vectors",
+        },
+        "schedule": {
+            "iterations": 160_000,
+            "warmup_iterations": 1500,
+            "warmup_factor": 1e-6,
+            "shape": "poly",
+            "milestones": [],
+        },
+        "augment": {
+            "resize": [2048, 512],
+            "ratio": [0.5, 2.0],
+            "cat_max_ratio": 0.75,
+            "flip": 0.5,
+            "photometric_distortion": True,
+        },
+        "inference": {"mode": "slide", "stride": 341, "resize": [2048, 512], "scales": [1.0], "flip": False},
+        "precision": "auto",
+    }
+    assert recipe.expect == expected
+    assert arch == load_recipe(name.replace("ade20k", "imagenet"), [], {"classification"}).recipe.model.arch
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("model.image_size=224", "inference.stride 341 is larger than the windows of model.image_size 224"),
+        ("inference.mode=whole", 'key "inference": mode "slide" needs a stride, and mode "whole" has none'),
+        ("inference.stride=null", 'key "inference": mode "slide" needs a stride'),
+        ("inference.resize=[512,2048]", 'key "inference.resize": the longest side comes first, then the shorter'),
+        ("augment.ratio=[2.0,0.5]", 'key "augment.ratio": the smaller number comes first'),
+        ("inference.scales=[]", 'key "inference.scales": Tuple should have at least 1 item'),
+        ("schedule.warmup_iterations=160000", 'key "schedule": the warm-up (160000) must be shorter'),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_explained(override: str, expected: str) -> None:
+    message = refusal("ade20k_vit_base", override, tasks={"segmentation"})
+    assert message.startswith("recipe ade20k_vit_base")
+    assert expected in message
+    assert len(message) < 250
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
+    epochs, base_lr, layer_decay, drop_path, size, top1, arch = FINE_TUNING[name]
+    recipe = classification(name)
+    assert deciding_settings(recipe) == {
+        "task": "classification",
+        "dataset": "imagenet1k",
+        "model": {"arch": arch, "image_size": size, "drop_path": drop_path, "pool": "avg"},
+        "optimizer": {
+            "name": "adamw",
+            "base_lr": base_lr,
+            "batch_size": 1024,
+            "betas": [0.9, 0.999],
+            "weight_decay": 0.05,
+            "clip_grad_norm": None,
+            "layer_decay": layer_decay,
+        },
+        "schedule": {"epochs": epochs, "warmup_epochs": 5.0, "min_lr": 1e-6},
+        "augment": {
+            "crop_scale": [0.08, 1.0],
+            "flip": 0.5,
+            "rand_augment": "rand-m9-mstd0.5-inc1",
+            "mixup": 0.8,
+            "cutmix": 1.0,
+            "label_smoothing": 0.1,
+            "random_erasing": 0.25,
+        },
+        "precision": "auto",
+    }
+    assert recipe.expect == {"top1": top1}
+    assert recipe.optimizer.peak_lr == pytest.approx(4 * base_lr)
+    assert str(top1) in list_recipes()[name]
+
+
+@pytest.mark.parametrize(
+    "name, arch",
+    [
+        ("mae_vit_base", "mae_vit_base_patch16"),
+        ("mae_vit_large", "mae_vit_large_patch16"),
+        ("mae_vit_huge", "mae_vit_huge_patch14"),
+    ],
+)
+def test_pretraining_has_the_numbers_of_table_8(name: str, arch: str) -> None:
+    recipe = load_recipe(name, [], {"pretraining"}).recipe
+    assert isinstance(recipe, PretrainingRecipe)
+    assert deciding_settings(recipe) == {
+        "task": "pretraining",
+        "dataset": "imagenet1k",
+        "model": {"arch": arch, "image_size": 224, "mask_ratio": 0.75, "norm_pix_loss": True},
+        "optimizer": {
+            "name": "adamw",
+            "base_lr": 1.5e-4,
+            "batch_size": 4096,
+            "betas": [0.9, 0.95],
+            "weight_decay": 0.05,
+            "clip_grad_norm": None,
+        },
+        "schedule": {"epochs": 1600, "warmup_epochs": 40.0, "min_lr": 0.0},
+        "augment": {"crop_scale": [0.2, 1.0], "flip": 0.5},
+        "precision": "auto",
+    }
+    assert recipe.optimizer.peak_lr == pytest.approx(2.4e-3)
+
+
+def test_overrides_reach_the_recipe_and_are_named_as_deviations() -> None:
+    loaded = load_recipe(
+        VIT_B,
+        ["schedule.epochs=25", "augment.rand_augment=null", "optimizer.base_lr=1e-3", "optimizer.betas=[0.9, 0.95]"],
+        {"classification"},
+    )
+    recipe = loaded.recipe
+    assert isinstance(recipe, ClassificationRecipe)
+    assert (recipe.schedule.epochs, recipe.augment.rand_augment, recipe.optimizer.base_lr) == (25, None, 1e-3)
+    assert loaded.deviations(recipe) == [
+        "augment.rand_augment=None (reference rand-m9-mstd0.5-inc1)",
+        "optimizer.base_lr=0.001 (reference 0.0005)",
+        "optimizer.betas=[0.9, 0.95] (reference [0.9, 0.999])",
+        "schedule.epochs=25 (reference 100)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "override", ["runtime.workers=0", "evaluation.allow_unreadable=true", "runtime.batch_per_device=32"]
+)
+def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
+    loaded = load_recipe(VIT_B, [override], {"classification"})
+    assert loaded.recipe != loaded.reference
+    assert loaded.deviations(loaded.recipe) == []
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("optimizer.layer_deacy=0.7", 'key "optimizer.layer_deacy": no such setting. Did you mean "layer_decay"?'),
+        ("optimiser.base_lr=1", 'key "optimiser": no such setting. Did you mean "optimizer"?'),
+        ("schedule.xyz=1", 'key "schedule.xyz": no such setting. There are: epochs, warmup_epochs, min_lr'),
+        ("schedule.epochs=many", "key \"schedule.epochs\": Input should be a valid integer; found 'many' (str)"),
+        ("schedule.epochs=2.5", 'key "schedule.epochs"'),
+        ("schedule.epochs=0", 'key "schedule.epochs": Input should be greater than 0; found 0 (int)'),
+        ("schedule.epochs=null", 'key "schedule.epochs"'),
+        ("model.drop_path=1.5", 'key "model.drop_path": Input should be less than or equal to 1; found 1.5 (float)'),
+        ("optimizer.base_lr=-1.0", 'key "optimizer.base_lr": Input should be greater than 0'),
+        ("optimizer.base_lr=.nan", 'key "optimizer.base_lr"'),
+        ("optimizer.base_lr=.inf", 'key "optimizer.base_lr"'),
+        ("optimizer.betas=[0.9]", 'key "optimizer.betas'),
+        ("optimizer.betas=[0.9, 1.0]", 'key "optimizer.betas'),
+        ("augment.crop_scale=[1.0, 0.2]", 'key "augment.crop_scale": the smaller number comes first; found'),
+        ("augment.crop_scale=[0.0, 1.0]", 'key "augment.crop_scale'),
+        ("model.pool=mean", 'key "model.pool"'),
+        ("runtime.compile=maybe", 'key "runtime.compile"'),
+        ("optimizer=5", 'key "optimizer"'),
+        ("optimizer.name=sgd", 'key "optimizer.name"'),
+    ],
+)
+def test_wrong_settings_are_explained(override: str, expected: str) -> None:
+    message = refusal(VIT_B, override, tasks={"classification"})
+    assert message.startswith(f"recipe {VIT_B}")
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("override", ["schedule.epochs", "=5", " =5", ""])
+def test_an_override_needs_a_key_and_an_equals_sign(override: str) -> None:
+    assert f'--set {override}: expected KEY=VALUE, for example "schedule.epochs=25"' in refusal(VIT_B, override)
+
+
+@pytest.mark.parametrize("override", ["schedule.epochs=[1", "a[=3", "schedule.epochs=${nothing}", "schedule..epochs=3"])
+def test_an_override_that_cannot_be_parsed_is_refused(override: str) -> None:
+    message = refusal(VIT_B, override)
+    assert "\n" not in message and message
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    settings: dict[str, Any] = yaml.safe_load((FOLDER / f"{VIT_B}.yaml").read_text())
+    del settings["optimizer"]["base_lr"]
+    message = refusal(write(tmp_path / "mine.yaml", yaml.safe_dump(settings)))
+    assert 'key "optimizer.base_lr": required, but missing' in message
+
+
+def test_a_file_extends_a_packaged_recipe(tmp_path: Path) -> None:
+    name = write(tmp_path / "short.yaml", f"extends: {VIT_B}\nschedule: {{epochs: 3}}\n")
+    loaded = load_recipe(name, ["optimizer.batch_size=512"], {"classification"})
+    assert (loaded.name, loaded.recipe.schedule.epochs, loaded.recipe.schedule.warmup_epochs) == ("short", 3, 5)
+    assert loaded.deviations(loaded.recipe) == [
+        "optimizer.batch_size=512 (reference 1024)",
+        "schedule.epochs=3 (reference 100)",
+    ]
+
+
+def test_a_file_that_extends_nothing_is_no_recipe_of_the_literature(tmp_path: Path) -> None:
+    name = write(tmp_path / "mine.yaml", (FOLDER / f"{VIT_B}.yaml").read_text())
+    loaded = load_recipe(name, [], {"classification"})
+    assert loaded.reference is None
+    assert loaded.recipe == classification()
+    assert loaded.deviations(loaded.recipe) == ["recipe mine is not one of the literature's"]
+
+
+def test_an_empty_value_is_not_a_section(tmp_path: Path) -> None:
+    name = write(tmp_path / "mine.yaml", f"extends: {VIT_B}\noptimizer:\n")
+    assert 'key "optimizer"' in refusal(name)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("task: [unclosed", "cannot be read as YAML"),
+        ("task: a: b", "cannot be read as YAML"),
+        ("- task\n- model\n", "expected a mapping of settings"),
+        ("just words\n", 'key "task": missing'),
+        ("", 'key "task": missing'),
+        ("task: classification\ntask: pretraining\n", "cannot be read as YAML"),
+        ("task: detection\n", 'its task is "detection", expected classification or pretraining'),
+        ("extends: imagenet_vit_bas\n", "Nearest: imagenet_vit_base"),
+        ("extends: [a]\n", "no such recipe"),
+        ("\x00", "cannot be read as YAML"),
+    ],
+)
+def test_unusable_files_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    message = refusal(write(tmp_path / "mine.yaml", text))
+    assert expected in message
+    assert message.startswith("recipe")
+    assert "\n" not in message
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"task: \xff\xfe\xfa")
+    assert str(path) in refusal(str(path))
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none.yaml'}: No such file or directory" in refusal(str(tmp_path / "none.yaml"))
+    (tmp_path / "folder.yaml").mkdir()
+    assert "Is a directory" in refusal(str(tmp_path / "folder.yaml"))
+
+
+def test_an_unknown_name_lists_the_nearest() -> None:
+    message = refusal("imagenet_vit_bse")
+    assert message.startswith("recipe imagenet_vit_bse: no such recipe. Nearest: imagenet_vit_base")
+    assert all(name in refusal("zzzz") for name in list_recipes())
+
+
+def test_a_recipe_of_the_other_command_is_refused() -> None:
+    message = refusal("mae_vit_base", tasks={"classification"})
+    assert 'its task is "pretraining", expected classification' in message
+    assert "backbench pretrain" in message
+    assert "backbench run" in refusal(VIT_B, tasks={"pretraining"})
+
+
+def test_settings_do_not_change_afterwards() -> None:
+    recipe: Recipe = classification()
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.precision = "fp32"
+    assert isinstance(load_recipe(VIT_B, [], {"classification"}), LoadedRecipe)

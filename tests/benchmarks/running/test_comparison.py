@@ -1,0 +1,287 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.commands.cli import app
+from benchmarks.running.comparison import MEANS, Row, compare_cells
+from results import (
+    Metric,
+    PairedDifference,
+    ResultsError,
+    paired_difference,
+    paired_statistic_difference,
+    write_record,
+)
+from tasks.detection.matches import save_matches
+from tasks.detection.scoring import score
+from tasks.segmentation.areas import Areas, save_areas
+from tests.support.results_examples import make_record
+from tests.support.scoring_examples import draw_detections, draw_truth, image_ids, write_truth
+
+IMAGES = 200
+NAMES = [f"val/{index:03d}.png" for index in range(IMAGES)]
+
+
+def answers(accuracy: float, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    right = generator.random(IMAGES) < accuracy
+    loss = np.where(right, 0.2, 2.0) + 0.1 * generator.random(IMAGES)
+    return pd.DataFrame({"image": NAMES, "labels": 1, "top1": 100.0 * right, "top5": 100.0, "loss": loss})
+
+
+def write_classification(directory: Path, frame: pd.DataFrame, **fields: Any) -> Path:
+    metrics = [Metric(name=name, value=frame[name].mean(), split="val", n_eval=len(frame)) for name in MEANS]
+    settings = {"dataset": "mini", "data_fingerprint": "f" * 64, "recipe_settings": {"drop_path": 0.1}, **fields}
+    write_record(directory, make_record(metrics=metrics, **settings))
+    frame.to_csv(directory / "per_image.csv", index=False)
+    return directory
+
+
+def write_detection(directory: Path, jitter: float, images: int = 40) -> Path:
+    """A finished run as detection leaves it; the annotations are gone afterwards."""
+    truth = draw_truth(0, images=images)
+    file = write_truth(directory.parent / "truth.json", truth)
+    scores = score(file, draw_detections(truth, 0, jitter=jitter, ties=False), image_ids(truth))
+    file.unlink()
+    metrics = [Metric(name=name, value=value, split="val", n_eval=images) for name, value in scores.metrics.items()]
+    write_record(directory, make_record(metrics=metrics, task="detection", dataset="coco2017", table="coco"))
+    for name, matches in scores.matches.items():
+        save_matches(directory / f"matches_{name}.npz", matches)
+    return directory
+
+
+def draw_areas(share: float, images: int = 80) -> Areas:
+    """The same annotations each time, of which about `share` is found."""
+    generator = np.random.default_rng(0)
+    annotated = generator.integers(1_000, 5_000, (images, 6)) * (generator.random((images, 6)) < 0.4)
+    annotated[:, 0] += 1_000
+    found = (annotated * np.clip(share + generator.normal(0, 0.1, annotated.shape), 0, 1)).astype(np.int64)
+    return Areas(NAMES[:images], found, annotated, found + np.roll(annotated - found, 1, axis=1))
+
+
+def write_segmentation(directory: Path, areas: Areas, **fields: Any) -> Path:
+    """A finished run as segmentation leaves it."""
+    ones = np.ones((1, len(areas.image_names)), dtype=int)
+    metrics = [
+        Metric(name=name, value=metric(ones)[0], split="val", n_eval=len(areas.image_names))
+        for name, metric in areas.weighted.items()
+    ]
+    settings = {"task": "segmentation", "dataset": "ade20k", "table": "", **fields}
+    write_record(directory, make_record(metrics=metrics, **settings))
+    save_areas(directory / "areas.npz", areas)
+    return directory
+
+
+def compare(*arguments: object) -> tuple[int, str]:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *map(str, arguments)], prog_name="backbench")
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+def test_classifications_are_paired_by_the_images_names(tmp_path: Path) -> None:
+    a, b = answers(0.9, seed=1), answers(0.7, seed=2)
+    shuffled = b.sample(frac=1, random_state=0)
+    comparison = compare_cells(
+        write_classification(tmp_path / "a", a), write_classification(tmp_path / "b", shuffled, seed=1)
+    )
+    assert comparison.images == IMAGES
+    assert comparison.protocol_differences == []
+    assert [row.metric for row in comparison.rows] == ["top1", "top5", "loss"]
+    for row in comparison.rows:
+        assert row.difference == paired_difference(a[row.metric], b[row.metric])
+        assert (row.a, row.b) == (a[row.metric].mean(), b[row.metric].mean())
+    assert [row.better for row in comparison.rows] == [True, None, True]
+    assert [row.verdict for row in comparison.rows] == [
+        "top1: A is better",
+        "top5: no difference that these images could tell",
+        "loss: A is better (lower is better)",
+    ]
+
+
+def test_detections_are_tested_from_the_run_directories_alone(tmp_path: Path) -> None:
+    good, bad = write_detection(tmp_path / "good", 0.03), write_detection(tmp_path / "bad", 0.12)
+    comparison, other = compare_cells(good, bad), compare_cells(bad, good)
+    assert comparison.images == 40
+    assert [row.metric for row in comparison.rows] == ["AP_box", "AP_mask"]
+    for row, reverse in zip(comparison.rows, other.rows, strict=True):
+        assert row.difference.mean == pytest.approx(row.a - row.b, abs=1e-9)
+        assert 0 < row.difference.low < row.difference.mean < row.difference.high
+        assert row.difference.p_value == reverse.difference.p_value == pytest.approx(1 / 1001)
+        assert (row.better, reverse.better) == (True, False)
+        assert reverse.difference.low == pytest.approx(-row.difference.high)
+
+
+def test_segmentations_are_tested_from_the_run_directories_alone(tmp_path: Path) -> None:
+    good, bad = draw_areas(0.8), draw_areas(0.7)
+    a, b = write_segmentation(tmp_path / "good", good), write_segmentation(tmp_path / "bad", bad, seed=1)
+    comparison, other = compare_cells(a, b), compare_cells(b, a)
+    assert comparison.images == 80
+    assert comparison.protocol_differences == []
+    assert [row.metric for row in comparison.rows] == ["mIoU", "mAcc", "aAcc"]
+    for row, reverse in zip(comparison.rows, other.rows, strict=True):
+        assert row.difference == paired_statistic_difference(good.weighted[row.metric], bad.weighted[row.metric], 80)
+        assert row.difference.mean == pytest.approx(row.a - row.b, abs=1e-9)
+        assert 0 < row.difference.low < row.difference.mean < row.difference.high
+        assert (row.better, reverse.better) == (True, False)
+    status, output = compare(a, b)
+    assert status == 0
+    assert "mIoU: A is better" in output
+    assert "ade20k: both on the same 80 images" in output
+
+
+def test_segmentations_that_differ_by_chance_are_not_told_apart(tmp_path: Path) -> None:
+    """Each image is a little better or worse, as often the one as the other."""
+    areas = draw_areas(0.75)
+    moved = areas.intersection // 100 * np.where(np.arange(80) % 2, 1, -1)[:, None]
+    other = Areas(areas.image_names, areas.intersection + moved, areas.annotated, areas.predicted + moved)
+    runs = write_segmentation(tmp_path / "a", areas), write_segmentation(tmp_path / "b", other)
+    for row in compare_cells(*runs).rows:
+        assert row.difference.low < 0 < row.difference.high
+        assert row.better is None
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_run_against_itself_has_no_better_one(task: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if task == "detection":
+        write_detection(run, 0.05)
+    else:
+        write_segmentation(run, draw_areas(0.8))
+    for row in compare_cells(run, run).rows:
+        assert row.difference == PairedDifference(0, 0, 0, 1)
+        assert row.better is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "metric", "better"),
+    [
+        (0.1, 2, 0.01, "AP_box", True),
+        (-2, -0.1, 0.01, "AP_box", False),
+        (0.1, 2, 0.01, "loss", False),
+        (-2, -0.1, 0.01, "loss", True),
+        (0.1, 2, 0.06, "top1", None),
+        (-0.1, 2, 0.04, "top1", None),
+        (0, 2, 0.04, "top1", None),
+    ],
+)
+def test_better_needs_the_interval_and_the_test(
+    low: float, high: float, p_value: float, metric: str, better: bool | None
+) -> None:
+    assert Row(metric, 1, 0, PairedDifference((low + high) / 2, low, high, p_value)).better is better
+
+
+def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
+    a = write_classification(tmp_path / "runs/mae/seed0", answers(0.9, seed=1))
+    write_classification(tmp_path / "random/seed0", answers(0.6, seed=2), backbone="random_vit_base")
+    status, output = compare(a, tmp_path / "random")
+    assert status == 0
+    assert "mae_vit_base" in output
+    assert "random_vit_base" in output
+    assert str(tmp_path / "random/seed0") in output
+    row = compare_cells(a, tmp_path / "random").rows[0]
+    (line,) = (line.split() for line in output.splitlines() if line.startswith("top1 "))
+    low, high = f"{row.difference.low:+.2f}", f"{row.difference.high:+.2f}"
+    assert line[1:] == [f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}", low, "to", high, "0.0001"]
+    assert "top1: A is better" in output
+    assert "not the same protocol" not in output
+    assert "200 images" in output
+
+
+def test_protocols_that_differ_are_named_and_compared_all_the_same(tmp_path: Path) -> None:
+    a = write_classification(tmp_path / "a", answers(0.9))
+    settings = write_classification(tmp_path / "b", answers(0.9), recipe_settings={"drop_path": 0.2, "mixup": "m" * 99})
+    status, output = compare(a, settings)
+    assert status == 0
+    assert "not the same protocol" in output
+    assert "setting drop_path: 0.1 against 0.2" in output
+    assert 'setting mixup: not set against "mmm' in output
+    assert "m" * 60 not in output
+    assert "top1: no difference" in output
+    deviating = write_classification(tmp_path / "c", answers(0.9), deviations=["schedule.epochs=25 (reference 100)"])
+    assert compare_cells(a, deviating).protocol_differences == [
+        "deviations: none against schedule.epochs=25 (reference 100)"
+    ]
+
+
+def test_runs_that_cannot_be_compared_are_refused_in_one_message(tmp_path: Path) -> None:
+    a = write_classification(tmp_path / "a", answers(0.9))
+    other_set = write_classification(tmp_path / "places", answers(0.9), dataset="places")
+    other_files = write_classification(tmp_path / "redrawn", answers(0.9), data_fingerprint="e" * 64)
+    pretraining = write_classification(tmp_path / "pretraining", answers(0.9), task="pretraining")
+    fewer = write_classification(tmp_path / "fewer", answers(0.9).iloc[3:])
+    (tmp_path / "unfinished/seed0").mkdir(parents=True)
+    (tmp_path / "unfinished/seed0/recipe.yaml").touch()
+    (tmp_path / "empty").mkdir()
+    for b, expected in (
+        (tmp_path / "nowhere", "nowhere: no such directory"),
+        (tmp_path / "empty", "empty: not a run"),
+        (tmp_path / "unfinished", "unfinished/seed0: the run has not finished. Repeat its command"),
+        (tmp_path, "holds 5 finished runs. Name one of them, for example"),
+        (other_set, "they differ in data set, mini against places"),
+        (other_files, "they differ in contents of the data set, ffffffffffff against eeeeeeeeeeee"),
+        (pretraining, "they differ in task, classification against pretraining"),
+        (fewer, "3 of 200 images are only in the first, 0 of 197 only in the second, for example val/000.png"),
+    ):
+        status, output = compare(a, b)
+        assert status == 2
+        assert output.startswith("backbench: ")
+        assert expected in output
+        assert output.count("\n") == 1
+    status, output = compare(pretraining, pretraining)
+    assert status == 2
+    assert "a run of pretraining" in output
+
+
+def test_detections_on_different_images_are_refused(tmp_path: Path) -> None:
+    many, few = write_detection(tmp_path / "many", 0.05), write_detection(tmp_path / "few", 0.05, images=30)
+    with pytest.raises(ResultsError, match="10 of 40 images are only in the first, 0 of 30 only in the second"):
+        compare_cells(many, few)
+
+
+def test_segmentations_on_different_images_are_refused(tmp_path: Path) -> None:
+    many = write_segmentation(tmp_path / "many", draw_areas(0.8))
+    few = write_segmentation(tmp_path / "few", draw_areas(0.8, images=70))
+    with pytest.raises(ResultsError, match=r"10 of 80 images are only in the first, .* for example val/070\.png"):
+        compare_cells(many, few)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no such file"),
+        ("", "not a table"),
+        ("image,top1,top5\na,1,2\n", "not a table"),
+        ("image,top1,top5,loss\na,1,2,three\n", "not a table"),
+        ("image,top1,top5,loss\na,1,2,3\na,1,2,3\n", "found a again"),
+    ],
+)
+def test_a_broken_table_of_images_is_named(content: str | None, expected: str, tmp_path: Path) -> None:
+    a, b = (write_classification(tmp_path / name, answers(0.9)) for name in "ab")
+    (b / "per_image.csv").unlink()
+    if content is not None:
+        (b / "per_image.csv").write_text(content)
+    status, output = compare(a, b)
+    assert status == 2
+    assert "b/per_image.csv: " in output
+    assert expected in output
+
+
+def test_missing_matches_are_named(tmp_path: Path) -> None:
+    a, b = (write_detection(tmp_path / name, 0.05) for name in "ab")
+    (b / "matches_AP_mask.npz").unlink()
+    status, output = compare(a, b)
+    assert status == 2
+    assert "b/matches_AP_mask.npz: no such file" in output
+
+
+def test_missing_areas_are_named(tmp_path: Path) -> None:
+    a, b = (write_segmentation(tmp_path / name, draw_areas(0.8)) for name in "ab")
+    (b / "areas.npz").unlink()
+    status, output = compare(a, b)
+    assert status == 2
+    assert "b/areas.npz: no such file. A finished segmentation run has one" in output
+    assert output.count("\n") == 1

@@ -1,0 +1,31 @@
+"""Fine-tuning's augmentation is timm's, as the MAE reference sets it up."""
+
+import pytest
+from timm.data import create_transform
+from timm.data.auto_augment import RandAugment
+
+from backbones import InputError
+from tasks.classification.samples import rand_augment
+
+NOTATION = "rand-m9-mstd0.5-inc1"
+
+
+def test_rand_augment_has_the_parameters_of_timm_create_transform() -> None:
+    theirs = create_transform(
+        224, is_training=True, auto_augment=NOTATION, interpolation="bicubic", mean=(0.485, 0.456, 0.406)
+    )
+    (reference,) = [step for step in theirs.transforms if isinstance(step, RandAugment)]
+    ours = rand_augment(NOTATION, 224)
+    assert ours.num_layers == reference.num_layers
+    assert len(ours.ops) == len(reference.ops)
+    for mine, other in zip(ours.ops, reference.ops, strict=True):
+        assert (mine.name, mine.prob, mine.magnitude, mine.magnitude_std) == (
+            (other.name, other.prob, other.magnitude, other.magnitude_std)
+        )
+        assert mine.hparams == other.hparams
+        assert mine.kwargs == other.kwargs
+
+
+def test_an_unknown_notation_is_named() -> None:
+    with pytest.raises(InputError, match=r'augment.rand_augment.*"nonsense"'):
+        rand_augment("nonsense", 224)

@@ -1,0 +1,66 @@
+"""Top-1, top-5, loss and per-class accuracy against an independent computation; images missing and unreadable."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from backbones.errors import InputError
+from tasks.classification.metric import ClassificationMetric
+
+
+def results(labels: np.ndarray, logits: np.ndarray, numbers: range, **about: Any) -> tuple[dict[str, Any], Any]:
+    """The loader's fields and what the model says, for the images `numbers`."""
+    chosen = torch.tensor(list(numbers))
+    label, logit = torch.tensor(labels)[chosen], torch.tensor(logits)[chosen]
+    hit = logit.topk(5, 1).indices == label[:, None]
+    fields = {"numbers": chosen, "readable": torch.ones(len(chosen), dtype=torch.bool), "corrupt": {}} | about
+    loss = F.cross_entropy(logit, label, reduction="none")
+    said = {"labels": label, "predictions": logit.argmax(1), "top1": hit[:, 0], "top5": hit.any(1), "loss": loss}
+    return fields, [said]
+
+
+def test_metrics_equal_an_independent_computation() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 9, 50), rng.normal(size=(50, 10))
+    logits[np.arange(50), labels] += 1.0
+    metric = ClassificationMetric(allow_unreadable=False)
+    for numbers in (range(30, 50), range(10), range(10, 30), range(45, 50)):  # any order, some of them twice
+        metric.process(*results(labels, logits, numbers))
+    found = metric.evaluate(50)
+
+    order = np.argsort(-logits, axis=1)
+    right = order[:, 0] == labels
+    assert found["top1"] == pytest.approx(100 * right.mean())
+    assert found["top5"] == pytest.approx(100 * np.mean([label in row[:5] for label, row in zip(labels, order)]))  # noqa: B905
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert found["loss"] == pytest.approx(-np.log(probabilities[np.arange(50), labels]).mean())
+    assert metric.per_image["numbers"].tolist() == list(range(50))
+    assert metric.per_image["predictions"].tolist() == order[:, 0].tolist()
+    assert set(metric.per_image["top1"].tolist()) == {0.0, 100.0}
+    names = [f"class {number}" for number in range(10)]
+    expected = {names[c]: 100 * right[labels == c].mean() for c in range(9)}
+    assert metric.per_class(names) == pytest.approx(expected)
+    assert "class 9" not in metric.per_class(names)
+
+
+def test_a_missing_image_is_noticed() -> None:
+    metric = ClassificationMetric(allow_unreadable=False)
+    metric.process(*results(np.zeros(8, dtype=int), np.ones((8, 6)), range(7)))
+    with pytest.raises(RuntimeError, match="7 results for 8 evaluation images"):
+        metric.evaluate(8)
+
+
+def test_unreadable_images_are_left_out_where_allowed() -> None:
+    labels, logits = np.zeros(4, dtype=int), np.eye(6)[[0, 1, 0, 0]]
+    readable = torch.tensor([True, True, False, True])
+    fields, said = results(labels, logits, range(4), readable=readable, corrupt={"b.jpg": "truncated"})
+    strict, tolerant = (ClassificationMetric(allow_unreadable=allowed) for allowed in (False, True))
+    with pytest.raises(InputError, match=r"b\.jpg: unreadable evaluation image: truncated.*allow_unreadable=true"):
+        strict.process(fields, said)
+    tolerant.process(fields, said)
+    assert tolerant.evaluate(4)["top1"] == pytest.approx(200 / 3)
+    assert tolerant.per_image["numbers"].tolist() == [0, 1, 3]
+    assert tolerant.unreadable == {"b.jpg": "truncated"}
