@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from boltons.fileutils import AtomicSaver
+
 from results.errors import ResultsError
 from results.record import Record, spell_out
 
@@ -63,19 +65,17 @@ def write_atomically(path: Path, text: str) -> Path:
     """Write a text file so that a reader, or a crash, finds the old content or the new, never a part. Returns `path`.
 
     The text goes to a hidden file beside it, reaches the disk, and takes the name in one step. Missing directories are
-    created. Raises ResultsError, naming path and reason, with nothing left behind, if that fails.
+    created. A file that is replaced hands on its permissions. Raises ResultsError, naming path and reason, with nothing
+    left behind, if that fails.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(spell_out(text))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with AtomicSaver(path.parent.resolve() / path.name, part_file=temporary.name) as file:
+            file.write(spell_out(text).encode())
     except OSError as error:
         raise ResultsError(_why_not_written(path, error)) from error
-    finally:
+    finally:  # where flushing fails, boltons leaves it
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)

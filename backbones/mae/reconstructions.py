@@ -13,6 +13,7 @@ from torchvision.utils import make_grid, save_image
 from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD, evaluation_crop, normalise
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.model import MaskedAutoencoder
+from backbones.training.checkpointing import written_whole
 
 IMAGES = 8
 GREY = 0.5
@@ -84,11 +85,5 @@ class PictureHook(Hook):
         """Write the picture of `done` iterations."""
         device = self.model.mask_token.device
         panels = reconstruct(self.model, self.images.to(device), self.mask_ratio, self.noise.to(device))
-        self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"reconstruction_{done}.png"
-        partial = path.with_name(f".{path.name}")
-        try:
-            save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), partial, format="png")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(self.directory / f"reconstruction_{done}.png") as file:
+            save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), file, format="png")

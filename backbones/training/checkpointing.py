@@ -1,6 +1,5 @@
 """Checkpoints of a run: written whole or not at all, kept by number, and read back exactly."""
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from boltons.fileutils import AtomicSaver
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -36,16 +36,17 @@ class Tally:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that appears under its name when all is written, or not at all."""
+    """A file to write into that appears under its name when all is written, or not at all.
+
+    Until then it has one hidden name, so that what a killed run left there is overwritten. A file that is replaced
+    hands on its permissions.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with AtomicSaver(path.parent.resolve() / path.name, part_file=partial.name, overwrite_part=True) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
+    finally:  # where flushing fails, boltons leaves it
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 

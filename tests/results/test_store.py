@@ -106,6 +106,24 @@ def test_writing_respects_the_umask(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("permissions", [0o600, 0o444, 0o664])
+def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path: Path, permissions: int) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("old")
+    path.chmod(permissions)
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == permissions
+
+
+def test_a_path_up_from_a_link_is_followed_as_the_system_does(tmp_path: Path) -> None:
+    (tmp_path / "there/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "there/deep")
+    path = write_atomically(tmp_path / "link/../runs/file", "text")
+    assert path.read_text() == "text"
+    assert path.resolve() == tmp_path.resolve() / "there/runs/file"
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_the_old_file_and_no_half_file(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("old")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,10 @@ class FullDisk:
         import io
 
         self.patch = pytest.MonkeyPatch()
-        genuine = io.open
+        genuine, sync = io.open, os.fsync
 
         def opened(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-            path = "" if isinstance(file, int) else os.fsdecode(file)
+            path = os.fsdecode(Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else file)
             if path.startswith(self.root) and self.name in path and set(mode) & set("wax"):
                 self.hits += 1
                 with genuine(file, mode, *arguments, **options):
@@ -113,6 +114,11 @@ class FullDisk:
                 return genuine("/dev/full", mode.replace("x", "w"), *arguments, **options)
             return genuine(file, mode, *arguments, **options)
 
+        def synced(descriptor: int) -> None:
+            if not stat.S_ISCHR(os.fstat(descriptor).st_mode):  # /dev/full takes none, unlike a disk that is full
+                sync(descriptor)
+
+        self.patch.setattr(os, "fsync", synced)
         self.patch.setattr(io, "open", opened)
         self.patch.setattr(builtins, "open", opened)
         return self
