@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from results.errors import ResultsError
 
 if TYPE_CHECKING:
+    from results.metrics import METRICS, MetricKind, find_metric
     from results.record import Metric, Record, cell_key, environment
     from results.reference import ReferenceRow, reference_rows
     from results.statistics import (
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from results.tables import Table, build_table
 
 __all__ = [
+    "METRICS",
     "Metric",
+    "MetricKind",
     "PairedDifference",
     "Record",
     "ReferenceRow",
@@ -39,6 +42,7 @@ __all__ = [
     "build_table",
     "cell_key",
     "environment",
+    "find_metric",
     "find_records",
     "paired_difference",
     "paired_statistic_difference",
@@ -57,6 +61,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "metrics": ("METRICS", "MetricKind", "find_metric"),
     "record": ("Metric", "Record", "cell_key", "environment"),
     "reference": ("ReferenceRow", "reference_rows"),
     "statistics": (

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from importlib import resources
 
 from results.errors import ResultsError
+from results.metrics import MetricKind, find_metric
 
 PREVIOUS_BEST = "prev best"
 
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """One published number, in percent. `method` "prev best" is the best that the paper knew of, of any model."""
+    """One published number. `method` "prev best" is the best that the paper knew of, of any model."""
 
     table: str
     task: str
@@ -40,8 +41,8 @@ def reference_rows(table: str | None = None) -> list[ReferenceRow]:
 def parse_reference(text: str, name: str) -> list[ReferenceRow]:
     """Read reference numbers from CSV. `name` is what an error calls the file.
 
-    Raises ResultsError for other columns than ReferenceRow's, a missing entry, a value outside 0-100, a number given
-    twice.
+    Raises ResultsError for other columns than ReferenceRow's, a missing entry, an unknown metric, a value outside the
+    metric's bounds, a number given twice.
     """
     reader = csv.DictReader(io.StringIO(text), strict=True)
     expected = [field.name for field in fields(ReferenceRow)]
@@ -65,11 +66,21 @@ def _parse_row(entries: dict[str, str], where: str) -> ReferenceRow:
     empty = [column for column, entry in entries.items() if not entry.strip() and column not in may_be_empty]
     if empty:
         raise ResultsError(f"{where}: {', '.join(empty)} must not be empty")
+    metric = _metric(entries["metric"], where)
     try:
         value = float(entries["value"])
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 100:
-        raise ResultsError(f"{where}: value must be a percentage, found {entries['value']!r}")
+    low, high = metric.bounds
+    if not (math.isfinite(value) and low <= value <= high):
+        expected = "a percentage" if metric.unit == "%" else f"a number between {low} and {high}"
+        raise ResultsError(f"{where}: value must be {expected}, found {entries['value']!r}")
     texts = {column: entry for column, entry in entries.items() if column != "value"}
     return ReferenceRow(value=value, **texts)
+
+
+def _metric(name: str, where: str) -> MetricKind:
+    try:
+        return find_metric(name)
+    except ResultsError as error:
+        raise ResultsError(f"{where}: {error}") from None

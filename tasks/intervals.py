@@ -2,20 +2,24 @@
 
 import numpy as np
 
-from results import Metric, bootstrap_interval, proportion_interval, statistic_interval
+from results import Metric, bootstrap_interval, find_metric, proportion_interval, statistic_interval
 from tasks.outcome import TaskOutcome
 
 
 def metrics_with_intervals(outcome: TaskOutcome) -> list[Metric]:
-    """The metrics as the record holds them, with a 95 % interval over images wherever the task allows one."""
+    """The metrics as the record holds them, with a 95 % interval over images wherever the task allows one.
+
+    Raises ResultsError for a metric that `results.metrics` doesn't know.
+    """
     images = len(outcome.image_names)
     metrics = []
     for name, value in outcome.metrics.items():
+        kind = find_metric(name)
         low, high = None, None
         if name in outcome.per_image:
             low, high = image_interval(outcome.per_image[name])
         elif name in outcome.weighted:
-            low, high = statistic_interval(outcome.weighted[name], images, bounds=(0, 100))
+            low, high = statistic_interval(outcome.weighted[name], images, bounds=kind.bounds)
         metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=images))
     return metrics
 

@@ -19,16 +19,24 @@ def test_the_reference_file_is_whole() -> None:
     [
         ("", "expected the columns"),
         (HEADER.replace("value,", ""), "expected the columns"),
-        (HEADER + "a,b,c,d,MAE,f,g,high,s\n", "line 2: value must be a percentage, found 'high'"),
-        (HEADER + "a,b,c,d,MAE,f,g,nan,s\n", "percentage"),
-        (HEADER + "a,b,c,d,MAE,f,g,101,s\n", "percentage"),
-        (HEADER + "a,b,c,d,MAE,f,,50,s\n", "line 2: model must not be empty"),
-        (HEADER + "a,b,c,d,prev best,,,50,\n", "line 2: source must not be empty"),
-        (HEADER + "a,b,c,d,MAE,f,g,50\n", "line 2: expected 9 entries"),
-        (HEADER + "a,b,c,d,MAE,f,g,50,s,t\n", "line 2: expected 9 entries"),
-        (HEADER + "a,b,c,d,MAE,f,g,50,s\n" * 2, "line 3: a / c / d / MAE / f / g is given twice"),
+        (HEADER + "a,b,c,top1,MAE,f,g,high,s\n", "line 2: value must be a percentage, found 'high'"),
+        (HEADER + "a,b,c,top1,MAE,f,g,nan,s\n", "percentage"),
+        (HEADER + "a,b,c,top1,MAE,f,g,101,s\n", "percentage"),
+        (HEADER + "a,b,c,loss,MAE,f,g,-1,s\n", "line 2: value must be a number between 0 and inf, found '-1'"),
+        (HEADER + "a,b,c,loss,MAE,f,g,inf,s\n", "line 2: value must be a number between 0 and inf, found 'inf'"),
+        (HEADER + "a,b,c,topl,MAE,f,g,50,s\n", 'line 2: metric "topl": no such metric. Did you mean "top5" or "top1"'),
+        (HEADER + "a,b,c,top1,MAE,f,,50,s\n", "line 2: model must not be empty"),
+        (HEADER + "a,b,c,top1,prev best,,,50,\n", "line 2: source must not be empty"),
+        (HEADER + "a,b,c,top1,MAE,f,g,50\n", "line 2: expected 9 entries"),
+        (HEADER + "a,b,c,top1,MAE,f,g,50,s,t\n", "line 2: expected 9 entries"),
+        (HEADER + "a,b,c,top1,MAE,f,g,50,s\n" * 2, "line 3: a / c / top1 / MAE / f / g is given twice"),
     ],
 )
 def test_a_damaged_reference_file_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ResultsError, match=f"numbers.csv.*{complaint}"):
         parse_reference(text, "numbers.csv")
+
+
+def test_a_loss_may_lie_above_a_hundred() -> None:
+    (row,) = parse_reference(HEADER + "a,b,c,loss,MAE,f,g,101.5,s\n", "numbers.csv")
+    assert row.value == 101.5

@@ -1,0 +1,60 @@
+"""What a metric is: how tables head it, where its values lie, which of them are better, and how one is shown."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from results.errors import ResultsError
+
+
+@dataclass(frozen=True)
+class MetricKind:
+    """A metric, by the name that records give it. `label` is what tables call it, `bounds` hold all of its values."""
+
+    name: str
+    label: str
+    unit: Literal["%", ""] = "%"
+    bounds: tuple[float, float] = (0, 100)
+    higher_is_better: bool = True
+
+    def shown(self, value: float) -> str:
+        """A value as people read it: "83.60 %", or "0.73" of a metric without a unit."""
+        return f"{value:.2f} {self.unit}".rstrip()
+
+    def best(self, values: Iterable[float]) -> float:
+        """The highest of the values, or the lowest where that is better."""
+        return max(values) if self.higher_is_better else min(values)
+
+
+def _loss(name: str, label: str) -> MetricKind:
+    return MetricKind(name, label, unit="", bounds=(0, math.inf), higher_is_better=False)
+
+
+# COCO's twelve: average precision, overall, at two overlaps and by the object's size; recall by detections and size.
+_COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        MetricKind("top1", "top-1"),
+        MetricKind("top5", "top-5"),
+        _loss("loss", "loss"),
+        _loss("reconstruction_loss", "reconstruction loss"),
+        *(MetricKind(f"{name}_{kind}", f"{name} {kind}") for kind in ("box", "mask") for name in _COCO),
+        MetricKind("mIoU", "mIoU"),
+        MetricKind("mAcc", "mAcc"),
+        MetricKind("aAcc", "aAcc"),
+    )
+}
+"""Every metric that a record may hold."""
+
+
+def find_metric(name: str) -> MetricKind:
+    """The metric of that name. Raises ResultsError that names the nearest ones."""
+    if name in METRICS:
+        return METRICS[name]
+    nearest = [f'"{near}"' for near in difflib.get_close_matches(name, METRICS)]
+    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"There are: {', '.join(METRICS)}"
+    raise ResultsError(f'metric "{name}": no such metric. {hint}')

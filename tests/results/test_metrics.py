@@ -1,0 +1,90 @@
+"""What a metric is, and that every metric of the tasks is known."""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import hotcoco
+import numpy as np
+import pytest
+
+from backbones.training.job import Outcome
+from results import METRICS, ResultsError, find_metric, statistic_interval
+from tasks.classification.metric import ClassificationMetric
+from tasks.detection.scoring import KINDS
+from tasks.intervals import metrics_with_intervals
+from tasks.outcome import TaskOutcome
+from tasks.segmentation.areas import Areas
+
+LOSSES = ["loss", "reconstruction_loss"]
+
+
+def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
+    unknown: dict[str, Any] = {field.name: None for field in fields(Outcome)}
+    settings: dict[str, Any] = {"per_class": {}, "split": "val", "load_report": None, "image_names": ["a", "b", "c"]}
+    return TaskOutcome(metrics=metrics, training=Outcome(**unknown), **settings, **evaluation)
+
+
+def test_every_metric_of_every_task_is_known_and_no_other() -> None:
+    classification = ClassificationMetric(allow_unreadable=False).compute_metrics([(0, 1, 1, True, True, 0.5)])
+    areas = np.ones((1, 2), dtype=np.int64)
+    segmentation = Areas(["a"], areas, areas, areas).weighted
+    detection = [
+        f"{definition['name']}_{kind}"
+        for kind, iou_type in KINDS.items()
+        for definition in hotcoco.COCOeval(hotcoco.COCO(), hotcoco.COCO(), iou_type).metric_defs()
+    ]
+    assert len(detection) == 24
+    assert set(METRICS) == {*classification, "reconstruction_loss", *detection, *segmentation}
+    assert all(name == metric.name for name, metric in METRICS.items())
+
+
+def test_the_losses_are_low_where_they_are_good_and_the_others_percentages() -> None:
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == LOSSES
+    for name, metric in METRICS.items():
+        expected = ("", (0, math.inf)) if name in LOSSES else ("%", (0, 100))
+        assert (metric.unit, metric.bounds) == expected
+    assert find_metric("loss").best([0.7, 0.2, 1.9]) == 0.2
+    assert find_metric("top1").best([70, 20, 90]) == 90
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "shown"),
+    [
+        ("top1", "top-1", "83.60 %"),
+        ("AP_box", "AP box", "83.60 %"),
+        ("AR100_mask", "AR100 mask", "83.60 %"),
+        ("mIoU", "mIoU", "83.60 %"),
+        ("reconstruction_loss", "reconstruction loss", "83.60"),
+    ],
+)
+def test_a_metric_is_shown_as_people_know_it(name: str, label: str, shown: str) -> None:
+    metric = find_metric(name)
+    assert (metric.label, metric.shown(83.6)) == (label, shown)
+
+
+def test_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(ResultsError, match=r'^metric "topl": no such metric\. Did you mean "top5" or "top1"\?$'):
+        find_metric("topl")
+    with pytest.raises(ResultsError, match=r'^metric "xyz": no such metric\. There are: top1, top5, loss, .*aAcc$'):
+        find_metric("xyz")
+
+
+def test_an_interval_keeps_within_its_metrics_bounds() -> None:
+    """A number that varies widely from resample to resample, as a percentage and as a loss."""
+
+    def varying(weights_RN: np.ndarray) -> np.ndarray:
+        return np.asarray(weights_RN @ np.array([0.0, 50.0, 250.0]) / 3)
+
+    low, high = statistic_interval(varying, 3)
+    assert low < 0
+    assert high > 100
+    weighted = {"mIoU": varying, "loss": varying}
+    percentage, loss = metrics_with_intervals(make_outcome(dict.fromkeys(weighted, 100.0), weighted=weighted))
+    assert (percentage.ci_low, percentage.ci_high) == (0, 100)
+    assert (loss.ci_low, loss.ci_high) == (0, high)
+
+
+def test_a_metric_that_is_not_known_has_no_interval() -> None:
+    with pytest.raises(ResultsError, match=r'"mIOU": no such metric\. Did you mean "mIoU"'):
+        metrics_with_intervals(make_outcome({"mIOU": 50.0}))
