@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
+from results.metrics import MetricKind, find_metric
 from results.record import Metric, Record
 from results.statistics import seed_interval
 
-# The sections of a recipe that decide nothing: how the machine goes about it, and what is said of the recipe.
-UNDECIDING = ("data", "runtime", "evaluation", "source", "expect")
 SETTING = "setting "
 
 
@@ -34,7 +33,7 @@ class Number:
     """What a table shows of one backbone under one protocol.
 
     The interval is over seeds where there are several, else over images; `interval` says which. `note` is the text of
-    the number's footnote, empty for none. `best` is true for the highest number of a column whose protocols agree.
+    the number's footnote, empty for none. `best` is true for the best number of a column whose protocols agree.
     """
 
     value: float
@@ -56,9 +55,14 @@ def measurements(records: Iterable[Record], metrics: Iterable[str]) -> list[Meas
 
 
 def protocol(measurement: Measurement) -> dict[str, str]:
-    """Everything that must agree before two numbers may be averaged or ranked, each with its value as text."""
+    """Everything that must agree before two numbers may be averaged or ranked, each with its value as text.
+
+    A record that doesn't say which settings decide is only like those with all of its settings.
+    """
     record, metric = measurement.record, measurement.metric
-    deciding = {key: value for key, value in record.recipe_settings.items() if key not in UNDECIDING}
+    settings = record.protocol
+    if not settings and record.recipe_settings:
+        settings = {"recipe": json.dumps(record.recipe_settings, sort_keys=True, default=str)}
     return {
         "recipe": record.recipe,
         "deviations": "; ".join(sorted(record.deviations)),
@@ -66,7 +70,7 @@ def protocol(measurement: Measurement) -> dict[str, str]:
         "split": metric.split,
         "evaluated images": str(metric.n_eval or "unknown"),
         "data fingerprint": record.data_fingerprint or "unknown",
-        **_flatten(deciding),
+        **{f"{SETTING}{name}": value for name, value in sorted(settings.items())},
     }
 
 
@@ -93,7 +97,7 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
         rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
         numbers.append(_number(group, _note(group[0], rivals, differing)))
     if len(numbers) > 1 and not differing:
-        numbers = _mark_best(numbers)
+        numbers = _mark_best(numbers, find_metric(column[0].metric.name))
     return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
 
 
@@ -150,17 +154,7 @@ def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Se
     return "; ".join(parts)
 
 
-def _mark_best(numbers: Sequence[Number]) -> list[Number]:
-    """Mark the highest number, and those that read the same to one decimal."""
-    best = f"{max(number.value for number in numbers):.1f}"
+def _mark_best(numbers: Sequence[Number], metric: MetricKind) -> list[Number]:
+    """Mark the best number, and those that read the same to one decimal."""
+    best = f"{metric.best(number.value for number in numbers):.1f}"
     return [replace(number, best=f"{number.value:.1f}" == best) for number in numbers]
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = SETTING) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in sorted(settings.items()):
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.dumps(value, sort_keys=True, default=str)
-    return flat

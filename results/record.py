@@ -96,7 +96,8 @@ class Record(_Checked):
     `key` is the cell's `cell_key`, `recipe_settings` the fully resolved recipe, `deviations` where it departs from the
     reference recipe of its table (`schedule.epochs=25 (reference 100)`), `load_report` what became of each weight of
     the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
-    `table` is the layout that the number belongs to, empty where the task and the data set are to decide.
+    `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
+    `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
     """
 
@@ -115,6 +116,7 @@ class Record(_Checked):
     seed: int
     recipe: Name
     recipe_settings: dict[str, Any] = {}
+    protocol: dict[str, str] = {}
     deviations: list[str] = []
     key: Key
 

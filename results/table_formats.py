@@ -97,7 +97,7 @@ def to_csv(table: Table) -> str:
         for row in block.rows:
             for column, cell in zip(block.columns, row.cells, strict=True):
                 if cell is not None:
-                    writer.writerow(_csv_line(table.layout, row, column, cell))
+                    writer.writerow(_csv_line(table.name, row, column, cell))
     return text.getvalue()
 
 
@@ -187,15 +187,15 @@ def _qualification(number: Number) -> str:
     return interval + (f" ({len(number.seeds)} seeds)" if len(number.seeds) > 1 else "")
 
 
-def _csv_line(layout: str, row: Row, column: Column, cell: Number | float) -> list[object]:
+def _csv_line(table: str, row: Row, column: Column, cell: Number | float) -> list[object]:
     method, pretrain_data = row.labels[-2:]
     if isinstance(cell, float):
         names = (PREVIOUS_BEST, "", "") if column.model == PREVIOUS_BEST else (method, pretrain_data, column.model)
-        return [layout, row.dataset, "", column.metric, *names, "true", cell, *[""] * 7]
+        return [table, row.dataset, "", column.metric, *names, "true", cell, *[""] * 7]
     names = (method, pretrain_data, column.model)
     seeds = " ".join(str(seed) for seed in cell.seeds)
     measured = (cell.value, cell.low, cell.high, cell.interval, seeds, cell.n_eval, str(cell.best).lower(), cell.note)
-    return [layout, row.dataset, cell.split, column.metric, *names, "false", *measured]
+    return [table, row.dataset, cell.split, column.metric, *names, "false", *measured]
 
 
 def _headings(block: Block) -> list[str]:

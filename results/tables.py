@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from results.errors import ResultsError
 from results.measurements import Measurement, Number, combine, measurements, simplified
-from results.paper_tables import Layout, find_layout, layout_of
+from results.metrics import find_metric
+from results.paper_tables import PaperTable, find_table, table_of
 from results.record import Record
 from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
 
@@ -44,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The numbers of one data set, or of all of a layout. `remarks` say which columns are not ranked, and why."""
+    """The numbers of one data set, or of all of a table. `remarks` say which columns are not ranked, and why."""
 
     title: str
     label_headings: tuple[str, ...]
@@ -55,12 +56,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A layout filled with records: first the paper's own data sets, then one block for each other data set.
+    """A paper's table filled with records: first the paper's own data sets, then one block for each other data set.
 
     `caption` explains the notation, `sources` names where the published numbers come from (empty if none are shown).
     """
 
-    layout: str
+    name: str
     blocks: tuple[Block, ...]
     caption: str
     sources: tuple[str, ...]
@@ -78,44 +79,44 @@ class _Place:
 Cells = dict[tuple[_Place, Column], list[Number | float]]
 
 
-def build_table(records: Sequence[Record], layout: str) -> Table:
+def build_table(records: Sequence[Record], name: str) -> Table:
     """Lay out records as the paper does: "imagenet", "coco", "ade20k" or "transfer".
 
-    Records of other layouts are left out. The order of the records does not matter.
-    Raises ResultsError for an unknown layout, for no records, and for records among which none fits the layout.
+    Records of other tables are left out. The order of the records does not matter.
+    Raises ResultsError for an unknown table, for no records, and for records among which none fits the table.
     """
-    plan = find_layout(layout)
+    table = find_table(name)
     if not records:
         raise ResultsError(
             "no finished runs found. Expected record.json in the directory of a run: give the directory that was the "
             "--out of `backbench run`, once the run has finished"
         )
-    fitting = [record for record in records if layout_of(record) == plan.name]
-    measured = measurements(fitting, plan.metrics)
+    fitting = [record for record in records if table_of(record) == table.name]
+    measured = measurements(fitting, table.metrics)
     if not measured:
-        raise ResultsError(_nothing_fits(records, fitting, plan))
-    paper = _Paper(plan)
-    ours = [one for one in measured if one.record.dataset in plan.datasets]
-    blocks = [_block(paper, _main_title(plan), ours, paper.rows)] if ours else []
-    for dataset in sorted({one.record.dataset for one in measured} - set(plan.datasets)):
+        raise ResultsError(_nothing_fits(records, fitting, table))
+    paper = _Paper(table)
+    ours = [one for one in measured if one.record.dataset in table.datasets]
+    blocks = [_block(paper, _main_title(table), ours, paper.rows)] if ours else []
+    for dataset in sorted({one.record.dataset for one in measured} - set(table.datasets)):
         own = [one for one in measured if one.record.dataset == dataset]
-        blocks.append(_block(paper, f"{dataset}: {plan.measures}", own, []))
+        blocks.append(_block(paper, f"{dataset}: {table.measures}", own, []))
     sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
-    return Table(plan.name, tuple(blocks), CAPTION, sources)
+    return Table(table.name, tuple(blocks), CAPTION, sources)
 
 
 class _Paper:
-    """The published rows of a layout, and its spelling and order of the names that it shares with ours."""
+    """The published rows of a table, and its spelling and order of the names that it shares with ours."""
 
-    def __init__(self, plan: Layout) -> None:
-        self.plan = plan
-        self.rows = reference_rows(plan.name)
+    def __init__(self, table: PaperTable) -> None:
+        self.table = table
+        self.rows = reference_rows(table.name)
         named = [row for row in self.rows if row.method != PREVIOUS_BEST]
         names = dict.fromkeys(name for row in named for name in (row.method, row.pretrain_data, row.model))
         self._spelling = {simplified(name): name for name in names}
         self._methods = list(dict.fromkeys(simplified(row.method) for row in named))
         self._models = list(dict.fromkeys(simplified(row.model) for row in named))
-        self._datasets = list(plan.datasets)
+        self._datasets = list(table.datasets)
 
     def spell(self, name: str) -> str:
         """The paper's spelling of a name, or the name itself where the paper has none."""
@@ -133,7 +134,7 @@ class _Paper:
     def labels(self, dataset: str, method: str, pretrain_data: str) -> tuple[str, ...]:
         """What stands before the numbers of a row."""
         labels = (self.spell(method), self.spell(pretrain_data))
-        return (self.plan.datasets.get(dataset, dataset), *labels) if self.plan.datasets_as_rows else labels
+        return (self.table.datasets.get(dataset, dataset), *labels) if self.table.datasets_as_rows else labels
 
 
 def _block(paper: _Paper, title: str, ours: Sequence[Measurement], published: Sequence[ReferenceRow]) -> Block:
@@ -151,7 +152,9 @@ def _block(paper: _Paper, title: str, ours: Sequence[Measurement], published: Se
         for line in range(max(len(stack) for stack in stacks)):
             under = tuple(stack[line] if line < len(stack) else None for stack in stacks)
             rows.append(Row(place.dataset, labels[place], under))
-    headings = ("data set", "method", "pre-train data") if paper.plan.datasets_as_rows else ("method", "pre-train data")
+    headings = (
+        ("data set", "method", "pre-train data") if paper.table.datasets_as_rows else ("method", "pre-train data")
+    )
     return Block(title, headings, columns, tuple(rows), remarks)
 
 
@@ -169,8 +172,8 @@ def _own_cells(paper: _Paper, ours: Sequence[Measurement]) -> tuple[Cells, tuple
             cells.setdefault((_own_place(measurement), column), []).append(number)
         if differing:
             name = (
-                f"{paper.plan.datasets.get(dataset, dataset)}, {column.label}"
-                if paper.plan.datasets_as_rows
+                f"{paper.table.datasets.get(dataset, dataset)}, {column.label}"
+                if paper.table.datasets_as_rows
                 else column.label
             )
             remarks.append(f"{name}: not ranked, protocols differ ({', '.join(differing)}).")
@@ -192,13 +195,12 @@ def _published_cells(paper: _Paper, published: Sequence[ReferenceRow], places: S
 
 
 def _column(paper: _Paper, metric: str, model: str, published: bool) -> Column:
-    metrics = paper.plan.metrics
-    label = f"{metrics[metric]} {model}" if len(metrics) > 1 else model
+    label = f"{find_metric(metric).label} {model}" if len(paper.table.metrics) > 1 else model
     return Column(metric, model, published, f"{label} (paper)" if published else label)
 
 
 def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, str], bool]:
-    metric = list(paper.plan.metrics).index(column.metric)
+    metric = paper.table.metrics.index(column.metric)
     return column.model == PREVIOUS_BEST, metric, paper.order_model(column.model), column.published
 
 
@@ -214,24 +216,24 @@ def _position(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _main_title(plan: Layout) -> str:
+def _main_title(table: PaperTable) -> str:
     return (
-        f"Transfer: {plan.measures}"
-        if plan.datasets_as_rows
-        else f"{next(iter(plan.datasets.values()))}: {plan.measures}"
+        f"Transfer: {table.measures}"
+        if table.datasets_as_rows
+        else f"{next(iter(table.datasets.values()))}: {table.measures}"
     )
 
 
-def _nothing_fits(records: Iterable[Record], fitting: Sequence[Record], plan: Layout) -> str:
+def _nothing_fits(records: Iterable[Record], fitting: Sequence[Record], table: PaperTable) -> str:
     if fitting:
         found = sorted({metric.name for record in fitting for metric in record.metrics})
         return (
-            f'layout "{plan.name}" shows {" and ".join(plan.metrics)}, but the {len(fitting)} runs that belong to it '
+            f'layout "{table.name}" shows {" and ".join(table.metrics)}, but the {len(fitting)} runs that belong to it '
             f"recorded {', '.join(found)} only"
         )
-    counts = Counter((record.task, record.dataset, layout_of(record)) for record in records)
+    counts = Counter((record.task, record.dataset, table_of(record)) for record in records)
     found = [
-        f"{count} of {task} on {dataset}" + (f" (layout {layout})" if layout else "")
-        for (task, dataset, layout), count in sorted(counts.items(), key=str)
+        f"{count} of {task} on {dataset}" + (f" (layout {own})" if own else "")
+        for (task, dataset, own), count in sorted(counts.items(), key=str)
     ]
-    return f'no run belongs to layout "{plan.name}". Found: {"; ".join(found)}'
+    return f'no run belongs to layout "{table.name}". Found: {"; ".join(found)}'

@@ -1,28 +1,53 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from results import Metric, Record, ResultsError, build_table, render
+from results import Metric, Record, ResultsError, build_table, find_metric, render
+from results.paper_tables import PAPER_TABLES, PaperTable
 from results.tables import Block
 from tests.support.results_examples import make_random, make_record, read_markdown
 
 
 @pytest.mark.parametrize(
-    ("fields", "layout"),
-    [
-        ({"table": "", "dataset": "imagenet1k"}, "imagenet"),
-        ({"table": "", "dataset": "photos"}, "imagenet"),
-        ({"table": "", "dataset": "inat2017"}, "transfer"),
-        ({"table": "transfer", "dataset": "photos"}, "transfer"),
-        ({"table": "of another suite", "dataset": "photos"}, "imagenet"),
-    ],
+    ("table", "dataset"),
+    [("imagenet", "imagenet1k"), ("imagenet", "photos"), ("transfer", "inat2017"), ("transfer", "photos")],
 )
-def test_a_record_belongs_to_one_layout(fields: dict[str, Any], layout: str) -> None:
-    other = {"imagenet": "transfer", "transfer": "imagenet"}[layout]
-    assert build_table([make_record(**fields)], layout).blocks
-    with pytest.raises(ResultsError, match=f'no run belongs to layout "{other}".*1 of classification on'):
-        build_table([make_record(**fields)], other)
+def test_a_record_belongs_to_the_table_that_it_names(table: str, dataset: str) -> None:
+    other = {"imagenet": "transfer", "transfer": "imagenet"}[table]
+    record = make_record(table=table, dataset=dataset)
+    assert build_table([record], table).blocks
+    found = rf"1 of classification on {dataset} \(layout {table}\)"
+    with pytest.raises(ResultsError, match=f'no run belongs to layout "{other}". Found: {found}$'):
+        build_table([record], other)
+
+
+@pytest.mark.parametrize("table", ["", "of another suite"])
+def test_a_record_that_names_none_of_the_papers_tables_belongs_to_none(table: str) -> None:
+    for name in PAPER_TABLES:
+        with pytest.raises(ResultsError, match=r"Found: 1 of classification on imagenet1k$"):
+            build_table([make_record(table=table)], name)
+
+
+def test_every_table_shows_metrics_that_are_known() -> None:
+    assert all(find_metric(metric) for table in PAPER_TABLES.values() for metric in table.metrics)
+
+
+def test_the_lowest_loss_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = PaperTable(name="losses", measures="loss", datasets={"mini": "Mini"}, metrics=("loss", "top1"))
+    monkeypatch.setitem(PAPER_TABLES, "losses", losses)
+    records = [
+        make(metrics=[Metric(name=name, value=value, split="val") for name, value in values.items()], **about)
+        for make, values in ((make_record, {"loss": 0.7, "top1": 80}), (make_random, {"loss": 1.9, "top1": 60}))
+        for about in ({"table": "losses", "dataset": "mini"},)
+    ]
+    (grid,) = read_markdown(render(build_table(records, "losses")))
+    assert grid == [
+        ["method", "pre-train data", "loss ViT-B", "top-1 ViT-B"],
+        ["MAE", "IN1K", "**0.7**", "**80.0**"],
+        ["random", "–", "1.9", "60.0"],
+    ]
 
 
 def test_an_unknown_layout_names_the_nearest() -> None:
@@ -42,12 +67,13 @@ def test_no_records_and_no_metric_are_told_apart() -> None:
 def make_segmentation(
     miou: float, inference: str = "slide", make: Callable[..., Record] = make_record, **fields: Any
 ) -> Record:
-    """As `backbench run` records a segmentation: no table named, three metrics, the kind of inference a setting."""
+    """As `backbench run` records a segmentation: three metrics, the kind of inference a setting that decides."""
     values = {"mIoU": miou, "mAcc": miou + 10, "aAcc": miou + 35}
     metrics = [Metric(name=name, value=value, split="val", n_eval=2_000) for name, value in values.items()]
     settings = {"inference": {"mode": inference}, "evaluation": {"allow_unreadable": False}, "data": {"classes": None}}
-    about = {"task": "segmentation", "dataset": "ade20k", "table": "", "recipe": "ade20k_vit_base"}
-    return make(metrics=metrics, **{**about, "recipe_settings": settings, **fields})
+    about = {"task": "segmentation", "dataset": "ade20k", "table": "ade20k", "recipe": "ade20k_vit_base"}
+    protocol = {"inference.mode": json.dumps(inference)}
+    return make(metrics=metrics, **{**about, "recipe_settings": settings, "protocol": protocol, **fields})
 
 
 def test_segmentation_stands_beside_the_papers_miou() -> None:

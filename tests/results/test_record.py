@@ -30,6 +30,7 @@ def test_a_record_survives_json_unchanged() -> None:
         **FIELDS,
         checkpoint_sha256="f" * 64,
         recipe_settings={"schedule": {"epochs": 25}, "optimizer": {"betas": [0.9, 0.999]}},
+        protocol={"schedule.epochs": "25", "optimizer.betas": "[0.9, 0.999]"},
         deviations=["schedule.epochs=25 (reference 100)"],
         corrupt_images=["train/ü/1.jpg"],
         load_report={"used": 10, "dropped": {"mask_token": "pre-training only"}},
@@ -49,6 +50,10 @@ def test_a_record_of_a_later_version_is_read() -> None:
     record = Record.from_json(json.dumps(later))
     assert record.schema_version == 7
     assert record.metrics[0].value == 61.5
+
+
+def test_a_record_of_an_earlier_version_has_no_protocol() -> None:
+    assert Record.from_json(json.dumps(FIELDS)).protocol == {}
 
 
 def test_an_unknown_field_is_not_written() -> None:

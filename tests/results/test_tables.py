@@ -82,8 +82,8 @@ def test_transfer_has_data_sets_as_rows_and_the_previous_best_last() -> None:
     records = [
         make_record(75.1, dataset="inat2018", table="transfer"),
         make_random(60.2, dataset="inat2018", table="transfer"),
-        make_record(57.7, dataset="places365", table=""),
-        make_record(50.0, dataset="places365", table="", model="zebra", backbone="zebra"),
+        make_record(57.7, dataset="places365", table="transfer"),
+        make_record(50.0, dataset="places365", table="transfer", model="zebra", backbone="zebra"),
     ]
     (grid,) = read_markdown(render(build_table(records, "transfer")))
     assert grid[0][0] == "data set"
@@ -161,7 +161,7 @@ def test_a_single_number_is_not_the_best_of_anything() -> None:
         ({"split": "test"}, "split"),
         ({"n_eval": 100}, "evaluated images"),
         ({"data_fingerprint": "ab" * 8}, "data fingerprint"),
-        ({"recipe_settings": {"optimizer": {"base_lr": 0.1}}}, "setting optimizer.base_lr"),
+        ({"protocol": {"optimizer.base_lr": "0.1"}}, "setting optimizer.base_lr"),
     ],
 )
 def test_different_protocols_are_neither_averaged_nor_ranked(fields: dict[str, Any], difference: str) -> None:
@@ -186,13 +186,36 @@ def test_a_footnote_says_what_sets_a_protocol_apart() -> None:
 
 
 def test_settings_that_decide_nothing_do_not_part_protocols() -> None:
+    deciding = {"schedule.epochs": "100"}
     records = [
-        make_record(83.0, recipe_settings={"schedule": {"epochs": 100}, "runtime": {"workers": 1}, "source": "a"}),
-        make_random(78.0, recipe_settings={"schedule": {"epochs": 100}, "runtime": {"workers": 9}, "expect": {"a": 1}}),
+        make_record(83.0, protocol=deciding, recipe_settings={"schedule": {"epochs": 100}, "runtime": {"workers": 1}}),
+        make_random(78.0, protocol=deciding, recipe_settings={"schedule": {"epochs": 100}, "source": "elsewhere"}),
     ]
     block = only_block(records)
     assert block.remarks == ()
     assert numbers(block)["MAE"][0].best
+
+
+def test_settings_that_differ_are_named_in_order() -> None:
+    records = [
+        make_record(83.0, n_eval=10, protocol={"schedule.epochs": "100", "model.drop_path": "0.1", "arch": '"a"'}),
+        make_random(78.0, n_eval=20, protocol={"schedule.epochs": "25", "model.drop_path": "0.2", "arch": '"a"'}),
+    ]
+    settings = "evaluated images, setting model.drop_path, setting schedule.epochs"
+    assert only_block(records).remarks == (f"ViT-B: not ranked, protocols differ ({settings}).",)
+
+
+def test_records_without_a_protocol_are_alike_only_if_all_their_settings_are() -> None:
+    """Settings in another order are the same; a record that says what decides is not like one that doesn't."""
+    old = make_record(83.0, recipe_settings={"schedule": {"epochs": 100}, "model": {"arch": "a"}})
+    same = make_random(78.0, recipe_settings={"model": {"arch": "a"}, "schedule": {"epochs": 100}})
+    assert only_block([old, same]).remarks == ()
+    unlike = make_random(78.0, recipe_settings={"schedule": {"epochs": 25}, "model": {"arch": "a"}})
+    assert only_block([old, unlike]).remarks == ("ViT-B: not ranked, protocols differ (setting recipe).",)
+    newer = make_random(78.0, recipe_settings=old.recipe_settings, protocol={"schedule.epochs": "100"})
+    assert only_block([old, newer]).remarks == (
+        "ViT-B: not ranked, protocols differ (setting recipe, setting schedule.epochs).",
+    )
 
 
 def test_different_models_are_different_columns_and_need_no_common_protocol() -> None:
@@ -220,10 +243,9 @@ def test_deviations_are_marked_with_a_letter_per_distinct_set() -> None:
 
 
 def test_a_deviation_speaks_for_the_setting_behind_it() -> None:
-    full, short = ({"schedule": {"epochs": epochs}} for epochs in (100, 25))
     records = [
-        make_record(83.0, recipe_settings=full),
-        make_random(78.0, recipe_settings=short, deviations=[DEVIATION]),
+        make_record(83.0, protocol={"schedule.epochs": "100"}),
+        make_random(78.0, protocol={"schedule.epochs": "25"}, deviations=[DEVIATION]),
     ]
     block = only_block(records)
     assert block.remarks == ("ViT-B: not ranked, protocols differ (deviations).",)

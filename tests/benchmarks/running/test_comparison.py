@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def answers(accuracy: float, seed: int = 0) -> pd.DataFrame:
 
 def write_classification(directory: Path, frame: pd.DataFrame, **fields: Any) -> Path:
     metrics = [Metric(name=name, value=frame[name].mean(), split="val", n_eval=len(frame)) for name in MEANS]
-    settings = {"dataset": "mini", "data_fingerprint": "f" * 64, "recipe_settings": {"drop_path": 0.1}, **fields}
+    settings = {"dataset": "mini", "data_fingerprint": "f" * 64, "protocol": {"drop_path": "0.1"}, **fields}
     write_record(directory, make_record(metrics=metrics, **settings))
     frame.to_csv(directory / "per_image.csv", index=False)
     return directory
@@ -193,7 +194,8 @@ def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
 
 def test_protocols_that_differ_are_named_and_compared_all_the_same(tmp_path: Path) -> None:
     a = write_classification(tmp_path / "a", answers(0.9))
-    settings = write_classification(tmp_path / "b", answers(0.9), recipe_settings={"drop_path": 0.2, "mixup": "m" * 99})
+    protocol = {"drop_path": "0.2", "mixup": json.dumps("m" * 99)}
+    settings = write_classification(tmp_path / "b", answers(0.9), protocol=protocol)
     status, output = compare(a, settings)
     assert status == 0
     assert "not the same protocol" in output
