@@ -8,7 +8,7 @@ from torch import nn
 import backbones.vit_sizes  # noqa: F401  (registers the small sizes in timm)
 from backbones.errors import InputError
 
-# What the tasks call. `no_weight_decay` is optional: without it, only one-dimensional parameters are spared.
+# What the tasks call. `no_weight_decay` is optional: without it, all but one-dimensional parameters decay.
 _METHODS = ("forward_features", "forward_intermediates", "group_matcher")
 _DESCRIPTIONS = ("feature_info", "embed_dim")
 

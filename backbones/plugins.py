@@ -28,7 +28,7 @@ def import_function(name: str) -> Callable[..., Any]:
             f"backbone {name}: no module {error.name!r}. Is it installed, or its folder on PYTHONPATH?"
         ) from error
     except Exception as error:  # another author's module can fail in any way
-        raise InputError(f"backbone {name}: importing {module_name} failed with {told(error)}") from error
+        raise InputError(f"backbone {name}: importing {module_name} failed with {describe_error(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         found = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
@@ -49,12 +49,11 @@ def load_plugins() -> tuple[str, ...]:
             package = (
                 f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "an unknown package"
             )
-            failures.append(
-                f"plug-in {entry_point.name!r} of {package} ({entry_point.value}) cannot be loaded: {told(error)}"
-            )
+            what = f"plug-in {entry_point.name!r} of {package} ({entry_point.value})"
+            failures.append(f"{what} cannot be loaded: {describe_error(error)}")
     return tuple(failures)
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Put an exception into words, its kind first."""
     return f"{type(error).__name__}: {error}"

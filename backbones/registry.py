@@ -12,11 +12,11 @@ from torch import nn
 
 from backbones.architectures import build_timm_model, require_interface
 from backbones.errors import InputError
-from backbones.plugins import import_function, load_plugins, told
+from backbones.plugins import describe_error, import_function, load_plugins
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
-from backbones.weights.key_mapping import Step
 from backbones.weights.loading import load_weights
-from backbones.weights.methods import ANY_LAYOUT, METHODS, Method
+from backbones.weights.methods import ANY_NAMING, METHODS, Method
+from backbones.weights.naming import Step
 
 Build = Callable[[int | None, float], nn.Module]
 
@@ -41,7 +41,7 @@ class BackboneEntry:
     model: str
     arch: str
     build: Build
-    steps: tuple[Step, ...] = ANY_LAYOUT
+    steps: tuple[Step, ...] = ANY_NAMING
     needs_checkpoint: bool | None = True
 
 
@@ -59,7 +59,7 @@ def register_backbone(
 ) -> Callable[[Build], Build]:
     """Register, as a decorator, a function (image_size, drop_path) -> nn.Module as the backbone of that name.
 
-    method is the name of one in METHODS or a new one, whose files are then read in any layout known here; or a Method
+    method is the name of one in METHODS or a new one, whose files are then read by any naming known here; or a Method
     of your own. pretrain_data defaults to the method's. With needs_checkpoint=False the function brings the weights.
 
     Raises InputError if the name is taken, by another backbone or by timm.
@@ -67,7 +67,7 @@ def register_backbone(
     if name in _entries or timm.is_model(name):
         raise InputError(f"backbone {name}: the name is taken. Register it under another.")
     if isinstance(method, str):
-        method = METHODS.get(method, Method(method, "unstated", ANY_LAYOUT))
+        method = METHODS.get(method, Method(method, "unstated", ANY_NAMING))
     data = pretrain_data if pretrain_data is not None else method.pretrain_data
     steps, method_name = method.steps, method.name
 
@@ -155,13 +155,13 @@ def _build(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn
     except InputError:
         raise
     except Exception as error:  # the function may be another author's
-        raise InputError(f"backbone {entry.name}: building it failed with {told(error)}") from error
+        raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}") from error
     return require_interface(model, entry.name)
 
 
 @cache
 def _timm_build(arch: str, **options: Hashable) -> Build:
-    """The same function for the same arguments, so that backbones of one architecture can be told to share it."""
+    """Return one and the same function for one architecture: whoever caches what it builds, builds it once."""
 
     def build(image_size: int | None, drop_path: float) -> nn.Module:
         return build_timm_model(arch, image_size, drop_path, **options)
@@ -175,7 +175,7 @@ def _timm_entry(arch: str, method: Method) -> BackboneEntry:
 
 
 def _columns() -> dict[str, str]:
-    """The table column of each timm architecture that a registered backbone has; others are their own."""
+    """The table's column of each timm architecture that a registered backbone has; any other is its own column."""
     return {entry.arch: entry.model for entry in _entries.values()}
 
 

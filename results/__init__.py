@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         seed_interval,
         statistic_interval,
     )
-    from results.store import find_records, read_record, run_directory, write_atomically, write_record
+    from results.store import find_records, find_runs, read_record, run_directory, write_atomically, write_record
     from results.summary import read_results_csv, to_frame, write_results_csv
     from results.table_formats import render
     from results.tables import Table, build_table
@@ -44,6 +44,7 @@ __all__ = [
     "environment",
     "find_metric",
     "find_records",
+    "find_runs",
     "paired_difference",
     "paired_statistic_difference",
     "proportion_interval",
@@ -74,7 +75,7 @@ _HOME = {
         "seed_interval",
         "statistic_interval",
     ),
-    "store": ("find_records", "read_record", "run_directory", "write_atomically", "write_record"),
+    "store": ("find_records", "find_runs", "read_record", "run_directory", "write_atomically", "write_record"),
     "summary": ("read_results_csv", "to_frame", "write_results_csv"),
     "table_formats": ("render",),
     "tables": ("Table", "build_table"),

@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from results.errors import ResultsError
-from results.record import Record
+
+if TYPE_CHECKING:
+    from results.record import Record
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ PAPER_TABLES = {
 }
 
 
+FORMATS = ("md", "csv", "latex")
+"""How a table can be written: see results/table_formats.py."""
+
+
 def find_table(name: str) -> PaperTable:
     """The table of that name. Raises ResultsError that names the nearest one; people know it as a `--layout`."""
     if name in PAPER_TABLES:
@@ -70,6 +77,6 @@ def find_table(name: str) -> PaperTable:
     raise ResultsError(f'layout "{name}": no such layout.{hint} There are: {", ".join(PAPER_TABLES)}')
 
 
-def table_of(record: Record) -> str | None:
+def table_of(record: "Record") -> str | None:
     """The name of the paper's table that a record says it belongs to, None if that is none of them."""
     return record.table if record.table in PAPER_TABLES else None

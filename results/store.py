@@ -61,6 +61,15 @@ def find_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
     return [(directory, read_record(directory)) for directory in sorted(directories.values())]
 
 
+def find_runs(out: Path, task: str, backbone: str, seed: int) -> list[tuple[Path, Record]]:
+    """The finished runs of one backbone and seed below the `out` of `run_directory`, on whatever data sets.
+
+    Looks nowhere else. Raises ResultsError, naming the path, for a record that can't be read.
+    """
+    places = out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}/seed{seed}-*/{RECORD}")
+    return [(path.parent, read_record(path.parent)) for path in sorted(places)]
+
+
 def write_atomically(path: Path, text: str) -> Path:
     """Write a text file so that a reader, or a crash, finds the old content or the new, never a part. Returns `path`.
 

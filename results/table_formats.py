@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from results.errors import ResultsError
 from results.measurements import Number
+from results.paper_tables import FORMATS
 from results.reference import PREVIOUS_BEST
 from results.tables import Block, Column, Row, Table
 
@@ -59,15 +60,10 @@ def render(table: Table, format: str = "md") -> str:
 
     Raises ResultsError for another format.
     """
-    formats: dict[str, Callable[[Table], str]] = {
-        "md": to_markdown,
-        "markdown": to_markdown,
-        "csv": to_csv,
-        "latex": to_latex,
-    }
-    if format not in formats:
-        raise ResultsError(f'format "{format}": no such format of a table. There are: md, csv, latex')
-    return formats[format](table)
+    writers: dict[str, Callable[[Table], str]] = dict(zip(FORMATS, (to_markdown, to_csv, to_latex), strict=True))
+    if format not in writers:
+        raise ResultsError(f'format "{format}": no such format of a table. There are: {", ".join(FORMATS)}')
+    return writers[format](table)
 
 
 def to_markdown(table: Table) -> str:

@@ -1,16 +1,30 @@
 """Settings that the dense tasks share: detection and segmentation train for iterations, on trunks that need memory."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from backbones.training.settings import FixedOptimizer, PositiveInt, RuntimeSettings, Settings
+
+NoWeightDecay = Annotated[
+    Literal["norms_and_positions", "one_dimensional", "nothing"],
+    Field(
+        description="what has no weight decay; norms_and_positions: norms, position embeddings and bias tables; "
+        "one_dimensional: parameters of one dimension and biases"
+    ),
+]
 
 
 class DenseOptimizer(FixedOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
     layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
+    no_weight_decay: NoWeightDecay
+
+    @property
+    def decays(self) -> dict[str, Any]:
+        """What `backbones.adapters.parameter_groups` needs to know."""
+        return self.model_dump(include={"weight_decay", "layer_decay", "no_weight_decay"})
 
 
 class DenseEvaluation(Settings):

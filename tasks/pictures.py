@@ -1,13 +1,16 @@
-"""What the tasks' pictures share: which images they show, at what size, in rows under titles, and their file.
+"""What the tasks' pictures share: when they are drawn, which images they show, how they are laid out, and their file.
 
 H and W are pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -19,6 +22,20 @@ SHOWN_SIDE = 512
 MARGIN = 6
 HEADER = 24
 FONT = ImageFont.load_default(size=14)
+
+
+class PictureHook(Hook):
+    """Has a picture drawn after each evaluation, by the first process alone.
+
+    draw: called with the number of finished iterations
+    """
+
+    def __init__(self, draw: Callable[[int], None]) -> None:
+        self.draw = draw
+
+    @master_only
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.draw(runner.iter)
 
 
 def spread_numbers(total: int, most: int) -> list[int]:

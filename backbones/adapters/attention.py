@@ -45,7 +45,7 @@ class SpatialAttention(nn.Module):
         return self._project(mixed[:, :height, :width], x_BHWC)
 
     def _mix(self, x_BHWC: Tensor) -> Tensor:
-        """Attention proper, up to the projection."""
+        """Attend, without the projection that follows."""
         attention = self.attention
         grid = (x_BHWC.shape[1], x_BHWC.shape[2])
         qkv = self._qkv(x_BHWC.flatten(1, 2)).unflatten(2, (3, attention.num_heads, -1))

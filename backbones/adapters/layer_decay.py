@@ -7,6 +7,9 @@ from torch import nn
 
 from backbones.adapters.pyramids import Pyramid
 
+NoWeightDecay = Literal["norms_and_positions", "one_dimensional", "nothing"]
+"""What has no weight decay: see `parameter_groups`."""
+
 _EMBEDDINGS_AND_BIAS_TABLES = {"pos_embed", "absolute_pos_embed", "relative_position_bias_table"}
 
 
@@ -16,21 +19,21 @@ def parameter_groups(
     *,
     weight_decay: float,
     layer_decay: float | None,
-    spare: Literal["norms", "vectors", "nothing"],
+    no_weight_decay: NoWeightDecay,
 ) -> list[dict[str, Any]]:
     """Group a model's trainable parameters for AdamW; each group has `params`, `weight_decay` and `lr_scale`.
 
-    pyramid:     a part of the model
-    layer_decay: the factor, in `lr_scale`, of the learning rate from each layer of the trunk to the one before it; None
-                 is 1. Layers are what the backbone's `group_matcher` says: of a plain ViT the embeddings, then each
-                 block with its own relative positions. All else in the model, with bias tables that blocks share, is
-                 the last layer, of scale 1 (ViTDet's code)
-    spare:       what does not decay. "norms": norms, position embeddings and relative position bias tables (MIMDet's
-                 and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in them). "vectors":
-                 biases and all else of one dimension, such as norms and layer scale; position embeddings and relative
-                 positions do decay (the segmentation code of BEiT and mae_segmentation: it lists `pos_embed` as
-                 spared, but compares that with `backbone.pos_embed`). "nothing": everything decays (ViTDet's
-                 configuration for ViT-H)
+    pyramid:         a part of the model
+    layer_decay:     the factor, in `lr_scale`, of the learning rate from each layer of the trunk to the one before it;
+                     None is 1. Layers are what the backbone's `group_matcher` says: of a plain ViT the embeddings, then
+                     each block with its own relative positions. All else in the model, with bias tables that blocks
+                     share, is the last layer, of scale 1 (ViTDet's code)
+    no_weight_decay: what does not decay. "norms_and_positions": norms, position embeddings and relative position bias
+                     tables (MIMDet's and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in
+                     them). "one_dimensional": biases and all else of one dimension, such as norms and layer scale;
+                     position embeddings and relative positions do decay (the segmentation code of BEiT and
+                     mae_segmentation: it lists `pos_embed` among those without decay, but compares that with
+                     `backbone.pos_embed`). "nothing": everything decays (ViTDet's configuration for ViT-H)
 
     Raises ValueError if the pyramid is not in the model.
     """
@@ -41,18 +44,18 @@ def parameter_groups(
             scale = scales.pop(f"{module_name}.{name}".lstrip("."), None)
             if scale is None or not parameter.requires_grad:  # None: met before, under another name
                 continue
-            decay = 0.0 if _is_spared(module, name, parameter, spare) else weight_decay
+            decay = weight_decay if _decays(module, name, parameter, no_weight_decay) else 0.0
             group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
             group["params"].append(parameter)
     return list(groups.values())
 
 
-def _is_spared(module: nn.Module, name: str, parameter: nn.Parameter, spare: str) -> bool:
-    if spare == "vectors":
-        return parameter.ndim <= 1 or name == "bias"
-    if spare == "norms":  # torch's, timm's and detectron2's norms have no class in common
-        return name in _EMBEDDINGS_AND_BIAS_TABLES or "Norm" in type(module).__name__
-    return False
+def _decays(module: nn.Module, name: str, parameter: nn.Parameter, no_weight_decay: NoWeightDecay) -> bool:
+    if no_weight_decay == "one_dimensional":
+        return parameter.ndim > 1 and name != "bias"
+    if no_weight_decay == "norms_and_positions":  # torch's, timm's and detectron2's norms have no class in common
+        return name not in _EMBEDDINGS_AND_BIAS_TABLES and "Norm" not in type(module).__name__
+    return True
 
 
 def _learning_rate_scales(model: nn.Module, pyramid: Pyramid, layer_decay: float | None) -> dict[str, float]:

@@ -164,7 +164,7 @@ def normalise(
 
 
 def _trim_far_ends(image: Tensor, short_side: int) -> Tensor:
-    """Cut from a strip, a few pixels by thousands, what no centre crop sees and resizing would blow up to gigabytes."""
+    """Trim a strip of a few pixels by thousands to what a centre crop sees: resized whole it would take gigabytes."""
     height, width = image.shape[1:]
     longest = MAX_RESIZED_PIXELS // short_side * min(height, width) // short_side
     if max(height, width) <= longest:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbones.images.crops import horizontal_flip, normalise, random_resized_crop
-from backbones.images.folders import find_images, fingerprint
+from backbones.images.folders import find_images
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.masking import kept_patches
 from backbones.mae.model import MaskedAutoencoder, create_mae
@@ -26,7 +26,6 @@ from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.randomness import mix, seed_generators
 from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings, Shares
-from tasks.datasets.naming import NamedData, name_data
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's default, which the reference keeps)."""
@@ -103,13 +102,6 @@ class PretrainedModel:
     encoder: Path
     autoencoder: Path
     outcome: Outcome
-
-
-def name_images(claimed: str, data: Path) -> NamedData:
-    """Which data set the images below `data` are. Raises InputError if there are none."""
-    paths = find_images(data)
-    name, notes = name_data(claimed, data, train_images=len(paths), classes=None)
-    return NamedData(name, fingerprint(paths, data), notes)
 
 
 def pretrain(

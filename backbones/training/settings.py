@@ -1,6 +1,7 @@
 """Recipes: the complete settings of one job as YAML, validated before anything is loaded."""
 
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def ascending(pair: tuple[float, float]) -> tuple[float, float]:
-    """Let a pair pass whose smaller number comes first."""
+    """Return the pair. Raises ValueError if its larger number comes first."""
     if pair[0] > pair[1]:
         raise ValueError("the smaller number comes first")
     return pair
@@ -170,12 +171,22 @@ class Recipe(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-UNDECIDING = {"data", "runtime", "evaluation", "source", "expect"}
+UNDECIDING = ("data", "runtime", "evaluation", "source", "expect")
+"""The sections of a recipe that decide no number: where the data lie, how the machine goes about it, what is said."""
 
 
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that decides its numbers."""
-    return recipe.model_dump(mode="json", exclude=UNDECIDING)
+    return recipe.model_dump(mode="json", exclude=set(UNDECIDING))
+
+
+def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Every setting that decides a number, flat, its value as JSON: `{"model.drop_path": "0.1", …}`.
+
+    `settings` are a recipe's, in full, as its YAML or a record has them. Numbers may be compared where these agree.
+    """
+    deciding = {name: value for name, value in settings.items() if name not in UNDECIDING}
+    return {name: json.dumps(value, sort_keys=True) for name, value in _flatten(deciding).items()}
 
 
 def read_settings(paths: list[Path], overrides: list[str]) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for key, value in settings.items():
+    for key, value in sorted(settings.items()):
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:

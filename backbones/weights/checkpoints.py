@@ -49,7 +49,7 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """The number of numbers in all its tensors."""
+        """How many numbers all its tensors hold together."""
         return sum(tensor.numel() for tensor in self.state_dict.values())
 
 
@@ -133,9 +133,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> object:
-    """Read a `torch.save` file of either layout, restricted to tensors, plain containers and the tolerated rest."""
+    """Read a `torch.save` file, old or new, restricted to tensors, plain containers and the tolerated rest."""
     with path.open("rb") as file:
-        mappable = file.read(4) == b"PK\x03\x04"  # the layout before PyTorch 1.6 is a stream, which can't be mapped
+        mappable = file.read(4) == b"PK\x03\x04"  # the format before PyTorch 1.6 is a stream, which can't be mapped
     allowed: list[Any] = [argparse.Namespace, *((_Unread, name) for name in _TOLERATED), *_numpy_dtype_classes()]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
@@ -191,7 +191,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], dict[str, str]]:
-    """Follow the containers inwards to the dictionary that holds tensors; abridge all that lies beside the way."""
+    """Follow the containers inwards to the dictionary that holds tensors; abridge what else they hold."""
     names: list[str] = []
     extras: dict[str, str] = {}
     while isinstance(content, Mapping):

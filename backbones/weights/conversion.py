@@ -54,12 +54,12 @@ class Weights:
                 self.converted[new_name] = self.converted.pop(name)
 
     def make(self, name: str, tensor: Tensor, made_from: Sequence[str], how: str) -> None:
-        """Add a tensor computed from present ones; these stay until `use_up` removes them."""
+        """Add a tensor that was computed from others, which stay until `remove_joined`."""
         self.tensors[name] = tensor
         self.sources[name] = tuple(key for source in made_from for key in self.sources[source])
         self.converted[name] = how
 
-    def use_up(self, names: Iterable[str]) -> None:
+    def remove_joined(self, names: Iterable[str]) -> None:
         """Remove tensors that live on inside others made from them."""
         for name in list(names):
             del self.tensors[name]

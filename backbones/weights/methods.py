@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from backbones.weights.key_mapping import (
+from backbones.weights.naming import (
     Step,
     drop_heads,
     drop_masking,
     from_huggingface,
     from_mmpretrain,
-    settle_final_norm,
+    match_final_norm,
     spread_position_biases,
     strip_wrappers,
     take_moco_encoder,
@@ -16,7 +16,7 @@ from backbones.weights.key_mapping import (
 )
 
 _OPENING: tuple[Step, ...] = (strip_wrappers, from_huggingface, from_mmpretrain)
-_CLOSING: tuple[Step, ...] = (through_timm, drop_heads, settle_final_norm)
+_CLOSING: tuple[Step, ...] = (through_timm, drop_heads, match_final_norm)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Method:
 
 
 # A file of unstated origin: whatever is recognised.
-ANY_LAYOUT: tuple[Step, ...] = (take_moco_encoder, *_OPENING, drop_masking, spread_position_biases, *_CLOSING)
+ANY_NAMING: tuple[Step, ...] = (take_moco_encoder, *_OPENING, drop_masking, spread_position_biases, *_CLOSING)
 
 # Names and data as in the paper's tables (results/reference/paper_tables.csv).
 METHODS: dict[str, Method] = {
@@ -46,6 +46,6 @@ METHODS: dict[str, Method] = {
         Method("BEiT", "IN1K+DALLE", (*_OPENING, drop_masking, spread_position_biases, *_CLOSING)),
         Method("MAE", "IN1K", (*_OPENING, drop_masking, *_CLOSING)),
         Method("random", "none", ()),
-        Method("custom", "unstated", ANY_LAYOUT),
+        Method("custom", "unstated", ANY_NAMING),
     )
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.weights.conversion import Weights
-from backbones.weights.methods import ANY_LAYOUT
+from backbones.weights.methods import ANY_NAMING
 
 # (width, depth) of the sizes that have a name in timm.
 _VIT_SIZES = {
@@ -34,7 +34,7 @@ class Recognised:
     """A guess at a checkpoint's origin and architecture; what could not be told is None.
 
     method:      as in METHODS, where the names give it away ("MAE": it has a decoder); a bare encoder does not
-    layout:      the code base whose names it uses
+    naming:      the code base whose names it uses
     family:      "ViT", "BEiT", "ResNet-50", "Swin", "ConvNeXt"
     width, depth: of a ViT, or of the first stage and summed over the stages
     patch:       side in pixels
@@ -44,7 +44,7 @@ class Recognised:
     """
 
     method: str | None = None
-    layout: str = ""
+    naming: str = ""
     family: str | None = None
     width: int | None = None
     depth: int | None = None
@@ -84,18 +84,18 @@ class Recognised:
             f"{self.grid}×{self.grid} grid" if self.grid else "",
             "with a decoder" if self.has_decoder else "",
             f"a head for {self.classes} classes" if self.classes else "",
-            f"named as by {self.layout}" if self.layout else "",
+            f"named as by {self.naming}" if self.naming else "",
         )
         return ", ".join(filter(None, parts))
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> Recognised:
-    """Guess what a state_dict is, in any of the layouts that are read here. Never raises for odd contents."""
+    """Guess what a state_dict is, by any of the namings that are read here. Never raises for odd contents."""
     names = " ".join(state_dict)
-    layout, method = _origin(names)
+    naming, method = _origin(names)
     weights = Weights.from_file(state_dict)
     nothing = nn.Identity()
-    for step in ANY_LAYOUT:
+    for step in ANY_NAMING:
         try:
             step(weights, nothing)
         except (InputError, LookupError, ValueError, RuntimeError):
@@ -103,7 +103,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Recognised:
     return replace(
         _architecture(weights.tensors),
         method=method,
-        layout=layout,
+        naming=naming,
         has_decoder="decoder_embed" in names,
         classes=_classes(state_dict),
     )

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from enum import StrEnum
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,9 @@ import typer
 import typer.core
 
 from backbones.errors import InputError
+from benchmarks.commands.listing import LISTS
 from results.errors import ResultsError
+from results.paper_tables import FORMATS, PAPER_TABLES
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -76,30 +78,21 @@ Set = Annotated[
 ]
 
 
-class Listable(StrEnum):
-    """What `backbench list` lists."""
+def one_of(names: Iterable[str]) -> dict[str, Any]:
+    """What makes an option or argument take one of `names`, and say so in the help."""
+    choices = list(names)
 
-    backbones = "backbones"
-    methods = "methods"
-    recipes = "recipes"
-    datasets = "datasets"
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(repr(name) for name in choices)}.")
+        return value
 
-
-class Layout(StrEnum):
-    """The paper's tables."""
-
-    imagenet = "imagenet"
-    coco = "coco"
-    ade20k = "ade20k"
-    transfer = "transfer"
+    return {"parser": parse, "metavar": f"[{'|'.join(choices)}]"}
 
 
-class Format(StrEnum):
-    """How a table is written."""
-
-    md = "md"
-    csv = "csv"
-    latex = "latex"
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be run, whether it is finished, and what is missing.")
+]
 
 
 @app.command()
@@ -118,15 +111,21 @@ def demo(
 
 
 @app.command()
-def pretrain(recipe: Recipe, data: Data, out: Out, seed: Seed = 0, overrides: Set = None) -> None:
+def pretrain(
+    recipe: Recipe, data: Data, out: Out, seed: Seed = 0, overrides: Set = None, dry_run: DryRun = False
+) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
 
     On many GPUs: torchrun --nproc-per-node 8 -m benchmarks pretrain … Repeating a command resumes it exactly.
     """
-    from benchmarks.commands.screen import show_cell
+    from benchmarks.commands.screen import show_cell, show_plan
+    from benchmarks.planning.cells import plan_pretraining
     from benchmarks.running.cells import run_pretraining
 
-    show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
+    if dry_run:
+        show_plan(plan_pretraining(recipe, data, seed=seed, overrides=overrides or []), out)
+    else:
+        show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
 
 
 @app.command()
@@ -143,6 +142,7 @@ def run(
     out: Out,
     seed: Seed = 0,
     overrides: Set = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
 
@@ -152,23 +152,28 @@ def run(
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
     """
-    from benchmarks.commands.screen import show_cell
+    from benchmarks.commands.screen import show_cell, show_plan
+    from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
 
-    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+    if dry_run:
+        show_plan(plan_task(recipe, data, backbone, seed=seed, overrides=overrides or []), out)
+    else:
+        show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
 
 
 @app.command()
 def table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
-    layout: Annotated[Layout, typer.Option(help="Which of the paper's tables.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.md,
+    layout: Annotated[str, typer.Option(help="Which of the paper's tables.", **one_of(PAPER_TABLES))],
+    format: Annotated[str, typer.Option(help="How to write it.", **one_of(FORMATS))] = "md",
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
-    from results import build_table, find_records, render
+    from benchmarks.running.records import load_records
+    from results import build_table, render
 
-    records = [record for _, record in find_records(directories)]
-    print(render(build_table(records, layout.value), format.value))
+    records = [record for _, record in load_records(directories)]
+    print(render(build_table(records, layout), format))
 
 
 @app.command()
@@ -181,17 +186,17 @@ def compare(
     Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
     """
-    from benchmarks.running.comparison import show_comparison
+    from benchmarks.commands.comparison import show_comparison
 
     show_comparison(a, b)
 
 
 @app.command("list")
-def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
+def list_things(what: Annotated[str, typer.Argument(help="What to list.", **one_of(LISTS))]) -> None:
     """List what can be named in the other commands."""
     from benchmarks.commands.listing import show_list
 
-    show_list(what.value)
+    show_list(what)
 
 
 @app.command()
@@ -233,7 +238,7 @@ def data_mini(
 
     ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's.
     """
-    from benchmarks.commands.screen import draw_mini
+    from benchmarks.commands.data import draw_mini
 
     draw_mini(
         root,
@@ -267,7 +272,7 @@ def data_check(
 
     Exit status 1 if something is wrong.
     """
-    from benchmarks.commands.screen import show_data_check
+    from benchmarks.commands.data import show_data_check
 
     raise typer.Exit(0 if show_data_check(dataset, root, overrides or []) else 1)
 

@@ -7,26 +7,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.commands.screen import draw_mini, outputs, show_cell
+from benchmarks.commands.data import draw_mini
+from benchmarks.commands.screen import outputs, show_cell
 from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
 from benchmarks.running.comparison import compare_cells
-from results import build_table, find_records, render, seed_interval, write_atomically
+from benchmarks.running.records import load_records
+from results import build_table, render, seed_interval, write_atomically
+from results.paper_tables import PAPER_TABLES
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One task of the demo: its recipe, the folder of its data, its table and the metrics that decide."""
+    """One task of the demo: its recipe, the folder of its data, and the table whose metrics decide."""
 
     recipe: str
     data: str
-    layout: str
-    metrics: tuple[str, ...]
+    table: str
 
 
 TRIALS = (
-    Trial("mini_classification", ".", "imagenet", ("top1",)),
-    Trial("mini_detection", "coco", "coco", ("AP_box", "AP_mask")),
-    Trial("mini_segmentation", "ade20k", "ade20k", ("mIoU",)),
+    Trial("mini_classification", ".", "imagenet"),
+    Trial("mini_detection", "coco", "coco"),
+    Trial("mini_segmentation", "ade20k", "ade20k"),
 )
 
 
@@ -44,19 +46,19 @@ def run_demo(out: Path, seeds: int) -> None:
     encoder = pretrained.directory / "checkpoints/encoder.pth"
     backbones = (f"mae_vit_mini={encoder}", "random_vit_mini")
     pairs = {trial: _run_pairs(trial, data / trial.data, backbones, runs, seeds) for trial in TRIALS}
-    records = [record for _, record in find_records([runs])]
+    records = [record for _, record in load_records([runs])]
     for trial in TRIALS:
-        table = build_table(records, trial.layout)
+        table = build_table(records, trial.table)
         for format, suffix in (("md", "md"), ("csv", "csv"), ("latex", "tex")):
-            write_atomically(out / f"{trial.layout}.{suffix}", render(table, format))
+            write_atomically(out / f"{trial.table}.{suffix}", render(table, format))
         console.print()
         print(render(table, "md"))
-        for sentence in verdicts(pairs[trial], trial.metrics):
+        for sentence in verdicts(pairs[trial], PAPER_TABLES[trial.table].metrics):
             console.print(sentence, soft_wrap=True)
     console.print(f"\n{time.monotonic() - began:,.0f} seconds in all. See:")
     firsts = [pretrained, *(cell for trial in TRIALS for cell in pairs[trial][0])]
     pictures = [path for cell in firsts for path in outputs(cell.directory) if path.suffix == ".png"]
-    tables = [path for trial in TRIALS for path in sorted(out.glob(f"{trial.layout}.*"))]
+    tables = [path for trial in TRIALS for path in sorted(out.glob(f"{trial.table}.*"))]
     for path in [*pictures, runs / "results.csv", *tables]:
         console.print(f"  {path}", soft_wrap=True)
 

@@ -1,13 +1,9 @@
 """What `backbench list` prints. What a list needs is imported for it alone, so that the others answer at once."""
 
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.table import Table
-
-
-def show_list(what: str) -> None:
-    """The backbones, methods, recipes or data sets that there are."""
-    table = {"backbones": _backbones, "methods": _methods, "recipes": _recipes, "datasets": _datasets}[what]()
-    Console(highlight=False).print(table)
 
 
 def _backbones() -> Table:
@@ -39,12 +35,26 @@ def _recipes() -> Table:
 
 
 def _datasets() -> Table:
-    from tasks.datasets import DATASETS
+    from tasks.registry import DATA_SETS
 
     table = plain_table("data set", "layout")
-    for name, layout in DATASETS.items():
-        table.add_row(name, layout)
+    for data_set in DATA_SETS.values():
+        table.add_row(data_set.name, data_set.layout)
     return table
+
+
+LISTS: dict[str, Callable[[], Table]] = {
+    "backbones": _backbones,
+    "methods": _methods,
+    "recipes": _recipes,
+    "datasets": _datasets,
+}
+"""What `backbench list` lists, by the name that it takes."""
+
+
+def show_list(what: str) -> None:
+    """Print one of `LISTS`."""
+    Console(highlight=False).print(LISTS[what]())
 
 
 def plain_table(*headings: str) -> Table:

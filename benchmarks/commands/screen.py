@@ -1,27 +1,18 @@
 """What the commands print."""
 
-import difflib
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
-from backbones.errors import InputError
 from backbones.training.machine import process_rank
-from backbones.training.progress import progress_line
-from backbones.training.settings import Settings, read_settings, validate
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
+from benchmarks.planning.cells import PlannedCell
 from benchmarks.running.cells import FinishedCell
 from results import Metric
-
-if TYPE_CHECKING:
-    from tasks.datasets.check_report import CheckReport
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
+from results.metrics import find_metric
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -55,8 +46,29 @@ def show_cell(cell: FinishedCell) -> None:
         console.print(f"  {path}", soft_wrap=True)
 
 
+def show_plan(plan: PlannedCell, out: Path) -> None:
+    """A run that is to be: under which settings, of what, whether it is finished below `out`, and what is missing."""
+    console = Console(highlight=False, markup=False)
+    headline = Text.assemble(
+        (plan.backbone, "bold"), f" on {plan.recipe.dataset}, recipe {plan.recipe_name}, seed {plan.seed}"
+    )
+    console.print(headline, soft_wrap=True)
+    console.print(f"  data {plan.data}", soft_wrap=True)
+    if plan.checkpoint:
+        console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+    for deviation in plan.deviations:
+        console.print(f"  deviates: {deviation}", soft_wrap=True)
+    for path in plan.missing:
+        console.print(f"  missing: {path}", soft_wrap=True)
+    if plan.missing:
+        return
+    finished = plan.find_record(out)
+    state = f"finished on {finished[1].dataset}: {finished[0]}" if finished else f"to be run; results go below {out}"
+    console.print(f"  {state}", soft_wrap=True)
+
+
 def _shown(metric: Metric) -> str:
-    return f"{metric.value:.2f}" + ("" if "loss" in metric.name else " %")
+    return find_metric(metric.name).shown(metric.value)
 
 
 def _interval(metric: Metric) -> str:
@@ -104,82 +116,3 @@ def _show_report(console: Console, report: LoadReport, backbone: str) -> None:
         for name, reason in account.items():
             table.add_row(what, name, reason)
     console.print(table)
-
-
-def draw_mini(root: Path, **settings: Any) -> None:
-    """Draw the generated data set, with the settings of `write_mini`, and say what lies where."""
-    from benchmarks.mini import write_mini
-
-    with progress_line("drawing", 0, "images") as line:
-        summary = write_mini(root, on_progress=line.update, **settings)
-    state = "drawn" if summary.drawn else "complete already"
-    print(
-        f"{root}: {summary.unlabelled:,} unlabelled, {summary.train:,} training and {summary.val:,} evaluation images "
-        f"of {len(summary.classes)} classes, {state}"
-    )
-    print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
-    print(f"{root}/ade20k: {summary.ade_train:,} training and {summary.ade_val:,} evaluation images in ADE20K's format")
-
-
-def show_data_check(dataset: str, root: Path, overrides: list[str]) -> bool:
-    """Print what the check finds; False if it found a problem.
-
-    `overrides` say where the parts of a set lie that has settings, such as `data.train_json=FILE` for COCO's format.
-    Raises InputError for an unusable layout of class folders, and for settings that the data set doesn't have.
-    """
-    from tasks.datasets import DATASETS
-
-    if dataset not in DATASETS:
-        near = difflib.get_close_matches(dataset, DATASETS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATASETS)}"
-        raise InputError(f"data set {dataset}: not known. {hint}")
-    with progress_line("reading", 0, "images") as line:
-        report = _check_data(dataset, root, overrides, line.update)
-    _show_check(root, report)
-    return not report.problems
-
-
-def _check_data(
-    dataset: str, root: Path, overrides: list[str], on_progress: Callable[[int, int], None]
-) -> "CheckReport":
-    from tasks.datasets.class_folders.check import check
-    from tasks.datasets.coco.check import check_coco
-    from tasks.datasets.coco.layout import CocoDataSettings
-    from tasks.datasets.label_maps.check import check_ade20k
-    from tasks.datasets.label_maps.layout import SegmentationDataSettings
-
-    if dataset == "coco":
-        return check_coco(root, _data_settings(CocoDataSettings, overrides), on_progress)
-    if dataset == "ade20k":
-        return check_ade20k(root, _data_settings(SegmentationDataSettings, overrides), on_progress)
-    if overrides:
-        raise InputError(f"--set {overrides[0]}: only the data sets coco and ade20k have such settings")
-    return check(root, on_progress)
-
-
-def _data_settings(kind: type[AnySettings], overrides: list[str]) -> AnySettings:
-    from pydantic import create_model
-
-    sections = create_model("Sections", __base__=Settings, data=(kind, kind()))
-    settings: AnySettings = dict(validate(sections, read_settings([], overrides), "data check"))["data"]
-    return settings
-
-
-def _show_check(root: Path, report: "CheckReport") -> None:
-    from tasks.datasets.wording import counted
-
-    console = Console(highlight=False, markup=False)
-    console.print(f"{root}: {report.layout}, {len(report.classes):,} {report.kinds}", soft_wrap=True)
-    counts = [
-        f"{split}: {count:,} images"
-        + (f", {report.annotations[split]:,} annotations" if split in report.annotations else "")
-        for split, count in report.counts.items()
-    ]
-    if report.smallest and report.largest:
-        (smallest, few), (largest, many) = report.smallest, report.largest
-        unit = report.size_unit
-        counts.append(f"smallest class {smallest} ({counted(few, unit)}), largest {largest} ({counted(many, unit)})")
-    notes = [f"note: {note}" for note in report.notes]
-    verdict = f"{len(report.problems)} problem(s)" if report.problems else "no problem: every image can be read"
-    for line in [*counts, *notes, *report.problems, verdict]:
-        console.print(f"  {line}", soft_wrap=True)

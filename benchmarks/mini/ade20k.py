@@ -14,7 +14,7 @@ from benchmarks.mini.files import write_image
 from benchmarks.mini.layouts import Batch, Layout, card
 from benchmarks.mini.materials import BACKGROUNDS, MATERIALS, Level, surfaces_of
 from benchmarks.mini.scenes import ADE20K_SPLITS, Scene, draw_scattered_scene
-from tasks.datasets.naming import CARD
+from tasks.datasets.identity import CARD
 
 FOLDER = "ade20k"
 # The splits' names in ADE20K: those of the folders, and those within the file names.

@@ -20,7 +20,7 @@ from benchmarks.mini.layouts import Batch, Layout, card
 from benchmarks.mini.materials import Level
 from benchmarks.mini.scenes import COCO_SPLITS, Instance, draw_scattered_scene
 from benchmarks.mini.shapes import SHAPES
-from tasks.datasets.naming import CARD
+from tasks.datasets.identity import CARD
 
 FOLDER = "coco"
 YEARS = dict(zip(COCO_SPLITS, ("train2017", "val2017"), strict=True))

@@ -17,7 +17,7 @@ from benchmarks.mini.materials import LEVELS, Level
 from benchmarks.mini.processes import work_through
 from benchmarks.mini.scenes import ALL_SPLITS, SCATTERED_SPLITS
 from benchmarks.mini.shapes import SHAPES
-from tasks.datasets.naming import CARD
+from tasks.datasets.identity import CARD
 
 LAYOUTS: tuple[Layout[Any], ...] = (IMAGENET, COCO, ADE20K)
 # Raised whenever the same seed would draw other images.

@@ -1,7 +1,6 @@
 """Finding a recipe by name or file, with overrides laid over it."""
 
 import difflib
-import importlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +8,9 @@ from typing import Any
 
 from backbones.errors import InputError
 from backbones.training.settings import Recipe, deviations, read_settings, validate
+from tasks.registry import PRETRAINING, RECIPES, either, settings_kind
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-
-KINDS = {
-    "pretraining": ("backbones.mae.pretraining", "PretrainingRecipe"),
-    "classification": ("tasks.classification.recipe", "ClassificationRecipe"),
-    "detection": ("tasks.detection.recipe", "DetectionRecipe"),
-    "segmentation": ("tasks.segmentation.recipe", "SegmentationRecipe"),
-}
-"""By a recipe's `task`: the module and the class of its settings."""
-
-FINE_TUNING = {
-    "classification": "tasks.classification.task",
-    "detection": "tasks.detection.task",
-    "segmentation": "tasks.segmentation.task",
-}
-"""The tasks that judge a backbone, each with its module, which has `name_data_set` and `fine_tune`."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +35,6 @@ class LoadedRecipe:
 def list_recipes() -> dict[str, str]:
     """The packaged recipes: the first line of each, by name."""
     return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(FOLDER.glob("*.yaml"))}
-
-
-def module_of(task: str) -> Any:
-    """The module that carries out one of `FINE_TUNING`'s tasks."""
-    return importlib.import_module(FINE_TUNING[task])
 
 
 def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> LoadedRecipe:
@@ -94,17 +74,12 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
     task = settings.get("task")
     if task not in tasks:
         if task is None:
-            raise InputError(f'{where}, key "task": missing. Expected {_either(tasks)}, or `extends: NAME`')
-        verb = "pretrain" if task == "pretraining" else "run"
-        hint = f": use `backbench {verb}`" if task in KINDS else f". Known: {', '.join(KINDS)}"
-        raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
-    module, kind = KINDS[str(task)]
-    return validate(getattr(importlib.import_module(module), kind), settings, where)
-
-
-def _either(tasks: Collection[str]) -> str:
-    *first, last = sorted(tasks)
-    return f"{', '.join(first)} or {last}" if first else last
+            raise InputError(f'{where}, key "task": missing. Expected {either(tasks)}, or `extends: NAME`')
+        verb = "pretrain" if task == PRETRAINING else "run"
+        hint = f": use `backbench {verb}`" if task in RECIPES else f". Known: {', '.join(RECIPES)}"
+        raise InputError(f'{where}: its task is "{task}", expected {either(tasks)}{hint}')
+    kind: type[Recipe] = settings_kind(str(task))
+    return validate(kind, settings, where)
 
 
 def _packaged(name: str) -> Path:

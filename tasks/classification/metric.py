@@ -9,14 +9,17 @@ from mmengine.evaluator import BaseMetric
 
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 
-FIELDS = ("labels", "predictions", "top1", "top5", "loss")
+MEANS = ("top1", "top5", "loss")
+"""What is measured of every image, and whose mean is the metric."""
+
+FIELDS = ("labels", "predictions", *MEANS)
 
 
 class ClassificationMetric(BaseMetric):
     """Collects each image's result from all processes by the image's number.
 
-    After evaluation `per_image` holds arrays of one length: `numbers` (which images, ascending), `labels`,
-    `predictions`, `top1` and `top5` (0 or 100) and `loss`. Raises InputError for an unreadable image unless
+    After evaluation `numbers` says which images were evaluated, ascending, and `per_image` holds arrays of that length:
+    `labels`, `predictions`, `top1` and `top5` (0 or 100) and `loss`. Raises InputError for an unreadable image unless
     `allow_unreadable`; then it is left out and named in `unreadable`.
     """
 
@@ -25,6 +28,7 @@ class ClassificationMetric(BaseMetric):
     def __init__(self, *, allow_unreadable: bool) -> None:
         super().__init__()
         self.allow_unreadable = allow_unreadable
+        self.numbers = np.zeros(0, dtype=np.int64)
         self.per_image: dict[str, np.ndarray] = {}
         self.unreadable: dict[str, str] = {}
 
@@ -53,11 +57,11 @@ class ClassificationMetric(BaseMetric):
         """Percentages and the mean loss."""
         if not results:
             raise nothing_readable(self.unreadable)
-        columns = [np.asarray(column) for column in zip(*results, strict=True)]
-        self.per_image = dict(zip(("numbers", *FIELDS), columns, strict=True))
+        self.numbers, *columns = (np.asarray(column) for column in zip(*results, strict=True))
+        self.per_image = dict(zip(FIELDS, columns, strict=True))
         for name in ("top1", "top5"):
             self.per_image[name] = self.per_image[name] * 100.0
-        return {name: float(self.per_image[name].mean()) for name in ("top1", "top5", "loss")}
+        return {name: float(self.per_image[name].mean()) for name in MEANS}
 
     def per_class(self, classes: Sequence[str]) -> dict[str, float]:
         """Top-1 of each class that has an evaluated image, in percent."""

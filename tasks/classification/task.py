@@ -1,6 +1,5 @@
 """Fine-tuning a backbone for image classification: from the recipe to the scores."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,15 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
-from tasks.datasets.class_folders.layout import ClassFolders
+from tasks.datasets.class_folders.layout import ClassFolders, contents_of
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.naming import NamedData, name_data
+from tasks.datasets.identity import Contents
 from tasks.outcome import TaskOutcome
 
 
-def name_data_set(recipe: ClassificationRecipe, data: Path) -> NamedData:
-    """Which data set the class folders below `data` are. Raises InputError for folders in no known layout."""
-    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
-    name, notes = name_data(recipe.dataset, data, train_images=len(train.paths), classes=len(train.classes))
-    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
-    return NamedData(name, digest, notes)
+def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
+    """What tells which data set lies below `data`. Raises InputError for class folders in no known layout."""
+    return contents_of(ClassFolders.open(data, "train"), ClassFolders.open(data, "val"))
 
 
 def fine_tune(
@@ -76,11 +72,10 @@ def fine_tune(
             ),
         )
     )
-    per_image = metric.per_image
     return TaskOutcome(
         metrics=outcome.metrics,
-        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in per_image["numbers"]],
-        per_image=per_image,
+        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
+        per_image=metric.per_image,
         per_class=metric.per_class(train.classes),
         split=val.split,
         training=outcome,

@@ -7,10 +7,10 @@ from typing import Literal
 Split = Literal["train", "val"]
 
 
-def find_nothing(root: Path, places: Mapping[str, str], what: str) -> str | None:
-    """Say so, and where it may lie, if below `root` is none of the `places` that make a `what`; None if one is there.
+def explain_absence(root: Path, places: Mapping[str, str], what: str) -> str | None:
+    """Say why there is no `what` below `root`, and where it may lie; None if at least one of its `places` is there.
 
-    `places` are paths by the name of their setting in the section `data`.
+    `places` are paths below `root`, by the name of their setting in the section `data`.
     """
     if not root.is_dir():
         return f"{root}: {'a file, not a folder' if root.exists() else 'no such folder'}."

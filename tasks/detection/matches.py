@@ -95,6 +95,11 @@ class Matches:
         return cls(arrays["image_ids"], tuple(CategoryMatches(*values) for values in fields))
 
 
+def matches_file(metric: str) -> str:
+    """The file of a run that holds what a metric such as "AP_box" was computed from."""
+    return f"matches_{metric}.npz"
+
+
 def save_matches(path: Path, matches: Matches) -> None:
     """Write matches as a compressed `.npz` file, whole or not at all."""
     with written_whole(path) as file:

@@ -10,10 +10,31 @@ from detectron2.utils.visualizer import Visualizer
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from tasks.pictures import arrange, resize_labels, save_picture, show_image
+from backbones.images.reading import read_image
+from tasks.datasets.coco.layout import CocoSet
+from tasks.detection.metric import DetectionMetric
+from tasks.pictures import arrange, resize_labels, save_picture, show_image, spread_numbers
+
+IMAGES = 6
+LEAST_SCORE = 0.3
+"""Of a detection that is shown after an evaluation."""
 
 Row = tuple[Tensor, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """An image, uint8 (3, H, W); its annotations; the detections on it, in COCO's results format."""
+
+
+def draw_evaluation(coco: CocoSet, metric: DetectionMetric, directory: Path, iteration: int) -> None:
+    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time."""
+    evaluated = set(metric.evaluated)
+    images = [image for image in coco.images if image.id in evaluated]
+    shown = [images[number] for number in spread_numbers(len(images), IMAGES)]
+    found: dict[int, list[dict[str, Any]]] = {image.id: [] for image in shown}
+    for detection in metric.detections:
+        if detection["image_id"] in found:
+            found[detection["image_id"]].append(detection)
+    rows = [(read_image(image.path), image.annotations, found[image.id]) for image in shown]
+    names = dict(zip(coco.category_ids, coco.categories, strict=True))
+    save_detections(directory / f"detections_{iteration}.png", rows, names, LEAST_SCORE)
 
 
 def save_detections(path: Path, rows: Sequence[Row], categories: Mapping[int, str], threshold: float = 0.5) -> None:

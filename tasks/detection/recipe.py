@@ -13,7 +13,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
 
 
 class DetectorSettings(Settings):
@@ -44,10 +44,7 @@ class DetectorSettings(Settings):
 class DetectionOptimizer(DenseOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
-    spare: Annotated[
-        Literal["norms", "nothing"],
-        Field(description="what has no weight decay; norms: those, position embeddings and bias tables"),
-    ] = "norms"
+    no_weight_decay: NoWeightDecay = "norms_and_positions"
 
 
 Scale = Annotated[float, Field(gt=0, le=10)]

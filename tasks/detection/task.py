@@ -11,26 +11,27 @@ from backbones.training.checkpointing import written_whole
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
 from backbones.weights.checkpoints import Checkpoint
-from tasks.datasets.coco.layout import name_coco, open_coco
+from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.naming import NamedData
+from tasks.datasets.identity import Contents
 from tasks.detection.detector import Detector, build_detector
-from tasks.detection.matches import save_matches
+from tasks.detection.matches import matches_file, save_matches
 from tasks.detection.metric import DetectionMetric
-from tasks.detection.picture_hook import PictureHook
+from tasks.detection.pictures import draw_evaluation
 from tasks.detection.recipe import DetectionRecipe
 from tasks.detection.samples import EvaluationSamples, TrainingSamples
 from tasks.detection.scoring import Scores
 from tasks.detection.trainer import DetectionTrainer
 from tasks.outcome import TaskOutcome
+from tasks.pictures import PictureHook
 
 DETECTIONS = "detections.json"
 """What the finished detector found in the evaluation images, in COCO's results format."""
 
 
-def name_data_set(recipe: DetectionRecipe, data: Path) -> NamedData:
-    """Which data set lies below `data`. Raises InputError for what is no COCO-format set."""
-    return name_coco(recipe.dataset, data, *open_coco(data, recipe.data))
+def identify_data(recipe: DetectionRecipe, data: Path) -> Contents:
+    """What tells which data set lies below `data`. Raises InputError for what is no COCO-format set."""
+    return contents_of(*open_coco(data, recipe.data))
 
 
 def fine_tune(
@@ -64,13 +65,13 @@ def fine_tune(
     job = Job(
         model=detector,
         dataset=dataset,
-        parameter_groups=_parameter_groups(detector, recipe),
+        parameter_groups=parameter_groups(detector, detector.pyramid, **recipe.optimizer.decays),
         recipe=recipe,
         directory=directory,
         seed=seed,
         title=f"training Mask R-CNN on {backbone}",
         evaluation=evaluation,
-        hooks=[PictureHook(val, metric, directory / "pictures")],
+        hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
     )
     training = run_job(job, DetectionTrainer)
     scores, evaluated = metric.scores, set(metric.evaluated)
@@ -93,18 +94,7 @@ def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) ->
     with written_whole(directory / DETECTIONS) as file:
         file.write(json.dumps(detections).encode())
     for name, matches in scores.matches.items():
-        save_matches(directory / f"matches_{name}.npz", matches)
-
-
-def _parameter_groups(detector: Detector, recipe: DetectionRecipe) -> list[dict[str, Any]]:
-    settings = recipe.optimizer
-    return parameter_groups(
-        detector,
-        detector.pyramid,
-        weight_decay=settings.weight_decay,
-        layer_decay=settings.layer_decay,
-        spare=settings.spare,
-    )
+        save_matches(directory / matches_file(name), matches)
 
 
 def _detector(

@@ -36,16 +36,16 @@ class SegmentationMetric(BaseMetric):
         self.per_class: dict[str, float] = {}
         self.predictions: dict[int, np.ndarray] = {}
         self.unreadable: dict[str, str] = {}
-        self._forget()
+        self._start_afresh()
 
-    def _forget(self) -> None:
+    def _start_afresh(self) -> None:
         """Begin to collect anew what this process contributes to an evaluation."""
         self.results.clear()
-        self.counts = self._nothing_counted()
+        self.counts = self._new_counts()
         self.kept: dict[int, np.ndarray] = {}
         self.faults: dict[str, str] = {}
 
-    def _nothing_counted(self) -> SemanticEval:
+    def _new_counts(self) -> SemanticEval:
         return SemanticEval(self.dataset.classes, ignore_index=IGNORED)
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
@@ -64,7 +64,7 @@ class SegmentationMetric(BaseMetric):
 
     def _count(self, labels_HW: np.ndarray, prediction_HW: np.ndarray) -> np.ndarray:
         """One image's pixels by class (3, C): those of both, the annotated, the predicted."""
-        counts = self._nothing_counted()
+        counts = self._new_counts()
         counts.update(labels_HW, prediction_HW)
         self.counts.merge(counts)
         confusion_CC = counts.confusion().astype(np.int64)  # a row for each annotated class
@@ -72,14 +72,14 @@ class SegmentationMetric(BaseMetric):
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Unite all processes' counts and score them. `size`: images in the data set."""
-        counts, found = self._nothing_counted(), {}
+        counts, found = self._new_counts(), {}
         self.predictions, self.unreadable = {}, {}
         for results, counted, kept, faults in all_gather_object((self.results, self.counts, self.kept, self.faults)):
             found.update(results)
             counts.merge(counted)
             self.predictions.update(kept)
             self.unreadable.update(faults)
-        self._forget()
+        self._start_afresh()
         readable = {number: found[number] for number in sorted(found) if found[number] is not None}
         if len(found) != size:
             raise RuntimeError(f"results of {len(found)} images for {size} evaluation images")

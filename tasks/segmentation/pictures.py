@@ -10,10 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from backbones.images.reading import read_image
+from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image
+from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image, spread_numbers
+from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.mmseg_parts import get_palette
 
+IMAGES = 6
 TITLES = ("image", "truth", "prediction")
 ENTRY_WIDTH = 190
 """Of the legend: eight beside each other below three images of the usual width."""
@@ -23,6 +27,22 @@ SWATCH = 16
 
 Row = tuple[Tensor, np.ndarray, np.ndarray]
 """An image, uint8 (3, H, W); the class numbers that are annotated and those predicted, both (H, W)."""
+
+
+def numbers_shown(images: int) -> list[int]:
+    """Which of so many evaluation images the pictures show: the metric has to keep the predictions of these."""
+    return spread_numbers(images, IMAGES)
+
+
+def draw_evaluation(dataset: SegmentationSet, metric: SegmentationMetric, directory: Path, iteration: int) -> None:
+    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time."""
+    rows = []
+    for number in numbers_shown(len(dataset.images)):
+        if number in metric.predictions:  # not where the image could not be read
+            image = dataset.images[number]
+            rows.append((read_image(image.image), dataset.labels(image), metric.predictions[number]))
+    if rows:
+        save_segmentations(directory / f"segmentations_{iteration}.png", rows, dataset.classes)
 
 
 def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
@@ -65,10 +65,7 @@ class SegmentorSettings(Settings):
 class SegmentationOptimizer(DenseOptimizer):
     """AdamW with layer-wise learning-rate decay."""
 
-    spare: Annotated[
-        Literal["norms", "vectors", "nothing"],
-        Field(description="what has no weight decay; vectors: parameters of one dimension and biases"),
-    ] = "vectors"
+    no_weight_decay: NoWeightDecay = "one_dimensional"
 
 
 class SegmentationAugmentation(Settings):

@@ -1,5 +1,6 @@
 """Fine-tuning a backbone for semantic segmentation: from the recipe to the scores."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,21 @@ from backbones.training.randomness import seed_generators
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.label_maps.layout import check_annotations, name_segmentation, open_segmentation
-from tasks.datasets.naming import NamedData
+from tasks.datasets.identity import Contents
+from tasks.datasets.label_maps.layout import check_annotations, contents_of, open_segmentation
 from tasks.outcome import TaskOutcome
+from tasks.pictures import PictureHook
 from tasks.segmentation.areas import AREAS, save_areas
 from tasks.segmentation.metric import SegmentationMetric
-from tasks.segmentation.picture_hook import PictureHook, numbers_shown
+from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
 from tasks.segmentation.segmentor import Segmentor, build_segmentor
 
 
-def name_data_set(recipe: SegmentationRecipe, data: Path) -> NamedData:
-    """Which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
-    return name_segmentation(recipe.dataset, data, *open_segmentation(data, recipe.data))
+def identify_data(recipe: SegmentationRecipe, data: Path) -> Contents:
+    """What tells which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
+    return contents_of(*open_segmentation(data, recipe.data))
 
 
 def fine_tune(
@@ -53,7 +55,7 @@ def fine_tune(
     job = Job(
         model=segmentor,
         dataset=TrainingSamples(train, recipe.model.image_size, recipe.augment, seed),
-        parameter_groups=_parameter_groups(segmentor, recipe),
+        parameter_groups=parameter_groups(segmentor, segmentor.pyramid, **recipe.optimizer.decays),
         recipe=recipe,
         directory=directory,
         seed=seed,
@@ -64,7 +66,7 @@ def fine_tune(
             batch_size=1,
             every_iterations=recipe.evaluation.every_iterations,
         ),
-        hooks=[PictureHook(val, metric, directory / "pictures")],
+        hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
     )
     training = run_job(job)
     areas = metric.areas
@@ -129,14 +131,3 @@ def _require_views_that_fit(pyramid: Pyramid, recipe: SegmentationRecipe) -> Non
             f"{type(pyramid.trunk.layered).__name__} is built for model.image_size {recipe.model.image_size}. Use mode "
             "slide, smaller images, or a larger image_size"
         )
-
-
-def _parameter_groups(segmentor: Segmentor, recipe: SegmentationRecipe) -> list[dict[str, Any]]:
-    settings = recipe.optimizer
-    return parameter_groups(
-        segmentor,
-        segmentor.pyramid,
-        weight_decay=settings.weight_decay,
-        layer_decay=settings.layer_decay,
-        spare=settings.spare,
-    )

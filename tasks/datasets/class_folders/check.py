@@ -10,9 +10,12 @@ from tasks.datasets.class_folders.layout import ClassFolders
 from tasks.datasets.in_threads import each_in_threads
 
 
-def check(root: str | Path, on_progress: Callable[[int, int], None] | None = None) -> CheckReport:
+def check_class_folders(
+    root: str | Path, settings: None = None, on_progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
     """Open both splits of `root` and decode every image in full, on all cores.
 
+    There are no settings: the layout is recognised.
     `on_progress(done, total)` is called after each image. Raises InputError where `ClassFolders.open` does.
     """
     splits = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]

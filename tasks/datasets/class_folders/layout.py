@@ -19,6 +19,7 @@ from typing import Literal
 from backbones.errors import InputError
 from backbones.images.folders import describe, fingerprint, folder_names, image_names
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
+from tasks.datasets.identity import Contents, join_fingerprints
 
 HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
@@ -82,6 +83,12 @@ class ClassFolders:
         for label in self.labels:
             digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
+    """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
+    fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
+    return Contents(len(train.paths), len(train.classes), fingerprint)
 
 
 def _is_divided(images: Path) -> bool:

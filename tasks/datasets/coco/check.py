@@ -13,7 +13,7 @@ from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_pau
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.in_threads import each_in_threads
-from tasks.datasets.places import find_nothing
+from tasks.datasets.places import explain_absence
 from tasks.datasets.wording import counted, describe_shared, name_some, plural
 
 LAYOUT = "objects in COCO's format"
@@ -42,7 +42,7 @@ def check_coco(
     """
     settings = settings or CocoDataSettings()
     report = CheckReport(LAYOUT, kinds="categories", size_unit="annotation")
-    if absent := find_nothing(root, settings.model_dump(), KIND):
+    if absent := explain_absence(root, settings.model_dump(), KIND):
         report.problems.append(absent)
         return report
     places: tuple[tuple[Split, str, str], ...] = (
@@ -91,8 +91,11 @@ def _check_file(file: CocoJson, split: Split, folder: Path, report: CheckReport)
         )
 
 
-def _ask_hotcoco(file: CocoJson, split: Split, told: set[int], report: CheckReport) -> None:
-    """Add what the library that scores finds beyond `examine`, and not about the annotations whose ids are `told`."""
+def _ask_hotcoco(file: CocoJson, split: Split, unusable: set[int], report: CheckReport) -> None:
+    """Add what hotcoco, which computes the scores, finds beyond `examine`.
+
+    Annotations whose ids are in `unusable` have been reported: what it says of them is left out.
+    """
     try:
         health = hotcoco.COCO(str(file.path)).healthcheck()
     except (ValueError, OSError) as error:
@@ -104,7 +107,7 @@ def _ask_hotcoco(file: CocoJson, split: Split, told: set[int], report: CheckRepo
         code, affected = finding["code"], sorted(finding["affected_ids"])
         section, what = _ADDED.get(code, ("finding", f"of hotcoco: {finding['message'].rstrip('.')}"))
         if section == "annotation":
-            affected = [identity for identity in affected if identity not in told]
+            affected = [identity for identity in affected if identity not in unusable]
         if affected and code not in _TOLD_ALREADY:
             count = counted(len(affected), f"{split} {section}", f"{split} {plural(section)}")
             report.notes.append(f"{count} {what} {_ids(affected)}.")

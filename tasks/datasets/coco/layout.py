@@ -21,8 +21,8 @@ from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
 from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
-from tasks.datasets.naming import NamedData, name_data
-from tasks.datasets.places import find_nothing
+from tasks.datasets.identity import Contents, join_fingerprints
+from tasks.datasets.places import explain_absence
 from tasks.datasets.wording import counted, name_some
 
 KIND = "data set in COCO's format"
@@ -123,7 +123,7 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
 
     Raises InputError where `CocoSet.open` does, and if the splits don't have the same categories.
     """
-    if absent := find_nothing(root, settings.model_dump(), KIND):
+    if absent := explain_absence(root, settings.model_dump(), KIND):
         raise InputError(absent)
     train = CocoSet.open(root / settings.train_images, root / settings.train_json, "train")
     val = CocoSet.open(root / settings.val_images, root / settings.val_json, "val")
@@ -136,14 +136,10 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
     return train, val
 
 
-def name_coco(claimed: str, root: Path, train: CocoSet, val: CocoSet) -> NamedData:
-    """Which data set the splits below `root` are: the recipe's `claimed` one, or another.
-
-    Raises InputError for an unreadable dataset.json, or if an image has gone since.
-    """
-    name, notes = name_data(claimed, root, train_images=len(train.images), classes=len(train.categories))
-    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
-    return NamedData(name, digest, notes)
+def contents_of(train: CocoSet, val: CocoSet) -> Contents:
+    """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
+    fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
+    return Contents(len(train.images), len(train.categories), fingerprint)
 
 
 def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:

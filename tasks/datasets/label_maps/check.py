@@ -23,7 +23,7 @@ from tasks.datasets.label_maps.layout import (
     split_folders,
 )
 from tasks.datasets.label_maps.maps import IGNORED, MAX_CLASSES, WrongLabels, has_palette, read_label_map
-from tasks.datasets.places import Split, find_nothing
+from tasks.datasets.places import Split, explain_absence
 from tasks.datasets.wording import counted, name_some
 
 LAYOUT = "images with a label map each"
@@ -50,7 +50,7 @@ def check_ade20k(
     """
     settings = settings or SegmentationDataSettings()
     report = CheckReport(LAYOUT, size_unit="pixel")
-    if absent := find_nothing(root, settings.folders, KIND):
+    if absent := explain_absence(root, settings.folders, KIND):
         report.problems.append(absent)
         return report
     try:

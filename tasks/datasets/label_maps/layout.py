@@ -21,11 +21,11 @@ from backbones.images.folders import describe, fingerprint, image_names
 from backbones.images.reading import UnreadableImage, read_size
 from backbones.training.progress import with_progress
 from backbones.training.settings import Settings
+from tasks.datasets.identity import Contents, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
-from tasks.datasets.naming import NamedData, name_data
-from tasks.datasets.places import Split, find_nothing
+from tasks.datasets.places import Split, explain_absence
 from tasks.datasets.wording import counted, describe_shared, name_some
 
 KIND = "segmentation data set"
@@ -92,7 +92,7 @@ def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[S
 
     Raises InputError for a missing folder or class list, an empty split, an image without annotation and the reverse.
     """
-    if absent := find_nothing(root, settings.folders, KIND):
+    if absent := explain_absence(root, settings.folders, KIND):
         raise InputError(absent)
     classes = read_class_list(find_class_list(root, settings.classes))
     train, val = _open_split(root, settings, "train", classes), _open_split(root, settings, "val", classes)
@@ -166,14 +166,10 @@ def _examine(pair: tuple[SegmentationSet, AnnotatedImage]) -> bool | InputError:
     return bool((labels != IGNORED).any())
 
 
-def name_segmentation(claimed: str, root: Path, train: SegmentationSet, val: SegmentationSet) -> NamedData:
-    """Which data set the splits below `root` are: the recipe's `claimed` one, or another.
-
-    Raises InputError for an unreadable dataset.json.
-    """
-    name, notes = name_data(claimed, root, train_images=len(train.images), classes=len(train.classes))
-    digest = hashlib.sha256(f"{train.fingerprint} {val.fingerprint}".encode()).hexdigest()[:16]
-    return NamedData(name, digest, notes)
+def contents_of(train: SegmentationSet, val: SegmentationSet) -> Contents:
+    """What tells which data set the two splits are."""
+    fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
+    return Contents(len(train.images), len(train.classes), fingerprint)
 
 
 def split_folders(root: Path, settings: SegmentationDataSettings, split: Split) -> tuple[Path, Path]:

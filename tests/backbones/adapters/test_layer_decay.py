@@ -53,10 +53,14 @@ def figures(model: nn.Module, groups: list[dict[str, Any]]) -> Figures:
     return dict(listed)
 
 
-def own_figures(model: Detector, spare: Any = "norms", layer_decay: float | None = DECAY) -> Figures:
+def own_figures(
+    model: Detector, no_weight_decay: Any = "norms_and_positions", layer_decay: float | None = DECAY
+) -> Figures:
     return figures(
         model,
-        parameter_groups(model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=layer_decay, spare=spare),
+        parameter_groups(
+            model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=layer_decay, no_weight_decay=no_weight_decay
+        ),
     )
 
 
@@ -134,7 +138,7 @@ def test_figures_of_a_vit_by_hand() -> None:
 @pytest.mark.parametrize("adapter", ["fpn", "simple"])
 def test_vectors_can_be_spared_and_positions_then_decay(adapter: Adapter) -> None:
     model = Detector(make_pyramid(adapter, init_values=0.1))
-    ours = own_figures(model, spare="vectors")
+    ours = own_figures(model, no_weight_decay="one_dimensional")
     for name, parameter in model.named_parameters():
         assert ours[name][1] == (0.0 if parameter.ndim == 1 else WEIGHT_DECAY), name
     assert ours["backbone.trunk.pos_embed"][1] == WEIGHT_DECAY
@@ -145,7 +149,7 @@ def test_vectors_can_be_spared_and_positions_then_decay(adapter: Adapter) -> Non
 def test_biases_of_more_than_one_dimension_are_spared_with_the_vectors() -> None:
     model = Detector(make_pyramid())
     model.heads[3].bias = nn.Parameter(torch.zeros(1, 4))
-    assert own_figures(model, spare="vectors")["heads.3.bias"][1] == 0.0
+    assert own_figures(model, no_weight_decay="one_dimensional")["heads.3.bias"][1] == 0.0
     assert own_figures(model)["heads.3.bias"][1] == WEIGHT_DECAY
 
 
@@ -158,7 +162,7 @@ def test_relative_positions_of_a_block_belong_to_the_block() -> None:
 
 
 def test_nothing_need_be_spared() -> None:
-    assert {decay for _, decay in own_figures(Detector(make_pyramid("fpn")), spare="nothing").values()} == {
+    assert {decay for _, decay in own_figures(Detector(make_pyramid("fpn")), no_weight_decay="nothing").values()} == {
         WEIGHT_DECAY
     }
 
@@ -191,11 +195,15 @@ def test_layers_of_a_hierarchical_model_are_those_of_its_group_matcher() -> None
 
 def test_the_groups_serve_adamw() -> None:
     model = Detector(make_pyramid())
-    groups = parameter_groups(model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=DECAY, spare="norms")
+    groups = parameter_groups(
+        model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=DECAY, no_weight_decay="norms_and_positions"
+    )
     optimizer = torch.optim.AdamW(groups, lr=RATE)
     assert len(optimizer.param_groups) == 2 * (DEPTH + 2)  # with and without weight decay in each layer
 
 
 def test_a_pyramid_outside_the_model_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a part of the model"):
-        parameter_groups(make_heads(), make_pyramid(), weight_decay=0.1, layer_decay=None, spare="norms")
+        parameter_groups(
+            make_heads(), make_pyramid(), weight_decay=0.1, layer_decay=None, no_weight_decay="norms_and_positions"
+        )

@@ -110,7 +110,7 @@ def reference_figures() -> Figures:
 
 def own_figures(model: Segmentor) -> Figures:
     groups = parameter_groups(
-        model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY, spare="vectors"
+        model, model.backbone, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY, no_weight_decay="one_dimensional"
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {

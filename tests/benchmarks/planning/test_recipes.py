@@ -10,8 +10,9 @@ import yaml
 from backbones.errors import InputError
 from backbones.mae.pretraining import PretrainingRecipe
 from backbones.training.settings import Recipe, deciding_settings
-from benchmarks.planning.recipe import FOLDER, KINDS, LoadedRecipe, list_recipes, load_recipe
+from benchmarks.planning.recipe import FOLDER, LoadedRecipe, list_recipes, load_recipe
 from tasks.classification.task import ClassificationRecipe
+from tasks.registry import RECIPES
 
 BOTH = {"pretraining", "classification"}
 VIT_B = "imagenet_vit_base"
@@ -37,7 +38,7 @@ def write(path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(list_recipes()))
 def test_packaged_recipes_are_valid_and_say_where_they_come_from(name: str) -> None:
-    loaded = load_recipe(name, [], KINDS)
+    loaded = load_recipe(name, [], RECIPES)
     text = (FOLDER / f"{name}.yaml").read_text()
     assert loaded.recipe.source
     assert bool(loaded.deviations(loaded.recipe)) == ("extends: coco_fpn" in text or "_25ep" in name or "_50ep" in name)
@@ -134,7 +135,7 @@ def test_segmentation_has_the_protocols_numbers(name: str) -> None:
             "weight_decay": 0.05,
             "clip_grad_norm": None,
             "layer_decay": layer_decay,
-            "spare": "vectors",
+            "no_weight_decay": "one_dimensional",
         },
         "schedule": {
             "iterations": 160_000,

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.commands.cli import app
-from benchmarks.running.comparison import MEANS, Row, compare_cells
+from benchmarks.running.comparison import Row, compare_cells
 from results import (
     Metric,
     PairedDifference,
@@ -17,6 +17,7 @@ from results import (
     paired_statistic_difference,
     write_record,
 )
+from tasks.classification.metric import MEANS
 from tasks.detection.matches import save_matches
 from tasks.detection.scoring import score
 from tasks.segmentation.areas import Areas, save_areas

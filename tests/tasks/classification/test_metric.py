@@ -37,7 +37,7 @@ def test_metrics_equal_an_independent_computation() -> None:
     assert found["top5"] == pytest.approx(100 * np.mean([label in row[:5] for label, row in zip(labels, order)]))  # noqa: B905
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert found["loss"] == pytest.approx(-np.log(probabilities[np.arange(50), labels]).mean())
-    assert metric.per_image["numbers"].tolist() == list(range(50))
+    assert metric.numbers.tolist() == list(range(50))
     assert metric.per_image["predictions"].tolist() == order[:, 0].tolist()
     assert set(metric.per_image["top1"].tolist()) == {0.0, 100.0}
     names = [f"class {number}" for number in range(10)]
@@ -62,5 +62,5 @@ def test_unreadable_images_are_left_out_where_allowed() -> None:
         strict.process(fields, said)
     tolerant.process(fields, said)
     assert tolerant.evaluate(4)["top1"] == pytest.approx(200 / 3)
-    assert tolerant.per_image["numbers"].tolist() == [0, 1, 3]
+    assert tolerant.numbers.tolist() == [0, 1, 3]
     assert tolerant.unreadable == {"b.jpg": "truncated"}

@@ -1,5 +1,6 @@
 """What the detection metric makes of images that cannot be read, and which images the pictures show."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from detectron2.structures import Instances
 
 from backbones.errors import InputError
 from tasks.datasets.coco.layout import CocoSet
-from tasks.detection import picture_hook
+from tasks.detection import pictures
 from tasks.detection.metric import DetectionMetric
+from tasks.pictures import PictureHook
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def test_pictures_show_images_from_the_whole_set(
     metric: DetectionMetric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Any] = []
-    monkeypatch.setattr(picture_hook, "IMAGES", 4)
-    monkeypatch.setattr(picture_hook, "save_detections", lambda path, rows, *_: shown.append((path.name, rows)))
+    monkeypatch.setattr(pictures, "IMAGES", 4)
+    monkeypatch.setattr(pictures, "save_detections", lambda path, rows, *_: shown.append((path.name, rows)))
     images = metric.coco.images
     metric.evaluated = [image.id for image in images]
     metric.detections = [{"image_id": images[3].id, "score": 0.5}, {"image_id": images[1].id, "score": 0.9}]
@@ -65,7 +67,7 @@ def test_pictures_show_images_from_the_whole_set(
     class Engine:
         iter = 7
 
-    picture_hook.PictureHook(metric.coco, metric, tmp_path).after_val_epoch(Engine())
+    PictureHook(partial(pictures.draw_evaluation, metric.coco, metric, tmp_path)).after_val_epoch(Engine())
     ((name, rows),) = shown
     assert name == "detections_7.png"
     assert [annotations for _, annotations, _ in rows] == [images[index].annotations for index in (0, 3, 6, 9)]

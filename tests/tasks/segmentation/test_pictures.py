@@ -1,6 +1,7 @@
 """The picture of image, truth and prediction shows what it should, where it should, and which images it should."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,10 +13,17 @@ from torch import Tensor
 
 from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE, arrange, spread_numbers
+from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE, PictureHook, arrange, spread_numbers
 from tasks.segmentation.metric import SegmentationMetric
-from tasks.segmentation.picture_hook import IMAGES, PictureHook, numbers_shown
-from tasks.segmentation.pictures import ENTRY_HEIGHT, ENTRY_WIDTH, SWATCH, save_segmentations
+from tasks.segmentation.pictures import (
+    ENTRY_HEIGHT,
+    ENTRY_WIDTH,
+    IMAGES,
+    SWATCH,
+    draw_evaluation,
+    numbers_shown,
+    save_segmentations,
+)
 
 WALL, BUILDING, SKY, FLOOR = (120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50)
 """ADE20K's first four colours, as in the development kit's color150.mat."""
@@ -182,7 +190,7 @@ def test_the_hook_shows_truth_and_prediction_of_the_readable_images(dataset: Seg
     shown = numbers_shown(len(dataset.images))
     metric = SegmentationMetric(dataset, allow_unreadable=True, shown=shown)
     metric.predictions = {number: np.full((8, 16), 0, dtype=np.uint8) for number in shown[2:]}
-    PictureHook(dataset, metric, tmp_path / "pictures").after_val_epoch(Engine())
+    PictureHook(partial(draw_evaluation, dataset, metric, tmp_path / "pictures")).after_val_epoch(Engine())
     (path,) = (tmp_path / "pictures").iterdir()
     assert path.name == "segmentations_7.png"
     pixels = np.asarray(Image.open(path))
@@ -195,5 +203,5 @@ def test_the_hook_shows_truth_and_prediction_of_the_readable_images(dataset: Seg
 
 def test_the_hook_saves_nothing_where_nothing_could_be_read(dataset: SegmentationSet, tmp_path: Path) -> None:
     metric = SegmentationMetric(dataset, allow_unreadable=True, shown=numbers_shown(len(dataset.images)))
-    PictureHook(dataset, metric, tmp_path / "pictures").after_val_epoch(Engine())
+    PictureHook(partial(draw_evaluation, dataset, metric, tmp_path / "pictures")).after_val_epoch(Engine())
     assert not (tmp_path / "pictures").exists()

@@ -158,9 +158,7 @@ def test_rates_of_all_groups_in_the_recipe_for_vit_base() -> None:
     groups = parameter_groups(
         model,
         model.pyramid,
-        weight_decay=optimizer.weight_decay,
-        layer_decay=optimizer.layer_decay,
-        spare=optimizer.spare,
+        **optimizer.decays,
     )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {names[id(p)]: (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -180,7 +178,9 @@ def test_rates_of_all_groups_in_the_recipe_for_vit_base() -> None:
 def test_groups_hold_what_transfer_adds() -> None:
     """Bias tables and layer scales belong to their blocks; a table decays, a scale does not."""
     model, recipe = vit_base()
-    groups = parameter_groups(model, model.pyramid, weight_decay=0.05, layer_decay=0.65, spare=recipe.optimizer.spare)
+    groups = parameter_groups(
+        model, model.pyramid, weight_decay=0.05, layer_decay=0.65, no_weight_decay=recipe.optimizer.no_weight_decay
+    )
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tables = [
         (group["lr_scale"], group["weight_decay"])

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from torchvision.datasets import ImageFolder, imagenet
 
 from backbones.errors import InputError
-from tasks.datasets.class_folders.check import check
+from tasks.datasets.class_folders.check import check_class_folders
 from tasks.datasets.class_folders.layout import ClassFolders
 from tasks.datasets.class_folders.validation_labels import NAMED_FILES, ORDERED_FILES
 
@@ -265,7 +265,7 @@ def test_check_counts_and_names_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "train/c/4.png").write_bytes(b"")
     (tmp_path / "val/b/6.png").write_text("no picture")
     progress: list[tuple[int, int]] = []
-    report = check(tmp_path, lambda done, total: progress.append((done, total)))
+    report = check_class_folders(tmp_path, None, lambda done, total: progress.append((done, total)))
     assert (report.layout, report.counts) == ("class folders", {"train": 4, "val": 2})
     assert report.classes == ["a", "b", "c"]
     assert (report.smallest, report.largest) == (("b", 1), ("a", 2))

@@ -13,9 +13,9 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 
 from backbones.errors import InputError
-from tasks.datasets.coco.layout import CocoDataSettings, CocoSet, name_coco, open_coco
+from tasks.datasets.coco.layout import CocoDataSettings, CocoSet, contents_of, open_coco
 from tasks.datasets.coco.masks import compress
-from tasks.datasets.naming import name_data
+from tasks.registry import name_data_set
 from tests.support.coco_examples import HEIGHT, SQUARE, WIDTH, annotation, content, ids, read, write
 
 
@@ -242,22 +242,10 @@ def test_data_set_names_itself_by_card_or_folder(tmp_path: Path) -> None:
     write(root, "train", content())
     write(root, "val", content())
     train, val = open_coco(root, CocoDataSettings())
-    named = name_coco("coco2017", root, train, val)
+    named = name_data_set("coco2017", root, contents_of(train, val))
     assert named.name == "animals"
     assert named.notes == ("recorded as data set animals (3 training images in 2 classes), not coco2017",)
     assert re.fullmatch(r"[0-9a-f]{16}", named.fingerprint)
     (root / "dataset.json").write_text('{"name": "zoo"}')
-    assert name_coco("zoo", root, train, val).name == "zoo"
-    assert name_coco("zoo", root, train, val).notes == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "images", "classes"),
-    [("imagenet1k", 1_281_167, 1_000), ("coco2017", 118_287, 80), ("ade20k", 20_210, 150)],
-)
-def test_known_data_sets_go_by_their_counts(tmp_path: Path, name: str, images: int, classes: int) -> None:
-    assert name_data(name, tmp_path, train_images=images, classes=classes) == (name, ())
-    assert name_data(name, tmp_path, train_images=images, classes=None) == (name, ())
-    assert name_data(name, tmp_path, train_images=images - 1, classes=classes)[0] == tmp_path.name
-    assert name_data(name, tmp_path, train_images=images, classes=classes + 1)[0] == tmp_path.name
-    assert name_data("other", tmp_path, train_images=images, classes=classes)[0] == tmp_path.name
+    named = name_data_set("zoo", root, contents_of(train, val))
+    assert (named.name, named.notes) == ("zoo", ())

@@ -14,11 +14,11 @@ from tasks.datasets.label_maps.layout import (
     SegmentationDataSettings,
     SegmentationSet,
     check_annotations,
-    name_segmentation,
+    contents_of,
     open_segmentation,
 )
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels
-from tasks.datasets.naming import KNOWN_SETS, name_data
+from tasks.registry import name_data_set
 from tests.support.ade20k_examples import (
     CLASSES,
     HEIGHT,
@@ -104,7 +104,7 @@ def test_images_in_both_splits_are_noted(root: Path) -> None:
 
 def test_the_fingerprint_is_the_same_in_another_place(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
-    names = [name_segmentation("ade20k", place, *open_set(place)) for place in (root, copy)]
+    names = [contents_of(*open_set(place)) for place in (root, copy)]
     assert len(names[0].fingerprint) == 16
     assert names[0].fingerprint == names[1].fingerprint
     train, val = open_set(root)
@@ -131,22 +131,16 @@ def test_the_fingerprint_changes_with_the_classes_and_how_labels_count(root: Pat
     assert len({open_set(root, **settings)[0].fingerprint for settings in different}) == 3
 
 
-def test_one_image_and_one_class_are_singular(tmp_path: Path) -> None:
-    _, (note,) = name_data("ade20k", tmp_path, train_images=1, classes=1)
-    assert "(1 training image in 1 class)" in note
-
-
 def test_a_small_set_is_not_called_ade20k(root: Path) -> None:
-    named = name_segmentation("ade20k", root, *open_set(root))
+    named = name_data_set("ade20k", root, contents_of(*open_set(root)))
     assert named.name == "ADEChallengeData2016"
     assert named.notes == ("recorded as data set ADEChallengeData2016 (3 training images in 3 classes), not ade20k",)
 
 
 def test_ade20k_is_known_by_its_counts(root: Path) -> None:
     train, val = open_set(root)
-    images, classes = KNOWN_SETS["ade20k"]
-    full = SegmentationSet("train", train.images[:1] * images, ["class"] * classes, True, "f")
-    named = name_segmentation("ade20k", root, full, val)
+    full = SegmentationSet("train", train.images[:1] * 20_210, ["class"] * 150, True, "f")
+    named = name_data_set("ade20k", root, contents_of(full, val))
     assert (named.name, named.notes) == ("ade20k", ())
 
 

@@ -1,7 +1,7 @@
 """How the code bases of the field name their weights, and the way from there to timm's names.
 
 Each step takes the weights and the model that they are meant for, changes what it recognises and leaves the rest
-alone. A method (backbones/methods.py) is read by a sequence of them. What no step explains is an error later on.
+alone. A method (backbones/weights/methods.py) is read by a sequence of them. What no step explains is an error.
 """
 
 import re
@@ -107,7 +107,7 @@ def _join_projections(weights: Weights, attention: str) -> None:
         if all(name in weights.tensors for name in names):
             joined = torch.cat([weights.tensors[name] for name in names])
             weights.make(f"{attention}qkv.{kind}", joined, names, "query, key and value joined")
-            weights.use_up(names)
+            weights.remove_joined(names)
     weights.rename(re.escape(attention) + r"query\.bias", f"{attention}q_bias")
     weights.rename(re.escape(attention) + r"value\.bias", f"{attention}v_bias")
 
@@ -147,7 +147,7 @@ def spread_position_biases(weights: Weights, model: nn.Module) -> None:
     for block in blocks:
         name = f"blocks.{block}.attn.relative_position_bias_table"
         weights.make(name, weights.tensors[shared], [shared], "this block's copy of the shared table")
-    weights.use_up([shared])
+    weights.remove_joined([shared])
 
 
 def through_timm(weights: Weights, model: nn.Module) -> None:
@@ -183,7 +183,7 @@ def drop_heads(weights: Weights, model: nn.Module) -> None:
     weights.drop((name for name in heads if name not in own_names), "the head of the task that it was trained for")
 
 
-def settle_final_norm(weights: Weights, model: nn.Module) -> None:
+def match_final_norm(weights: Weights, model: nn.Module) -> None:
     """Allow for the two places of a ViT's last norm: over tokens (`norm`) or over the averaged features (`fc_norm`).
 
     Fine-tuning with average pooling replaces the first by a fresh second one (MAE, BEiT). Where file and model

@@ -1,10 +1,9 @@
-"""The numbers that a record holds."""
+"""How sure a number is, as the record says it."""
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmarks.running.cells import column_name
 from tasks.intervals import image_interval
 
 
@@ -19,9 +18,3 @@ def test_other_values_have_the_bootstraps_interval() -> None:
     losses = np.random.default_rng(0).gamma(2.0, 1.0, 4000)
     half = 1.96 * losses.std() / len(losses) ** 0.5
     assert image_interval(losses) == pytest.approx((losses.mean() - half, losses.mean() + half), rel=0.01)
-
-
-def test_the_column_of_another_image_size_has_its_own_name() -> None:
-    assert [column_name("classification", "ViT-H", size) for size in (224, 448)] == ["ViT-H", "ViT-H-448"]
-    assert column_name("classification", "ViT-mini", 64) == "ViT-mini"
-    assert column_name("detection", "ViT-B", 1024) == "ViT-B"

@@ -1,0 +1,91 @@
+"""Planned cells: what a run is going to be, said before any image is read or any model is built."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.errors import InputError
+from backbones.training.settings import Recipe, protocol
+from benchmarks.planning.recipe import load_recipe
+from results import Record, find_runs
+from tasks.registry import PRETRAINING, TASKS
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One run to be: under which recipe, on which data, of which backbone, with which seed.
+
+    It has no key: that takes the data's fingerprint, and is made where the cell is carried out.
+
+    recipe_name: as the record prints it
+    recipe:      its settings, precision as written
+    deviations:  where they depart from the reference recipe
+    data:        the data set's root folder
+    backbone:    its name; of a pre-training, the autoencoder's
+    checkpoint:  the file of its weights
+    """
+
+    recipe_name: str
+    recipe: Recipe
+    deviations: tuple[str, ...]
+    data: Path
+    backbone: str
+    checkpoint: Path | None
+    seed: int
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """What has to be there before it can be carried out."""
+        return (self.data, self.checkpoint) if self.checkpoint else (self.data,)
+
+    @property
+    def missing(self) -> list[Path]:
+        """What it needs and is not there."""
+        return [path for path in self.needs if not path.exists()]
+
+    def find_record(self, out: Path) -> tuple[Path, Record] | None:
+        """The directory and the record of a finished run below `out` that answers to this plan, the latest of several.
+
+        Whether its data are still the same only the carrying out can tell.
+        """
+        runs = find_runs(out, self.recipe.task, self.backbone, self.seed)
+        answers = [(directory, record) for directory, record in runs if self._is_answered_by(record)]
+        return max(answers, key=lambda run: run[1].finished_at) if answers else None
+
+    def _is_answered_by(self, record: Record) -> bool:
+        planned, done = protocol(self.recipe.model_dump(mode="json")), dict(record.protocol)
+        if self.recipe.precision == "auto":
+            del planned["precision"]
+            done.pop("precision", None)
+        return planned == done and self._has_weights_of(record)
+
+    def _has_weights_of(self, record: Record) -> bool:
+        from backbones.weights.checkpoints import file_sha256
+
+        if self.recipe.task == PRETRAINING:  # its record has the checkpoint that came out
+            return True
+        return record.checkpoint_sha256 == (file_sha256(self.checkpoint) if self.checkpoint else None)
+
+
+def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:
+    """Plan a pre-training. Raises InputError for a wrong recipe or override."""
+    loaded = load_recipe(recipe, overrides, {PRETRAINING})
+    arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
+    return PlannedCell(
+        loaded.name, loaded.recipe, tuple(loaded.deviations(loaded.recipe)), data, arch, checkpoint=None, seed=seed
+    )
+
+
+def plan_task(recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str]) -> PlannedCell:
+    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`. Raises InputError for a wrong recipe, override or name."""
+    loaded = load_recipe(recipe, overrides, TASKS)
+    name, checkpoint = parse_backbone(backbone)
+    deviations = tuple(loaded.deviations(loaded.recipe))
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed)
+
+
+def parse_backbone(argument: str) -> tuple[str, Path | None]:
+    """Split `NAME` or `NAME=CHECKPOINT`. Raises InputError where one of the two is empty."""
+    name, equals, path = argument.partition("=")
+    if not name or (equals and not path):
+        raise InputError(f"--backbone {argument}: expected NAME or NAME=CHECKPOINT, for example mae_vit_base=FILE.pth")
+    return name, Path(path) if equals else None

@@ -1,0 +1,43 @@
+"""The records in a store, those of earlier versions completed by what today's runs write themselves."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backbones.training.settings import protocol
+from results import Record, find_records
+from results.paper_tables import PAPER_TABLES
+from tasks.registry import TASKS
+
+_NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
+"""By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
+
+
+def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+    """Every finished run below the given directories, as `results.find_records` has them, each record completed.
+
+    Raises ResultsError, naming the path, for what can't be read.
+    """
+    return [(directory, complete(record)) for directory, record in find_records(roots)]
+
+
+def complete(record: Record) -> Record:
+    """Give a record of an earlier version its table and its protocol; one that has them, or can have none, stays."""
+    if record.task not in TASKS:
+        return record
+    missing: dict[str, Any] = {}
+    if record.table not in PAPER_TABLES:
+        missing["table"] = TASKS[record.task].table_of(record.dataset)
+    if record.recipe_settings and not record.protocol:
+        settings = _renamed(record.recipe_settings)
+        missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
+    return record.model_copy(update=missing) if missing else record
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe under today's names."""
+    optimizer = dict(settings.get("optimizer", {}))
+    if "spare" not in optimizer:
+        return dict(settings)
+    spare = optimizer.pop("spare")
+    return {**settings, "optimizer": optimizer | {"no_weight_decay": _NO_WEIGHT_DECAY.get(spare, spare)}}

@@ -1,0 +1,191 @@
+"""What a task is and what a data set is, each said once. The modules behind them are imported when they are needed.
+
+A new task is a package beside the others, with the modules `recipe`, `task`, `samples`, `metric` and `paired`, and an
+entry in `TASKS`; its metrics stand in results/metrics.py.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from backbones.errors import InputError
+from results.paper_tables import PAPER_TABLES
+from tasks.datasets.identity import Contents, Counts, NamedData, name_data
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as it lies on disk.
+
+    name:     as `backbench data check` takes it
+    layout:   its folder structure, in words
+    checker:  the function (root, settings, on_progress) -> CheckReport that looks for every mistake in it
+    settings: the class of the settings that say where its parts are; None where the folder structure is recognised
+    recorded: as recipes and records call it, where that is another name
+    counts:   as published, None where any number will do
+    """
+
+    name: str
+    layout: str
+    checker: str
+    settings: str | None = None
+    recorded: str | None = None
+    counts: Counts | None = None
+
+    def check(self) -> Callable[..., Any]:
+        """The function that `checker` names."""
+        function: Callable[..., Any] = pkgutil.resolve_name(self.checker)
+        return function
+
+
+@dataclass(frozen=True)
+class Task:
+    """A way to judge a backbone.
+
+    name:                  as recipes and records call it
+    package:               holds its modules: `recipe` (the settings), `task` (`identify_data`, `fine_tune`), `samples`,
+                           `metric` and `paired` (`compare`: two runs on the same images)
+    recipe:                the class of its settings
+    data_sets:             those of `DATA_SETS` that it can be run on
+    tables:                those of the paper that show it; the first takes what belongs to none of the others
+    columns_by_image_size: the table's column depends on the image size: a ViT-H at 448 pixels stands in "ViT-H-448"
+    """
+
+    name: str
+    package: str
+    recipe: str
+    data_sets: tuple[str, ...]
+    tables: tuple[str, ...]
+    columns_by_image_size: bool = False
+
+    def module(self, name: str) -> ModuleType:
+        """One of the task's modules: "task", "paired", …"""
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def table_of(self, dataset: str) -> str:
+        """Which of the paper's tables a number on that data set, by its recorded name, belongs to."""
+        return next((name for name in self.tables if dataset in PAPER_TABLES[name].datasets), self.tables[0])
+
+    def column_of(self, model: str, image_size: int) -> str:
+        """The table's column for a model such as "ViT-B"."""
+        if not self.columns_by_image_size or image_size == IMAGE_SIZES.get(model, image_size):
+            return model
+        return f"{model}-{image_size}"
+
+
+IMAGE_SIZES = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
+"""The image size in pixels that a column of the classification tables stands for."""
+
+_CLASS_FOLDERS = "tasks.datasets.class_folders.check:check_class_folders"
+
+DATA_SETS = {
+    each.name: each
+    for each in (
+        DataSet(
+            name="imagenet1k",
+            layout="train/CLASS/*.JPEG and val/CLASS/*.JPEG, or val/*.JPEG with its mapping file",
+            checker=_CLASS_FOLDERS,
+            counts=Counts(train_images=1_281_167, classes=1_000),  # ILSVRC 2012
+        ),
+        DataSet(
+            name="mini",
+            layout="the generated images of `backbench data mini`, in the same layout",
+            checker=_CLASS_FOLDERS,
+        ),
+        DataSet(
+            name="coco",
+            layout="train2017/*.jpg, val2017/*.jpg and annotations/instances_*.json, or any set in COCO's format",
+            checker="tasks.datasets.coco.check:check_coco",
+            settings="tasks.datasets.coco.layout:CocoDataSettings",
+            recorded="coco2017",
+            counts=Counts(train_images=118_287, classes=80),
+        ),
+        DataSet(
+            name="ade20k",
+            layout="images/ and annotations/ with training/ and validation/ each, objectInfo150.txt; "
+            "or any pair of folders",
+            checker="tasks.datasets.label_maps.check:check_ade20k",
+            settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
+            counts=Counts(train_images=20_210, classes=150),  # SceneParsing, 2016
+        ),
+        DataSet(
+            name="folders",
+            layout="your own images: train/CLASS and val/CLASS, or CLASS alone, of which a fifth is held out",
+            checker=_CLASS_FOLDERS,
+        ),
+    )
+}
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="classification",
+            package="tasks.classification",
+            recipe="tasks.classification.recipe:ClassificationRecipe",
+            data_sets=("imagenet1k", "mini", "folders"),
+            tables=("imagenet", "transfer"),
+            columns_by_image_size=True,
+        ),
+        Task(
+            name="detection",
+            package="tasks.detection",
+            recipe="tasks.detection.recipe:DetectionRecipe",
+            data_sets=("coco",),
+            tables=("coco",),
+        ),
+        Task(
+            name="segmentation",
+            package="tasks.segmentation",
+            recipe="tasks.segmentation.recipe:SegmentationRecipe",
+            data_sets=("ade20k",),
+            tables=("ade20k",),
+        ),
+    )
+}
+
+PRETRAINING = "pretraining"
+"""What a recipe calls the job that judges nothing."""
+
+RECIPES = {PRETRAINING: "backbones.mae.pretraining:PretrainingRecipe"} | {
+    task.name: task.recipe for task in TASKS.values()
+}
+"""By a recipe's `task`, the class of its settings."""
+
+
+def find_data_set(name: str) -> DataSet:
+    """The data set that `backbench data check` calls so. Raises InputError that names the nearest one."""
+    if name not in DATA_SETS:
+        near = difflib.get_close_matches(name, DATA_SETS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATA_SETS)}"
+        raise InputError(f"data set {name}: not known. {hint}")
+    return DATA_SETS[name]
+
+
+def published_counts(recorded: str) -> Counts | None:
+    """How large the data set is that records call so; None if nothing is published of it."""
+    return next((each.counts for each in DATA_SETS.values() if recorded == (each.recorded or each.name)), None)
+
+
+def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
+    """Which data set lies below `root`: the recipe's `claimed` one if the counts are right, or another.
+
+    Raises InputError for an unreadable dataset.json.
+    """
+    return name_data(claimed, root, contents, published_counts(claimed))
+
+
+def settings_kind(task: str) -> Any:
+    """The class of the settings of one of `RECIPES`."""
+    return pkgutil.resolve_name(RECIPES[task])
+
+
+def either(names: Iterable[str]) -> str:
+    """ "a, b or c", sorted."""
+    *first, last = sorted(names)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,105 @@
+"""Planned cells: what they need, and which record answers to them."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backbones.errors import InputError
+from backbones.training.settings import protocol
+from benchmarks.planning.cells import PlannedCell, parse_backbone, plan_pretraining, plan_task
+from results import Record, run_directory, write_record
+from tests.support.in_process import call
+from tests.support.results_examples import make_record
+
+RECIPE = "mini_classification"
+
+
+def planned(backbone: str = "random_vit_mini", seed: int = 0, *overrides: str) -> PlannedCell:
+    return plan_task(RECIPE, Path("shapes"), backbone, seed=seed, overrides=list(overrides))
+
+
+@pytest.fixture
+def finish(tmp_path: Path) -> Callable[..., Path]:
+    """Leave the record of a plan behind, as carrying it out would; its directory."""
+
+    def leave(plan: PlannedCell, precision: str = "fp32", **fields: object) -> Path:
+        settings = plan.recipe.model_copy(update={"precision": precision}).model_dump(mode="json")
+        about = {"task": plan.recipe.task, "backbone": plan.backbone, "protocol": protocol(settings), **fields}
+        record: Record = make_record(seed=plan.seed, **about)
+        directory = run_directory(tmp_path, record.task, "shapes", record.backbone, record.seed, record.key)
+        write_record(directory, record)
+        return directory
+
+    return leave
+
+
+def test_a_plan_reads_no_image_and_needs_no_data_to_be_there() -> None:
+    plan = planned("mae_vit_mini=weights.pth")
+    assert plan.needs == (Path("shapes"), Path("weights.pth")) == tuple(plan.missing)
+    assert (plan.backbone, plan.seed, plan.recipe.task) == ("mae_vit_mini", 0, "classification")
+    pretraining = plan_pretraining("mae_vit_mini", Path("shapes"), seed=3, overrides=[])
+    assert (pretraining.backbone, pretraining.seed, pretraining.needs) == ("mae_vit_mini_patch8", 3, (Path("shapes"),))
+
+
+def test_a_plan_says_how_it_deviates() -> None:
+    assert planned().deviations == ()
+    assert planned("random_vit_mini", 0, "schedule.epochs=1").deviations == ("schedule.epochs=1 (reference 20)",)
+
+
+def test_the_record_of_the_same_run_answers(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    plan = planned()
+    assert plan.find_record(tmp_path) is None
+    directory = finish(plan)
+    found = plan.find_record(tmp_path)
+    assert found is not None and found[0] == directory
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        planned("random_vit_tiny"),
+        planned("random_vit_mini", 1),
+        planned("random_vit_mini", 0, "optimizer.weight_decay=0.2"),
+        planned("random_vit_mini", 0, "precision=bf16"),
+    ],
+    ids=["backbone", "seed", "setting", "precision"],
+)
+def test_the_record_of_another_run_does_not(tmp_path: Path, finish: Callable[..., Path], other: PlannedCell) -> None:
+    finish(planned())
+    assert other.find_record(tmp_path) is None
+
+
+def test_where_the_machine_goes_about_it_otherwise_the_record_still_answers(
+    tmp_path: Path, finish: Callable[..., Path]
+) -> None:
+    finish(planned())
+    assert planned("random_vit_mini", 0, "runtime.workers=0", "precision=fp32").find_record(tmp_path)
+
+
+def test_the_weights_have_to_be_the_same(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"weights")
+    plan = planned(f"mae_vit_mini={weights}")
+    finish(plan, checkpoint_sha256="0" * 64)
+    assert plan.find_record(tmp_path) is None
+    directory = finish(plan, checkpoint_sha256=hashlib.sha256(b"weights").hexdigest())
+    found = plan.find_record(tmp_path)
+    assert found is not None and found[0] == directory
+
+
+@pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base="])
+def test_half_a_backbone_is_refused(argument: str) -> None:
+    with pytest.raises(InputError, match="expected NAME or NAME=CHECKPOINT"):
+        parse_backbone(argument)
+
+
+def test_a_dry_run_says_what_is_missing_and_runs_nothing(tmp_path: Path) -> None:
+    fixed = ["run", "--recipe", RECIPE, "--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--dry-run"]
+    result = call(*fixed, "--backbone", f"mae_vit_mini={tmp_path / 'weights.pth'}", "--set", "schedule.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert f"missing: {tmp_path / 'nowhere'}" in result.output
+    assert f"missing: {tmp_path / 'weights.pth'}" in result.output
+    assert "deviates: schedule.epochs=1 (reference 20)" in result.output
+    assert not (tmp_path / "out").exists()

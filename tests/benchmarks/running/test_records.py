@@ -1,0 +1,94 @@
+"""Records of earlier versions: read, and completed so that they stand beside today's."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backbones.training.settings import protocol
+from benchmarks.planning.recipe import load_recipe
+from benchmarks.running.records import complete, load_records
+from results import Record, build_table
+from tests.support.results_examples import make_record
+
+OLD = Path(__file__).parents[2] / "support/record_0.1.json"
+"""What a run of the demo's detection left behind before records had a protocol of their own."""
+
+
+@pytest.fixture
+def old() -> Record:
+    return Record.from_json(OLD.read_text())
+
+
+def test_an_older_record_gets_its_table_and_the_protocol_that_its_recipe_has_today(old: Record) -> None:
+    completed = complete(old)
+    assert (old.table, old.protocol) == ("", {})
+    assert completed.table == "coco"
+    recipe = load_recipe("mini_detection", ["precision=bf16"], {"detection"}).recipe
+    assert completed.protocol == protocol(recipe.model_dump(mode="json"))
+    same = completed.model_dump(exclude={"table", "protocol", "recipe_settings"})
+    assert same == old.model_dump(exclude={"table", "protocol", "recipe_settings"})
+
+
+@pytest.mark.parametrize(
+    ("then", "today"),
+    [("norms", "norms_and_positions"), ("vectors", "one_dimensional"), ("nothing", "nothing")],
+)
+def test_a_setting_that_was_renamed_is_read_under_its_new_name(old: Record, then: str, today: str) -> None:
+    settings = old.recipe_settings | {"optimizer": old.recipe_settings["optimizer"] | {"spare": then}}
+    completed = complete(old.model_copy(update={"recipe_settings": settings}))
+    assert completed.protocol["optimizer.no_weight_decay"] == f'"{today}"'
+    assert "optimizer.spare" not in completed.protocol
+
+
+def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
+    record = make_record(protocol={"optimizer.lr": "0.1"})
+    assert complete(record) is record
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "table"),
+    [
+        ("classification", "imagenet1k", "imagenet"),
+        ("classification", "photos", "imagenet"),
+        ("classification", "inat2017", "transfer"),
+        ("detection", "coco2017", "coco"),
+        ("detection", "mini-coco", "coco"),
+        ("segmentation", "ade20k", "ade20k"),
+        ("segmentation", "mini-ade20k", "ade20k"),
+    ],
+)
+@pytest.mark.parametrize("stated", ["", "of another suite"])
+def test_a_record_without_a_table_of_the_papers_gets_its_tasks(
+    task: str, dataset: str, table: str, stated: str
+) -> None:
+    assert complete(make_record(task=task, dataset=dataset, table=stated)).table == table
+
+
+def test_sections_that_decide_nothing_take_no_part(old: Record) -> None:
+    changed = old.recipe_settings | {
+        "runtime": {"workers": 3},
+        "evaluation": {},
+        "data": {"train_json": "other.json"},
+        "source": "elsewhere",
+        "expect": {"AP_box": 1.0},
+    }
+    assert complete(old.model_copy(update={"recipe_settings": changed})).protocol == complete(old).protocol
+
+
+def test_a_pretraining_needs_neither(old: Record) -> None:
+    record = old.model_copy(update={"task": "pretraining"})
+    assert complete(record) is record
+
+
+def test_an_older_store_is_tabled(old: Record, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(OLD, tmp_path / name / "record.json")
+    records = [record for _, record in load_records([tmp_path])]
+    (block,) = build_table(records, "coco").blocks
+    assert block.title.startswith("mini-coco")
+    (row,) = block.rows
+    assert [cell.value for cell in row.cells] == [  # type: ignore[union-attr]
+        metric.value for metric in old.metrics if metric.name in ("AP_box", "AP_mask")
+    ]
