@@ -14,14 +14,13 @@ from backbones.weights.checkpoints import Checkpoint
 from tasks.datasets.coco.layout import name_coco, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.naming import NamedData
-from tasks.detection.detector import Detector, build_detector
+from tasks.detection.detector import DetectionStep, Detector, build_detector
 from tasks.detection.matches import save_matches
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.picture_hook import PictureHook
 from tasks.detection.recipe import DetectionRecipe
-from tasks.detection.samples import EvaluationSamples, TrainingSamples
+from tasks.detection.samples import EvaluationSamples, TrainingSamples, gather
 from tasks.detection.scoring import Scores
-from tasks.detection.trainer import DetectionTrainer
 from tasks.outcome import TaskOutcome
 
 DETECTIONS = "detections.json"
@@ -62,7 +61,7 @@ def fine_tune(
         every_iterations=recipe.evaluation.every_iterations,
     )
     job = Job(
-        model=detector,
+        model=DetectionStep(detector),
         dataset=dataset,
         parameter_groups=_parameter_groups(detector, recipe),
         recipe=recipe,
@@ -71,8 +70,9 @@ def fine_tune(
         title=f"training Mask R-CNN on {backbone}",
         evaluation=evaluation,
         hooks=[PictureHook(val, metric, directory / "pictures")],
+        collate=gather,
     )
-    training = run_job(job, DetectionTrainer)
+    training = run_job(job)
     scores, evaluated = metric.scores, set(metric.evaluated)
     assert scores is not None
     return TaskOutcome(
