@@ -1,4 +1,4 @@
-"""Running a job: pre-training and the tasks differ in model, data and engine only."""
+"""Running a job: pre-training and the tasks differ in model and data only."""
 
 import gc
 from collections.abc import Sized
@@ -12,7 +12,7 @@ from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
 from backbones.training.interruption import InterruptHook
 from backbones.training.machine import device_name, device_type, peak_memory_mb, process_count, process_rank
-from backbones.training.plan import BuildEngine, Evaluation, Job, Plan
+from backbones.training.plan import Evaluation, Job, Plan
 from backbones.training.precision import resolve_precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
 from backbones.training.randomness import RandomnessHook
@@ -52,7 +52,7 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
     return batch // (per_device * processes)
 
 
-def run_job(job: Job, build_engine: BuildEngine = build_runner) -> Outcome:
+def run_job(job: Job) -> Outcome:
     """Train to the end from wherever the run stands, evaluate, and say how it went.
 
     Raises InputError for settings that do not fit this machine or when training diverges, KeyboardInterrupt after
@@ -88,16 +88,14 @@ def run_job(job: Job, build_engine: BuildEngine = build_runner) -> Outcome:
         accumulation=accumulation,
         steps=recipe.schedule.steps(per_epoch, accumulation),
     )
-    engine = build_engine(plan)
+    runner = build_runner(plan)
     try:
         with interrupt.listening():
-            engine.train()
-            if job.evaluation and not progress.metrics:
-                engine.evaluate()
+            metrics = runner.train()
     finally:
         progress.close()
     speed = progress.images_per_second
-    del engine
+    del runner
     gc.collect()
     return Outcome(
         train_loss=tally.loss,
@@ -108,7 +106,7 @@ def run_job(job: Job, build_engine: BuildEngine = build_runner) -> Outcome:
         precision=precision,
         device=device_name(),
         processes=processes,
-        metrics=progress.metrics,
+        metrics=metrics,
     )
 
 

@@ -1,14 +1,14 @@
-"""What a training is made of, for the engine that runs it: mmengine's Runner, or detectron2's trainer."""
+"""What a training is made of, for the engine that runs it: mmengine's Runner."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from torch import nn
 from torch.utils.data import Dataset
 
 from backbones.training.checkpointing import CheckpointHook
@@ -40,11 +40,13 @@ class Evaluation:
 class Job:
     """One training under one recipe in one directory.
 
-    `model` is what the engine calls, with `network` in it, which `runtime.compile` compiles. `dataset` maps a draw
-    (index, epoch) to a sample. `parameter_groups` go to AdamW and may carry timm's `lr_scale`.
+    `model` is what the engine calls, with `network` in it, which `runtime.compile` compiles: its forward takes a
+    batch's fields and a `mode`, and gives losses for "loss", a list for "predict". `dataset` maps a draw (index, epoch)
+    to a sample. `parameter_groups` go to AdamW and may carry timm's `lr_scale`. `collate` makes a batch of samples
+    that are not to be stacked.
     """
 
-    model: nn.Module
+    model: BaseModel
     dataset: Dataset[dict[str, Any]]
     parameter_groups: Iterable[Any]
     recipe: Recipe
@@ -53,6 +55,7 @@ class Job:
     title: str
     evaluation: Evaluation | None = None
     hooks: Sequence[Hook] = ()
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,3 @@ class Plan:
     checkpoints: CheckpointHook
     accumulation: int
     steps: int
-
-
-class Engine(Protocol):
-    """What runs a plan. It calls the hooks at their moments, with itself as mmengine's runner."""
-
-    def train(self) -> Any:
-        """Go on from the newest checkpoint to the last step, evaluating in between if the plan says so."""
-
-    def evaluate(self) -> None:
-        """Evaluate once."""
-
-
-BuildEngine = Callable[[Plan], Engine]

@@ -116,7 +116,6 @@ class ProgressHook(Hook):
         self.batch_size, self.per_epoch, self.every = batch_size, per_epoch, every
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
-        self.metrics: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
         self.recent_loss = self.epoch_loss = torch.zeros((), dtype=torch.float64)
@@ -187,9 +186,8 @@ class ProgressHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.evaluation.close()
-        self.metrics = dict(metrics or {})
         if self.writer:
-            for name, value in self.metrics.items():
+            for name, value in (metrics or {}).items():
                 self.writer.add_scalar(f"val/{name}", value, runner.iter)
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()

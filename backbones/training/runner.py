@@ -1,4 +1,4 @@
-"""mmengine's Runner as the engine of pre-training, classification and segmentation."""
+"""mmengine's Runner as the engine of all jobs."""
 
 import itertools
 import logging
@@ -7,18 +7,43 @@ from collections.abc import Sized
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, Dataset
 
 from backbones.training.checkpointing import CheckpointHook
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
-from backbones.training.plan import Evaluation, Plan
+from backbones.training.plan import Job, Plan
+from backbones.training.progress import diverged
 from backbones.training.randomness import seed_generators
 
 ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 _run_number = itertools.count()
+
+
+class TrainLoop(IterBasedTrainLoop):
+    """mmengine's loop, with an evaluation every `val_interval` steps and one at the end.
+
+    A run that goes on from the step of an evaluation makes it again: it may have been stopped in the middle of it.
+    """
+
+    dataloader_iterator: Any
+
+    def run(self) -> dict[str, float]:
+        """Train from where the run stands to the last step; the metrics of the evaluation at the end."""
+        self.runner.call_hook("before_train")
+        try:
+            while self._iter < self._max_iters:
+                if self._iter and self._iter % self.val_interval == 0:
+                    self.runner.evaluate()
+                self.runner.model.train()
+                self.run_iter(next(self.dataloader_iterator))
+        finally:
+            # Ends the loader processes; found by garbage collection, each of them would take five seconds to go.
+            self.dataloader_iterator = None
+        return self.runner.evaluate()
 
 
 class JobRunner(Runner):
@@ -28,6 +53,8 @@ class JobRunner(Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         join_processes()
+        if process_count() > 1:
+            os.environ.setdefault("MKL_NUM_THREADS", "1")  # which mmengine would do with a warning
         super().setup_env(env_cfg)
         self._timestamp = "engine"
 
@@ -49,74 +76,75 @@ class JobRunner(Runner):
         self.train_loop._iter = done
         self.train_dataloader.batch_sampler.start = done
 
-    def train(self) -> Any:
-        """Go on from the newest checkpoint to the last step, evaluating in between if the plan says so."""
-        try:
-            return super().train()
-        finally:
-            # Ends the loader processes; found by garbage collection, each of them would take five seconds to go.
-            self.train_loop.dataloader_iterator = None
+    def train(self) -> dict[str, float]:
+        """Go on from the newest checkpoint to the last step, evaluating as the plan says; the metrics at the end.
 
-    def evaluate(self) -> None:
-        """Evaluate once."""
-        self.val_loop.run()
+        Raises InputError if training diverges.
+        """
+        try:
+            metrics: dict[str, float] = super().train()
+        except FloatingPointError as error:  # detectron2's word for proposals that are no numbers
+            raise diverged(f"training has diverged before iteration {self.iter + 1}", "optimizer.lr") from error
+        return metrics
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate once; the metrics, none for a job without an evaluation.
+
+        All processes use the first one's buffers, which are in the checkpoints: the statistics of a plain batch norm
+        differ from process to process.
+        """
+        if not self.val_loop:
+            return {}
+        for statistics in self.model.buffers():
+            broadcast(statistics)
+        metrics: dict[str, float] = self.val_loop.run()
+        return metrics
 
 
 def build_runner(plan: Plan) -> JobRunner:
-    """The engine of jobs whose model is an mmengine `BaseModel`.
-
-    Its forward takes a batch's fields and a `mode`, and gives `{"loss": …}` for `mode="loss"`.
-    """
-    job = plan.job
-    evaluation, workers = job.evaluation, loader_workers(job.recipe.runtime.workers)
-    settings: dict[str, Any] = {}
-    every = None
-    if evaluation:
-        every = evaluation.every_steps(plan.sampler.iterations_per_epoch, plan.accumulation)
-        settings = {
-            "val_dataloader": evaluation_loader(evaluation, workers),
+    """The engine that runs a plan."""
+    job, every = plan.job, plan.steps
+    evaluation: dict[str, Any] = {}
+    if job.evaluation:
+        every = job.evaluation.every_steps(plan.sampler.iterations_per_epoch, plan.accumulation) or every
+        evaluation = {
+            "val_dataloader": _evaluation_loader(job),
             "val_cfg": {},
-            "val_evaluator": Evaluator([evaluation.metric]),
+            "val_evaluator": Evaluator([job.evaluation.metric]),
         }
+    wrapper = {"type": "MMDistributedDataParallel", "device_ids": None, "forward_sync_buffers": False}
     seed_generators(job.seed, "runner")
     runner = JobRunner(
         model=job.model,
         work_dir=str(job.directory),
-        train_dataloader=loader(job.dataset, workers, batch_sampler=plan.sampler),
-        train_cfg={
-            "by_epoch": False,
-            "max_iters": plan.steps,
-            "val_interval": every or plan.steps,
-            "fast_forward_on_resume": True,
-        },
+        train_dataloader=_loader(job, job.dataset, batch_sampler=plan.sampler),
+        train_cfg={"type": TrainLoop, "max_iters": plan.steps, "val_interval": every},
         optim_wrapper=plan.optimizer,
         default_hooks=dict.fromkeys(ENGINE_HOOKS),
         custom_hooks=list(plan.hooks),
         launcher="pytorch" if process_count() > 1 else "none",
-        cfg={"model_wrapper_cfg": {"type": "MMDistributedDataParallel", "device_ids": None}},
+        cfg={"model_wrapper_cfg": wrapper},
         randomness={"seed": job.seed},
         experiment_name=f"{job.directory.name}-{os.getpid()}-{next(_run_number)}",
-        **settings,
+        **evaluation,
     )
     runner.checkpoints = plan.checkpoints
     return runner
 
 
-def evaluation_loader(evaluation: Evaluation, workers: int, collate: Any = None) -> DataLoader[dict[str, Any]]:
+def _evaluation_loader(job: Job) -> DataLoader[dict[str, Any]]:
     """This process's share of the evaluation images, each in one process only."""
-    assert isinstance(evaluation.dataset, Sized)
+    evaluation = job.evaluation
+    assert evaluation and isinstance(evaluation.dataset, Sized)
     share = range(process_rank(), len(evaluation.dataset), process_count())
-    return loader(evaluation.dataset, workers, collate, batch_size=evaluation.batch_size, sampler=share)
+    return _loader(job, evaluation.dataset, batch_size=evaluation.batch_size, sampler=share)
 
 
-def loader(
-    dataset: Dataset[dict[str, Any]], workers: int, collate: Any = None, **batching: Any
-) -> DataLoader[dict[str, Any]]:
-    """A loader with this project's `stack`, or another way to make samples a batch."""
+def _loader(job: Job, dataset: Dataset[dict[str, Any]], **batching: Any) -> DataLoader[dict[str, Any]]:
     return DataLoader(
         dataset,
-        num_workers=workers,
-        collate_fn=collate or stack,
+        num_workers=loader_workers(job.recipe.runtime.workers),
+        collate_fn=job.collate or stack,
         pin_memory=device_type() == "cuda",
         **batching,
     )

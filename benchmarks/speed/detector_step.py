@@ -56,7 +56,7 @@ def peer(image_size: int) -> Detector:
     return detector
 
 
-def make_batch(images: int, size: int) -> dict[str, Any]:
+def make_batch(images: int, size: int) -> list[dict[str, Any]]:
     """Random images, each with ten square objects."""
     generator = torch.Generator().manual_seed(0)
     inputs = []
@@ -72,7 +72,7 @@ def make_batch(images: int, size: int) -> dict[str, Any]:
         instances.gt_classes = torch.randint(0, _CATEGORIES, (10,), generator=generator)
         pixels = torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
         inputs.append({"image": pixels, "instances": instances})
-    return {"inputs": inputs}
+    return inputs
 
 
 def measure(side: str, arguments: argparse.Namespace) -> tuple[float, float]:

@@ -5,6 +5,7 @@ B images, H and W pixels, C channels.
 
 from typing import Any
 
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone import FPN, Backbone
@@ -21,6 +22,8 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 from detectron2.structures import Boxes
+from detectron2.utils.events import EventStorage
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.adapters import Pyramid
@@ -35,21 +38,44 @@ Norm = str | type[nn.Module]
 
 
 class Detector(GeneralizedRCNN):
-    """detectron2's GeneralizedRCNN, which takes this task's batches and knows the pyramid within it."""
-
-    def forward(self, batch: dict[str, Any]) -> Any:
-        """batch: `inputs`, detectron2's list. Gives a dictionary of losses in training, else detectron2's outputs."""
-        return super().forward(batch["inputs"])
+    """detectron2's GeneralizedRCNN, which knows the pyramid within it."""
 
     @property
     def pyramid(self) -> Pyramid:
         """The trunk and its adapter."""
         return next(module for module in self.backbone.modules() if isinstance(module, Pyramid))
 
+
+class DetectionStep(BaseModel):
+    """The detector as mmengine's loops want it: a batch in, its losses or what is found in it out."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
     @property
     def network(self) -> Pyramid:
         """What `runtime.compile` compiles: the part without choices that depend on the data."""
-        return self.pyramid
+        return self.detector.pyramid
+
+    def init_weights(self) -> None:
+        """Leave the weights as they are: `build_detector` has initialised them."""
+
+    def forward(self, inputs: list[dict[str, Any]], mode: str, **about: object) -> Any:
+        """inputs: detectron2's, one for each image. Gives its dictionary of losses, or for "predict" its outputs.
+
+        The latter in single precision, as detectron2 evaluates its models: it lays the grid that masks are sampled on
+        in their own precision, which in bfloat16 would shift them by pixels.
+        """
+        if mode == "predict":
+            return self.detector(inputs)
+        with EventStorage():
+            return self.detector(inputs)
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the losses, and what is logged: the sum and each of them."""
+        total = torch.stack(list(losses.values())).sum()
+        return total, {"loss": total, **losses}
 
 
 class PyramidMaps(Backbone):

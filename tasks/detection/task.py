@@ -14,14 +14,13 @@ from backbones.weights.checkpoints import Checkpoint
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
-from tasks.detection.detector import Detector, build_detector
+from tasks.detection.detector import DetectionStep, Detector, build_detector
 from tasks.detection.matches import matches_file, save_matches
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import draw_evaluation
 from tasks.detection.recipe import DetectionRecipe
-from tasks.detection.samples import EvaluationSamples, TrainingSamples
+from tasks.detection.samples import EvaluationSamples, TrainingSamples, gather
 from tasks.detection.scoring import Scores
-from tasks.detection.trainer import DetectionTrainer
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
 
@@ -63,7 +62,7 @@ def fine_tune(
         every_iterations=recipe.evaluation.every_iterations,
     )
     job = Job(
-        model=detector,
+        model=DetectionStep(detector),
         dataset=dataset,
         parameter_groups=parameter_groups(detector, detector.pyramid, **recipe.optimizer.decays),
         recipe=recipe,
@@ -72,8 +71,9 @@ def fine_tune(
         title=f"training Mask R-CNN on {backbone}",
         evaluation=evaluation,
         hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
+        collate=gather,
     )
-    training = run_job(job, DetectionTrainer)
+    training = run_job(job)
     scores, evaluated = metric.scores, set(metric.evaluated)
     assert scores is not None
     return TaskOutcome(

@@ -9,32 +9,14 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from backbones.errors import InputError
 from backbones.training import checkpointing, precision
 from backbones.training.checkpointing import CheckpointHook, Tally, save_atomically
 from backbones.training.job import Job, Outcome, accumulation_steps, run_job
 from backbones.training.precision import resolve_precision
-from backbones.training.settings import EpochSchedule, Recipe, ScaledOptimizer, validate
-
-IMAGES = 24
-
-
-class Points(Dataset[dict[str, Any]]):
-    """Noisy points; some can be declared unreadable."""
-
-    def __init__(self, corrupt: dict[int, str] | None = None) -> None:
-        self.values = torch.randn(IMAGES, 6, generator=torch.Generator().manual_seed(0))
-        self.corrupt = corrupt or {}
-
-    def __len__(self) -> int:
-        return IMAGES
-
-    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
-        index, _ = draw
-        corrupt = {f"{index}.jpg": self.corrupt[index]} if index in self.corrupt else {}
-        return {"points": self.values[index], "corrupt": corrupt}
+from backbones.training.settings import Recipe
+from tests.support.points_runs import Points, recipe
 
 
 class Regression(BaseModel):
@@ -51,22 +33,6 @@ class Regression(BaseModel):
         self.calls += 1
         loss = (self.network(points)[:, 0] - points.sum(1)).square().mean()
         return {"loss": loss * torch.nan if self.calls == self.explode_at else loss}
-
-
-class PointsRecipe(Recipe):
-    """The settings of these trainings."""
-
-    optimizer: ScaledOptimizer
-    schedule: EpochSchedule
-
-
-def recipe(**settings: Any) -> Recipe:
-    """Two epochs of four updates of six points."""
-    optimizer = {"base_lr": 1.0, "batch_size": 6} | settings.pop("optimizer", {})
-    schedule = {"epochs": 2, "warmup_epochs": 0.5} | settings.pop("schedule", {})
-    runtime = {"workers": 0, "log_every": 3} | settings.pop("runtime", {})
-    fields = {"task": "test", "dataset": "points", "source": "none", "precision": "fp32"} | settings
-    return validate(PointsRecipe, fields | {"optimizer": optimizer, "schedule": schedule, "runtime": runtime}, "test")
 
 
 def train(directory: Path, model: BaseModel, settings: Recipe, data: Points | None = None) -> Outcome:

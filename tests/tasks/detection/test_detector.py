@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from backbones.adapters import build_pyramid
 from tasks.batch_norm import SynchronisedBatchNorm
-from tasks.detection.detector import Detector, Pooler, build_detector
+from tasks.detection.detector import DetectionStep, Detector, Pooler, build_detector
 from tasks.detection.recipe import DetectorSettings
 
 CLASSES = 3
@@ -63,23 +63,21 @@ def objects(boxes: list[list[float]], shape: tuple[int, int]) -> Instances:
     return Instances(shape, gt_classes=torch.arange(len(boxes)) % CLASSES, **fields)
 
 
-def batch(*boxes: list[list[float]], shape: tuple[int, int] = (SIZE, 80)) -> dict[str, Any]:
+def batch(*boxes: list[list[float]], shape: tuple[int, int] = (SIZE, 80)) -> list[dict[str, Any]]:
     """Noise with objects at the given places, an image for each list."""
     generator = torch.Generator().manual_seed(2)
-    return {
-        "inputs": [
-            {
-                "image": torch.randint(0, 256, (3, *shape), generator=generator, dtype=torch.uint8),
-                "instances": objects(each, shape),
-                "height": 2 * shape[0],
-                "width": 2 * shape[1],
-            }
-            for each in boxes
-        ]
-    }
+    return [
+        {
+            "image": torch.randint(0, 256, (3, *shape), generator=generator, dtype=torch.uint8),
+            "instances": objects(each, shape),
+            "height": 2 * shape[0],
+            "width": 2 * shape[1],
+        }
+        for each in boxes
+    ]
 
 
-def losses_of(model: GeneralizedRCNN, data: Any) -> dict[str, Tensor]:
+def losses_of(model: GeneralizedRCNN, data: list[dict[str, Any]]) -> dict[str, Tensor]:
     model.train()
     torch.manual_seed(3)
     with EventStorage():
@@ -159,7 +157,7 @@ def test_detections_come_in_the_original_images_pixels(adapter: str) -> None:
     model = small_detector(adapter=adapter).eval()
     oblong, upright = batch([[8, 8, 40, 40]], shape=(48, SIZE)), batch([[8, 8, 40, 40]], shape=(SIZE, 60))
     with torch.no_grad():
-        outputs = model({"inputs": [*oblong["inputs"], *upright["inputs"]]})
+        outputs = model([*oblong, *upright])
     for output, shape in zip(outputs, [(96, 192), (192, 120)], strict=True):
         found = output["instances"]
         assert len(found) > 0
@@ -199,15 +197,31 @@ def test_all_parameters_of_a_plain_vit_learn(adapter: str) -> None:
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-def without_fields(data: dict[str, Any]) -> dict[str, Any]:
+def without_fields(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What stands in for unreadable images has no object and no masks at all."""
-    for inputs in data["inputs"]:
+    for inputs in data:
         inputs["instances"] = Instances(
             inputs["instances"].image_size,
             gt_boxes=Boxes(torch.zeros(0, 4)),
             gt_classes=torch.zeros(0, dtype=torch.int64),
         )
     return data
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_loss_is_detectron2s_sum(precision: torch.dtype) -> None:
+    """To the last bit, in the precision that the losses come in; and each of them is logged as it is."""
+    step, data = DetectionStep(small_detector()), batch([[10, 10, 60, 60], [40, 30, 78, 90]])
+    assert step.network is step.detector.pyramid
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        losses = losses_of(step.detector, data)
+        expected = torch.stack(list(losses.values())).sum()
+        torch.manual_seed(3)
+        found = step(inputs=data, corrupt={}, mode="loss")
+    total, logged = step.parse_losses(found)
+    assert torch.equal(total, expected) and total.dtype == expected.dtype == torch.float32
+    assert list(logged) == ["loss", *losses] and logged["loss"] is total
+    assert all(torch.equal(logged[name], loss) for name, loss in losses.items())
 
 
 @pytest.mark.parametrize("adapter", ["fpn", "simple"])
@@ -230,7 +244,7 @@ def test_a_batch_without_an_object_leaves_everything_finite(adapter: str) -> Non
             assert torch.isfinite(value).all(), key
         for key, value in model.roi_heads.mask_head.named_buffers():
             assert "running" not in key or torch.equal(value, statistics[key])
-    mixed = {"inputs": [*batch([[10, 10, 60, 60]])["inputs"], *without_fields(batch([]))["inputs"]]}
+    mixed = [*batch([[10, 10, 60, 60]]), *without_fields(batch([]))]
     assert all(torch.isfinite(loss) for loss in losses_of(model, mixed).values())
 
 
@@ -301,14 +315,14 @@ def test_simple_is_detectron2s_vitdet() -> None:
     ours = small_detector(small_vit(depth=8), adapter="simple", channels=256, box_features=1024)
     take_weights(ours, reference)
     data = batch([[10, 10, 60, 60], [40, 30, 78, 90]], [[20, 5, 50, 70]])
-    own_losses, losses = losses_of(ours, data), losses_of(reference, data["inputs"])
+    own_losses, losses = losses_of(ours, data), losses_of(reference, data)
     assert own_losses.keys() == losses.keys()
     for name, loss in losses.items():
         assert 0 < loss.item() < math.inf
         torch.testing.assert_close(own_losses[name], loss, rtol=1e-4, atol=1e-4)
     ours.eval(), reference.eval()
     with torch.no_grad():
-        found, expected = ours(data), reference(data["inputs"])
+        found, expected = ours(data), reference(data)
     for own, other in zip(found, expected, strict=True):
         own_instances, instances = own["instances"], other["instances"]
         assert len(instances) > 10

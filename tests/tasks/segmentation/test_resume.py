@@ -78,7 +78,7 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
         Moment(LOG, 3),
         Moment(WRITE, 1),
         Moment(EVALUATE, 2),
-        Moment(EVALUATE, 3),
+        Moment(EVALUATE, len(VAL) + 2),
         Moment("tasks.segmentation.task.save_areas"),
         Moment("benchmarks.running.cells.write_record"),
         Moment("benchmarks.running.cells.write_results_csv"),
@@ -89,6 +89,7 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
     assert backbench(arguments, tmp_path / "log") == 0
     assert "finished before" in (tmp_path / "log").read_text()
     assert read_record(out)["key"] == read_record(reference)["key"]
+    assert (run_directory(out) / "pictures/segmentations_4.png").exists()
     assert_same_result(out, reference)
 
 

@@ -1,0 +1,126 @@
+"""When a training is evaluated, what becomes of the metrics, and whose statistics count where processes differ."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+
+from backbones.training.job import Evaluation, Job, run_job
+from tests.support.points_runs import POINTS, Points, recipe
+
+
+class Normalised(BaseModel):
+    """Predict the sum of a point's coordinates, with a batch norm that knows of no other process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.network = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 1))
+
+    def forward(self, points: Tensor, mode: str, **about: object) -> Any:
+        assert self.training == (mode == "loss")
+        errors = (self.network(points)[:, 0] - points.sum(1)).square()
+        return {"loss": errors.mean()} if mode == "loss" else [{"errors": errors}]
+
+
+class Errors(BaseMetric):
+    """The mean over all points, and all that it has been; `fail_at` is the evaluation that is stopped."""
+
+    default_prefix = ""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.fail_at, self.found = fail_at, list[float]()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        self.results.extend(data_samples[0]["errors"].tolist())
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        if len(self.found) + 1 == self.fail_at:
+            raise KeyboardInterrupt
+        errors = [error for part in all_gather_object(self.results) for error in part]
+        assert len(errors) == size == POINTS
+        self.results.clear()
+        self.found.append(sum(errors) / size)
+        return self.compute_metrics(self.found)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        return {"error": results[-1]}
+
+
+def train(directory: Path, metric: Errors, every_epochs: int | None = None) -> dict[str, float]:
+    model = Normalised()
+    evaluation = Evaluation(Points(), metric, batch_size=5, every_epochs=every_epochs)
+    groups = [{"params": list(model.network.parameters())}]
+    job = Job(model, Points(), groups, recipe(), directory, seed=0, title="test", evaluation=evaluation)
+    return run_job(job).metrics
+
+
+def points_on_the_board(directory: Path) -> dict[int, float]:
+    """The metric by step, as TensorBoard shows it."""
+    board = EventAccumulator(str(directory / "tensorboard"))
+    board.Reload()
+    return {event.step: event.value for event in board.Scalars("val/error")}
+
+
+def test_the_outcome_is_what_the_evaluation_at_the_end_gave(tmp_path: Path) -> None:
+    metric = Errors()
+    assert train(tmp_path, metric, every_epochs=1) == {"error": metric.found[1]}
+    assert len(set(metric.found)) == 2
+    assert points_on_the_board(tmp_path) == pytest.approx({4: metric.found[0], 8: metric.found[1]}, rel=1e-6)
+    again = Errors()
+    assert train(tmp_path, again, every_epochs=1) == {"error": metric.found[1]}
+    assert again.found == metric.found[1:]  # once, of a training that was complete
+
+
+def test_an_evaluation_at_the_end_alone(tmp_path: Path) -> None:
+    whole, last = Errors(), Errors()
+    train(tmp_path / "whole", whole, every_epochs=1)
+    assert train(tmp_path / "last", last) == {"error": whole.found[1]}
+    assert last.found == whole.found[1:]
+
+
+@pytest.mark.parametrize(("stopped", "missed"), [(1, [0, 1]), (2, [1])])
+def test_a_stopped_evaluation_is_made_again(tmp_path: Path, stopped: int, missed: list[int]) -> None:
+    """The first after the fourth step, of eight, whose checkpoint the run goes on from; or the one at the end."""
+    whole, resumed = Errors(), Errors()
+    expected = train(tmp_path / "whole", whole, every_epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", Errors(fail_at=stopped), every_epochs=1)
+    assert train(tmp_path / "run", resumed, every_epochs=1) == expected
+    assert resumed.found == [whole.found[number] for number in missed]
+    if stopped == 1:
+        assert points_on_the_board(tmp_path / "run") == points_on_the_board(tmp_path / "whole")
+
+
+def train_in_one_of_two(rank: int, directory: Path) -> None:
+    torch.set_num_threads(1)  # the parent's threads are not in a fork
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+    store = torch.distributed.FileStore(str(directory / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    metric = Errors()
+    metrics = train(directory / "run", metric, every_epochs=1)
+    torch.save({"found": metric.found, "metrics": metrics}, directory / f"{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_evaluate_with_the_statistics_of_the_first(tmp_path: Path) -> None:
+    """Each trains on other points; the checkpoint, which is the first one's, has to tell all of the metrics."""
+    torch.multiprocessing.start_processes(train_in_one_of_two, (tmp_path,), nprocs=2, start_method="fork")
+    parts = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
+    assert parts[0] == parts[1]
+    metric = Errors()
+    train(tmp_path / "run", metric)
+    assert [parts[0]["metrics"]["error"]] == pytest.approx(metric.found, rel=1e-5)
+    (tmp_path / "run/checkpoints/iteration_8.pth").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", metric := Errors(fail_at=2), every_epochs=1)
+    assert parts[0]["found"][:1] == pytest.approx(metric.found, rel=1e-5)
