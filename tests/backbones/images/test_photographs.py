@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 import pytest
 import torch
@@ -16,11 +15,9 @@ from typer.testing import CliRunner, Result
 from backbones.errors import InputError
 from benchmarks.commands.cli import app
 from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
+from tests.support.image_examples import PHOTOGRAPH
 
 QUICK = ["schedule.epochs=1", "schedule.warmup_epochs=0", "runtime.workers=0"]
-
-PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"
-"""A photograph of 1984 by the US Navy, in the public domain, that matplotlib ships: 512 × 600 pixels."""
 
 SIZES = ((32, 32), (512, 600), (6000, 32), (33, 2000), (6000, 4000))
 KINDS = ("cmyk", "grey", "grey16", "palette", "transparent palette", "rgba", "one bit", "animation", "webp", "rotated")

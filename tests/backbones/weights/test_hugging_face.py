@@ -1,0 +1,70 @@
+"""Strict loading of transformers' models into timm's, which compute the same."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import METHODS
+from tests.support.checkpoint_examples import beit_mini, check_account, images, load, randomised, save
+
+HF_SIZES = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+    "image_size": 48,
+    "patch_size": 8,
+    "layer_norm_eps": 1e-6,
+}
+
+
+def hf_files(model: nn.Module, folder: Path) -> list[Path]:
+    """The model as transformers publishes it, and with the names that it has in memory."""
+    model.save_pretrained(folder)
+    return [folder / "model.safetensors", save(model.state_dict(), folder, "in_memory.pth")]
+
+
+def test_hugging_face_vit_mae(tmp_path: Path) -> None:
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    decoder = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    theirs = randomised(ViTMAEForPreTraining(ViTMAEConfig(**HF_SIZES, **decoder, decoder_intermediate_size=64)))
+    theirs.config.mask_ratio = theirs.vit.config.mask_ratio = 0.0
+    in_order = torch.arange(36.0).expand(2, 36)  # nothing masked, and nothing shuffled
+    with torch.no_grad():
+        expected = theirs.vit(images(), noise=in_order).last_hidden_state
+        for path in hf_files(theirs, tmp_path):
+            model, report = load(path)
+            assert (model.forward_features(images()) - expected).abs().max() <= 1e-5
+            assert report.dropped["decoder.decoder_pred.weight"] == "the decoder, only for pre-training"
+            assert report.converted["blocks.0.attn.qkv.weight"] == "query, key and value joined"
+            assert len(report.used["blocks.0.attn.qkv.bias"]) == 3
+
+
+def test_hugging_face_vit(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    theirs = randomised(ViTForImageClassification(ViTConfig(**HF_SIZES)))
+    with torch.no_grad():
+        expected = theirs.vit(images()).last_hidden_state
+        for path in hf_files(theirs, tmp_path):
+            model, report = load(path, "supervised_vit_mini")
+            assert (model.forward_features(images()) - expected).abs().max() <= 1e-5
+            assert report.dropped.keys() == {"classifier.weight", "classifier.bias"}
+
+
+def test_hugging_face_beit(tmp_path: Path) -> None:
+    from transformers import BeitConfig, BeitForMaskedImageModeling
+
+    sizes = HF_SIZES | {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+    config = BeitConfig(**sizes, vocab_size=16, use_mask_token=True, use_shared_relative_position_bias=True)
+    theirs = randomised(BeitForMaskedImageModeling(config))
+    with torch.no_grad():
+        expected = theirs.layernorm(theirs.beit(images()).last_hidden_state)
+        for path in hf_files(theirs, tmp_path):
+            model = beit_mini().eval()
+            check_account(load_weights(model, read_checkpoint(path), METHODS["BEiT"]), path, model)
+            assert (model.forward_features(images()) - expected).abs().max() <= 1e-5

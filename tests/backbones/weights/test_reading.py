@@ -1,0 +1,109 @@
+"""Reading checkpoint files: nothing in them is run, and what is no checkpoint is called what it is."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from backbones.errors import InputError
+from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from tests.support.checkpoint_examples import save, vit_mini
+
+
+class Runs:
+    """Creates a file when it is unpickled without restriction."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("new_layout", [True, False])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, new_layout: bool) -> None:
+    path, trace = tmp_path / "bad.pth", tmp_path / "trace"
+    torch.save({"model": Runs(trace)}, path, _use_new_zipfile_serialization=new_layout)
+    with pytest.raises(InputError, match=r"refused, nothing of it was run. .* it asks for posix.mkdir"):
+        read_checkpoint(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # it was a live one
+
+
+def test_a_plain_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "bad.pkl", tmp_path / "trace"
+    path.write_bytes(pickle.dumps(Runs(trace)))
+    with pytest.raises(InputError, match="nothing of it was run"):
+        read_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_tolerated_company_is_not_built(tmp_path: Path) -> None:
+    """`getattr` on the list of what is tolerated must not be the real one."""
+
+    class Reaches:
+        def __reduce__(self) -> tuple[object, ...]:
+            return getattr, ("text", "upper")
+
+    checkpoint = read_checkpoint(save({"model": {"weight": torch.ones(2)}, "extra": Reaches()}, tmp_path))
+    assert checkpoint.extras == {"extra": "not read"}
+
+
+def test_mmengine_training_checkpoints_are_read(tmp_path: Path) -> None:
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    content = {"state_dict": {"weight": torch.ones(2)}, "message_hub": {"loss": HistoryBuffer([1.0], [1])}}
+    checkpoint = read_checkpoint(save(content | {"random": np.random.default_rng(0).integers(9, size=3)}, tmp_path))
+    assert checkpoint.container == "state_dict"
+    assert checkpoint.extras == {"message_hub": "dict of 1", "random": "not read"}
+
+
+@pytest.mark.parametrize("layout", ["zip", "stream", "safetensors"])
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.999])
+def test_truncated_files(tmp_path: Path, layout: str, kept: float) -> None:
+    path, state = tmp_path / "whole", vit_mini().state_dict()
+    if layout == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=layout == "zip")
+    assert read_checkpoint(path).state_dict.keys() == state.keys()
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(InputError, match="truncated"):
+        read_checkpoint(path)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    text, empty, binary = tmp_path / "text.pth", tmp_path / "empty.pth", tmp_path / "binary.pth"
+    text.write_text("<!DOCTYPE html>\n<html>not found</html>\n")
+    empty.touch()
+    binary.write_bytes(bytes(range(128, 256)) * 8)
+    (tmp_path / "folder").mkdir()
+    save({"weight": torch.ones(1)}, tmp_path / "folder", "inside.pth")
+    for path, expected in (
+        (text, "a text file"),
+        (empty, "the file is empty"),
+        (binary, "neither a PyTorch nor a safetensors file|restricted reader"),
+        (tmp_path / "folder", "is a directory.*It holds inside.pth"),
+        (tmp_path / "absent.pth", "no such checkpoint file"),
+        (save({"optimizer": {}, "epoch": 3}, tmp_path, "no_weights.pth"), r"no weights found.*\(optimizer, epoch\)"),
+        (save([1, 2], tmp_path, "list.pth"), "no weights found in it, but list of 2"),
+        (save({}, tmp_path, "nothing.pth"), "no weights found in it, but dict of 0"),
+    ):
+        with pytest.raises(InputError, match=expected) as caught:
+            read_checkpoint(path)
+        assert str(path) in str(caught.value)
+
+
+def test_hash_and_size_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    assert file_sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    checkpoint = read_checkpoint(save({"model": {"weight": torch.ones(3, 2)}, "epoch": 7}, tmp_path))
+    assert checkpoint.size == (tmp_path / "checkpoint.pth").stat().st_size
+    assert checkpoint.parameters == 6
+    assert checkpoint.extras == {"epoch": "7"}

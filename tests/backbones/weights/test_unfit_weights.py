@@ -1,0 +1,44 @@
+"""Weights that do not fit the model are refused, and nothing is loaded."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from backbones.errors import InputError
+from backbones.registry import create_backbone
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import METHODS
+from tests.support.checkpoint_examples import save, vit_mini
+
+
+def test_missing_surplus_and_misshapen_are_listed(tmp_path: Path) -> None:
+    state = vit_mini().state_dict()
+    del state["blocks.2.norm1.weight"]
+    state |= {"blocks.9.surprise": torch.zeros(1), "norm.bias": torch.zeros(64)}
+    model = vit_mini()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        load_weights(model, read_checkpoint(save(state, tmp_path)), METHODS["MAE"])
+    message = str(caught.value)
+    assert "1 of the model's 54 tensors are not in the file: blocks.2.norm1.weight" in message
+    assert "1 of the file's keys have no place in the model: blocks.9.surprise" in message
+    assert "norm.bias (64,) instead of (128,)" in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_another_architecture_is_recognised(tmp_path: Path) -> None:
+    path = save(timm.create_model("resnet50").state_dict(), tmp_path)
+    with pytest.raises(InputError, match="does not fit vit_base_patch16_224") as caught:
+        create_backbone("mae_vit_base", path)
+    assert "looks like: ResNet-50, 16 blocks, a head for 1000 classes" in str(caught.value)
+    assert max(len(line) for line in str(caught.value).splitlines()) < 400
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    state = vit_mini().state_dict()
+    state["blocks.1.mlp.fc1.bias"][3] = float("nan")
+    with pytest.raises(InputError, match=r"infinite or undefined numbers in blocks.1.mlp.fc1.bias"):
+        create_backbone("mae_vit_mini", save(state, tmp_path))

@@ -1,0 +1,52 @@
+"""Few images, and finished runs of them, for the tests of commands to use and to copy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.in_process import call, directory_of, pretrain, run
+
+
+@pytest.fixture(scope="session")
+def small(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few enough images that a run takes a second: 32 to train on, 16 to evaluate on, 32 unlabelled."""
+    root = tmp_path_factory.mktemp("small") / "shapes"
+    for split, each in (("train", 4), ("val", 2)):
+        for folder in sorted((mini / split).iterdir()):
+            (root / split / folder.name).mkdir(parents=True)
+            for path in sorted(folder.iterdir())[:each]:
+                shutil.copy(path, root / split / folder.name)
+    (root / "unlabelled").mkdir()
+    for path in sorted((mini / "unlabelled").iterdir())[:32]:
+        shutil.copy(path, root / "unlabelled")
+    return root
+
+
+@pytest.fixture
+def copied(small: Path, tmp_path: Path) -> Path:
+    """The small data set, to be spoilt."""
+    return Path(shutil.copytree(small, tmp_path / "shapes"))
+
+
+@pytest.fixture(scope="session")
+def pretrained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `--out` of a finished pre-training."""
+    out = tmp_path_factory.mktemp("pretrained")
+    result = call(*pretrain(small / "unlabelled", out))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="session")
+def encoder(pretrained: Path) -> Path:
+    return directory_of(pretrained) / "checkpoints/encoder.pth"
+
+
+@pytest.fixture(scope="session")
+def finished(small: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `--out` of a finished fine-tuning of that."""
+    out = tmp_path_factory.mktemp("finished")
+    result = call(*run(small, out, f"mae_vit_mini={encoder}"))
+    assert result.exit_code == 0, result.output
+    return out

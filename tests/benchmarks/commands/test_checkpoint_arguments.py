@@ -1,0 +1,76 @@
+"""What is wrong with the file in --backbone NAME=FILE."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.support.in_process import call, refusal, run
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+
+@pytest.mark.parametrize("writer", [pickle.dump, torch.save])
+def test_a_pickle_that_would_run_code_does_not(small: Path, tmp_path: Path, writer: Callable[..., None]) -> None:
+    target, file = tmp_path / "ran", tmp_path / "evil.pth"
+    with file.open("wb") as stream:
+        writer({"model": Malicious(target)}, stream)
+    message = refusal(*run(small, tmp_path / "out", f"mae_vit_mini={file}"))
+    assert message.startswith(str(file)) and "nothing of it was run" in message
+    assert message == refusal("inspect", file)
+    assert not target.exists()
+
+
+def test_files_that_are_no_checkpoint(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("<html>404</html>")
+    (tmp_path / "empty.pth").touch()
+    torch.save({"epoch": 3}, tmp_path / "weightless.pth")
+    for name, expected in (
+        ("gone.pth", "no such checkpoint file"),
+        ("", "is a directory, and a checkpoint is a file. Give the file inside it. It holds empty.pth, text.pth"),
+        ("text.pth", "a text file. A checkpoint is a file written by torch.save or safetensors"),
+        ("empty.pth", "the file is empty"),
+        ("weightless.pth", "no weights found in it"),
+    ):
+        message = refusal(*run(small, tmp_path / "out", f"mae_vit_mini={tmp_path / name}"))
+        assert message.startswith(str(tmp_path / name)) and expected in message
+
+
+def test_another_architecture(small: Path, encoder: Path, tmp_path: Path) -> None:
+    message = refusal(*run(small, tmp_path / "out", f"mae_vit_tiny={encoder}", model__image_size=48))
+    assert str(encoder) in message and "vit_tiny" in message
+    message = refusal(*run(small, tmp_path / "out", f"resnet18={encoder}"))
+    assert str(encoder) in message
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_random_weights_take_no_file(small: Path, encoder: Path, tmp_path: Path) -> None:
+    message = refusal(*run(small, tmp_path / "out", f"random_vit_mini={encoder}"))
+    assert "random_vit_mini takes no checkpoint" in message
+
+
+def test_inspect_says_what_a_file_is(pretrained: Path, encoder: Path, tmp_path: Path) -> None:
+    import timm
+
+    weights = {"encoder.pth": encoder, "autoencoder.pth": encoder.with_name("autoencoder.pth")}
+    for name, file in weights.items():
+        result = call("inspect", file, "--backbone", "mae_vit_mini")
+        assert result.exit_code == 0 and name in result.output.replace("\n", "")
+        assert "mae_vit_mini" in result.output and "blocks.0" in result.output
+    state = torch.load(encoder, weights_only=True)["model"]
+    save_file(state, tmp_path / "encoder.safetensors")
+    assert "safetensors" in call("inspect", tmp_path / "encoder.safetensors").output
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "resnet.pth")
+    assert call("inspect", tmp_path / "resnet.pth").exit_code == 0
+    message = refusal("inspect", tmp_path / "resnet.pth", "--backbone", "mae_vit_mini")
+    assert "does not fit vit_mini_patch8_48" in message and "nothing was loaded" in message

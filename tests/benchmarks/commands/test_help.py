@@ -1,0 +1,62 @@
+"""What `--help` says, and what a mistyped call is told."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.in_process import call, usage_refusal
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        *((c,) for c in ["demo", "pretrain", "run", "table", "list", "inspect", "doctor", "data"]),
+        *(("data", c) for c in ("mini", "check")),
+    ],
+)
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    result = call(*command, "--help")
+    assert result.exit_code == 0
+    assert " ".join(("Usage: backbench", *command)) in " ".join(result.output.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from benchmarks.commands.cli import app\n"
+        "try: app(['--help'], prog_name='backbench')\n"
+        "except SystemExit: pass\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pretrain" in finished.stdout
+    imported = finished.stderr
+    assert "'benchmarks'" in imported
+    for library in ("torch", "pydantic", "pandas", "numpy", "timm", "mmengine", "yaml", "PIL"):
+        assert f"'{library}'" not in imported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["pretrian"], "No such command 'pretrian'. Did you mean 'pretrain'?"),
+        (["data", "chekc"], "No such command 'chekc'. Did you mean 'check'?"),
+        (["pretrain", "--recipes", "x"], "No such option: --recipes"),
+        (["pretrain", "--recipe", "mae_vit_mini", "--data", "."], "Missing option '--out'"),
+        (["run", "--recipe"], "Option '--recipe' requires an argument"),
+        (
+            ["pretrain", *["--recipe", "r", "--data", "d", "--out", "o", "--seed", "-1"]],
+            "'--seed': expected a value greater",
+        ),
+        (
+            ["pretrain", *["--recipe", "r", "--data", "d", "--out", "o", "--seed", "x"]],
+            "'--seed': expected a value",
+        ),
+        (["list", "recipe"], "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets'."),
+        (["table", ".", "--layout", "imagnet"], "'--layout': 'imagnet' is not one of 'imagenet', 'coco',"),
+        (["table", ".", "--layout", "coco", "--format", "xlsx"], "'xlsx' is not one of 'md', 'csv', 'latex'."),
+    ],
+)
+def test_a_mistyped_call_is_explained(arguments: list[str], expected: str) -> None:
+    assert expected in usage_refusal(*arguments)

@@ -1,0 +1,109 @@
+"""An --out that cannot be written to, from the beginning or suddenly."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support.in_process import (
+    FullDisk,
+    assert_nothing_is_half_written,
+    call,
+    comparable,
+    hide_training,
+    pretrain,
+    record_of,
+    refusal,
+    run,
+)
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_in_the_way(small: Path, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / below
+    message = refusal(*pretrain(small / "unlabelled", out))
+    assert message == f"--out {out}: cannot be written to (Not a directory). Choose another directory"
+
+
+def test_a_read_only_directory(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    message = refusal(*run(small, tmp_path / "out"))
+    assert message == f"--out {tmp_path}/out: cannot be written to (Permission denied). Choose another directory"
+
+
+def test_missing_parents_are_created(small: Path, tmp_path: Path) -> None:
+    assert call(*run(small, tmp_path / "a/b/c")).exit_code == 0
+    assert (tmp_path / "a/b/c/results.csv").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+@pytest.mark.parametrize(
+    "full",
+    [
+        "log.jsonl",
+        "iteration_2.pth",
+        "encoder.pth",
+        "reconstruction_2.png",
+        "events.out.tfevents",
+        "recipe.yaml",
+        "record.json",
+        "results.csv",
+    ],
+)
+def test_a_full_disk_while_pretraining(small: Path, pretrained: Path, tmp_path: Path, full: str) -> None:
+    with FullDisk(tmp_path, full) as disk:
+        message = refusal(*pretrain(small / "unlabelled", tmp_path))
+    assert disk.hits, "nothing of that name was written"
+    assert str(tmp_path) in message and "No space left" in message.replace("no space is left", "No space left")
+    assert_nothing_is_half_written(tmp_path)
+    assert call(*pretrain(small / "unlabelled", tmp_path)).exit_code == 0
+    assert comparable(record_of(tmp_path)) == comparable(record_of(pretrained))
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 1
+
+
+def test_the_engines_own_log_is_given_up_in_silence(small: Path, tmp_path: Path) -> None:
+    with FullDisk(tmp_path, "engine.log") as disk:
+        result = call(*pretrain(small / "unlabelled", tmp_path))
+    assert disk.hits and result.exit_code == 0
+    assert "Traceback" not in result.output and "No space left" not in result.output
+
+
+@pytest.mark.parametrize("full", ["per_image.csv", "record.json", "results.csv"])
+def test_a_full_disk_after_fine_tuning(
+    small: Path, encoder: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    arguments = run(small, tmp_path, f"mae_vit_mini={encoder}")
+    with FullDisk(tmp_path, full) as disk:
+        message = refusal(*arguments)
+    assert disk.hits and full in message and "no space is left" in message
+    assert_nothing_is_half_written(tmp_path)
+    hide_training(monkeypatch)
+    assert call(*arguments).exit_code == 0
+    assert comparable(record_of(tmp_path)) == comparable(record_of(finished))
+    assert set(pd.read_csv(tmp_path / "results.csv")["metric"]) == {"top1", "top5", "loss"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_really_full(small: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(38 << 20))
+        message = refusal(*pretrain(small / "unlabelled", disk / "out"))
+        assert "iteration_2.pth: cannot be written (No space left on device). Make room" in message
+        assert_nothing_is_half_written(disk / "out")
+        ballast.unlink()
+        assert call(*pretrain(small / "unlabelled", disk / "out")).exit_code == 0
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

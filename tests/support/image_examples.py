@@ -1,0 +1,42 @@
+"""A real photograph, images in memory and in files, and how far two of them are apart."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+
+PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+"""A photograph of 1984 by the US Navy, in the public domain, that matplotlib ships: 512 × 600 pixels."""
+
+
+def encode(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def as_array(image: torch.Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).numpy()
+
+
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def largest_difference(image: torch.Tensor, other: Image.Image) -> int:
+    assert image.shape == (3, other.height, other.width)
+    return int(np.abs(as_array(image).astype(int) - np.asarray(other)).max())
+
+
+def decode_with_pillow(path: Path) -> np.ndarray | None:
+    try:
+        return np.array(Image.open(path).convert("RGB"))
+    except Exception:
+        return None
+
+
+def palette_with_transparency(photo: Image.Image) -> bytes:
+    return encode(photo.quantize(64), "PNG", transparency=bytes(range(0, 128, 2)))
