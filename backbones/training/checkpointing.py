@@ -95,10 +95,10 @@ class CheckpointHook(Hook):
         keep: int,
         tally: Tally,
         accumulation: int = 1,
-        settle: Callable[[], None] = lambda: None,
+        update_tally: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory, self.every, self.keep, self.accumulation = directory, every, keep, accumulation
-        self.tally, self.settle = tally, settle
+        self.tally, self.update_tally = tally, update_tally
 
     def found(self) -> list[Path]:
         """The checkpoints of this run, oldest first."""
@@ -134,7 +134,7 @@ class CheckpointHook(Hook):
         """
         for corrupt in all_gather_object(self.tally.corrupt):
             self.tally.corrupt.update(corrupt)
-        self.settle()
+        self.update_tally()
         if is_main_process():
             self._write(runner, done // self.accumulation)
 

@@ -127,7 +127,7 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
         keep=recipe.runtime.keep_checkpoints,
         accumulation=accumulation,
         tally=tally,
-        settle=progress.settle,
+        update_tally=progress.update_tally,
     )
     return progress, checkpoints
 

@@ -129,7 +129,7 @@ class ProgressHook(Hook):
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
         if process_rank() == 0:
-            self._forget_after(runner.iter / self.per_epoch)
+            self._cut_log_after(runner.iter / self.per_epoch)
             self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
 
     def after_train_iter(
@@ -163,7 +163,7 @@ class ProgressHook(Hook):
                 "Is --data the right folder? Replace or remove what is broken"
             )
 
-    def settle(self) -> None:
+    def update_tally(self) -> None:
         """Bring the tally up to the present, for a checkpoint. Raises InputError if training has diverged."""
         self.tally.loss_sum = float(self.epoch_loss)
         if not math.isfinite(self.tally.loss_sum):
@@ -176,7 +176,7 @@ class ProgressHook(Hook):
         self.tick = now
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self.settle()
+        self.update_tally()
         if self.line and self.line.bar:
             self.line.bar.stop()
         self.evaluation = ProgressLine("evaluating", len(runner.val_dataloader), "batches")
@@ -200,7 +200,7 @@ class ProgressHook(Hook):
 
     def _log(self, runner: Runner, done: int) -> None:
         before = self.training_seconds
-        self.settle()
+        self.update_tally()
         loss = float(self.recent_loss) / self.recent
         speed = self.recent * self.batch_size / max(self.training_seconds - before, 1e-9)
         self.images += self.recent * self.batch_size
@@ -217,7 +217,7 @@ class ProgressHook(Hook):
             for name in ("loss", *parts, "lr", "images_per_second"):
                 self.writer.add_scalar(f"train/{name}", entry[name], done)
 
-    def _forget_after(self, epoch: float) -> None:
+    def _cut_log_after(self, epoch: float) -> None:
         """Drop the log's lines of what a killed run did after its last checkpoint, and torn lines.
 
         Unlike the iteration, the epoch does not depend on how many steps make an update.
