@@ -103,32 +103,54 @@ def torchrun(arguments: list[str], processes: int = 2) -> str:
     return text
 
 
-def pretrain_arguments(data: Path, out: Path, **settings: object) -> list[str]:
+def pretrain_arguments(data: Path, out: Path, **changes: object) -> list[str]:
     """`backbench pretrain` of the mini model."""
-    return ["pretrain", "--recipe", "mae_vit_mini", "--data", str(data), "--out", str(out), *_overrides(settings)]
+    return ["pretrain", "--recipe", "mae_vit_mini", "--data", str(data), "--out", str(out), *overrides(**changes)]
 
 
-def run_arguments(data: Path, out: Path, *, backbone: str = "random_vit_mini", **settings: object) -> list[str]:
-    """`backbench run` of the mini classification."""
-    fixed = ["run", "--recipe", "mini_classification", "--data", str(data), "--backbone", backbone, "--out", str(out)]
-    return [*fixed, *_overrides(settings)]
+def run_arguments(
+    data: Path,
+    out: Path,
+    backbone: str = "random_vit_mini",
+    seed: int = 0,
+    recipe: str = "mini_classification",
+    **changes: object,
+) -> list[str]:
+    """`backbench run` of a recipe."""
+    fixed = ["run", "--recipe", recipe, "--data", str(data), "--backbone", backbone, "--out", str(out)]
+    return [*fixed, "--seed", str(seed), *overrides(**changes)]
 
 
-def _overrides(settings: dict[str, object]) -> list[str]:
+def overrides(**changes: object) -> list[str]:
     """`schedule__epochs=2` becomes `--set schedule.epochs=2`."""
-    return [part for key, value in settings.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+    return [part for key, value in changes.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def run_directory(out: Path) -> Path:
-    """The only run directory below `out`."""
-    (recipe,) = out.glob("*/*/*/*/recipe.yaml")
+def run_directory(out: Path, seed: int | None = None) -> Path:
+    """The only run directory below `out`, or the only one of that seed."""
+    (recipe,) = out.glob(f"*/*/*/{'*' if seed is None else f'seed{seed}-*'}/recipe.yaml")
     return recipe.parent
 
 
-def read_record(out: Path) -> dict[str, Any]:
-    """The only record below `out`."""
-    record: dict[str, Any] = json.loads((run_directory(out) / "record.json").read_text())
+def read_record(out: Path, seed: int | None = None) -> dict[str, Any]:
+    """The only record below `out`, or the only one of that seed."""
+    record: dict[str, Any] = json.loads((run_directory(out, seed) / "record.json").read_text())
     return record
+
+
+def metric_values(record: dict[str, Any]) -> dict[str, float]:
+    return {metric["name"]: metric["value"] for metric in record["metrics"]}
+
+
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what differs between two runs of the same thing."""
+    times = {"train_images_per_second", "peak_memory_mb", "wall_seconds", "finished_at", "command"}
+    return {name: value for name, value in record.items() if name not in times}
+
+
+def log_lines(out: Path) -> int:
+    """How many lines the log of the only run below `out` has."""
+    return (run_directory(out) / "log.jsonl").read_text().count("\n")
 
 
 def last_checkpoint(out: Path) -> Path:

@@ -6,18 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TINY: dict[str, object] = {
-    "schedule.iterations": 4,
-    "schedule.warmup_iterations": 1,
-    "optimizer.batch_size": 2,
-    "model.channels": 16,
-    "model.regions": 8,
-    "model.proposals": 20,
-    "model.box_features": 32,
-    "model.image_size": 64,
-    "runtime.workers": 0,
-    "runtime.log_every": 1,
-    "runtime.checkpoint_every": 2,
+from tests.support.commands import run_arguments
+
+TINY: dict[str, Any] = {
+    "schedule__iterations": 4,
+    "schedule__warmup_iterations": 1,
+    "optimizer__batch_size": 2,
+    "model__channels": 16,
+    "model__regions": 8,
+    "model__proposals": 20,
+    "model__box_features": 32,
+    "model__image_size": 64,
+    "runtime__workers": 0,
+    "runtime__log_every": 1,
+    "runtime__checkpoint_every": 2,
 }
 
 TRAIN, VAL = range(1, 9), (1, 3, 4, 10)
@@ -25,11 +27,8 @@ TRAIN, VAL = range(1, 9), (1, 3, 4, 10)
 
 
 def detection(data: Path, out: Path, backbone: str = "random_vit_mini", seed: int = 0, **changes: object) -> list[str]:
-    """A run with `TINY` settings; `model__adapter="simple"` becomes `--set model.adapter=simple`."""
-    fixed = ["run", "--recipe", "mini_detection", "--data", str(data), "--backbone", backbone, "--out", str(out)]
-    settings = TINY | {key.replace("__", "."): value for key, value in changes.items()}
-    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [*fixed, "--seed", str(seed), *overrides]
+    """The arguments of a run with `TINY` settings."""
+    return run_arguments(data, out, backbone, seed, "mini_detection", **TINY | changes)
 
 
 def few_scenes(coco: Path, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Telling whether two folders hold the same files."""
+"""Telling whether two folders hold the same files, and damaging a file."""
 
 import hashlib
 from pathlib import Path
@@ -11,3 +11,9 @@ def contents(root: Path) -> dict[str, str]:
         for path in root.rglob("*")
         if path.is_file()
     }
+
+
+def halve(path: Path) -> Path:
+    """Keep of a file its first half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path

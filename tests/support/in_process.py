@@ -1,7 +1,8 @@
-"""Running backbench's commands in this process, looking at what they say and leave behind, and disks that fill up."""
+"""Running backbench's commands in this process, looking at what they say, and disks that fill up."""
 
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from benchmarks.commands.cli import app
+from tests.support.commands import comparable, pretrain_arguments, read_record, run_arguments, run_directory
 
-QUICK = {
-    "schedule.epochs": 1,
-    "schedule.warmup_epochs": 0,
-    "optimizer.batch_size": 16,
-    "runtime.workers": 0,
+QUICK: dict[str, Any] = {
+    "schedule__epochs": 1,
+    "schedule__warmup_epochs": 0,
+    "optimizer__batch_size": 16,
+    "runtime__workers": 0,
 }
 
 
@@ -29,6 +31,13 @@ def call(*arguments: object) -> Result:
     )
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
+    return result
+
+
+def success(*arguments: object) -> Result:
+    """A command that has to end well."""
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
     return result
 
 
@@ -49,35 +58,14 @@ def usage_refusal(*arguments: object) -> str:
     return " ".join(result.output.replace("│", " ").split())
 
 
-def sets(**changes: object) -> list[str]:
-    """`model__image_size=96` becomes `--set model.image_size=96`, over the settings of a quick run."""
-    settings = QUICK | {key.replace("__", "."): value for key, value in changes.items()}
-    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+def pretrain(data: Path, out: Path, **changes: object) -> list[str]:
+    """The arguments of a pre-training that takes a second."""
+    return pretrain_arguments(data, out, **QUICK | changes)
 
 
-def pretrain(data: Path, out: Path, **changes: object) -> list[object]:
-    return ["pretrain", "--recipe", "mae_vit_mini", "--data", data, "--out", out, *sets(**changes)]
-
-
-def run(data: Path, out: Path, backbone: object = "random_vit_mini", **changes: object) -> list[object]:
-    recipe = ["run", "--recipe", "mini_classification", "--backbone", backbone]
-    return [*recipe, "--data", data, "--out", out, *sets(**changes)]
-
-
-def directory_of(out: Path) -> Path:
-    (recipe,) = out.glob("*/*/*/*/recipe.yaml")
-    return recipe.parent
-
-
-def record_of(out: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((directory_of(out) / "record.json").read_text())
-    return record
-
-
-def comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what differs between two runs of the same thing."""
-    times = {"train_images_per_second", "peak_memory_mb", "wall_seconds", "finished_at", "command"}
-    return {name: value for name, value in record.items() if name not in times}
+def run(data: Path, out: Path, backbone: str = "random_vit_mini", **changes: object) -> list[str]:
+    """The arguments of a fine-tuning that takes a second."""
+    return run_arguments(data, out, backbone, **QUICK | changes)
 
 
 def hide_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +75,13 @@ def hide_training(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained anew")
 
     monkeypatch.setattr("torch.optim.AdamW.step", train)
+
+
+def refusal_before_training(*arguments: object) -> str:
+    """The message of a command that has to be refused before the first step of training."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hide_training(monkeypatch)
+        return refusal(*arguments)
 
 
 class FullDisk:
@@ -139,3 +134,47 @@ def assert_nothing_is_half_written(out: Path) -> None:
                 Image.open(path).load()
             case ".csv":
                 assert len(pd.read_csv(path)) > 0
+
+
+def refusal_on_a_full_disk(arguments: list[str], out: Path, full: str) -> str:
+    """The message of a command that finds no space left for a file with that in its path; nothing is half-written."""
+    with FullDisk(out, full) as disk:
+        message = refusal(*arguments)
+    assert disk.hits, "nothing of that name was written"
+    assert_nothing_is_half_written(out)
+    return message
+
+
+def assert_found_by_run_and_check(arguments: list[str], data_set: str, root: Path, expected: str) -> None:
+    """The one mistake in a data set is refused by a run and found by `backbench data check`, in the same words."""
+    message = refusal(*arguments)
+    assert message.startswith(expected), message
+    assert "\n" not in message
+    check = call("data", "check", data_set, "--root", root)
+    assert check.exit_code == 1
+    assert [line.strip() for line in check.output.splitlines()][-2:] == [message, "1 problem(s)"]
+
+
+def assert_evaluated_once_there_is_room(
+    arguments: list[str], finished: Path, out: Path, full: str, product: str, *others: str
+) -> None:
+    """A trained run whose evaluation finds no space left is refused; repeated, it evaluates, and ends like `finished`.
+
+    finished: the `--out` of the same run, done; `out` becomes a copy without its record and what the evaluation writes
+    full:     in the path of the file that there is no space for
+    product:  a file that the evaluation writes, which has to be the same in the end; the patterns of the others follow
+    """
+    shutil.copytree(finished, out)
+    directory = run_directory(out)
+    for pattern in ("record.json", product, *others):
+        for path in directory.glob(pattern):
+            path.unlink()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hide_training(monkeypatch)
+        message = refusal_on_a_full_disk(arguments, out, full)
+        assert str(directory) in message and "No space left" in message and "Make room" in message
+        assert not (directory / "record.json").exists()
+        success(*arguments)
+    assert_nothing_is_half_written(out)
+    assert comparable(read_record(out)) == comparable(read_record(finished))
+    assert (directory / product).read_bytes() == (run_directory(finished) / product).read_bytes()

@@ -2,20 +2,23 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-TINY: dict[str, object] = {
-    "schedule.iterations": 4,
-    "schedule.warmup_iterations": 1,
-    "optimizer.batch_size": 2,
-    "model.image_size": 32,
-    "model.channels": 8,
-    "model.auxiliary_channels": 8,
-    "augment.resize": "[128, 32]",
-    "inference.resize": "[128, 32]",
-    "inference.stride": 24,
-    "runtime.workers": 0,
-    "runtime.log_every": 1,
-    "runtime.checkpoint_every": 2,
+from tests.support.commands import run_arguments
+
+TINY: dict[str, Any] = {
+    "schedule__iterations": 4,
+    "schedule__warmup_iterations": 1,
+    "optimizer__batch_size": 2,
+    "model__image_size": 32,
+    "model__channels": 8,
+    "model__auxiliary_channels": 8,
+    "augment__resize": "[128, 32]",
+    "inference__resize": "[128, 32]",
+    "inference__stride": 24,
+    "runtime__workers": 0,
+    "runtime__log_every": 1,
+    "runtime__checkpoint_every": 2,
 }
 
 TRAIN, VAL = range(1, 9), (1, 3, 4, 10)
@@ -27,11 +30,8 @@ FOLDERS = {"train": "training", "val": "validation"}
 def segmentation(
     data: Path, out: Path, backbone: str = "random_vit_mini", seed: int = 0, **changes: object
 ) -> list[str]:
-    """A run with `TINY` settings; `model__drop_path=0.1` becomes `--set model.drop_path=0.1`."""
-    fixed = ["run", "--recipe", "mini_segmentation", "--data", str(data), "--backbone", backbone, "--out", str(out)]
-    settings = TINY | {key.replace("__", "."): value for key, value in changes.items()}
-    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [*fixed, "--seed", str(seed), *overrides]
+    """The arguments of a run with `TINY` settings."""
+    return run_arguments(data, out, backbone, seed, "mini_segmentation", **TINY | changes)
 
 
 def few_scenes(ade20k: Path, root: Path) -> Path:

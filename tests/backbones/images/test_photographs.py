@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from backbones.errors import InputError
-from benchmarks.commands.cli import app
 from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
 from tests.support.image_examples import PHOTOGRAPH
+from tests.support.in_process import call
 
 QUICK = ["schedule.epochs=1", "schedule.warmup_epochs=0", "runtime.workers=0"]
 
@@ -74,13 +73,6 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "am Meer, im Juli" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     (root / "am Meer, im Juli" / "._Grace Hopper.JPEG").write_bytes(b"\0\5\x16\7")
     return root
-
-
-def call(*arguments: object) -> Result:
-    result = CliRunner(env={"COLUMNS": "400"}).invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def fine_tune(data: Path, out: Path, backbone: str = "random_vit_mini", *overrides: str) -> FinishedCell:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.in_process import call, directory_of, pretrain, run
+from tests.support.commands import run_directory
+from tests.support.in_process import pretrain, run, success
 
 
 @pytest.fixture(scope="session")
@@ -33,20 +34,18 @@ def copied(small: Path, tmp_path: Path) -> Path:
 def pretrained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a finished pre-training."""
     out = tmp_path_factory.mktemp("pretrained")
-    result = call(*pretrain(small / "unlabelled", out))
-    assert result.exit_code == 0, result.output
+    success(*pretrain(small / "unlabelled", out))
     return out
 
 
 @pytest.fixture(scope="session")
 def encoder(pretrained: Path) -> Path:
-    return directory_of(pretrained) / "checkpoints/encoder.pth"
+    return run_directory(pretrained) / "checkpoints/encoder.pth"
 
 
 @pytest.fixture(scope="session")
 def finished(small: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a finished fine-tuning of that."""
     out = tmp_path_factory.mktemp("finished")
-    result = call(*run(small, out, f"mae_vit_mini={encoder}"))
-    assert result.exit_code == 0, result.output
+    success(*run(small, out, f"mae_vit_mini={encoder}"))
     return out

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.in_process import call, hide_training, pretrain, record_of, refusal, run
+from tests.support.commands import read_record
+from tests.support.in_process import call, hide_training, pretrain, refusal, refusal_before_training, run, success
 
 
 def break_one(folder: Path, how: str) -> Path:
@@ -23,17 +24,16 @@ def break_one(folder: Path, how: str) -> Path:
 @pytest.mark.parametrize("how", ["truncated", "text", "empty"])
 def test_in_training_it_is_replaced_and_named(copied: Path, tmp_path: Path, how: str) -> None:
     broken = break_one(copied / "train", how)
-    result = call(*run(copied, tmp_path / "out"))
-    assert result.exit_code == 0, result.output
-    (line,) = record_of(tmp_path / "out")["corrupt_images"]
+    result = success(*run(copied, tmp_path / "out"))
+    (line,) = read_record(tmp_path / "out")["corrupt_images"]
     assert line.startswith(f"{broken}: ")
     assert f"unreadable image: {broken}" in result.output.replace("\n", "")
 
 
 def test_in_pretraining_too(copied: Path, tmp_path: Path) -> None:
     broken = break_one(copied / "unlabelled", "truncated")
-    assert call(*pretrain(copied / "unlabelled", tmp_path / "out")).exit_code == 0
-    (line,) = record_of(tmp_path / "out")["corrupt_images"]
+    success(*pretrain(copied / "unlabelled", tmp_path / "out"))
+    (line,) = read_record(tmp_path / "out")["corrupt_images"]
     assert line.startswith(f"{broken}: ")
 
 
@@ -50,14 +50,11 @@ def test_in_evaluation_it_is_an_error_before_training(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     broken = break_one(copied / "val", how)
-    with monkeypatch.context() as patch:
-        hide_training(patch)
-        message = refusal(*run(copied, tmp_path / "out"))
+    message = refusal_before_training(*run(copied, tmp_path / "out"))
     assert message.startswith(f"1 unreadable evaluation image(s): {broken}: ")
     assert "--set evaluation.allow_unreadable=true" in message
-    result = call(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true"))
-    assert result.exit_code == 0, result.output
-    record = record_of(tmp_path / "out")
+    success(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true"))
+    record = read_record(tmp_path / "out")
     assert [line.partition(": ")[0] for line in record["corrupt_images"]] == [str(broken)]
     assert {metric["n_eval"] for metric in record["metrics"]} == {15}
 
@@ -76,12 +73,12 @@ def test_hidden_damage_is_found_after_training_which_is_not_lost(
     message = refusal(*run(copied, tmp_path / "out"))
     assert message.startswith(f"{path}: unreadable evaluation image") and "what is trained is kept" in message
     hide_training(monkeypatch)
-    assert call(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true")).exit_code == 0
-    assert record_of(tmp_path / "out")["metrics"][0]["n_eval"] == 15
+    success(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true"))
+    assert read_record(tmp_path / "out")["metrics"][0]["n_eval"] == 15
 
 
 def test_data_check_names_it(copied: Path) -> None:
-    assert call("data", "check", "folders", "--root", copied).exit_code == 0
+    success("data", "check", "folders", "--root", copied)
     broken = break_one(copied / "train", "truncated")
     result = call("data", "check", "folders", "--root", copied)
     assert result.exit_code == 1

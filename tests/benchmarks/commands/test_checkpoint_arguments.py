@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.in_process import call, refusal, run
+from tests.support.in_process import call, refusal, run, success
 
 
 class Malicious:
@@ -71,6 +71,6 @@ def test_inspect_says_what_a_file_is(pretrained: Path, encoder: Path, tmp_path: 
     save_file(state, tmp_path / "encoder.safetensors")
     assert "safetensors" in call("inspect", tmp_path / "encoder.safetensors").output
     torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "resnet.pth")
-    assert call("inspect", tmp_path / "resnet.pth").exit_code == 0
+    success("inspect", tmp_path / "resnet.pth")
     message = refusal("inspect", tmp_path / "resnet.pth", "--backbone", "mae_vit_mini")
     assert "does not fit vit_mini_patch8_48" in message and "nothing was loaded" in message

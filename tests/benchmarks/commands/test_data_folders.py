@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.support.in_process import call, pretrain, refusal, run
+from tests.support.in_process import pretrain, refusal, run, success
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_images_directly_in_train(small: Path, tmp_path: Path) -> None:
     shutil.copytree(small / "unlabelled", tmp_path / "flat/train")
     message = refusal(*run(tmp_path / "flat", tmp_path / "out"))
     assert "train: no class folders found. Expected train/CLASS/*.jpg; found 32 " in message
-    assert call(*pretrain(tmp_path / "flat", tmp_path / "out")).exit_code == 0
+    success(*pretrain(tmp_path / "flat", tmp_path / "out"))
 
 
 def test_nothing_is_left_behind(copied: Path, tmp_path: Path) -> None:

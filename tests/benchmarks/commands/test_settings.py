@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.in_process import call, pretrain, record_of, refusal, run
+from tests.support.commands import read_record
+from tests.support.in_process import pretrain, refusal, run, success
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,8 @@ def test_settings_are_checked_before_a_million_images_are(copied: Path, tmp_path
 
 
 def test_another_image_size_than_the_checkpoints_is_interpolated(small: Path, encoder: Path, tmp_path: Path) -> None:
-    assert call(*run(small, tmp_path, f"mae_vit_mini={encoder}", model__image_size=64)).exit_code == 0
-    report = record_of(tmp_path)["load_report"]
+    success(*run(small, tmp_path, f"mae_vit_mini={encoder}", model__image_size=64))
+    report = read_record(tmp_path)["load_report"]
     assert "pos_embed" in report["converted"]
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.in_process import call, record_of, refusal
+from tests.support.commands import read_record
+from tests.support.in_process import call, refusal
 
 
 @pytest.mark.parametrize(("format", "expected"), [("md", "| "), ("csv", ","), ("latex", "\\begin{tabular}")])
@@ -12,7 +13,7 @@ def test_every_format(finished: Path, format: str, expected: str) -> None:
     result = call("table", finished, "--layout", "imagenet", "--format", format)
     assert result.exit_code == 0
     assert expected in result.output
-    assert f"{record_of(finished)['metrics'][0]['value']:.1f}" in result.output
+    assert f"{read_record(finished)['metrics'][0]['value']:.1f}" in result.output
 
 
 def test_without_runs(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.support.commands import comparable, read_record
 from tests.support.in_process import (
     FullDisk,
     assert_nothing_is_half_written,
     call,
-    comparable,
     hide_training,
     pretrain,
-    record_of,
     refusal,
+    refusal_on_a_full_disk,
     run,
+    success,
 )
 
 
@@ -40,7 +41,7 @@ def test_a_read_only_directory(small: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_missing_parents_are_created(small: Path, tmp_path: Path) -> None:
-    assert call(*run(small, tmp_path / "a/b/c")).exit_code == 0
+    success(*run(small, tmp_path / "a/b/c"))
     assert (tmp_path / "a/b/c/results.csv").is_file()
 
 
@@ -59,13 +60,10 @@ def test_missing_parents_are_created(small: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_full_disk_while_pretraining(small: Path, pretrained: Path, tmp_path: Path, full: str) -> None:
-    with FullDisk(tmp_path, full) as disk:
-        message = refusal(*pretrain(small / "unlabelled", tmp_path))
-    assert disk.hits, "nothing of that name was written"
+    message = refusal_on_a_full_disk(pretrain(small / "unlabelled", tmp_path), tmp_path, full)
     assert str(tmp_path) in message and "No space left" in message.replace("no space is left", "No space left")
-    assert_nothing_is_half_written(tmp_path)
-    assert call(*pretrain(small / "unlabelled", tmp_path)).exit_code == 0
-    assert comparable(record_of(tmp_path)) == comparable(record_of(pretrained))
+    success(*pretrain(small / "unlabelled", tmp_path))
+    assert comparable(read_record(tmp_path)) == comparable(read_record(pretrained))
     assert len(pd.read_csv(tmp_path / "results.csv")) == 1
 
 
@@ -81,13 +79,11 @@ def test_a_full_disk_after_fine_tuning(
     small: Path, encoder: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     arguments = run(small, tmp_path, f"mae_vit_mini={encoder}")
-    with FullDisk(tmp_path, full) as disk:
-        message = refusal(*arguments)
-    assert disk.hits and full in message and "no space is left" in message
-    assert_nothing_is_half_written(tmp_path)
+    message = refusal_on_a_full_disk(arguments, tmp_path, full)
+    assert full in message and "no space is left" in message
     hide_training(monkeypatch)
-    assert call(*arguments).exit_code == 0
-    assert comparable(record_of(tmp_path)) == comparable(record_of(finished))
+    success(*arguments)
+    assert comparable(read_record(tmp_path)) == comparable(read_record(finished))
     assert set(pd.read_csv(tmp_path / "results.csv")["metric"]) == {"top1", "top5", "loss"}
 
 
@@ -104,6 +100,6 @@ def test_a_disk_that_is_really_full(small: Path, tmp_path: Path) -> None:
         assert "iteration_2.pth: cannot be written (No space left on device). Make room" in message
         assert_nothing_is_half_written(disk / "out")
         ballast.unlink()
-        assert call(*pretrain(small / "unlabelled", disk / "out")).exit_code == 0
+        success(*pretrain(small / "unlabelled", disk / "out"))
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from benchmarks.commands.cli import app
 from benchmarks.running.comparison import Row, compare_cells
 from results import (
     Metric,
@@ -21,6 +19,7 @@ from tasks.classification.metric import MEANS
 from tasks.detection.matches import save_matches
 from tasks.detection.scoring import score
 from tasks.segmentation.areas import Areas, save_areas
+from tests.support.in_process import call
 from tests.support.results_examples import make_record
 from tests.support.scoring_examples import draw_detections, draw_truth, image_ids, write_truth
 
@@ -79,8 +78,7 @@ def write_segmentation(directory: Path, areas: Areas, **fields: Any) -> Path:
 
 
 def compare(*arguments: object) -> tuple[int, str]:
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *map(str, arguments)], prog_name="backbench")
-    assert result.exception is None or isinstance(result.exception, SystemExit)
+    result = call("compare", *arguments)
     return result.exit_code, result.output
 
 

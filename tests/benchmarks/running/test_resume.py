@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from backbones.weights.checkpoints import file_sha256
-from tests.support.commands import (
-    Moment,
-    backbench,
-    checkpoint_tensors,
-    last_checkpoint,
-    pretrain_arguments,
-    read_record,
-    run_arguments,
+from tests.support.commands import Moment, backbench, pretrain_arguments, read_record, run_arguments
+from tests.support.resuming import (
+    LOG,
+    WRITE,
+    WRITE_RECORD,
+    WRITE_RESULTS,
+    assert_same_result,
+    finish,
+    finish_after,
+    finish_interrupted,
+    finish_killed,
 )
 
 Settings = Mapping[str, Any]
@@ -51,48 +53,21 @@ FINE_TUNING: Settings = {
 """Sixteen iterations with everything that is drawn at random; an evaluation on the way."""
 
 
-def lines(out: Path) -> int:
-    return sum(path.read_text().count("\n") for path in out.glob("**/log.jsonl"))
-
-
-LOG = "backbones.training.progress.ProgressHook._log"
-SAVE = "backbones.training.checkpointing.save_atomically"
-WRITE = "torch.save"
 EVALUATE = "tasks.classification.metric.ClassificationMetric.process"
-
-
-def finish_after(
-    arguments: list[str], out: Path, moments: list[Moment], number: signal.Signals = signal.SIGKILL
-) -> list[int]:
-    """Repeat a command, ending it at one moment after the other, then let it finish; all exit statuses."""
-    log = out.with_name("log")
-    return [backbench(arguments, log, moment, number) for moment in [*moments, None]]
-
-
-def assert_same_result(out: Path, reference: Path) -> None:
-    expected, found = read_record(reference), read_record(out)
-    for name in ("key", "metrics", "train_loss", "per_class", "corrupt_images", "checkpoint_sha256"):
-        assert found[name] == expected[name], name
-    tensors, others = checkpoint_tensors(out), checkpoint_tensors(reference)
-    assert tensors.keys() == others.keys()
-    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])] == []
-    assert lines(out) == lines(reference)
 
 
 @pytest.fixture(scope="module")
 def pretrained(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-training that was never killed."""
     out = tmp_path_factory.mktemp("pretrained") / "runs"
-    assert backbench(pretrain_arguments(mini / "unlabelled", out, **PRETRAINING), out.with_name("log")) == 0
-    return out
+    return finish(pretrain_arguments(mini / "unlabelled", out, **PRETRAINING), out)
 
 
 @pytest.fixture(scope="module")
 def fine_tuned(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tuning that was never killed."""
     out = tmp_path_factory.mktemp("fine_tuned") / "runs"
-    assert backbench(run_arguments(mini, out, **FINE_TUNING), out.with_name("log")) == 0
-    return out
+    return finish(run_arguments(mini, out, **FINE_TUNING), out)
 
 
 def test_killed_pretraining_ends_the_same(mini: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -105,8 +80,7 @@ def test_killed_pretraining_ends_the_same(mini: Path, pretrained: Path, tmp_path
         Moment("backbones.mae.pretraining.save_atomically", 1),
         Moment("backbones.mae.pretraining.save_atomically", 2),
     ]
-    statuses = finish_after(pretrain_arguments(mini / "unlabelled", out, **PRETRAINING), out, moments)
-    assert statuses == [-signal.SIGKILL] * 5 + [0]
+    finish_killed(pretrain_arguments(mini / "unlabelled", out, **PRETRAINING), out, moments)
     assert_same_result(out, pretrained)
     (encoder,), (expected,) = out.glob("**/encoder.pth"), pretrained.glob("**/encoder.pth")
     assert file_sha256(encoder) == file_sha256(expected) == read_record(out)["checkpoint_sha256"]
@@ -121,11 +95,10 @@ def test_killed_fine_tuning_ends_the_same(mini: Path, fine_tuned: Path, tmp_path
         Moment(LOG, 5),
         Moment(EVALUATE, 2),
         Moment(EVALUATE, 3),
-        Moment("benchmarks.running.cells.write_record"),
-        Moment("benchmarks.running.cells.write_results_csv"),
+        WRITE_RECORD,
+        WRITE_RESULTS,
     ]
-    statuses = finish_after(run_arguments(mini, out, **FINE_TUNING), out, moments)
-    assert statuses == [-signal.SIGKILL] * 5 + [0]
+    finish_killed(run_arguments(mini, out, **FINE_TUNING), out, moments)
     assert_same_result(out, fine_tuned)
     tables = [next(root.glob("**/per_image.csv")).read_text() for root in (out, fine_tuned)]
     assert tables[0] == tables[1]
@@ -136,7 +109,7 @@ def test_loader_processes_change_nothing_killed_or_not(mini: Path, fine_tuned: P
     """With two loader processes, which outlive the killed one for a moment, the command can be repeated at once."""
     out = tmp_path / "runs"
     arguments = run_arguments(mini, out, **{**FINE_TUNING, "runtime__workers": 2})
-    assert finish_after(arguments, out, [Moment(LOG, 5)]) == [-signal.SIGKILL, 0]
+    finish_killed(arguments, out, [Moment(LOG, 5)])
     assert_same_result(out, fine_tuned)
 
 
@@ -146,14 +119,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 ) -> None:
     """Ctrl-C and the scheduler's SIGTERM: exit status 130, a checkpoint of the last iteration, the same end."""
     out = tmp_path / "runs"
-    arguments = run_arguments(mini, out, **FINE_TUNING)
-    assert backbench(arguments, tmp_path / "log", Moment(LOG, 5), number) == 130
-    text = (tmp_path / "log").read_text()
-    assert "interrupted; repeat the command" in text
-    assert "Traceback" not in text
-    assert (last_checkpoint(out).name, lines(out)) == ("iteration_5.pth", 5)
-    assert not list(out.glob("**/record.json"))
-    assert backbench(arguments, tmp_path / "log") == 0
+    finish_interrupted(run_arguments(mini, out, **FINE_TUNING), out, Moment(LOG, 5), number, 5)
     assert_same_result(out, fine_tuned)
 
 

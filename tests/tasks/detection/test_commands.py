@@ -10,36 +10,25 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tests.support.detection_runs import annotation_file, change_annotations, detection, few_scenes, image_file
+from tests.support.commands import metric_values, read_record, run_directory
+from tests.support.detection_runs import annotation_file, change_annotations, detection, image_file
+from tests.support.folders import halve
 from tests.support.in_process import (
-    FullDisk,
-    assert_nothing_is_half_written,
+    assert_evaluated_once_there_is_room,
+    assert_found_by_run_and_check,
     call,
-    comparable,
-    directory_of,
     hide_training,
-    record_of,
     refusal,
+    refusal_before_training,
+    success,
 )
-
-
-@pytest.fixture(scope="module")
-def few(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_scenes(mini / "coco", tmp_path_factory.mktemp("few") / "scenes")
-
-
-@pytest.fixture
-def copied(few: Path, tmp_path: Path) -> Path:
-    """The few scenes, to be spoilt."""
-    return Path(shutil.copytree(few, tmp_path / "scenes"))
 
 
 @pytest.fixture(scope="module")
 def finished(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a finished run."""
     out = tmp_path_factory.mktemp("finished") / "runs"
-    result = call(*detection(few, out))
-    assert result.exit_code == 0, result.output
+    success(*detection(few, out))
     return out
 
 
@@ -107,14 +96,10 @@ class TestMistakesInTheData:
     def test_are_refused_by_a_run_and_found_by_the_check(self, copied: Path, tmp_path: Path, case: str) -> None:
         spoil, expected = MISTAKES[case]
         spoil(copied)
-        message = refusal(*detection(copied, tmp_path / "out"))
         places = {split: annotation_file(copied, split) for split in ("train", "val")}
-        assert message.startswith(expected.format(root=copied, **places))
-        assert "\n" not in message
+        expected = expected.format(root=copied, **places)
+        assert_found_by_run_and_check(detection(copied, tmp_path / "out"), "coco", copied, expected)
         assert not (tmp_path / "out").exists()
-        check = call("data", "check", "coco", "--root", copied)
-        assert check.exit_code == 1
-        assert [line.strip() for line in check.output.splitlines()][-2:] == [message, "1 problem(s)"]
 
     def test_of_many_a_run_names_the_first_and_the_check_all(self, copied: Path, tmp_path: Path) -> None:
         def spoil(content: dict[str, Any]) -> None:
@@ -147,9 +132,8 @@ class TestMistakesInTheData:
             )
             for what, identity in (("a box wholly outside its image", 97), ("a mask that covers nothing", 98))
         ]
-        result = call(*detection(copied, tmp_path / "out"))
-        assert result.exit_code == 0, result.output
-        assert set(notes) <= set(record_of(tmp_path / "out")["notes"])
+        success(*detection(copied, tmp_path / "out"))
+        assert set(notes) <= set(read_record(tmp_path / "out")["notes"])
         check = call("data", "check", "coco", "--root", copied)
         assert check.exit_code == 0
         for split in ("train", "val"):
@@ -220,36 +204,26 @@ def pycocotools_scores(file: Path, detections: Path, images: list[int]) -> list[
     return [100 * value for value in evaluation.stats.tolist()]
 
 
-def cut(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
-
-
 class TestBrokenImages:
-    def test_are_named_and_the_rest_is_trained_on_and_scored(
-        self, mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_are_named_and_the_rest_is_trained_on_and_scored(self, mini: Path, tmp_path: Path) -> None:
         copied = shutil.copytree(mini / "coco", tmp_path / "scenes")
-        trained, evaluated = cut(image_file(copied, "train", 2)), cut(image_file(copied, "val", 3))
-        with monkeypatch.context() as patch:
-            hide_training(patch)
-            message = refusal(*detection(copied, tmp_path / "out"))
+        trained, evaluated = halve(image_file(copied, "train", 2)), halve(image_file(copied, "val", 3))
+        message = refusal_before_training(*detection(copied, tmp_path / "out"))
         assert message.startswith(f"1 unreadable evaluation image(s): {evaluated}: ")
         assert "--set evaluation.allow_unreadable=true" in message
         assert list((tmp_path / "out").iterdir()) == []
 
         changes = {"evaluation__allow_unreadable": "true", "schedule__iterations": 12}
-        result = call(*detection(copied, tmp_path / "out", **changes))
-        assert result.exit_code == 0, result.output
-        record = record_of(tmp_path / "out")
+        result = success(*detection(copied, tmp_path / "out", **changes))
+        record = read_record(tmp_path / "out")
         named = [line.partition(": ")[0] for line in record["corrupt_images"]]
         assert named == [str(trained), str(evaluated)]
         for path in named:
             assert f"unreadable image: {path}" in result.output
         rest = [identity for identity in range(1, 13) if identity != 3]
         assert {metric["n_eval"] for metric in record["metrics"]} == {len(rest)}
-        found = {metric["name"]: metric["value"] for metric in record["metrics"]}
-        detections, file = directory_of(tmp_path / "out") / "detections.json", annotation_file(copied, "val")
+        found = metric_values(record)
+        detections, file = run_directory(tmp_path / "out") / "detections.json", annotation_file(copied, "val")
         expected = pycocotools_scores(file, detections, rest)
         assert found["AP_box"] == expected[0]
         assert found["AR100_box"] == expected[8] > 0
@@ -266,7 +240,7 @@ class TestBrokenImages:
         )
         hide_training(monkeypatch)
         assert call(*detection(copied, tmp_path / "out", evaluation__allow_unreadable="true")).exit_code == 0
-        (line,) = record_of(tmp_path / "out")["corrupt_images"]
+        (line,) = read_record(tmp_path / "out")["corrupt_images"]
         assert line.startswith(f"{path}: it has 33 × 21 pixels")
 
     def test_all_of_them(self, copied: Path, tmp_path: Path) -> None:
@@ -276,28 +250,14 @@ class TestBrokenImages:
         assert "of 8 training images are unreadable, the first is" in message and ": text, not an image" in message
 
     def test_the_check_names_them(self, copied: Path) -> None:
-        broken = cut(image_file(copied, "train", 2))
+        broken = halve(image_file(copied, "train", 2))
         result = call("data", "check", "coco", "--root", copied)
         assert result.exit_code == 1 and f"{broken}: unreadable image: " in result.output
 
 
 @pytest.mark.parametrize("full", ["detections.json", "matches_AP_box", "matches_AP_mask", "detections_4.png"])
-def test_a_full_disk_after_training(
-    few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
-) -> None:
+def test_a_full_disk_after_training(few: Path, finished: Path, tmp_path: Path, full: str) -> None:
     """The run is refused without a record; once there is room, the repeated command evaluates and is done."""
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
-    run = directory_of(out)
-    for path in [run / "record.json", run / "detections.json", *run.glob("matches*"), *run.glob("pictures/*")]:
-        path.unlink()
-    hide_training(monkeypatch)
-    with FullDisk(out, full) as disk:
-        message = refusal(*detection(few, out))
-    assert disk.hits, "nothing of that name was written"
-    assert_nothing_is_half_written(out)
-    assert str(run) in message and "No space left" in message and "Make room" in message
-    assert not (run / "record.json").exists()
-    assert call(*detection(few, out)).exit_code == 0
-    assert_nothing_is_half_written(out)
-    assert comparable(record_of(out)) == comparable(record_of(finished))
-    assert (run / "detections.json").read_bytes() == (directory_of(finished) / "detections.json").read_bytes()
+    out, arguments = tmp_path / "out", detection(few, tmp_path / "out")
+    products = ("detections.json", "matches*", "pictures/*")
+    assert_evaluated_once_there_is_room(arguments, finished, out, full, *products)

@@ -4,10 +4,19 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.support.commands import Moment, backbench, checkpoint_tensors, last_checkpoint, read_record, run_directory
-from tests.support.detection_runs import VAL, detection, few_scenes
+from tests.support.commands import Moment
+from tests.support.detection_runs import VAL, detection
+from tests.support.resuming import (
+    LOG,
+    WRITE,
+    WRITE_RECORD,
+    WRITE_RESULTS,
+    assert_same_result,
+    finish,
+    finish_interrupted,
+    finish_killed,
+)
 
 SETTINGS = {
     "schedule__iterations": 6,
@@ -20,41 +29,15 @@ SETTINGS = {
 }
 """Six iterations, the last two of a second epoch, with everything that is drawn at random; an evaluation on the way."""
 
-LOG = "backbones.training.progress.ProgressHook._log"
-WRITE = "torch.save"
+FILES = ("detections.json", "pictures/detections_6.png")
 EVALUATE = "tasks.detection.metric.DetectionMetric.process"
-
-
-@pytest.fixture(scope="module")
-def few(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_scenes(mini / "coco", tmp_path_factory.mktemp("few") / "scenes")
 
 
 @pytest.fixture(scope="module")
 def reference(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a run that was never killed."""
     out = tmp_path_factory.mktemp("reference") / "runs"
-    assert backbench(detection(few, out, **SETTINGS), out.with_name("log")) == 0
-    return out
-
-
-def log_lines(out: Path) -> int:
-    return (run_directory(out) / "log.jsonl").read_text().count("\n")
-
-
-def assert_same_result(out: Path, reference: Path) -> None:
-    expected, found = read_record(reference), read_record(out)
-    for name in ("key", "metrics", "train_loss", "per_class", "notes", "corrupt_images"):
-        assert found[name] == expected[name], name
-    tensors, others = checkpoint_tensors(out), checkpoint_tensors(reference)
-    assert tensors.keys() == others.keys()
-    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])] == []
-    assert log_lines(out) == log_lines(reference)
-    ours, theirs = run_directory(out), run_directory(reference)
-    for file in ("detections.json", "pictures/detections_6.png"):
-        assert (ours / file).read_bytes() == (theirs / file).read_bytes(), file
-    assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
-    assert (out / "results.csv").read_text().count("\n") == (reference / "results.csv").read_text().count("\n")
+    return finish(detection(few, out, **SETTINGS), out)
 
 
 def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_path: Path) -> None:
@@ -66,15 +49,13 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
         Moment(EVALUATE, 2),
         Moment(EVALUATE, len(VAL) + 2),
         Moment("tasks.detection.task.save_matches", 2),
-        Moment("benchmarks.running.cells.write_record"),
-        Moment("benchmarks.running.cells.write_results_csv"),
+        WRITE_RECORD,
+        WRITE_RESULTS,
     ]
     arguments = detection(few, out, **SETTINGS)
-    statuses = [backbench(arguments, tmp_path / "log", moment) for moment in moments]
-    assert statuses == [-signal.SIGKILL] * len(moments)
-    assert backbench(arguments, tmp_path / "log") == 0
+    finish_killed(arguments, out, moments)
     assert "finished before" in (tmp_path / "log").read_text()
-    assert_same_result(out, reference)
+    assert_same_result(out, reference, *FILES)
 
 
 @pytest.mark.parametrize(
@@ -91,21 +72,12 @@ def test_interrupted_it_goes_on_where_it_stopped(
 ) -> None:
     """Ctrl-C and the scheduler's SIGTERM: exit status 130, a checkpoint of the last iteration, the same end."""
     out = tmp_path / "runs"
-    arguments = detection(few, out, **SETTINGS)
-    assert backbench(arguments, tmp_path / "log", moment, number) == 130
-    text = (tmp_path / "log").read_text()
-    assert "interrupted; repeat the command" in text
-    assert "Traceback" not in text
-    assert (last_checkpoint(out).name, log_lines(out)) == (f"iteration_{iterations}.pth", iterations)
-    assert not list(out.glob("**/record.json"))
-    assert backbench(arguments, tmp_path / "log") == 0
-    assert_same_result(out, reference)
+    finish_interrupted(detection(few, out, **SETTINGS), out, moment, number, iterations)
+    assert_same_result(out, reference, *FILES)
 
 
 @pytest.mark.slow
 def test_loader_processes_change_nothing_killed_or_not(few: Path, reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    arguments = detection(few, out, **SETTINGS, runtime__workers=2)
-    assert backbench(arguments, tmp_path / "log", Moment(LOG, 3)) == -signal.SIGKILL
-    assert backbench(arguments, tmp_path / "log") == 0
-    assert_same_result(out, reference)
+    finish_killed(detection(few, out, **SETTINGS, runtime__workers=2), out, [Moment(LOG, 3)])
+    assert_same_result(out, reference, *FILES)

@@ -9,36 +9,24 @@ import pytest
 from PIL import Image
 
 from tasks.segmentation.areas import load_areas
+from tests.support.commands import read_record, run_directory
+from tests.support.folders import halve
 from tests.support.in_process import (
-    FullDisk,
-    assert_nothing_is_half_written,
+    assert_evaluated_once_there_is_room,
+    assert_found_by_run_and_check,
     call,
-    comparable,
-    directory_of,
-    hide_training,
-    record_of,
     refusal,
+    refusal_before_training,
+    success,
 )
-from tests.support.segmentation_runs import VAL, annotation_file, few_scenes, image_file, segmentation
-
-
-@pytest.fixture(scope="module")
-def few(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_scenes(mini / "ade20k", tmp_path_factory.mktemp("few") / "scenes")
-
-
-@pytest.fixture
-def copied(few: Path, tmp_path: Path) -> Path:
-    """The few scenes, to be spoilt."""
-    return Path(shutil.copytree(few, tmp_path / "scenes"))
+from tests.support.segmentation_runs import VAL, annotation_file, image_file, segmentation
 
 
 @pytest.fixture(scope="module")
 def finished(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a finished run."""
     out = tmp_path_factory.mktemp("finished") / "runs"
-    result = call(*segmentation(few, out))
-    assert result.exit_code == 0, result.output
+    success(*segmentation(few, out))
     return out
 
 
@@ -114,16 +102,10 @@ class TestMistakesInTheData:
     def test_are_refused_by_a_run_and_found_by_the_check(self, copied: Path, tmp_path: Path, case: str) -> None:
         spoil, expected = MISTAKES[case]
         spoil(copied)
-        message = refusal(*segmentation(copied, tmp_path / "out"))
         places = {"train": annotation_file(copied, "train", 2), "val": annotation_file(copied, "val", 3)}
-        assert message.startswith(expected.format(root=copied, train_image=image_file(copied, "train", 2), **places)), (
-            message
-        )
-        assert "\n" not in message
+        expected = expected.format(root=copied, train_image=image_file(copied, "train", 2), **places)
+        assert_found_by_run_and_check(segmentation(copied, tmp_path / "out"), "ade20k", copied, expected)
         assert list(tmp_path.glob("out/*")) == []
-        check = call("data", "check", "ade20k", "--root", copied)
-        assert check.exit_code == 1
-        assert [line.strip() for line in check.output.splitlines()][-2:] == [message, "1 problem(s)"]
 
     def test_an_empty_split(self, copied: Path, tmp_path: Path) -> None:
         empty(copied)
@@ -219,22 +201,13 @@ class TestSettings:
         assert not list(tmp_path.rglob("record.json"))
 
 
-def cut(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
-
-
 class TestBrokenFiles:
-    def test_are_named_and_the_rest_is_trained_on_and_scored(
-        self, mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_are_named_and_the_rest_is_trained_on_and_scored(self, mini: Path, tmp_path: Path) -> None:
         """An image and an annotation of each split; 24 images to train on, of which 12 updates see all."""
         copied = Path(shutil.copytree(mini / "ade20k", tmp_path / "scenes"))
-        evaluated = {cut(image_file(copied, "val", 3)), cut(annotation_file(copied, "val", 5))}
-        trained = {cut(image_file(copied, "train", 2)), cut(annotation_file(copied, "train", 4))}
-        with monkeypatch.context() as patch:
-            hide_training(patch)
-            message = refusal(*segmentation(copied, tmp_path / "out"))
+        evaluated = {halve(image_file(copied, "val", 3)), halve(annotation_file(copied, "val", 5))}
+        trained = {halve(image_file(copied, "train", 2)), halve(annotation_file(copied, "train", 4))}
+        message = refusal_before_training(*segmentation(copied, tmp_path / "out"))
         assert message.startswith("2 unreadable evaluation image(s): ")
         for path in evaluated:
             assert f"{path}: " in message
@@ -242,15 +215,14 @@ class TestBrokenFiles:
         assert list((tmp_path / "out").iterdir()) == []
 
         changes = {"evaluation__allow_unreadable": "true", "schedule__iterations": 12}
-        result = call(*segmentation(copied, tmp_path / "out", **changes))
-        assert result.exit_code == 0, result.output
-        record = record_of(tmp_path / "out")
+        result = success(*segmentation(copied, tmp_path / "out", **changes))
+        record = read_record(tmp_path / "out")
         named = {Path(line.partition(": ")[0]) for line in record["corrupt_images"]}
         assert named == trained | evaluated
         for path in named:
             assert f"unreadable image: {path}" in result.output
         assert {metric["n_eval"] for metric in record["metrics"]} == {10}
-        areas = load_areas(directory_of(tmp_path / "out") / "areas.npz")
+        areas = load_areas(run_directory(tmp_path / "out") / "areas.npz")
         left_out = {image_file(copied, "val", number).name for number in (3, 5)}
         everything = {path.name for path in (copied / "images/validation").iterdir()}
         assert areas.image_names == sorted(everything - left_out)
@@ -265,7 +237,7 @@ class TestBrokenFiles:
         assert "of 24 training images are unreadable, the first is" in message and ": text, not an image" in message
 
     def test_the_check_names_them(self, copied: Path) -> None:
-        broken = cut(image_file(copied, "train", 2)), cut(annotation_file(copied, "val", 3))
+        broken = halve(image_file(copied, "train", 2)), halve(annotation_file(copied, "val", 3))
         result = call("data", "check", "ade20k", "--root", copied)
         assert result.exit_code == 1
         for path in broken:
@@ -273,23 +245,8 @@ class TestBrokenFiles:
 
 
 @pytest.mark.parametrize("full", ["areas.npz", "segmentations_4.png"])
-def test_a_full_disk_after_training(
-    few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
-) -> None:
+def test_a_full_disk_after_training(few: Path, finished: Path, tmp_path: Path, full: str) -> None:
     """The run is refused without a record; once there is room, the repeated command evaluates and is done."""
-    out = Path(shutil.copytree(finished, tmp_path / "out"))
-    run = directory_of(out)
-    for path in [run / "record.json", run / "areas.npz", *run.glob("pictures/*")]:
-        path.unlink()
-    hide_training(monkeypatch)
-    with FullDisk(out, full) as disk:
-        message = refusal(*segmentation(few, out))
-    assert disk.hits, "nothing of that name was written"
-    assert_nothing_is_half_written(out)
-    assert str(run) in message and "No space left" in message and "Make room" in message
-    assert not (run / "record.json").exists()
-    assert call(*segmentation(few, out)).exit_code == 0
-    assert_nothing_is_half_written(out)
-    assert comparable(record_of(out)) == comparable(record_of(finished))
-    assert (run / "areas.npz").read_bytes() == (directory_of(finished) / "areas.npz").read_bytes()
-    assert record_of(out)["metrics"][0]["n_eval"] == len(VAL)
+    out, arguments = tmp_path / "out", segmentation(few, tmp_path / "out")
+    assert_evaluated_once_there_is_room(arguments, finished, out, full, "areas.npz", "pictures/*")
+    assert read_record(out)["metrics"][0]["n_eval"] == len(VAL)

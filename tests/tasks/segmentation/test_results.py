@@ -1,19 +1,16 @@
 """What a finished segmentation run leaves behind, and what the commands that read it say."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
 from mmseg.evaluation.metrics import IoUMetric
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from backbones import create_backbone
 from backbones.adapters import build_pyramid
@@ -23,10 +20,18 @@ from tasks.segmentation.areas import load_areas
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples
 from tasks.segmentation.segmentor import build_segmentor
-from tests.support.commands import last_checkpoint
-from tests.support.in_process import call, directory_of, record_of, refusal
-from tests.support.results_examples import make_record, read_markdown
-from tests.support.segmentation_runs import few_scenes, segmentation
+from tests.support.commands import last_checkpoint, metric_values, overrides, read_record, run_directory
+from tests.support.finished_runs import (
+    assert_compared,
+    assert_in_results_csv,
+    assert_in_table,
+    assert_pictures_and_curves,
+    assert_skipped,
+    read_log,
+)
+from tests.support.in_process import call, refusal, success
+from tests.support.results_examples import make_record
+from tests.support.segmentation_runs import segmentation
 
 IMAGES = 12
 METRICS = ["mIoU", "mAcc", "aAcc"]
@@ -49,34 +54,21 @@ def runs(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of two finished runs that differ in their seed, one after the other in one process."""
     out = tmp_path_factory.mktemp("finished") / "runs"
     for seed in (0, 1):
-        result = call(*segmentation(mini / "ade20k", out, seed=seed))
-        assert result.exit_code == 0, result.output
+        success(*segmentation(mini / "ade20k", out, seed=seed))
     return out
-
-
-def run_of(runs: Path, seed: int) -> Path:
-    (directory,) = runs.glob(f"segmentation/mini-ade20k/random_vit_mini/seed{seed}-*")
-    return directory
 
 
 @pytest.fixture(scope="module")
 def run(runs: Path) -> Path:
     """The directory of one of them."""
-    return run_of(runs, 0)
+    (directory,) = runs.glob("segmentation/mini-ade20k/random_vit_mini/seed0-*")
+    return directory
 
 
 @pytest.fixture(scope="module")
-def few(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_scenes(mini / "ade20k", tmp_path_factory.mktemp("few") / "scenes")
-
-
-def read(run: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((run / "record.json").read_text())
-    return record
-
-
-def values(record: dict[str, Any]) -> dict[str, float]:
-    return {metric["name"]: metric["value"] for metric in record["metrics"]}
+def record(runs: Path) -> dict[str, Any]:
+    """The record of the same."""
+    return read_record(runs, 0)
 
 
 @torch.no_grad()
@@ -103,16 +95,15 @@ def scored_anew(run: Path, data: Path) -> dict[str, np.ndarray]:
 
 class TestDirectory:
     def test_the_records_numbers_are_mmsegmentations_of_the_last_checkpoint(self, few: Path, tmp_path: Path) -> None:
-        result = call(*segmentation(few, tmp_path / "out"))
-        assert result.exit_code == 0, result.output
-        scores = scored_anew(directory_of(tmp_path / "out"), few)
-        record = record_of(tmp_path / "out")
+        success(*segmentation(few, tmp_path / "out"))
+        scores = scored_anew(run_directory(tmp_path / "out"), few)
+        record = read_record(tmp_path / "out")
         expected = {
             "mIoU": 100 * np.nanmean(scores["IoU"]),
             "mAcc": 100 * np.nanmean(scores["Acc"]),
             "aAcc": 100 * float(scores["aAcc"]),
         }
-        assert values(record) == pytest.approx(expected, abs=1e-4)
+        assert metric_values(record) == pytest.approx(expected, abs=1e-4)
         classes = open_segmentation(few, SegmentationDataSettings())[1].classes
         per_class = {
             name: 100 * iou for name, iou in zip(classes, scores["IoU"].tolist(), strict=True) if not np.isnan(iou)
@@ -120,50 +111,39 @@ class TestDirectory:
         assert record["per_class"] == pytest.approx(per_class, abs=1e-4)
         assert max(per_class.values()) > 1
 
-    def test_all_three_have_intervals(self, run: Path) -> None:
-        record = read(run)
+    def test_all_three_have_intervals(self, record: dict[str, Any]) -> None:
         assert [metric["name"] for metric in record["metrics"]] == METRICS
         for metric in record["metrics"]:
             assert (metric["split"], metric["n_eval"]) == ("val", IMAGES)
             assert 0 <= metric["ci_low"] < metric["ci_high"] <= 100
             assert metric["ci_low"] <= metric["value"] <= metric["ci_high"]
 
-    def test_the_areas_give_the_records_numbers(self, mini: Path, run: Path) -> None:
+    def test_the_areas_give_the_records_numbers(self, mini: Path, run: Path, record: dict[str, Any]) -> None:
         areas = load_areas(run / "areas.npz")
-        record = read(run)
         once = np.ones((1, IMAGES))
         assert {name: float(metric(once)[0]) for name, metric in areas.weighted.items()} == pytest.approx(
-            values(record), abs=1e-9
+            metric_values(record), abs=1e-9
         )
         assert areas.image_names == sorted(path.name for path in (mini / "ade20k/images/validation").iterdir())
-        assert np.mean(list(record["per_class"].values())) == pytest.approx(values(record)["mIoU"], abs=1e-9)
+        assert np.mean(list(record["per_class"].values())) == pytest.approx(metric_values(record)["mIoU"], abs=1e-9)
         pixels = [np.asarray(Image.open(path)) for path in sorted((mini / "ade20k/annotations/validation").iterdir())]
         assert areas.annotated.sum(axis=1).tolist() == [int((labels > 0).sum()) for labels in pixels]
 
-    def test_the_recipe_and_the_log_tell_what_happened(self, run: Path) -> None:
-        record = read(run)
+    def test_the_recipe_and_the_log_tell_what_happened(self, run: Path, record: dict[str, Any]) -> None:
         recipe = yaml.safe_load((run / "recipe.yaml").read_text())
         assert recipe == record["recipe_settings"]
         assert recipe["model"]["image_size"] == 32
         assert "model.image_size=32 (reference 96)" in record["deviations"]
         assert record["notes"] == record["corrupt_images"] == []
         assert (record["method"], record["model"], record["arch"]) == ("random", "ViT-mini", "vit_mini_patch8_48")
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        lines = read_log(run)
         assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
         assert record["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 4, rel=1e-5)
         for line in lines:
             assert line["loss"] == pytest.approx(line["decode.loss_ce"] + line["aux.loss_ce"], rel=1e-4)
 
     def test_pictures_and_curves_are_there(self, run: Path) -> None:
-        (path,) = (run / "pictures").iterdir()
-        assert path.name == "segmentations_4.png"
-        with Image.open(path) as picture:
-            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
-        curves = EventAccumulator(str(run / "tensorboard")).Reload()
-        assert [event.step for event in curves.Scalars("train/loss")] == [1, 2, 3, 4]
-        for name in METRICS:
-            (event,) = curves.Scalars(f"val/{name}")
-            assert event.value == pytest.approx(values(read(run))[name], rel=1e-6)
+        assert_pictures_and_curves(run, "segmentations_4.png", METRICS)
 
 
 def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_path: Path) -> None:
@@ -175,7 +155,7 @@ def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_p
     assert began == [*expected, "training UPerNet on random_vit_mini", "evaluating"], finished.stderr
     headline, *lines = finished.stdout.splitlines()
     assert headline == "random_vit_mini on mini-ade20k, recipe mini_segmentation, seed 0"
-    directory = directory_of(tmp_path / "out")
+    directory = run_directory(tmp_path / "out")
     assert [line.split()[0] for line in lines[:3]] == METRICS
     assert [line.strip() for line in lines if not line.startswith("  deviates: ")][3:] == [
         str(directory / "record.json"),
@@ -184,43 +164,17 @@ def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_p
 
 
 class TestReaders:
-    def test_a_finished_run_is_skipped(
-        self, mini: Path, runs: Path, run: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("tasks.segmentation.task.run_job", lambda *arguments, **options: pytest.fail("ran again"))
-        before = (run / "record.json").read_bytes()
-        result = call(*segmentation(mini / "ade20k", runs))
-        assert result.exit_code == 0 and "finished before; nothing to do" in result.output
-        assert f"mIoU {values(read(run))['mIoU']:.2f} %" in result.output
-        assert (run / "record.json").read_bytes() == before
+    def test_a_finished_run_is_skipped(self, mini: Path, runs: Path, run: Path) -> None:
+        assert_skipped(segmentation(mini / "ade20k", runs), run, "tasks.segmentation.task.run_job", "mIoU")
 
     def test_results_csv_holds_both(self, runs: Path) -> None:
-        frame = pd.read_csv(runs / "results.csv", float_precision="round_trip")
-        for seed in (0, 1):
-            rows = frame[frame["seed"] == seed]
-            assert dict(zip(rows["metric"], rows["value"], strict=True)) == values(read(run_of(runs, seed)))
-            assert set(rows["task"]) == {"segmentation"} and set(rows["dataset"]) == {"mini-ade20k"}
+        assert_in_results_csv(runs, (0, 1), "segmentation", "mini-ade20k")
 
     def test_the_table_has_their_row(self, runs: Path) -> None:
-        result = call("table", runs, "--layout", "ade20k")
-        assert result.exit_code == 0
-        assert result.output.startswith("### mini-ade20k: mIoU in %")
-        ((heading, row),) = read_markdown(result.output)
-        assert heading == ["method", "pre-train data", "ViT-mini"]
-        assert row[:2] == ["random", "none"]
-        mean = sum(values(read(run_of(runs, seed)))["mIoU"] for seed in (0, 1)) / 2
-        assert row[2].startswith(f"{mean:.1f} [") and "(2 seeds)" in row[2]
+        assert_in_table(runs, "ade20k", "mini-ade20k: mIoU in %", {"mIoU": "ViT-mini"})
 
     def test_two_seeds_are_compared_on_the_same_images(self, runs: Path) -> None:
-        a, b = run_of(runs, 0), run_of(runs, 1)
-        result = call("compare", a, b)
-        assert result.exit_code == 0, result.output
-        assert "mini-ade20k: both on the same 12 images" in result.output
-        assert "not the same protocol" not in result.output
-        for name in METRICS:
-            ours, theirs = values(read(a))[name], values(read(b))[name]
-            (line,) = [line.split() for line in result.output.splitlines() if line.startswith(f"{name} ")]
-            assert line[1:4] == [f"{ours:.2f}", f"{theirs:.2f}", f"{ours - theirs:+.2f}"]
+        assert_compared(runs, "mini-ade20k", IMAGES, METRICS)
 
     def test_a_classification_is_no_match_for_a_segmentation(self, run: Path, tmp_path: Path) -> None:
         write_record(tmp_path / "other", make_record(dataset="mini-ade20k"))
@@ -234,9 +188,8 @@ class TestInference:
     @staticmethod
     def finished(few: Path, out: Path, **changes: object) -> tuple[dict[str, Any], np.ndarray]:
         """The record, and the pixels that were given to each class."""
-        result = call(*segmentation(few, out, **changes))
-        assert result.exit_code == 0, result.output
-        return record_of(out), load_areas(directory_of(out) / "areas.npz").predicted
+        success(*segmentation(few, out, **changes))
+        return read_record(out), load_areas(run_directory(out) / "areas.npz").predicted
 
     def test_one_window_is_the_whole_image(self, few: Path, tmp_path: Path) -> None:
         """At a scale at which it covers every image."""
@@ -267,9 +220,8 @@ class TestOtherBackbones:
         records = []
         for taps in ("null", "[0, 1, 2, 3]"):
             out = tmp_path / taps
-            result = call(*segmentation(few, out, "test_resnet", model__taps=taps))
-            assert result.exit_code == 0, result.output
-            records.append(record_of(out))
+            success(*segmentation(few, out, "test_resnet", model__taps=taps))
+            records.append(read_record(out))
         assert records[0]["metrics"] == records[1]["metrics"]
         assert "model=test_resnet (reference ViT-mini)" in records[0]["deviations"]
 
@@ -278,9 +230,8 @@ class TestOtherBackbones:
         (tmp_path / "plugged.py").write_text(PLUGGED)
         monkeypatch.syspath_prepend(tmp_path)
         transfer = {"model__relative_position": "true", "model__layer_scale": 1.0}
-        result = call(*segmentation(few, tmp_path / "out", f"plugged:{name}", **transfer))
-        assert result.exit_code == 0, result.output
-        record = record_of(tmp_path / "out")
+        success(*segmentation(few, tmp_path / "out", f"plugged:{name}", **transfer))
+        record = read_record(tmp_path / "out")
         assert record["backbone"] == f"plugged:{name}"
         assert [metric["name"] for metric in record["metrics"]] == METRICS
         state = torch.load(last_checkpoint(tmp_path / "out"), weights_only=True)["optimizer"]
@@ -317,10 +268,9 @@ class TestOwnClasses:
         return root
 
     def test_are_trained_on_and_scored(self, aerial: Path, tmp_path: Path) -> None:
-        result = call(*segmentation(aerial, tmp_path / "out", **OWN_PLACES))
-        assert result.exit_code == 0, result.output
+        success(*segmentation(aerial, tmp_path / "out", **OWN_PLACES))
         (run,) = tmp_path.glob("out/segmentation/aerial/random_vit_mini/seed0-*")
-        record = read(run)
+        record = read_record(tmp_path / "out")
         assert record["dataset"] == "aerial"
         assert any("recorded as data set aerial (4 training images in 3 classes)" in note for note in record["notes"])
         assert {"roof", "road"} <= set(record["per_class"]) <= {"roof", "road", "swimming pool"}
@@ -329,13 +279,11 @@ class TestOwnClasses:
         assert areas.annotated.tolist() == [[30 * 40, 30 * 20, 0]] * 2
 
     def test_are_checked(self, aerial: Path) -> None:
-        places = [f"{key.replace('__', '.')}={value}" for key, value in OWN_PLACES.items()]
-        sets = [part for place in places for part in ("--set", place)]
-        result = call("data", "check", "ade20k", "--root", aerial, *sets)
+        result = call("data", "check", "ade20k", "--root", aerial, *overrides(**OWN_PLACES))
         assert result.exit_code == 0, result.output
         lines = [line.strip() for line in result.output.splitlines()]
         assert {"train: 4 images", "val: 2 images"} <= set(lines)
         (aerial / "names.txt").write_text("roof\nroad\n")
-        spoilt = call("data", "check", "ade20k", "--root", aerial, *sets)
+        spoilt = call("data", "check", "ade20k", "--root", aerial, *overrides(**OWN_PLACES))
         assert spoilt.exit_code == 1
         assert f"{aerial}/maps/learn/c.png: label 2 out of range: expected, for 2 classes, 0 to 1" in spoilt.output

@@ -5,11 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from tests.support.commands import Moment, backbench, checkpoint_tensors, last_checkpoint, read_record, run_directory
-from tests.support.segmentation_runs import VAL, few_scenes, segmentation
+from tests.support.commands import Moment, log_lines, run_directory
+from tests.support.resuming import (
+    LOG,
+    WRITE,
+    WRITE_RECORD,
+    WRITE_RESULTS,
+    assert_same_result,
+    finish,
+    finish_interrupted,
+    finish_killed,
+)
+from tests.support.segmentation_runs import VAL, segmentation
 
 SETTINGS = {
     "schedule__iterations": 6,
@@ -23,26 +32,14 @@ SETTINGS = {
 }
 """Six iterations, the last two of a second epoch, with everything that is drawn at random; an evaluation on the way."""
 
-LOG = "backbones.training.progress.ProgressHook._log"
-WRITE = "torch.save"
 EVALUATE = "tasks.segmentation.metric.SegmentationMetric.process"
-
-
-@pytest.fixture(scope="module")
-def few(mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_scenes(mini / "ade20k", tmp_path_factory.mktemp("few") / "scenes")
 
 
 @pytest.fixture(scope="module")
 def reference(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `--out` of a run that was never killed."""
     out = tmp_path_factory.mktemp("reference") / "runs"
-    assert backbench(segmentation(few, out, **SETTINGS), out.with_name("log")) == 0
-    return out
-
-
-def log_lines(out: Path) -> int:
-    return (run_directory(out) / "log.jsonl").read_text().count("\n")
+    return finish(segmentation(few, out, **SETTINGS), out)
 
 
 def pixels(out: Path) -> np.ndarray:
@@ -51,24 +48,9 @@ def pixels(out: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def assert_same_weights(out: Path, reference: Path) -> None:
-    """Every tensor of the last checkpoint, optimizer state included."""
-    tensors, others = checkpoint_tensors(out), checkpoint_tensors(reference)
-    assert tensors.keys() == others.keys()
-    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])] == []
-
-
-def assert_same_result(out: Path, reference: Path) -> None:
-    expected, found = read_record(reference), read_record(out)
-    for name in ("metrics", "train_loss", "per_class", "notes", "corrupt_images"):
-        assert found[name] == expected[name], name
-    assert_same_weights(out, reference)
-    assert log_lines(out) == log_lines(reference)
-    ours, theirs = run_directory(out), run_directory(reference)
-    assert (ours / "areas.npz").read_bytes() == (theirs / "areas.npz").read_bytes()
+def assert_same_areas(out: Path, reference: Path) -> None:
+    assert_same_result(out, reference, "areas.npz")
     assert np.array_equal(pixels(out), pixels(reference))
-    assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
-    assert (out / "results.csv").read_text().count("\n") == (reference / "results.csv").read_text().count("\n")
 
 
 def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_path: Path) -> None:
@@ -80,17 +62,14 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
         Moment(EVALUATE, 2),
         Moment(EVALUATE, len(VAL) + 2),
         Moment("tasks.segmentation.task.save_areas"),
-        Moment("benchmarks.running.cells.write_record"),
-        Moment("benchmarks.running.cells.write_results_csv"),
+        WRITE_RECORD,
+        WRITE_RESULTS,
     ]
     arguments = segmentation(few, out, **SETTINGS)
-    statuses = [backbench(arguments, tmp_path / "log", moment) for moment in moments]
-    assert statuses == [-signal.SIGKILL] * len(moments)
-    assert backbench(arguments, tmp_path / "log") == 0
+    finish_killed(arguments, out, moments)
     assert "finished before" in (tmp_path / "log").read_text()
-    assert read_record(out)["key"] == read_record(reference)["key"]
     assert (run_directory(out) / "pictures/segmentations_4.png").exists()
-    assert_same_result(out, reference)
+    assert_same_areas(out, reference)
 
 
 @pytest.mark.parametrize(
@@ -107,15 +86,8 @@ def test_interrupted_it_goes_on_where_it_stopped(
 ) -> None:
     """Ctrl-C and the scheduler's SIGTERM: exit status 130, a checkpoint of the last iteration, the same end."""
     out = tmp_path / "runs"
-    arguments = segmentation(few, out, **SETTINGS)
-    assert backbench(arguments, tmp_path / "log", moment, number) == 130
-    text = (tmp_path / "log").read_text()
-    assert "interrupted; repeat the command" in text
-    assert "Traceback" not in text
-    assert (last_checkpoint(out).name, log_lines(out)) == (f"iteration_{iterations}.pth", iterations)
-    assert not list(out.glob("**/record.json"))
-    assert backbench(arguments, tmp_path / "log") == 0
-    assert_same_result(out, reference)
+    finish_interrupted(segmentation(few, out, **SETTINGS), out, moment, number, iterations)
+    assert_same_areas(out, reference)
 
 
 @pytest.mark.parametrize(
@@ -131,24 +103,17 @@ def test_how_it_is_run_changes_nothing_killed_or_not(
     few: Path, reference: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     out = tmp_path / "runs"
-    arguments = segmentation(few, out, **SETTINGS | changes)
-    assert backbench(arguments, tmp_path / "log", Moment(LOG, 3)) == -signal.SIGKILL
-    assert backbench(arguments, tmp_path / "log") == 0
+    finish_killed(segmentation(few, out, **SETTINGS | changes), out, [Moment(LOG, 3)])
     if "evaluation__every_iterations" in changes:
         assert not (run_directory(out) / "pictures/segmentations_4.png").exists()
-    assert_same_result(out, reference)
+    assert_same_areas(out, reference)
 
 
 @pytest.mark.slow
 def test_killed_between_the_steps_of_an_update_it_ends_the_same(few: Path, tmp_path: Path) -> None:
     changes = SETTINGS | {"optimizer__batch_size": 4, "runtime__batch_per_device": 2, "schedule__iterations": 3}
-    whole, cut = tmp_path / "whole/runs", tmp_path / "cut/runs"
-    whole.parent.mkdir()
-    assert backbench(segmentation(few, whole, **changes), tmp_path / "log") == 0
+    whole = finish(segmentation(few, tmp_path / "whole/runs", **changes), tmp_path / "whole/runs")
     assert log_lines(whole) == 6
-    cut.parent.mkdir()
-    arguments = segmentation(few, cut, **changes)
-    statuses = [backbench(arguments, tmp_path / "log", moment) for moment in (Moment(LOG, 5), Moment(EVALUATE, 2))]
-    assert statuses == [-signal.SIGKILL] * 2
-    assert backbench(arguments, tmp_path / "log") == 0
-    assert_same_result(cut, whole)
+    cut = tmp_path / "cut/runs"
+    finish_killed(segmentation(few, cut, **changes), cut, [Moment(LOG, 5), Moment(EVALUATE, 2)])
+    assert_same_areas(cut, whole)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from benchmarks.commands.cli import app
 from tasks.datasets.label_maps.check import check_ade20k
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
 from tests.support.ade20k_examples import CLASSES, HEIGHT, NAMES, WIDTH, annotation, cut, write_labels, write_set
+from tests.support.commands import overrides
+from tests.support.in_process import call
 
 
 @pytest.fixture
@@ -26,9 +27,8 @@ def has(texts: list[str], *patterns: str) -> bool:
     return all(re.search(pattern, text) for pattern, text in zip(patterns, texts, strict=True))
 
 
-def call(root: Path, *sets: str) -> Result:
-    overrides = [part for text in sets for part in ("--set", text)]
-    return CliRunner(env={"COLUMNS": "400"}).invoke(app, ["data", "check", "ade20k", "--root", str(root), *overrides])
+def check(root: Path, **changes: object) -> Result:
+    return call("data", "check", "ade20k", "--root", root, *overrides(**changes))
 
 
 def test_a_sound_set_has_no_problems(root: Path) -> None:
@@ -138,7 +138,7 @@ def test_progress_counts_all_images(root: Path) -> None:
 
 class TestCommand:
     def test_a_sound_set(self, root: Path) -> None:
-        result = call(root)
+        result = check(root)
         assert result.exit_code == 0, result.output
         lines = [line.strip() for line in result.output.splitlines()]
         assert f"{root}: images with a label map each, 3 classes" in lines
@@ -148,7 +148,7 @@ class TestCommand:
 
     def test_a_problem(self, root: Path) -> None:
         annotation(root, "validation", "a.jpg").unlink()
-        result = call(root)
+        result = check(root)
         assert result.exit_code == 1
         lines = [line.strip() for line in result.output.splitlines()]
         assert lines[-2].startswith(f"{root}/images/validation: 1 image of 3 without an annotation: a.jpg.")
@@ -156,13 +156,13 @@ class TestCommand:
 
     def test_settings(self, root: Path) -> None:
         (root / "names.txt").write_text("none\nwall\ndoor\nscreen door\n")
-        result = call(root, "data.classes=names.txt", "data.reduce_zero_label=false")
+        result = check(root, data__classes="names.txt", data__reduce_zero_label="false")
         assert result.exit_code == 0, result.output
         assert "4 classes" in result.output and "0.0% of the train pixels" in result.output
-        wrong = call(root, "data.clases=names.txt")
+        wrong = check(root, data__clases="names.txt")
         assert wrong.exit_code == 2
         assert 'key "data.clases": no such setting. Did you mean "classes"?' in wrong.output
 
     def test_is_listed(self) -> None:
-        result = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["list", "datasets"])
+        result = call("list", "datasets")
         assert re.search(r"^ade20k +images/ and annotations/", result.output, re.MULTILINE)
