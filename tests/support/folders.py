@@ -1,4 +1,4 @@
-"""Telling whether two folders hold the same files, and damaging a file."""
+"""Telling whether two folders hold the same files, damaging a file, and pushing a data set down."""
 
 import hashlib
 from pathlib import Path
@@ -17,3 +17,11 @@ def halve(path: Path) -> Path:
     """Keep of a file its first half."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return path
+
+
+def bury(root: Path) -> None:
+    """Move everything in a folder one folder down."""
+    paths = list(root.iterdir())
+    (root / "deep").mkdir()
+    for path in paths:
+        path.rename(root / "deep" / path.name)

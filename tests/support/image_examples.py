@@ -1,10 +1,13 @@
-"""A real photograph, images in memory and in files, and how far two of them are apart."""
+"""A real photograph, images in memory and in files, how far two of them are apart, and what becomes of a picture."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -40,3 +43,19 @@ def decode_with_pillow(path: Path) -> np.ndarray | None:
 
 def palette_with_transparency(photo: Image.Image) -> bytes:
     return encode(photo.quantize(64), "PNG", transparency=bytes(range(0, 128, 2)))
+
+
+def assert_kept_where_saving_fails(path: Path, draw: Callable[[], object]) -> None:
+    """A picture that is drawn anew stays as it is, and alone in its folder, if the disk fills up meanwhile."""
+    before = path.read_bytes()
+
+    def fail(self: Image.Image, target: BinaryIO, **options: Any) -> None:
+        target.write(b"half a")
+        raise OSError("no space left on device")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Image.Image, "save", fail)
+        with pytest.raises(OSError, match="no space"):
+            draw()
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

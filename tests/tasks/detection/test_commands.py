@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.support.commands import metric_values, read_record, run_directory
 from tests.support.detection_runs import annotation_file, change_annotations, detection, image_file
-from tests.support.folders import halve
+from tests.support.folders import bury, halve
 from tests.support.in_process import (
     assert_evaluated_once_there_is_room,
     assert_found_by_run_and_check,
@@ -39,13 +39,6 @@ def annotations(split: str, change: Callable[[list[dict[str, Any]]], object]) ->
 def climb(root: Path) -> None:
     image_file(root, "val", 3).rename(root / "3.jpg")
     change_annotations(root, "val", lambda content: content["images"][1].update(file_name="../3.jpg"))
-
-
-def bury(root: Path) -> None:
-    paths = list(root.iterdir())
-    (root / "deep").mkdir()
-    for path in paths:
-        path.rename(root / "deep" / path.name)
 
 
 def cut_short(root: Path) -> None:

@@ -1,10 +1,9 @@
 """The picture of detections beside the truth shows what it should, where it should."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as mask_codec
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from tasks.detection.pictures import decode_mask, save_detections
 from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE
+from tests.support.image_examples import assert_kept_where_saving_fails
 
 CATEGORIES = {3: "cat", 8: "dog"}
 HEIGHT, WIDTH = 32, 64
@@ -104,20 +104,10 @@ def test_images_of_all_sizes_fit_into_one_picture(tmp_path: Path) -> None:
         assert picture.size == (2 * SHOWN_SIDE + 3 * MARGIN, HEADER + 341 + 1 + SHOWN_SIDE + 3 * MARGIN)
 
 
-def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     save_detections(path, [(grey_image(), [], [])], CATEGORIES)
-    before = path.read_bytes()
-
-    def fail(self: Image.Image, target: BinaryIO, **options: Any) -> None:
-        target.write(b"half a")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="no space"):
-        save_detections(path, [(grey_image(), [truth()], [])], CATEGORIES)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert_kept_where_saving_fails(path, lambda: save_detections(path, [(grey_image(), [truth()], [])], CATEGORIES))
 
 
 def test_every_form_of_mask_gives_the_same_pixels() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.segmentation.areas import load_areas
 from tests.support.commands import read_record, run_directory
-from tests.support.folders import halve
+from tests.support.folders import bury, halve
 from tests.support.in_process import (
     assert_evaluated_once_there_is_room,
     assert_found_by_run_and_check,
@@ -56,13 +56,6 @@ def resize(root: Path) -> None:
 def empty(root: Path) -> None:
     for path in (*(root / "images/validation").iterdir(), *(root / "annotations/validation").iterdir()):
         path.unlink()
-
-
-def bury(root: Path) -> None:
-    paths = list(root.iterdir())
-    (root / "deep").mkdir()
-    for path in paths:
-        path.rename(root / "deep" / path.name)
 
 
 def erase_labels(root: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from tasks.segmentation.pictures import (
     numbers_shown,
     save_segmentations,
 )
+from tests.support.image_examples import assert_kept_where_saving_fails
 
 WALL, BUILDING, SKY, FLOOR = (120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50)
 """ADE20K's first four colours, as in the development kit's color150.mat."""
@@ -144,20 +145,11 @@ def test_titles_and_names_have_room_beside_narrow_images(tmp_path: Path) -> None
     assert np.array_equal(np.asarray(titled)[:, : alone.width], np.asarray(alone))
 
 
-def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path) -> None:
     path, labels = tmp_path / "x.png", quarters(0, 1, 2, 3)
     save_segmentations(path, [(pink_image(), labels, labels)], CLASSES)
-    before = path.read_bytes()
-
-    def fail(self: Image.Image, target: BinaryIO, **options: Any) -> None:
-        target.write(b"half a")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="no space"):
-        save_segmentations(path, [(pink_image(), labels, 0 * labels)], CLASSES)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    another = [(pink_image(), labels, 0 * labels)]
+    assert_kept_where_saving_fails(path, lambda: save_segmentations(path, another, CLASSES))
 
 
 def test_shown_numbers_are_spread_over_all() -> None:
