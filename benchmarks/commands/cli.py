@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,8 +78,8 @@ Set = Annotated[
 ]
 
 
-def one_of(names: Iterable[str]) -> dict[str, Any]:
-    """What makes an option or argument take one of `names`, and say so in the help."""
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """The parser of an option or an argument that takes one of `names`."""
     choices = list(names)
 
     def parse(value: str) -> str:
@@ -87,9 +87,19 @@ def one_of(names: Iterable[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(repr(name) for name in choices)}.")
         return value
 
-    return {"parser": parse, "metavar": f"[{'|'.join(choices)}]"}
+    return parse
 
 
+def choice(names: Iterable[str]) -> str:
+    """How the help shows what an option takes: [md|csv|latex]."""
+    return f"[{'|'.join(names)}]"
+
+
+Layout = Annotated[
+    str, typer.Option(help="Which of the paper's tables.", parser=one_of(PAPER_TABLES), metavar=choice(PAPER_TABLES))
+]
+Format = Annotated[str, typer.Option(help="How to write it.", parser=one_of(FORMATS), metavar=choice(FORMATS))]
+Listable = Annotated[str, typer.Argument(help=f"What to list: {', '.join(LISTS)}.", parser=one_of(LISTS))]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be run, whether it is finished, and what is missing.")
 ]
@@ -165,8 +175,13 @@ def run(
 @app.command()
 def table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
-    layout: Annotated[str, typer.Option(help="Which of the paper's tables.", **one_of(PAPER_TABLES))],
-    format: Annotated[str, typer.Option(help="How to write it.", **one_of(FORMATS))] = "md",
+    layout: Annotated[
+        str,
+        typer.Option(help="Which of the paper's tables.", parser=one_of(PAPER_TABLES), metavar=choice(PAPER_TABLES)),
+    ],
+    format: Annotated[
+        str, typer.Option(help="How to write it.", parser=one_of(FORMATS), metavar=choice(FORMATS))
+    ] = "md",
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
     from benchmarks.running.records import load_records
@@ -192,7 +207,9 @@ def compare(
 
 
 @app.command("list")
-def list_things(what: Annotated[str, typer.Argument(help="What to list.", **one_of(LISTS))]) -> None:
+def list_things(
+    what: Annotated[str, typer.Argument(help=f"What to list: {', '.join(LISTS)}.", parser=one_of(LISTS))],
+) -> None:
     """List what can be named in the other commands."""
     from benchmarks.commands.listing import show_list
 
