@@ -101,7 +101,10 @@ Layout = Annotated[
 Format = Annotated[str, typer.Option(help="How to write it.", parser=one_of(FORMATS), metavar=choice(FORMATS))]
 Listable = Annotated[str, typer.Argument(help=f"What to list: {', '.join(LISTS)}.", parser=one_of(LISTS))]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would be run, whether it is finished, and what is missing.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would be run and whether it is finished; exit status 1 if files are missing."
+    ),
 ]
 
 
@@ -133,9 +136,9 @@ def pretrain(
     from benchmarks.running.cells import run_pretraining
 
     if dry_run:
-        show_plan(plan_pretraining(recipe, data, seed=seed, overrides=overrides or []), out)
-    else:
-        show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
+        plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
+        raise typer.Exit(0 if show_plan(plan, out) else 1)
+    show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
 
 
 @app.command()
@@ -167,9 +170,9 @@ def run(
     from benchmarks.running.cells import run_task
 
     if dry_run:
-        show_plan(plan_task(recipe, data, backbone, seed=seed, overrides=overrides or []), out)
-    else:
-        show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [])
+        raise typer.Exit(0 if show_plan(plan, out) else 1)
+    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
 
 
 @app.command()

@@ -46,8 +46,10 @@ def show_cell(cell: FinishedCell) -> None:
         console.print(f"  {path}", soft_wrap=True)
 
 
-def show_plan(plan: PlannedCell, out: Path) -> None:
-    """A run that is to be: under which settings, of what, whether it is finished below `out`, and what is missing."""
+def show_plan(plan: PlannedCell, out: Path) -> bool:
+    """A run that is to be: of what, how it deviates, and whether it is finished. False if files are missing."""
+    if process_rank() != 0:
+        return not plan.missing
     console = Console(highlight=False, markup=False)
     headline = Text.assemble(
         (plan.backbone, "bold"), f" on {plan.recipe.dataset}, recipe {plan.recipe_name}, seed {plan.seed}"
@@ -61,10 +63,11 @@ def show_plan(plan: PlannedCell, out: Path) -> None:
     for path in plan.missing:
         console.print(f"  missing: {path}", soft_wrap=True)
     if plan.missing:
-        return
+        return False
     finished = plan.find_record(out)
     state = f"finished on {finished[1].dataset}: {finished[0]}" if finished else f"to be run; results go below {out}"
     console.print(f"  {state}", soft_wrap=True)
+    return True
 
 
 def _shown(metric: Metric) -> str:

@@ -98,8 +98,18 @@ def test_half_a_backbone_is_refused(argument: str) -> None:
 def test_a_dry_run_says_what_is_missing_and_runs_nothing(tmp_path: Path) -> None:
     fixed = ["run", "--recipe", RECIPE, "--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--dry-run"]
     result = call(*fixed, "--backbone", f"mae_vit_mini={tmp_path / 'weights.pth'}", "--set", "schedule.epochs=1")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert f"missing: {tmp_path / 'nowhere'}" in result.output
     assert f"missing: {tmp_path / 'weights.pth'}" in result.output
     assert "deviates: schedule.epochs=1 (reference 20)" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_finds_what_is_finished(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    plan = planned()
+    fixed = ["run", "--recipe", RECIPE, "--data", tmp_path, "--out", tmp_path, "--dry-run"]
+    result = call(*fixed, "--backbone", plan.backbone)
+    assert result.exit_code == 0 and "to be run" in result.output
+    directory = finish(plan)
+    result = call(*fixed, "--backbone", plan.backbone)
+    assert result.exit_code == 0 and f"finished on imagenet1k: {directory}" in result.output
