@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         seed_interval,
         statistic_interval,
     )
-    from results.store import find_records, find_runs, read_record, run_directory, write_atomically, write_record
-    from results.summary import read_results_csv, to_frame, write_results_csv
+    from results.store import find_records, find_runs, read_record, run_directory
+    from results.summary import read_results_csv, results_csv, to_frame
     from results.table_formats import render
     from results.tables import Table, build_table
 
@@ -52,13 +52,11 @@ __all__ = [
     "read_results_csv",
     "reference_rows",
     "render",
+    "results_csv",
     "run_directory",
     "seed_interval",
     "statistic_interval",
     "to_frame",
-    "write_atomically",
-    "write_record",
-    "write_results_csv",
 ]
 
 _HOME = {
@@ -75,8 +73,8 @@ _HOME = {
         "seed_interval",
         "statistic_interval",
     ),
-    "store": ("find_records", "find_runs", "read_record", "run_directory", "write_atomically", "write_record"),
-    "summary": ("read_results_csv", "to_frame", "write_results_csv"),
+    "store": ("find_records", "find_runs", "read_record", "run_directory"),
+    "summary": ("read_results_csv", "results_csv", "to_frame"),
     "table_formats": ("render",),
     "tables": ("Table", "build_table"),
 }

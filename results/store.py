@@ -1,18 +1,13 @@
-"""Where records lie: one directory a run, one `record.json` in it, written once and whole."""
+"""Where records lie: one directory a run, one `record.json` in it."""
 
-import contextlib
-import errno
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from boltons.fileutils import AtomicSaver
-
 from results.errors import ResultsError
-from results.record import Record, spell_out
+from results.record import Record
 
 RECORD = "record.json"
 
@@ -25,20 +20,6 @@ def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, 
     Raises ResultsError for a name of which nothing is left.
     """
     return out / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / f"seed{seed}-{_path_safe(key)}"
-
-
-def write_record(directory: Path, record: Record) -> Path:
-    """Write `directory/record.json` whole or not at all, and return its path. The directory is created if missing.
-
-    Raises ResultsError if it cannot be written, for example on a full disk.
-    """
-    try:
-        return write_atomically(directory / RECORD, record.to_json())
-    except ResultsError as error:
-        raise ResultsError(
-            f"{error} Then repeat the command: what is trained is kept in {directory}, "
-            "so it finishes without training anew."
-        ) from error
 
 
 def read_record(directory: Path) -> Record:
@@ -70,37 +51,6 @@ def find_runs(out: Path, task: str, backbone: str, seed: int) -> list[tuple[Path
     return [(path.parent, read_record(path.parent)) for path in sorted(places)]
 
 
-def write_atomically(path: Path, text: str) -> Path:
-    """Write a text file so that a reader, or a crash, finds the old content or the new, never a part. Returns `path`.
-
-    The text goes to a hidden file beside it, reaches the disk, and takes the name in one step. Missing directories are
-    created. A file that is replaced hands on its permissions. Raises ResultsError, naming path and reason, with nothing
-    left behind, if that fails.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with AtomicSaver(path.parent.resolve() / path.name, part_file=temporary.name) as file:
-            file.write(spell_out(text).encode())
-    except OSError as error:
-        raise ResultsError(_why_not_written(path, error)) from error
-    finally:  # where flushing fails, boltons leaves it
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-    return path
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the new name survive a power cut. Some file systems cannot; the file itself is safe by then."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _read(path: Path) -> Record:
     try:
         return Record.from_json(path.read_text(encoding="utf-8"))
@@ -114,14 +64,6 @@ def _read(path: Path) -> Record:
 
 def _refuse_unreadable(error: OSError) -> NoReturn:
     raise ResultsError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-
-def _why_not_written(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
-    return (
-        f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."
-    )
 
 
 def _path_safe(name: str) -> str:

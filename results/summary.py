@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from results.errors import ResultsError
 from results.record import Metric, Record
-from results.store import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,16 +71,14 @@ def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
     return frame.sort_values(ORDER, kind="stable", ignore_index=True)
 
 
-def write_results_csv(path: Path, records: Iterable[Record]) -> Path:
-    """Write `to_frame(records)` as CSV, whole or not at all; the same records give the same bytes. Returns `path`.
-
-    Raises ResultsError if it cannot be written.
-    """
-    return write_atomically(path, to_frame(records).to_csv(index=False, lineterminator="\n"))
+def results_csv(records: Iterable[Record]) -> str:
+    """`to_frame(records)` as CSV; the same records give the same text."""
+    text: str = to_frame(records).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def read_results_csv(path: Path) -> "pd.DataFrame":
-    """Read what `write_results_csv` wrote, value for value; columns that this version does not know are kept.
+    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept.
 
     Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """

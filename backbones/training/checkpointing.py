@@ -1,6 +1,8 @@
 """Checkpoints of a run: written whole or not at all, kept by number, and read back exactly."""
 
+import os
 import re
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from boltons.fileutils import AtomicSaver
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -35,18 +36,21 @@ class Tally:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that appears under its name when all is written, or not at all.
+def written_whole(path: Path, *, several_writers: bool = False) -> Iterator[BinaryIO]:
+    """A file to write into that appears under its name when all is written, or not at all; missing folders are made.
 
-    Until then it has one hidden name, so that what a killed run left there is overwritten. A file that is replaced
-    hands on its permissions.
+    Until then it lies beside it under one hidden name, so that what a killed run left there is overwritten; with
+    `several_writers`, which may write the same file at once, under a name of its own.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6) if several_writers else 'partial'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with AtomicSaver(path.parent.resolve() / path.name, part_file=partial.name, overwrite_part=True) as file:
+        with partial.open("wb") as file:
             yield file
-    finally:  # where flushing fails, boltons leaves it
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 

@@ -94,6 +94,7 @@ def run_job(job: Job) -> Outcome:
             metrics = runner.train()
     finally:
         progress.close()
+        runner.close_log()
     speed = progress.images_per_second
     del runner
     gc.collect()

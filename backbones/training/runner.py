@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 from collections.abc import Sized
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class JobRunner(Runner):
         """Evaluate once; the metrics, none for a job without an evaluation.
 
         All processes use the first one's buffers, which are in the checkpoints: the statistics of a plain batch norm
-        differ from process to process.
+        differ from process to process. While training, nothing brings buffers together.
         """
         if not self.val_loop:
             return {}
@@ -99,6 +100,13 @@ class JobRunner(Runner):
             broadcast(statistics)
         metrics: dict[str, float] = self.val_loop.run()
         return metrics
+
+    def close_log(self) -> None:
+        """Close the log's file, which mmengine holds open as long as the process lives."""
+        for handler in self.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                with suppress(OSError):  # a full disk is reported by the files that matter
+                    handler.close()
 
 
 def build_runner(plan: Plan) -> JobRunner:

@@ -187,7 +187,7 @@ def table(
     ] = "md",
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
-    from benchmarks.running.records import load_records
+    from benchmarks.planning.records import load_records
     from results import build_table, render
 
     records = [record for _, record in load_records(directories)]

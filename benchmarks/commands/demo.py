@@ -9,10 +9,11 @@ from rich.console import Console
 
 from benchmarks.commands.data import draw_mini
 from benchmarks.commands.screen import outputs, show_cell
+from benchmarks.planning.records import load_records
 from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
 from benchmarks.running.comparison import compare_cells
-from benchmarks.running.records import load_records
-from results import build_table, render, seed_interval, write_atomically
+from benchmarks.running.writing import write_text
+from results import build_table, render, seed_interval
 from results.paper_tables import PAPER_TABLES
 
 
@@ -50,7 +51,7 @@ def run_demo(out: Path, seeds: int) -> None:
     for trial in TRIALS:
         table = build_table(records, trial.table)
         for format, suffix in (("md", "md"), ("csv", "csv"), ("latex", "tex")):
-            write_atomically(out / f"{trial.table}.{suffix}", render(table, format))
+            write_text(out / f"{trial.table}.{suffix}", render(table, format))
         console.print()
         print(render(table, "md"))
         for sentence in verdicts(pairs[trial], PAPER_TABLES[trial.table].metrics):

@@ -6,6 +6,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from backbones.training.settings import Recipe, protocol
 from benchmarks.planning.recipe import load_recipe
+from benchmarks.planning.records import complete
 from results import Record, find_runs
 from tasks.registry import PRETRAINING, TASKS
 
@@ -48,7 +49,8 @@ class PlannedCell:
         Whether its data are still the same only the carrying out can tell.
         """
         runs = find_runs(out, self.recipe.task, self.backbone, self.seed)
-        answers = [(directory, record) for directory, record in runs if self._is_answered_by(record)]
+        completed = ((directory, complete(record)) for directory, record in runs)
+        answers = [(directory, record) for directory, record in completed if self._is_answered_by(record)]
         return max(answers, key=lambda run: run[1].finished_at) if answers else None
 
     def _is_answered_by(self, record: Record) -> bool:

@@ -17,8 +17,9 @@ from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
 from benchmarks.planning.cells import PlannedCell, plan_pretraining, plan_task
+from benchmarks.planning.records import load_records
 from benchmarks.running.claim import claimed
-from benchmarks.running.records import load_records
+from benchmarks.running.writing import write_record, write_results_csv, write_text
 from results import (
     Metric,
     Record,
@@ -26,9 +27,6 @@ from results import (
     environment,
     read_record,
     run_directory,
-    write_atomically,
-    write_record,
-    write_results_csv,
 )
 from tasks.datasets.identity import Contents, NamedData
 from tasks.intervals import metrics_with_intervals
@@ -204,7 +202,7 @@ def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
     outcome.write(directory)
     if outcome.per_image:
         frame = pd.DataFrame({"image": outcome.image_names, **outcome.per_image})
-        write_atomically(directory / "per_image.csv", frame.to_csv(index=False))
+        write_text(directory / "per_image.csv", frame.to_csv(index=False))
 
 
 def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> FinishedCell:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backbones.errors import InputError
 from backbones.training.machine import process_rank
-from results import write_atomically
+from benchmarks.running.writing import write_text
 
 LOCK, RECIPE = ".lock", "recipe.yaml"
 
@@ -39,7 +39,7 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise InputError(f"{directory}: another process is at work on this run. Wait for it") from error
         try:
-            write_atomically(directory / RECIPE, recipe)
+            write_text(directory / RECIPE, recipe)
             yield
         except OSError as error:
             if error.errno not in WRITE_FAILURES:

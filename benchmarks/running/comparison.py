@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.running.records import load_records
+from benchmarks.planning.records import load_records
 from results import PairedDifference, Record, ResultsError
 from results.measurements import differences, measurements, protocol
 from results.metrics import find_metric

@@ -1,9 +1,4 @@
-import errno
-import json
-import multiprocessing
-import os
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +6,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import results.store
 from results import (
     Metric,
     Record,
@@ -20,11 +14,9 @@ from results import (
     find_records,
     read_record,
     read_results_csv,
+    results_csv,
     run_directory,
     to_frame,
-    write_atomically,
-    write_record,
-    write_results_csv,
 )
 
 CONTRACT = (
@@ -53,13 +45,9 @@ def make_record(seed: int = 0, **fields: Any) -> Record:
     return Record(**(settings | fields))
 
 
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refuse(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(results.store.os, "fsync", refuse)
-    yield
+def put(directory: Path, record: Record) -> None:
+    directory.mkdir(parents=True)
+    (directory / "record.json").write_text(record.to_json())
 
 
 def test_a_run_directory_is_named_by_its_cell() -> None:
@@ -89,86 +77,9 @@ def test_a_name_without_letters_cannot_be_a_directory(name: str) -> None:
         run_directory(Path("runs"), "classification", "mini", name, 0, "0123456789ab")
 
 
-def test_a_record_is_written_and_read(tmp_path: Path) -> None:
-    record = make_record()
-    path = write_record(tmp_path / "new" / "run", record)
-    assert path == tmp_path / "new" / "run" / "record.json"
-    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
-    assert read_record(path.parent) == record
-
-
-def test_writing_respects_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        path = write_atomically(tmp_path / "file", "text")
-    finally:
-        os.umask(before)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
-@pytest.mark.parametrize("permissions", [0o600, 0o444, 0o664])
-def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path: Path, permissions: int) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text("old")
-    path.chmod(permissions)
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
-    assert path.stat().st_mode & 0o777 == permissions
-
-
-def test_a_path_up_from_a_link_is_followed_as_the_system_does(tmp_path: Path) -> None:
-    (tmp_path / "there/deep").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "there/deep")
-    path = write_atomically(tmp_path / "link/../runs/file", "text")
-    assert path.read_text() == "text"
-    assert path.resolve() == tmp_path.resolve() / "there/runs/file"
-
-
-@pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_leaves_the_old_file_and_no_half_file(tmp_path: Path) -> None:
-    (tmp_path / "results.csv").write_text("old")
-    with pytest.raises(ResultsError, match="no space is left in"):
-        write_atomically(tmp_path / "results.csv", "new")
-    assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
-    assert (tmp_path / "results.csv").read_text() == "old"
-
-
-@pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_at_the_end_of_a_run_says_that_nothing_is_trained_anew(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError) as caught:
-        write_record(tmp_path / "run", make_record())
-    assert str(tmp_path / "run") in str(caught.value)
-    assert "repeat the command" in str(caught.value)
-    assert "without training anew" in str(caught.value)
-    assert list((tmp_path / "run").iterdir()) == []
-
-
-def test_an_interrupted_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(results.store.os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "file", "text")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match=r"file/run/record\.json.*cannot be written"):
-        write_record(tmp_path / "file" / "run", make_record())
-
-
-def test_a_directory_of_that_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "results.csv").mkdir()
-    with pytest.raises(ResultsError, match=r"results\.csv: cannot be written"):
-        write_results_csv(tmp_path / "results.csv", [make_record()])
-    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
-
-
 def test_records_are_found_below_all_roots_once_in_order(tmp_path: Path) -> None:
     for name, seed in (("b/x", 1), ("a/y/z", 2), ("c", 3)):
-        write_record(tmp_path / name, make_record(seed))
+        put(tmp_path / name, make_record(seed))
     (tmp_path / "a" / "unfinished").mkdir()
     roots = [tmp_path / "c", tmp_path, tmp_path / "c" / ".." / "b"]
     found = find_records(roots)
@@ -187,7 +98,7 @@ def test_a_root_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b'{"task": "x"}', b""])
 def test_a_broken_record_is_named(tmp_path: Path, content: bytes) -> None:
-    write_record(tmp_path / "good", make_record())
+    put(tmp_path / "good", make_record())
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "record.json").write_bytes(content)
     with pytest.raises(ResultsError, match=r"bad/record\.json"):
@@ -216,11 +127,11 @@ def test_a_frame_of_nothing_has_the_columns() -> None:
     assert ", ".join(to_frame([]).columns) == CONTRACT
 
 
-def test_the_csv_is_the_same_whatever_the_order(tmp_path: Path) -> None:
+def test_the_csv_is_the_same_whatever_the_order() -> None:
     records = [make_record(seed, backbone=backbone) for seed in range(4) for backbone in ("a", "b")]
-    first = write_results_csv(tmp_path / "first.csv", records).read_bytes()
+    first = results_csv(records)
     random.Random(0).shuffle(records)
-    assert write_results_csv(tmp_path / "second.csv", records).read_bytes() == first
+    assert results_csv(records) == first
 
 
 def test_the_csv_is_read_back_exactly(tmp_path: Path) -> None:
@@ -233,7 +144,8 @@ def test_the_csv_is_read_back_exactly(tmp_path: Path) -> None:
         git_commit="0" * 40,
     )
     expected = to_frame([record, make_record(1)])
-    read = read_results_csv(write_results_csv(tmp_path / "results.csv", [record, make_record(1)]))
+    (tmp_path / "results.csv").write_text(results_csv([record, make_record(1)]))
+    read = read_results_csv(tmp_path / "results.csv")
     pd.testing.assert_frame_equal(read, expected, check_exact=True)
 
 
@@ -260,36 +172,3 @@ def test_a_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes | None)
         (tmp_path / "results.csv").write_bytes(content)
     with pytest.raises(ResultsError, match=r"results\.csv"):
         read_results_csv(tmp_path / "results.csv")
-
-
-def write_often(path: Path, seed: int, count: int) -> None:
-    records = [make_record(seed, backbone=f"{seed}-{index}") for index in range(200)]
-    for _ in range(count):
-        write_results_csv(path, records)
-
-
-def test_two_processes_that_write_at_once_never_tear_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    whole = []
-    for seed in (1, 2):
-        write_often(path, seed, 1)
-        whole.append(path.read_bytes())
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_often, args=(path, seed, 20)) for seed in (1, 2)]
-    for writer in writers:
-        writer.start()
-    reads = 0
-    while any(writer.is_alive() for writer in writers):
-        assert path.read_bytes() in whole
-        reads += 1
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    assert reads > 0
-    assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
-
-
-def test_the_record_on_disk_is_plain_json(tmp_path: Path) -> None:
-    fields = json.loads(write_record(tmp_path, make_record()).read_text(encoding="utf-8"))
-    assert fields["metrics"][0]["value"] == 61.1
-    assert fields["schema_version"] == 1

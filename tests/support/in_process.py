@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +97,10 @@ class FullDisk:
         import io
 
         self.patch = pytest.MonkeyPatch()
-        genuine, sync = io.open, os.fsync
+        genuine = io.open
 
         def opened(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-            path = os.fsdecode(Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else file)
+            path = "" if isinstance(file, int) else os.fsdecode(file)
             if path.startswith(self.root) and self.name in path and set(mode) & set("wax"):
                 self.hits += 1
                 with genuine(file, mode, *arguments, **options):
@@ -109,11 +108,6 @@ class FullDisk:
                 return genuine("/dev/full", mode.replace("x", "w"), *arguments, **options)
             return genuine(file, mode, *arguments, **options)
 
-        def synced(descriptor: int) -> None:
-            if not stat.S_ISCHR(os.fstat(descriptor).st_mode):  # /dev/full takes none, unlike a disk that is full
-                sync(descriptor)
-
-        self.patch.setattr(os, "fsync", synced)
         self.patch.setattr(io, "open", opened)
         self.patch.setattr(builtins, "open", opened)
         return self

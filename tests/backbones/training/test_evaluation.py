@@ -124,3 +124,9 @@ def test_processes_evaluate_with_the_statistics_of_the_first(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", metric := Errors(fail_at=2), every_epochs=1)
     assert parts[0]["found"][:1] == pytest.approx(metric.found, rel=1e-5)
+
+
+def test_a_finished_training_holds_no_file_open(tmp_path: Path) -> None:
+    train(tmp_path / "run", Errors())
+    held = (os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())  # noqa: PTH115
+    assert [path for path in held if path.startswith(str(tmp_path))] == []

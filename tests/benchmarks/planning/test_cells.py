@@ -9,7 +9,8 @@ import pytest
 from backbones.errors import InputError
 from backbones.training.settings import protocol
 from benchmarks.planning.cells import PlannedCell, parse_backbone, plan_pretraining, plan_task
-from results import Record, run_directory, write_record
+from benchmarks.running.writing import write_record
+from results import Record, run_directory
 from tests.support.in_process import call
 from tests.support.results_examples import make_record
 
@@ -86,6 +87,13 @@ def test_the_weights_have_to_be_the_same(tmp_path: Path, finish: Callable[..., P
     assert plan.find_record(tmp_path) is None
     directory = finish(plan, checkpoint_sha256=hashlib.sha256(b"weights").hexdigest())
     found = plan.find_record(tmp_path)
+    assert found is not None and found[0] == directory
+
+
+def test_a_record_of_an_earlier_version_answers(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    settings = planned().recipe.model_copy(update={"precision": "fp32"}).model_dump(mode="json")
+    directory = finish(planned(), protocol={}, recipe_settings=settings)
+    found = planned().find_record(tmp_path)
     assert found is not None and found[0] == directory
 
 

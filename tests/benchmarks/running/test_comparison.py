@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from benchmarks.running.comparison import Row, compare_cells
+from benchmarks.running.writing import write_record
 from results import (
     Metric,
     PairedDifference,
     ResultsError,
     paired_difference,
     paired_statistic_difference,
-    write_record,
 )
 from tasks.classification.metric import MEANS
 from tasks.detection.matches import save_matches

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from results import write_record
+from benchmarks.running.writing import write_record
 from tasks.detection.matches import load_matches
 from tests.support.commands import metric_values, overrides, read_record
 from tests.support.detection_runs import annotation_file, detection

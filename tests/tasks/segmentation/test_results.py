@@ -14,7 +14,7 @@ from PIL import Image
 
 from backbones import create_backbone
 from backbones.adapters import build_pyramid
-from results import write_record
+from benchmarks.running.writing import write_record
 from tasks.datasets.label_maps.layout import SegmentationDataSettings, open_segmentation
 from tasks.segmentation.areas import load_areas
 from tasks.segmentation.recipe import SegmentationRecipe

@@ -7,7 +7,7 @@ import pytest
 
 from backbones.training.settings import protocol
 from benchmarks.planning.recipe import load_recipe
-from benchmarks.running.records import complete, load_records
+from benchmarks.planning.records import complete, load_records
 from results import Record, build_table
 from tests.support.results_examples import make_record
 

@@ -1,0 +1,64 @@
+"""Writing what a run leaves behind for people and programs: its record, results.csv, tables, recipes."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from backbones.training.checkpointing import written_whole
+from results import Record, ResultsError, results_csv
+from results.record import spell_out
+from results.store import RECORD
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file so that a reader, or a crash, finds the old content or the new, never a part. Returns `path`.
+
+    Several processes may write it at once: the last one's text stays. Missing folders are created. Raises ResultsError,
+    naming path and reason, with nothing left behind, if it cannot be written.
+    """
+    try:
+        with written_whole(path, several_writers=True) as file:
+            file.write(spell_out(text).encode())
+    except OSError as error:
+        raise ResultsError(_why_not_written(path, error)) from error
+    _sync_directory(path.parent)
+    return path
+
+
+def write_record(directory: Path, record: Record) -> Path:
+    """Write `directory/record.json` whole or not at all, and return its path. The directory is created if missing.
+
+    Raises ResultsError if it cannot be written, for example on a full disk.
+    """
+    try:
+        return write_text(directory / RECORD, record.to_json())
+    except ResultsError as error:
+        raise ResultsError(
+            f"{error} Then repeat the command: what is trained is kept in {directory}, "
+            "so it finishes without training anew."
+        ) from error
+
+
+def write_results_csv(path: Path, records: Iterable[Record]) -> Path:
+    """Write records as `results.csv`, one metric a row. Returns `path`. Raises ResultsError as `write_text` does."""
+    return write_text(path, results_csv(records))
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new name survive a power cut. Some file systems cannot; the file itself is safe by then."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _why_not_written(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
+    return (
+        f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."
+    )
