@@ -30,10 +30,12 @@ def parameter_groups(
                      share, is the last layer, of scale 1 (ViTDet's code)
     no_weight_decay: what does not decay. "norms_and_positions": norms, position embeddings and relative position bias
                      tables (MIMDet's and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in
-                     them). "one_dimensional": biases and all else of one dimension, such as norms and layer scale;
-                     position embeddings and relative positions do decay (the segmentation code of BEiT and
-                     mae_segmentation: it lists `pos_embed` among those without decay, but compares that with
-                     `backbone.pos_embed`). "nothing": everything decays (ViTDet's configuration for ViT-H)
+                     them; in ViTDet's released code the norms of pyramid and heads decay as well, because its list
+                     does not know detectron2's own LayerNorm). "one_dimensional": biases and all else of one
+                     dimension, such as norms and layer scale; position embeddings and relative positions do decay
+                     (the segmentation code of BEiT and mae_segmentation: it lists `pos_embed` among those without
+                     decay, but compares that with `backbone.pos_embed`). "nothing": everything decays (ViTDet's
+                     configuration for ViT-H)
 
     Raises ValueError if the pyramid is not in the model.
     """

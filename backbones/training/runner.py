@@ -33,18 +33,27 @@ class TrainLoop(IterBasedTrainLoop):
     dataloader_iterator: Any
 
     def run(self) -> dict[str, float]:
-        """Train from where the run stands to the last step; the metrics of the evaluation at the end."""
+        """Train from where the run stands to the last step; the metrics of the evaluation at the end.
+
+        Raises InputError if training diverges.
+        """
         self.runner.call_hook("before_train")
         try:
             while self._iter < self._max_iters:
                 if self._iter and self._iter % self.val_interval == 0:
                     self.runner.evaluate()
                 self.runner.model.train()
-                self.run_iter(next(self.dataloader_iterator))
+                self._step(next(self.dataloader_iterator))
         finally:
             # Ends the loader processes; found by garbage collection, each of them would take five seconds to go.
             self.dataloader_iterator = None
         return self.runner.evaluate()
+
+    def _step(self, batch: dict[str, Any]) -> None:
+        try:
+            self.run_iter(batch)
+        except FloatingPointError as error:  # detectron2's word for proposals that are no numbers
+            raise diverged(f"training has diverged before iteration {self._iter + 1}", "optimizer.lr") from error
 
 
 class JobRunner(Runner):
@@ -82,10 +91,7 @@ class JobRunner(Runner):
 
         Raises InputError if training diverges.
         """
-        try:
-            metrics: dict[str, float] = super().train()
-        except FloatingPointError as error:  # detectron2's word for proposals that are no numbers
-            raise diverged(f"training has diverged before iteration {self.iter + 1}", "optimizer.lr") from error
+        metrics: dict[str, float] = super().train()
         return metrics
 
     def evaluate(self) -> dict[str, float]:

@@ -65,8 +65,12 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     if plan.missing:
         return False
     finished = plan.find_record(out)
-    state = f"finished on {finished[1].dataset}: {finished[0]}" if finished else f"to be run; results go below {out}"
-    console.print(f"  {state}", soft_wrap=True)
+    if finished:
+        console.print(
+            f"  finished on {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True
+        )
+    else:
+        console.print(f"  to be run; results go below {out}", soft_wrap=True)
     return True
 
 

@@ -1,5 +1,6 @@
 """The records in a store, those of earlier versions completed by what today's runs write themselves."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tasks.registry import TASKS
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
+_SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
+
 
 def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, as `results.find_records` has them, each record completed.
@@ -23,21 +26,26 @@ def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
 
 def complete(record: Record) -> Record:
     """Give a record of an earlier version its table and its protocol; one that has them, or can have none, stays."""
-    if record.task not in TASKS:
-        return record
     missing: dict[str, Any] = {}
-    if record.table not in PAPER_TABLES:
+    if record.task in TASKS and record.table not in PAPER_TABLES:
         missing["table"] = TASKS[record.task].table_of(record.dataset)
     if record.recipe_settings and not record.protocol:
         settings = _renamed(record.recipe_settings)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
+        missing["deviations"] = [_SPARE.sub(_as_no_weight_decay, text) for text in record.deviations]
     return record.model_copy(update=missing) if missing else record
 
 
 def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a recipe under today's names."""
-    optimizer = dict(settings.get("optimizer", {}))
-    if "spare" not in optimizer:
+    optimizer = settings.get("optimizer")
+    if not isinstance(optimizer, Mapping) or "spare" not in optimizer:
         return dict(settings)
-    spare = optimizer.pop("spare")
-    return {**settings, "optimizer": optimizer | {"no_weight_decay": _NO_WEIGHT_DECAY.get(spare, spare)}}
+    others = {name: value for name, value in optimizer.items() if name != "spare"}
+    spare = optimizer["spare"]
+    return {**settings, "optimizer": others | {"no_weight_decay": _NO_WEIGHT_DECAY.get(spare, spare)}}
+
+
+def _as_no_weight_decay(deviation: re.Match[str]) -> str:
+    value, reference = (_NO_WEIGHT_DECAY.get(name, name) for name in deviation.groups())
+    return f"optimizer.no_weight_decay={value} (reference {reference})"

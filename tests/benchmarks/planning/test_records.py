@@ -41,6 +41,18 @@ def test_a_setting_that_was_renamed_is_read_under_its_new_name(old: Record, then
     assert "optimizer.spare" not in completed.protocol
 
 
+def test_a_deviation_is_told_under_its_settings_new_name(old: Record) -> None:
+    told = ["augment.flip=0.0 (reference 0.5)", "optimizer.spare=nothing (reference norms)"]
+    completed = complete(old.model_copy(update={"deviations": told}))
+    assert completed.deviations == [told[0], "optimizer.no_weight_decay=nothing (reference norms_and_positions)"]
+
+
+@pytest.mark.parametrize("optimizer", [None, "adamw", []])
+def test_a_foreign_optimizer_is_left_alone(old: Record, optimizer: object) -> None:
+    foreign = old.model_copy(update={"recipe_settings": old.recipe_settings | {"optimizer": optimizer}})
+    assert complete(foreign).recipe_settings["optimizer"] == optimizer
+
+
 def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
     record = make_record(protocol={"optimizer.lr": "0.1"})
     assert complete(record) is record
@@ -76,9 +88,9 @@ def test_sections_that_decide_nothing_take_no_part(old: Record) -> None:
     assert complete(old.model_copy(update={"recipe_settings": changed})).protocol == complete(old).protocol
 
 
-def test_a_pretraining_needs_neither(old: Record) -> None:
-    record = old.model_copy(update={"task": "pretraining"})
-    assert complete(record) is record
+def test_a_pretraining_belongs_to_no_table(old: Record) -> None:
+    completed = complete(old.model_copy(update={"task": "pretraining"}))
+    assert (completed.table, completed.protocol) == ("", complete(old).protocol)
 
 
 def test_an_older_store_is_tabled(old: Record, tmp_path: Path) -> None:
