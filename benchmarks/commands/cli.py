@@ -3,9 +3,9 @@
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 import typer.core
@@ -78,28 +78,15 @@ Set = Annotated[
 ]
 
 
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """The parser of an option or an argument that takes one of `names`."""
-    choices = list(names)
+if TYPE_CHECKING:  # type checkers know only enums that are spelt out
+    Layout: TypeAlias = str
+    Format: TypeAlias = str
+    Listable: TypeAlias = str
+else:
+    Layout = StrEnum("Layout", {name: name for name in PAPER_TABLES})
+    Format = StrEnum("Format", {name: name for name in FORMATS})
+    Listable = StrEnum("Listable", {name: name for name in LISTS})
 
-    def parse(value: str) -> str:
-        if value not in choices:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(repr(name) for name in choices)}.")
-        return value
-
-    return parse
-
-
-def choice(names: Iterable[str]) -> str:
-    """How the help shows what an option takes: [md|csv|latex]."""
-    return f"[{'|'.join(names)}]"
-
-
-Layout = Annotated[
-    str, typer.Option(help="Which of the paper's tables.", parser=one_of(PAPER_TABLES), metavar=choice(PAPER_TABLES))
-]
-Format = Annotated[str, typer.Option(help="How to write it.", parser=one_of(FORMATS), metavar=choice(FORMATS))]
-Listable = Annotated[str, typer.Argument(help=f"What to list: {', '.join(LISTS)}.", parser=one_of(LISTS))]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -178,13 +165,8 @@ def run(
 @app.command()
 def table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
-    layout: Annotated[
-        str,
-        typer.Option(help="Which of the paper's tables.", parser=one_of(PAPER_TABLES), metavar=choice(PAPER_TABLES)),
-    ],
-    format: Annotated[
-        str, typer.Option(help="How to write it.", parser=one_of(FORMATS), metavar=choice(FORMATS))
-    ] = "md",
+    layout: Annotated[Layout, typer.Option(help="Which of the paper's tables.")],
+    format: Annotated[Format, typer.Option(help="How to write it.")] = "md",
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
     from benchmarks.planning.records import load_records
@@ -210,9 +192,7 @@ def compare(
 
 
 @app.command("list")
-def list_things(
-    what: Annotated[str, typer.Argument(help=f"What to list: {', '.join(LISTS)}.", parser=one_of(LISTS))],
-) -> None:
+def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
     """List what can be named in the other commands."""
     from benchmarks.commands.listing import show_list
 

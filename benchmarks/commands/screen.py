@@ -9,10 +9,11 @@ from rich.text import Text
 from backbones.training.machine import process_rank
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
-from benchmarks.planning.cells import PlannedCell
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.running.cells import FinishedCell
 from results import Metric
-from results.metrics import find_metric
+from results.metrics import METRICS
+from tasks.registry import PRETRAINING
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -47,7 +48,12 @@ def show_cell(cell: FinishedCell) -> None:
 
 
 def show_plan(plan: PlannedCell, out: Path) -> bool:
-    """A run that is to be: of what, how it deviates, and whether it is finished. False if files are missing."""
+    """A run that is to be: of what, how it deviates, and whether it is finished. False if files are missing.
+
+    Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
+    """
+    if plan.recipe.task != PRETRAINING:
+        _, plan = find_planned_backbone(plan)
     if process_rank() != 0:
         return not plan.missing
     console = Console(highlight=False, markup=False)
@@ -75,7 +81,8 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
 
 def _shown(metric: Metric) -> str:
-    return find_metric(metric.name).shown(metric.value)
+    kind = METRICS.get(metric.name)  # a later version's record may hold others
+    return kind.shown(metric.value) if kind else f"{metric.value:.2f}"
 
 
 def _interval(metric: Metric) -> str:

@@ -1,7 +1,8 @@
 """Planned cells: what a run is going to be, said before any image is read or any model is built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.training.settings import Recipe, protocol
@@ -9,6 +10,9 @@ from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
 from results import Record, find_runs
 from tasks.registry import PRETRAINING, TASKS
+
+if TYPE_CHECKING:
+    from backbones.registry import BackboneEntry
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,11 @@ class PlannedCell:
     seed: int
 
     @property
-    def needs(self) -> tuple[Path, ...]:
-        """What has to be there before it can be carried out."""
-        return (self.data, self.checkpoint) if self.checkpoint else (self.data,)
-
-    @property
     def missing(self) -> list[Path]:
-        """What it needs and is not there."""
-        return [path for path in self.needs if not path.exists()]
+        """What it needs and is not there: a folder of data, a file of weights."""
+        wanted = [(self.data, self.data.is_dir())]
+        wanted += [(self.checkpoint, self.checkpoint.is_file())] if self.checkpoint else []
+        return [path for path, is_there in wanted if not is_there]
 
     def find_record(self, out: Path) -> tuple[Path, Record] | None:
         """The directory and the record of a finished run below `out` that answers to this plan, the latest of several.
@@ -58,7 +59,7 @@ class PlannedCell:
         if self.recipe.precision == "auto":
             del planned["precision"]
             done.pop("precision", None)
-        return planned == done and self._has_weights_of(record)
+        return record.backbone == self.backbone and planned == done and self._has_weights_of(record)
 
     def _has_weights_of(self, record: Record) -> bool:
         from backbones.weights.checkpoints import file_sha256
@@ -78,11 +79,31 @@ def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]
 
 
 def plan_task(recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`. Raises InputError for a wrong recipe, override or name."""
+    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`. Raises InputError for a wrong recipe or override.
+
+    Whether there is such a backbone, `find_planned_backbone` tells.
+    """
     loaded = load_recipe(recipe, overrides, TASKS)
     name, checkpoint = parse_backbone(backbone)
     deviations = tuple(loaded.deviations(loaded.recipe))
     return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed)
+
+
+def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCell]:
+    """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
+
+    Builds nothing. Raises InputError for an unknown backbone, and where weights are missing or have no place.
+    """
+    from backbones.registry import find_backbone, require_checkpoint
+
+    entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
+    require_checkpoint(entry, plan.checkpoint is not None)
+    settings: Any = plan.recipe
+    meant_for = find_backbone(settings.model.arch).model
+    if entry.model == meant_for:
+        return entry, plan
+    deviation = f"model={entry.model} (reference {meant_for})"
+    return entry, replace(plan, deviations=(*plan.deviations, deviation))
 
 
 def parse_backbone(argument: str) -> tuple[str, Path | None]:

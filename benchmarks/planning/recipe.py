@@ -8,6 +8,8 @@ from typing import Any
 
 from backbones.errors import InputError
 from backbones.training.settings import Recipe, deviations, read_settings, validate
+from results.errors import ResultsError
+from results.metrics import find_metric
 from tasks.registry import PRETRAINING, RECIPES, either, settings_kind
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -79,7 +81,13 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
         hint = f": use `backbench {verb}`" if task in RECIPES else f". Known: {', '.join(RECIPES)}"
         raise InputError(f'{where}: its task is "{task}", expected {either(tasks)}{hint}')
     kind: type[Recipe] = settings_kind(str(task))
-    return validate(kind, settings, where)
+    recipe: Recipe = validate(kind, settings, where)
+    for metric in recipe.expect:
+        try:
+            find_metric(metric)
+        except ResultsError as error:
+            raise InputError(f'{where}, key "expect": {error}') from None
+    return recipe
 
 
 def _packaged(name: str) -> Path:

@@ -1,7 +1,7 @@
 """Carrying out one cell: its key, whether it is done, the run itself, and its record."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import yaml
 
 from backbones.images.folders import find_images, fingerprint
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.registry import BackboneEntry, find_backbone, require_checkpoint
+from backbones.registry import BackboneEntry
 from backbones.training.job import Outcome
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
-from benchmarks.planning.cells import PlannedCell, plan_pretraining, plan_task
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.records import load_records
 from benchmarks.running.claim import claimed
 from benchmarks.running.writing import write_record, write_results_csv, write_text
@@ -108,12 +108,11 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides)
     checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
-    entry = find_backbone(plan.backbone, with_checkpoint=checkpoint is not None)
-    require_checkpoint(entry, checkpoint is not None)
+    entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
-    cell = _cell(_for_model(plan, entry), contents, checkpoint.sha256 if checkpoint else None, out)
+    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, out)
     if finished := _already_finished(cell, out):
         return finished
     with _claimed(cell, out):
@@ -137,15 +136,6 @@ def _unlabelled(data: Path) -> Contents:
     """What tells which data set the images below `data` are. Raises InputError if there are none."""
     paths = find_images(data)
     return Contents(train_images=len(paths), classes=None, fingerprint=fingerprint(paths, data))
-
-
-def _for_model(plan: PlannedCell, entry: BackboneEntry) -> PlannedCell:
-    """The plan with one more deviation if its recipe was written for another model than this backbone."""
-    settings: Any = plan.recipe
-    meant_for = find_backbone(settings.model.arch).model
-    if entry.model == meant_for:
-        return plan
-    return replace(plan, deviations=(*plan.deviations, f"model={entry.model} (reference {meant_for})"))
 
 
 def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, outcome: TaskOutcome) -> WeightsOrigin:

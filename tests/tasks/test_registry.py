@@ -84,8 +84,7 @@ def test_packaged_recipes_are_of_known_tasks(recipe: str) -> None:
     ids=["layouts", "formats", "lists"],
 )
 def test_the_command_line_offers_what_the_registries_hold(arguments: list[str], names: Iterable[str]) -> None:
-    shown = call(arguments[0], "--help").output
-    assert f"[{'|'.join(names)}]" in shown or f"What to list: {', '.join(names)}." in shown
+    assert "|".join(names) in call(arguments[0], "--help").output
     assert f"'nothing' is not one of {', '.join(map(repr, names))}" in usage_refusal(*arguments, "nothing")
 
 

@@ -1,6 +1,7 @@
 """A command that is repeated does what is left to do, and nothing else."""
 
 import fcntl
+import json
 import shutil
 from pathlib import Path
 
@@ -43,3 +44,14 @@ def test_a_broken_record_is_named(small: Path, encoder: Path, finished: Path, tm
     for arguments in (["table", out, "--layout", "imagenet"], run(small, out, f"mae_vit_mini={encoder}")):
         message = refusal(*arguments)
         assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
+
+
+def test_a_metric_of_a_later_version_is_shown_as_it_is(
+    small: Path, encoder: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    path = run_directory(out) / "record.json"
+    record = json.loads(path.read_text())
+    record["metrics"].append({"name": "top3", "value": 3.0, "split": "val"})
+    path.write_text(json.dumps(record))
+    assert "top3 3.00" in success(*run(small, out, f"mae_vit_mini={encoder}")).output

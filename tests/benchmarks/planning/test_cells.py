@@ -8,10 +8,10 @@ import pytest
 
 from backbones.errors import InputError
 from backbones.training.settings import protocol
-from benchmarks.planning.cells import PlannedCell, parse_backbone, plan_pretraining, plan_task
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone, parse_backbone, plan_pretraining, plan_task
 from benchmarks.running.writing import write_record
 from results import Record, run_directory
-from tests.support.in_process import call
+from tests.support.in_process import call, refusal
 from tests.support.results_examples import make_record
 
 RECIPE = "mini_classification"
@@ -38,10 +38,10 @@ def finish(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_plan_reads_no_image_and_needs_no_data_to_be_there() -> None:
     plan = planned("mae_vit_mini=weights.pth")
-    assert plan.needs == (Path("shapes"), Path("weights.pth")) == tuple(plan.missing)
+    assert plan.missing == [Path("shapes"), Path("weights.pth")]
     assert (plan.backbone, plan.seed, plan.recipe.task) == ("mae_vit_mini", 0, "classification")
     pretraining = plan_pretraining("mae_vit_mini", Path("shapes"), seed=3, overrides=[])
-    assert (pretraining.backbone, pretraining.seed, pretraining.needs) == ("mae_vit_mini_patch8", 3, (Path("shapes"),))
+    assert (pretraining.backbone, pretraining.seed, pretraining.missing) == ("mae_vit_mini_patch8", 3, [Path("shapes")])
 
 
 def test_a_plan_says_how_it_deviates() -> None:
@@ -95,6 +95,34 @@ def test_a_record_of_an_earlier_version_answers(tmp_path: Path, finish: Callable
     directory = finish(planned(), protocol={}, recipe_settings=settings)
     found = planned().find_record(tmp_path)
     assert found is not None and found[0] == directory
+
+
+def test_a_file_is_no_data_and_a_folder_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    plan = plan_task(RECIPE, tmp_path / "file", f"mae_vit_mini={tmp_path / 'folder'}", seed=0, overrides=[])
+    assert plan.missing == [tmp_path / "file", tmp_path / "folder"]
+
+
+def test_a_backbone_of_another_model_is_a_deviation() -> None:
+    entry, plan = find_planned_backbone(planned("random_vit_tiny"))
+    assert (entry.name, plan.deviations) == ("random_vit_tiny", ("model=ViT-Ti (reference ViT-mini)",))
+    assert find_planned_backbone(planned())[1].deviations == ()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "told"),
+    [("mae_vit_mni", "no such name"), ("mae_vit_mini", "needs its checkpoint"), ("random_vit_mini=F", "no checkpoint")],
+)
+def test_a_dry_run_refuses_a_backbone_as_a_run_does(tmp_path: Path, backbone: str, told: str) -> None:
+    fixed = ["run", "--recipe", RECIPE, "--data", tmp_path, "--out", tmp_path, "--dry-run"]
+    assert told in refusal(*fixed, "--backbone", backbone)
+
+
+def test_a_backbone_whose_folder_has_the_same_name_is_another(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    finish(planned("models:vit"))
+    assert planned("models:vit").find_record(tmp_path)
+    assert planned("models-vit").find_record(tmp_path) is None
 
 
 @pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base="])

@@ -270,6 +270,7 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
 @pytest.mark.parametrize(
     "override, expected",
     [
+        ("expect.topp=80", 'key "expect": metric "topp": no such metric. Did you mean'),
         ("optimizer.layer_deacy=0.7", 'key "optimizer.layer_deacy": no such setting. Did you mean "layer_decay"?'),
         ("optimiser.base_lr=1", 'key "optimiser": no such setting. Did you mean "optimizer"?'),
         ("schedule.xyz=1", 'key "schedule.xyz": no such setting. There are: epochs, warmup_epochs, min_lr'),
