@@ -3,7 +3,7 @@
 Pillow is the yardstick. A file is readable if Pillow decodes all of it, and the pixels are those of
 `PIL.Image.open(path).convert("RGB")`, which is what torchvision's ImageFolder and the MAE reference train on. Hence:
 
-- The EXIF orientation is ignored, as there.
+- The EXIF orientation is ignored, as there. Detection and segmentation read through `upright`, which turns by it.
 - Transparency is dropped: a transparent pixel shows the colour that is stored beneath.
 - An animation gives its first frame.
 
@@ -32,7 +32,7 @@ MAX_PIXELS = 178_956_970
 """Pixels above which Pillow refuses an image as a decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`)."""
 
 # Whatever a file is called, only these decoders see it: some of Pillow's others start a subprocess (EPS: Ghostscript).
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 _TAIL_BYTES = 256
 
 # Pillow warns about metadata, palettes and large images that it then reads without fault. A filter set once, unlike
@@ -68,29 +68,24 @@ def read_image(path: str | Path) -> Tensor:
         UnreadableImage: the file is missing, empty, truncated, corrupt, not an image, or larger than `MAX_PIXELS`.
     """
     path = Path(path)
+    return torch.from_numpy(decode(path, read_file(path))).permute(2, 0, 1)
+
+
+def read_file(path: Path) -> bytes:
+    """What is in the file. Raises UnreadableImage if it is missing or empty."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImage(path, error.strerror or str(error)) from None
     if not data:
         raise UnreadableImage(path, "the file is empty")
+    return data
+
+
+def decode(path: Path, data: bytes) -> np.ndarray:
+    """The pixels (H, W, 3), as stored, of the file `path` that holds `data`. Raises UnreadableImage."""
     pixels = _decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
-    if pixels is None:
-        pixels = _decode_with_pillow(path, data)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def read_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the image that `read_image` would decode, from the file's header alone.
-
-    Raises UnreadableImage where there is no header to be read; what follows it may be damaged all the same.
-    """
-    try:
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
-            return image.height, image.width
-    # As in decoding, damage shows as nearly any exception.
-    except Exception as error:
-        raise UnreadableImage(path, find_fault(path) or str(error)) from None
+    return _decode_with_pillow(path, data) if pixels is None else pixels
 
 
 def find_fault(path: str | Path) -> str | None:
@@ -148,7 +143,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 
 def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             if image.format == "TIFF":
                 with _silent_stderr():
                     image.load()

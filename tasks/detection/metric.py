@@ -7,6 +7,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
+from backbones.images.upright import Orientation
 from tasks.datasets.coco.layout import CocoSet
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.detection.scoring import Scores, score
@@ -15,8 +16,8 @@ from tasks.detection.scoring import Scores, score
 class DetectionMetric(BaseMetric):
     """COCO's average precision and recall of boxes and masks.
 
-    After evaluation `evaluated` holds the ids of the images, `detections` every detection in COCO's results format, and
-    `scores` what became of them, all three of the last evaluation.
+    After evaluation `evaluated` holds the ids of the images, `orientations` by id how each was turned, `detections`
+    every detection in COCO's results format, and `scores` what became of them, all four of the last evaluation.
     Raises InputError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
     """
 
@@ -27,6 +28,8 @@ class DetectionMetric(BaseMetric):
         self.coco, self.allow_unreadable = coco, allow_unreadable
         self.unreadable: dict[str, str] = {}
         self.faults: dict[str, str] = {}
+        self.turns: dict[int, Orientation] = {}
+        self.orientations: dict[int, Orientation] = {}
         self.evaluated: list[int] = []
         self.detections: list[dict[str, Any]] = []
         self.scores: Scores | None = None
@@ -39,6 +42,7 @@ class DetectionMetric(BaseMetric):
             self.faults[path] = why
         for inputs, outputs in zip(data_batch["inputs"], data_samples, strict=True):
             self.results.append((inputs["image_id"], self._found(inputs, outputs) if inputs["readable"] else None))
+            self.turns[inputs["image_id"]] = inputs["orientation"]
 
     def _found(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> list[dict[str, Any]]:
         found = instances_to_coco_json(outputs["instances"].to("cpu"), inputs["image_id"])
@@ -47,12 +51,14 @@ class DetectionMetric(BaseMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         """Unite all processes' detections and score them. `size`: images in the data set."""
         found: dict[int, list[dict[str, Any]] | None] = {}
-        self.unreadable = {}
-        for results, faults in all_gather_object((self.results, self.faults)):
+        self.unreadable, self.orientations = {}, {}
+        for results, faults, turns in all_gather_object((self.results, self.faults, self.turns)):
             found.update(results)
             self.unreadable.update(faults)
+            self.orientations.update(turns)
         self.results.clear()
         self.faults.clear()
+        self.turns.clear()
         if len(found) != size:
             raise RuntimeError(f"results of {len(found)} images for {size} evaluation images")
         readable = ((image, detections) for image, detections in sorted(found.items()) if detections is not None)

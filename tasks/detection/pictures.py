@@ -10,7 +10,7 @@ from detectron2.utils.visualizer import Visualizer
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from backbones.images.reading import read_image
+from backbones.images.upright import read_upright
 from tasks.datasets.coco.layout import CocoSet
 from tasks.detection.metric import DetectionMetric
 from tasks.pictures import arrange, resize_labels, save_picture, show_image, spread_numbers
@@ -32,7 +32,10 @@ def draw_evaluation(coco: CocoSet, metric: DetectionMetric, directory: Path, ite
     for detection in metric.detections:
         if detection["image_id"] in found:
             found[detection["image_id"]].append(detection)
-    rows = [(read_image(image.path), image.annotations, found[image.id]) for image in shown]
+    rows = []
+    for image in shown:
+        pixels, _ = read_upright(image.path, (image.height, image.width))
+        rows.append((pixels, image.annotations, found[image.id]))
     names = dict(zip(coco.category_ids, coco.categories, strict=True))
     save_detections(directory / f"detections_{iteration}.png", rows, names, LEAST_SCORE)
 

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbones.errors import InputError
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import first_readable
+from backbones.images.upright import UNTURNED, Orientation, read_upright
 from backbones.training.randomness import mix
 from tasks.datasets.coco.layout import CocoImage, CocoSet
 from tasks.detection.recipe import LargeScaleJitter
@@ -64,7 +65,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         return {"inputs": inputs, "corrupt": corrupt}
 
     def _read(self, index: int) -> tuple[np.ndarray, CocoImage, list[dict[str, Any]], dict[str, str]]:
-        pixels, found, corrupt = first_readable(self.records, index, lambda record: _read_whole(record[0]))
+        pixels, found, corrupt = first_readable(self.records, index, lambda record: _read_whole(record[0])[0])
         image, annotations = self.records[found]
         if pixels is None:
             return np.zeros((image.height, image.width, 3), np.uint8), image, [], corrupt
@@ -74,8 +75,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 class EvaluationSamples(Dataset[dict[str, Any]]):
     """Images resized to a longer side of `image_size`: `dataset[index]`.
 
-    `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", and whether the image is
-    "readable"; an unreadable one is black, and named under `corrupt`.
+    `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", the file's "orientation",
+    and whether the image is "readable"; an unreadable one is black, and named under `corrupt`.
     Raises InputError for an image so long that nothing is left of its width.
     """
 
@@ -90,13 +91,15 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, corrupt = self.images[index], {}
         try:
-            pixels = _read_whole(image)
+            pixels, orientation = _read_whole(image)
         except UnreadableImage as error:
-            pixels, corrupt = np.zeros((image.height, image.width, 3), np.uint8), {str(error.path): error.why}
+            pixels, orientation = np.zeros((image.height, image.width, 3), np.uint8), Orientation(UNTURNED)
+            corrupt = {str(error.path): error.why}
         view = T.AugInput(pixels)
         self.resize(view)
-        about = {"height": image.height, "width": image.width, "image_id": image.id, "readable": not corrupt}
-        return {"inputs": {"image": _channels_first(view.image), **about}, "corrupt": corrupt}
+        about = {"height": image.height, "width": image.width, "image_id": image.id, "orientation": orientation}
+        inputs = {"image": _channels_first(view.image), **about, "readable": not corrupt}
+        return {"inputs": inputs, "corrupt": corrupt}
 
 
 def gather(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,14 +110,18 @@ def gather(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {"inputs": [sample["inputs"] for sample in samples], "corrupt": corrupt}
 
 
-def _read_whole(image: CocoImage) -> np.ndarray:
-    """The pixels (H, W, 3). Raises UnreadableImage also where the size is another than the annotations'."""
-    pixels = read_image(image.path).permute(1, 2, 0).numpy()
+def _read_whole(image: CocoImage) -> tuple[np.ndarray, Orientation]:
+    """The pixels (H, W, 3), upright, and how they came to be so.
+
+    Raises UnreadableImage also where the size is another than the annotations'.
+    """
+    read, orientation = read_upright(image.path, (image.height, image.width))
+    pixels = read.permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     if (height, width) != (image.height, image.width):
         why = f"it has {width} × {height} pixels, its annotations are for {image.width} × {image.height}"
         raise UnreadableImage(image.path, why)
-    return pixels
+    return pixels, orientation
 
 
 def _require_thickness(images: Iterable[CocoImage], longer_side: float) -> None:

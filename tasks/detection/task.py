@@ -14,6 +14,7 @@ from backbones.weights.checkpoints import Checkpoint
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
+from tasks.datasets.orientations import describe_orientations
 from tasks.detection.detector import DetectionStep, Detector, build_detector
 from tasks.detection.matches import matches_file, save_matches
 from tasks.detection.metric import DetectionMetric
@@ -46,6 +47,10 @@ def fine_tune(
 
     Goes on from whatever stands in `directory`, and leaves the detections there. Raises InputError for unusable data,
     settings, weights or output.
+
+    The notes count the evaluation images that were turned by their EXIF orientation. Those of training are turned as
+    well and not counted: their sizes are in the annotation file, so nothing else would open all of them beforehand, and
+    a resumed run sees a part. `backbench data check coco` counts both.
     """
     train, val = open_coco(data, recipe.data)
     detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
@@ -85,7 +90,7 @@ def fine_tune(
         training=training,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=[*notes, *scores.notes],
+        notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from backbones.images.reading import read_image
+from backbones.images.upright import read_upright
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image, spread_numbers
@@ -40,7 +40,9 @@ def draw_evaluation(dataset: SegmentationSet, metric: SegmentationMetric, direct
     for number in numbers_shown(len(dataset.images)):
         if number in metric.predictions:  # not where the image could not be read
             image = dataset.images[number]
-            rows.append((read_image(image.image), dataset.labels(image), metric.predictions[number]))
+            labels = dataset.labels(image)
+            pixels, _ = read_upright(image.image, labels.shape)
+            rows.append((pixels, labels, metric.predictions[number]))
     if rows:
         save_segmentations(directory / f"segmentations_{iteration}.png", rows, dataset.classes)
 

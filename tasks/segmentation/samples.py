@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import first_readable
+from backbones.images.upright import read_upright
 from backbones.training.randomness import mix
 from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet, require_size
 from tasks.datasets.label_maps.maps import IGNORED
@@ -98,10 +99,13 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (H, W, 3), RGB, and the label map (H, W), of an image whose longer side may become `shortest_length`.
 
+    The image is turned upright; the label map stays as it is stored, as in mmsegmentation.
+
     Raises UnreadableImage for a file that cannot be read and for an image of which at most half a pixel would be left
     across, and WrongLabels for a label map that is not the image's.
     """
-    pixels, labels = read_image(image.image).permute(1, 2, 0).numpy(), dataset.labels(image)
+    labels = dataset.labels(image)
+    pixels = read_upright(image.image, labels.shape)[0].permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     require_size(image, labels, height, width)
     if max(height, width) >= 2 * shortest_length * min(height, width):

@@ -46,7 +46,7 @@ def fine_tune(
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
     segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
-    check_annotations(train, val)
+    notes = check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
     metric = SegmentationMetric(
@@ -80,7 +80,7 @@ def fine_tune(
         training=training,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=[*train.notes, *val.notes],
+        notes=[*train.notes, *val.notes, *notes],
         write=lambda run: save_areas(run / AREAS, areas),
     )
 

@@ -45,6 +45,34 @@ def palette_with_transparency(photo: Image.Image) -> bytes:
     return encode(photo.quantize(64), "PNG", transparency=bytes(range(0, 128, 2)))
 
 
+_STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What a camera, turned so that its files bear this EXIF orientation, does to the scene."""
+
+
+def save_tagged(upright: Image.Image, path: Path, tag: int, **options: object) -> None:
+    """Store an image as a camera does that was turned: a viewer that heeds the EXIF orientation `tag` shows it upright.
+
+    JPEGs have quality 95 unless told otherwise, and the suffix names the format.
+    """
+    stored = upright.transpose(_STORED[tag]) if tag in _STORED else upright
+    stored.save(path, exif=tagged(tag), **{"quality": 95} | options)
+
+
+def tagged(tag: int) -> Image.Exif:
+    """EXIF data of which the orientation is `tag`."""
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    return exif
+
+
 def assert_kept_where_saving_fails(path: Path, draw: Callable[[], object]) -> None:
     """A picture that is drawn anew stays as it is, and alone in its folder, if the disk fills up meanwhile."""
     before = path.read_bytes()

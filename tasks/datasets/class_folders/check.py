@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from backbones.images.reading import find_fault
+from backbones.images.reading import UnreadableImage
+from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.class_folders.layout import ClassFolders
 from tasks.datasets.in_threads import each_in_threads
+from tasks.datasets.wording import counted
 
 
 def check_class_folders(
@@ -19,7 +21,7 @@ def check_class_folders(
     `on_progress(done, total)` is called after each image. Raises InputError where `ClassFolders.open` does.
     """
     splits = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
-    paths = [path for split in splits for path in split.paths]
+    images = [(split.split, path) for split in splits for path in split.paths]
     report = CheckReport(
         layout=splits[1].layout,
         classes=splits[0].classes,
@@ -28,9 +30,24 @@ def check_class_folders(
     )
     times = Counter(splits[0].labels)
     report.set_extremes([times[label] for label in range(len(report.classes))])
-    for done, (path, why) in enumerate(each_in_threads(find_fault, paths), start=1):
-        if why is not None:
-            report.problems.append(f"unreadable: {path}: {why}")
+    tagged: Counter[str] = Counter()
+    for done, ((split_name, path), found) in enumerate(each_in_threads(_examine, images), start=1):
+        if isinstance(found, str):
+            report.problems.append(f"unreadable: {path}: {found}")
+        elif found.tagged:
+            tagged[split_name] += 1
         if on_progress is not None:
-            on_progress(done, len(paths))
+            on_progress(done, len(images))
+    report.notes += [
+        f"{counted(count, f'{name} image')} with an EXIF orientation, not turned by it, as in torchvision."
+        for name, count in tagged.items()
+    ]
     return report
+
+
+def _examine(image: tuple[str, Path]) -> Orientation | str:
+    """The orientation that the file states, or why it is unreadable."""
+    try:
+        return read_upright(image[1], None)[1]
+    except UnreadableImage as error:
+        return error.why

@@ -7,12 +7,14 @@ from pathlib import Path
 import hotcoco
 
 from backbones.errors import InputError
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
+from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_paused, read_coco_json
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.in_threads import each_in_threads
+from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
 from tasks.datasets.wording import counted, describe_shared, name_some, plural
 
@@ -30,6 +32,9 @@ _ADDED = {
     "low_instance_category": ("category", "with fewer than 10 annotations"),
 }
 """hotcoco's other findings in our words: what the affected ids belong to, and what they have."""
+
+_Stated = tuple[Split, tuple[int, int] | None]
+"""Of an image: its split, and the (height, width) that the annotation file states, or None where it states none."""
 
 
 def check_coco(
@@ -50,7 +55,7 @@ def check_coco(
         ("val", settings.val_images, settings.val_json),
     )
     files: dict[str, CocoJson] = {}
-    images: dict[Path, tuple[int, int] | None] = {}
+    images: dict[Path, _Stated] = {}
     for split, folder, annotations in places:
         try:
             with garbage_collection_paused():
@@ -61,7 +66,7 @@ def check_coco(
                 report.problems.append(f"{root / folder}: no such folder of images.")
             continue
         _check_file(files[split], split, root / folder, report)
-        images |= _stated_sizes(files[split], root / folder)
+        images |= _stated_sizes(files[split], split, root / folder)
     _count_categories(files, report)
     _compare_splits(files, root / settings.train_images, root / settings.val_images, report)
     _check_images(images, report, on_progress)
@@ -117,13 +122,14 @@ def _ids(affected: Sequence[int]) -> str:
     return f"(ids {name_some(affected, len(affected))})"
 
 
-def _stated_sizes(file: CocoJson, folder: Path) -> dict[Path, tuple[int, int] | None]:
-    """The (height, width) that the file states for each image that is there; None where it states none."""
-    sizes: dict[Path, tuple[int, int] | None] = {}
+def _stated_sizes(file: CocoJson, split: Split, folder: Path) -> dict[Path, _Stated]:
+    """What the file states of each image that is there."""
+    sizes: dict[Path, _Stated] = {}
     for entry in file.images:
         name, height, width = entry.get("file_name"), entry.get("height"), entry.get("width")
         if is_path_below(name) and (folder / name).is_file():
-            sizes[folder / name] = (height, width) if is_side(height) and is_side(width) else None
+            stated = (height, width) if is_side(height) and is_side(width) else None
+            sizes[folder / name] = split, stated
     return sizes
 
 
@@ -156,28 +162,34 @@ def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: 
 
 
 def _check_images(
-    images: dict[Path, tuple[int, int] | None],
+    images: dict[Path, _Stated],
     report: CheckReport,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Decode every image and hold its size against the one that the file states."""
-    for done, (path, found) in enumerate(each_in_threads(_measure, images), start=1):
-        stated = images[path]
+    orientations: dict[Split, list[Orientation]] = {"train": [], "val": []}
+    for done, ((path, (split, stated)), found) in enumerate(each_in_threads(_measure, images.items()), start=1):
         if isinstance(found, str):
             report.problems.append(f"{path}: unreadable image: {found}. Replace the file.")
-        elif stated is not None and found != stated:
-            report.problems.append(
-                f"{path}: {found[0]} pixels high and {found[1]} wide, but {stated[0]} × {stated[1]} in the "
-                "annotations. Boxes and masks would lie elsewhere; correct whichever is wrong."
-            )
+        else:
+            (height, width), orientation = found
+            orientations[split].append(orientation)
+            if stated is not None and (height, width) != stated:
+                report.problems.append(
+                    f"{path}: {height} pixels high and {width} wide, but {stated[0]} × {stated[1]} in the "
+                    "annotations. Boxes and masks would lie elsewhere; correct whichever is wrong."
+                )
         if on_progress is not None:
             on_progress(done, len(images))
+    for split, turned in orientations.items():
+        report.notes += describe_orientations(split, turned)
 
 
-def _measure(path: Path) -> tuple[int, int] | str:
-    """The image's (height, width), or why it is unreadable."""
+def _measure(image: tuple[Path, _Stated]) -> tuple[tuple[int, int], Orientation] | str:
+    """The image's (height, width) when it is upright and how it came to be so, or why it is unreadable."""
+    path, (_, stated) = image
     try:
-        image = read_image(path)
+        pixels, orientation = read_upright(path, stated)
     except UnreadableImage as error:
         return error.why
-    return image.shape[1], image.shape[2]
+    return (pixels.shape[1], pixels.shape[2]), orientation

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from backbones.errors import InputError
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
+from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
@@ -23,6 +24,7 @@ from tasks.datasets.label_maps.layout import (
     split_folders,
 )
 from tasks.datasets.label_maps.maps import IGNORED, MAX_CLASSES, WrongLabels, has_palette, read_label_map
+from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import Split, explain_absence
 from tasks.datasets.wording import counted, name_some
 
@@ -31,10 +33,14 @@ LAYOUT = "images with a label map each"
 
 @dataclass(frozen=True)
 class _Examined:
-    """What one image and its annotation hold: pixels by the number of their class, (256,), and what is wrong."""
+    """What one image and its annotation hold: pixels by the number of their class, (256,), and what is wrong.
+
+    The orientation is that of an image that can be read.
+    """
 
     pixels: np.ndarray
     palette: bool
+    orientation: Orientation | None
     problems: list[str]
 
 
@@ -80,14 +86,18 @@ def _examine_files(
     for split, images in pairs.items():
         pixels = np.zeros(256, dtype=np.int64)
         palettes = wrong = 0
+        orientations: list[Orientation] = []
         for _, examined in each_in_threads(examine, images):
             pixels += examined.pixels
             palettes += examined.palette
+            if examined.orientation is not None:
+                orientations.append(examined.orientation)
             wrong += bool(examined.problems)
             report.problems += examined.problems
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
+        report.notes += describe_orientations(split, orientations)
         if not images or wrong == len(images):
             continue
         if split == "train" and not wrong and not pixels[:IGNORED].any():
@@ -103,7 +113,7 @@ def _examine(image: AnnotatedImage, classes: int, reduce_zero_label: bool) -> _E
     pixels = np.zeros(256, dtype=np.int64)
     palette = False
     problems = []
-    labels = size = None
+    labels = size = orientation = None
     try:
         labels = read_label_map(image.annotation, classes, reduce_zero_label=reduce_zero_label)
         palette = has_palette(image.annotation)
@@ -111,7 +121,8 @@ def _examine(image: AnnotatedImage, classes: int, reduce_zero_label: bool) -> _E
     except (WrongLabels, UnreadableImage) as error:
         problems.append(str(error))
     try:
-        size = read_image(image.image).shape[1:]
+        read, orientation = read_upright(image.image, None if labels is None else labels.shape)
+        size = read.shape[1:]
     except UnreadableImage as error:
         problems.append(str(error))
     if labels is not None and size is not None:
@@ -119,7 +130,7 @@ def _examine(image: AnnotatedImage, classes: int, reduce_zero_label: bool) -> _E
             require_size(image, labels, *size)
         except WrongLabels as error:
             problems.append(str(error))
-    return _Examined(pixels, palette, problems)
+    return _Examined(pixels, palette, orientation, problems)
 
 
 def _note_pixels(split: Split, pixels: np.ndarray, report: CheckReport) -> None:

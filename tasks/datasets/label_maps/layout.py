@@ -18,13 +18,15 @@ import numpy as np
 
 from backbones.errors import InputError
 from backbones.images.folders import describe, fingerprint, image_names
-from backbones.images.reading import UnreadableImage, read_size
+from backbones.images.reading import UnreadableImage
+from backbones.images.upright import Orientation, read_upright_size
 from backbones.training.progress import with_progress
 from backbones.training.settings import Settings
 from tasks.datasets.identity import Contents, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
+from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import Split, explain_absence
 from tasks.datasets.wording import counted, describe_shared, name_some
 
@@ -100,21 +102,30 @@ def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[S
     return train, val
 
 
-def check_annotations(*sets: SegmentationSet) -> None:
+def check_annotations(*sets: SegmentationSet) -> list[str]:
     """Decode every annotation of the `sets`, about 2 ms each, before hours go into training.
 
+    Returns notes on the images that are turned by their EXIF orientation: to hold sizes against each other, their
+    headers are read anyway.
     Raises InputError that names the first few in colour, with a label of no class, or of another size than their
     image, and for a training split without a labelled pixel. Unreadable files are passed over: training replaces them
     and evaluation names them.
     """
     pairs = [(dataset, image) for dataset in sets for image in dataset.images]
     wrong: list[WrongLabels] = []
+    orientations: dict[str, list[Orientation]] = {dataset.split: [] for dataset in sets}
     unlabelled = {dataset for dataset in sets if dataset.split == "train"}
     examined = with_progress(each_in_threads(_examine, pairs), "checking annotations", len(pairs), "annotations")
     for (dataset, _), found in examined:
         if isinstance(found, WrongLabels):
             wrong.append(found)
-        elif found is not False:  # unreadable ones are refused for what they are
+            continue
+        if isinstance(found, UnreadableImage):
+            unlabelled.discard(dataset)  # it is refused for what it is
+            continue
+        orientation, labelled = found
+        orientations[dataset.split].append(orientation)
+        if labelled:
             unlabelled.discard(dataset)
     if len(wrong) == 1:
         raise wrong[0]
@@ -124,6 +135,7 @@ def check_annotations(*sets: SegmentationSet) -> None:
         raise InputError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
     for dataset in unlabelled:
         raise InputError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
+    return [note for split, found in orientations.items() for note in describe_orientations(split, found)]
 
 
 def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: int) -> None:
@@ -155,15 +167,18 @@ def images_in_both(
     return [describe_shared(shared)] if shared else []
 
 
-def _examine(pair: tuple[SegmentationSet, AnnotatedImage]) -> bool | InputError:
-    """Whether the annotation has a labelled pixel, or why it cannot be used."""
+def _examine(
+    pair: tuple[SegmentationSet, AnnotatedImage],
+) -> tuple[Orientation, bool] | WrongLabels | UnreadableImage:
+    """How the image is turned and whether its annotation has a labelled pixel, or why they cannot be used."""
     dataset, image = pair
     try:
         labels = dataset.labels(image)
-        require_size(image, labels, *read_size(image.image))
+        size, orientation = read_upright_size(image.image, labels.shape)
+        require_size(image, labels, *size)
     except (WrongLabels, UnreadableImage) as error:
         return error
-    return bool((labels != IGNORED).any())
+    return orientation, bool((labels != IGNORED).any())
 
 
 def contents_of(train: SegmentationSet, val: SegmentationSet) -> Contents:

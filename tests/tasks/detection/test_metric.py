@@ -9,6 +9,7 @@ import torch
 from detectron2.structures import Instances
 
 from backbones.errors import InputError
+from backbones.images.upright import Orientation
 from tasks.datasets.coco.layout import CocoSet
 from tasks.detection import pictures
 from tasks.detection.metric import DetectionMetric
@@ -26,7 +27,7 @@ def offer(metric: DetectionMetric, faults: dict[int, str]) -> None:
     """Every evaluation image, without detections; some unreadable."""
     for index, image in enumerate(metric.coco.images):
         corrupt = {str(image.path): faults[index]} if index in faults else {}
-        inputs = {"image_id": image.id, "readable": not corrupt}
+        inputs = {"image_id": image.id, "readable": not corrupt, "orientation": Orientation(1)}
         nothing = Instances((image.height, image.width), scores=torch.zeros(0))
         metric.process({"inputs": [inputs], "corrupt": corrupt}, [{"instances": nothing}])
 

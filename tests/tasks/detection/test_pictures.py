@@ -9,9 +9,11 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
-from tasks.detection.pictures import decode_mask, save_detections
+from tasks.detection.metric import DetectionMetric
+from tasks.detection.pictures import decode_mask, draw_evaluation, save_detections
 from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE
-from tests.support.image_examples import assert_kept_where_saving_fails
+from tests.support import coco_examples
+from tests.support.image_examples import assert_kept_where_saving_fails, save_tagged
 
 CATEGORIES = {3: "cat", 8: "dog"}
 HEIGHT, WIDTH = 32, 64
@@ -108,6 +110,21 @@ def test_the_former_picture_stays_if_a_new_one_fails(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     save_detections(path, [(grey_image(), [], [])], CATEGORIES)
     assert_kept_where_saving_fails(path, lambda: save_detections(path, [(grey_image(), [truth()], [])], CATEGORIES))
+
+
+def test_tagged_images_are_shown_upright(tmp_path: Path) -> None:
+    coco = coco_examples.read(tmp_path, coco_examples.content(), "val")
+    metric = DetectionMetric(coco, allow_unreadable=False)
+    metric.evaluated = [image.id for image in coco.images]
+    size = (coco_examples.HEIGHT, coco_examples.WIDTH, 3)
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
+    pictures = []
+    for tags in ((1, 1, 1), (6, 3, 5)):
+        for image, tag in zip(coco.images, tags, strict=True):
+            save_tagged(scene, image.path, tag, format="PNG")
+        draw_evaluation(coco, metric, tmp_path / "pictures", 7)
+        pictures.append(np.asarray(Image.open(tmp_path / "pictures/detections_7.png")))
+    assert np.array_equal(*pictures)
 
 
 def test_every_form_of_mask_gives_the_same_pixels() -> None:

@@ -20,6 +20,7 @@ from tasks.datasets.coco.layout import CocoSet
 from tasks.datasets.coco.rules import Split
 from tasks.detection.recipe import LargeScaleJitter
 from tasks.detection.samples import EvaluationSamples, TrainingSamples, gather
+from tests.support.image_examples import save_tagged, tagged
 
 SIZE = 64
 SEED = 5
@@ -306,6 +307,32 @@ def test_samples_equal_those_of_detectron2(tmp_path: Path) -> None:
             assert all(np.array_equal(a, b) for a, b in zip(own, other, strict=True))
             pieces += len(own)
     assert pieces > 20 * 5 / 2
+
+
+@pytest.mark.parametrize("tag", range(2, 9))
+def test_tagged_images_give_the_samples_of_upright_ones(tmp_path: Path, tag: int) -> None:
+    coco = write_set(tmp_path, [annotation(1, [TRIANGLE])], [(48, 72)])
+    with Image.open(coco.images[0].path) as opened:
+        upright = opened.copy()
+    trained, evaluated = samples(coco)[(0, 3)], EvaluationSamples(coco.images, SIZE)[0]
+    save_tagged(upright, coco.images[0].path, tag)
+    assert described(samples(coco)[(0, 3)]) == described(trained)
+    found = EvaluationSamples(coco.images, SIZE)[0]
+    assert found["corrupt"] == {}
+    assert torch.equal(found["inputs"]["image"], evaluated["inputs"]["image"])
+    assert (found["inputs"]["height"], found["inputs"]["width"]) == (48, 72)
+
+
+@pytest.mark.parametrize("tag", [5, 6, 7, 8])
+def test_images_annotated_as_they_are_stored_stay_so(tmp_path: Path, tag: int) -> None:
+    """Where detectron2 raises SizeMismatchError."""
+    coco = write_set(tmp_path, [annotation(1, [TRIANGLE])], [(48, 72)])
+    trained, evaluated = samples(coco)[(0, 3)], EvaluationSamples(coco.images, SIZE)[0]
+    with Image.open(coco.images[0].path) as opened:
+        opened.copy().save(coco.images[0].path, exif=tagged(tag))
+    assert described(samples(coco)[(0, 3)]) == described(trained)
+    found = EvaluationSamples(coco.images, SIZE)[0]["inputs"]
+    assert torch.equal(found["image"], evaluated["inputs"]["image"])
 
 
 def test_evaluation_images_have_the_longer_side_and_remember_their_size(tmp_path: Path) -> None:

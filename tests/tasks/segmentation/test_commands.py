@@ -11,6 +11,7 @@ from PIL import Image
 from tasks.segmentation.areas import load_areas
 from tests.support.commands import read_record, run_directory
 from tests.support.folders import bury, halve
+from tests.support.image_examples import save_tagged, tagged
 from tests.support.in_process import (
     assert_evaluated_once_there_is_room,
     assert_found_by_run_and_check,
@@ -19,7 +20,7 @@ from tests.support.in_process import (
     refusal_before_training,
     success,
 )
-from tests.support.segmentation_runs import VAL, annotation_file, image_file, segmentation
+from tests.support.segmentation_runs import TRAIN, VAL, annotation_file, image_file, segmentation
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,29 @@ class TestSettings:
     def test_a_training_that_diverges_is_stopped(self, few: Path, tmp_path: Path) -> None:
         assert "training has diverged" in refusal(*segmentation(few, tmp_path, optimizer__lr=1e38))
         assert not list(tmp_path.rglob("record.json"))
+
+
+def test_tagged_images_are_trained_on_and_scored_upright(copied: Path, tmp_path: Path) -> None:
+    """As phones store them; one is annotated as it is stored, and stays so."""
+    for split, numbers in (("train", TRAIN), ("val", VAL)):
+        for number in numbers:
+            path = image_file(copied, split, number)
+            with Image.open(path) as image:
+                scene = image.convert("RGB")
+            save_tagged(scene, path, (3, 6, 8)[number % 3])
+    assert scene.width != scene.height
+    scene.save(path, exif=tagged(6))
+    output = success(*segmentation(copied, tmp_path / "out")).output
+    record = read_record(tmp_path / "out")
+    assert "unreadable" not in output and record["corrupt_images"] == []
+    expected = [
+        "8 train images with an EXIF orientation, turned by it as detectron2 and mmcv do.",
+        "4 val images with an EXIF orientation, turned by it as detectron2 and mmcv do; not so 1 of them, which only "
+        "unturned have the size of their annotations.",
+    ]
+    assert [note for note in record["notes"] if "EXIF" in note] == expected
+    checked = success("data", "check", "ade20k", "--root", copied).output
+    assert "8 train images with an EXIF orientation, turned by it" in checked
 
 
 class TestBrokenFiles:

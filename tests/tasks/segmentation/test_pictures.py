@@ -24,7 +24,7 @@ from tasks.segmentation.pictures import (
     numbers_shown,
     save_segmentations,
 )
-from tests.support.image_examples import assert_kept_where_saving_fails
+from tests.support.image_examples import assert_kept_where_saving_fails, save_tagged
 
 WALL, BUILDING, SKY, FLOOR = (120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50)
 """ADE20K's first four colours, as in the development kit's color150.mat."""
@@ -191,6 +191,19 @@ def test_the_hook_shows_truth_and_prediction_of_the_readable_images(dataset: Seg
         truth = quarters(number, IGNORED, number, IGNORED, height=8, width=16)
         rows.append((pink_image(8, 16), truth, np.zeros((8, 16))))
     assert np.array_equal(pixels, save_and_read(tmp_path / "expected.png", rows, dataset.classes))
+
+
+def test_tagged_images_are_shown_upright(dataset: SegmentationSet, tmp_path: Path) -> None:
+    metric = SegmentationMetric(dataset, allow_unreadable=True, shown=numbers_shown(len(dataset.images)))
+    metric.predictions = dict.fromkeys(metric.shown, np.zeros((8, 16), dtype=np.uint8))
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8))
+    pictures = []
+    for tagged in (False, True):
+        for number, image in enumerate(dataset.images):
+            save_tagged(scene, image.image, 1 + number % 8 if tagged else 1)
+        draw_evaluation(dataset, metric, tmp_path / "pictures", 7)
+        pictures.append(np.asarray(Image.open(tmp_path / "pictures/segmentations_7.png")))
+    assert np.array_equal(*pictures)
 
 
 def test_the_hook_saves_nothing_where_nothing_could_be_read(dataset: SegmentationSet, tmp_path: Path) -> None:

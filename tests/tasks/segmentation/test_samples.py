@@ -20,6 +20,7 @@ from tasks.segmentation.recipe import Inference, SegmentationAugmentation
 from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
 from tasks.segmentation.segmentor import Segmentor
 from tests.support.ade20k_examples import annotation, write_labels, write_set
+from tests.support.image_examples import save_tagged
 from tests.support.mmseg_examples import as_mmseg, mmseg_set, own_set, packaged, write_scenes
 
 SEED = 5
@@ -100,6 +101,32 @@ def test_evaluation_images_are_those_of_mmsegmentation(tmp_path: Path, recipe: A
         assert tuple(sample["labels"].shape) == size
         assert (sample["numbers"], sample["readable"], sample["corrupt"]) == (index, True, {})
     assert [tuple(ours[index]["views"][0].shape[1:]) for index in (0, 4)] == [(512, 684), (187, 2048)]
+
+
+def test_tagged_images_are_those_of_mmsegmentation(tmp_path: Path, recipe: Any) -> None:
+    """Turned by all eight orientations, the label maps never."""
+    sizes = [(60 + 3 * tag, 97) for tag in range(1, 9)]
+    for split in ("train", "val"):
+        write_scenes(tmp_path, sizes, split)
+    for path in tmp_path.glob("images/*/*.jpg"):
+        with Image.open(path) as opened:
+            upright = opened.copy()
+        save_tagged(upright, path, int(path.stem) + 1)
+    settings, look = packaged(), recipe.inference
+    theirs, ours = mmseg_set(tmp_path, "val", settings.test_pipeline), EvaluationSamples(own_set(tmp_path, "val"), look)
+    for index, size in enumerate(sizes):
+        sample, expected = ours[index], theirs[index]
+        assert torch.equal(sample["views"][0], expected["inputs"].flip(0))
+        assert torch.equal(sample["labels"], expected["data_samples"].gt_sem_seg.data[0])
+        assert (tuple(sample["labels"].shape), sample["corrupt"]) == (size, {})
+    theirs = mmseg_set(tmp_path, "train", settings.train_pipeline)
+    trained = TrainingSamples(own_set(tmp_path, "train"), 512, recipe.augment, SEED)
+    for index in range(len(sizes)):
+        sample = trained[(index, 0)]
+        np.random.seed(mix(SEED, "image", 0, index) & 0xFFFFFFFF)
+        expected, rows, columns = theirs[index], sample["heights"], sample["widths"]
+        assert torch.equal(sample["images"][:, :rows, :columns], expected["inputs"].flip(0))
+        assert torch.equal(sample["labels"][:rows, :columns], expected["data_samples"].gt_sem_seg.data[0])
 
 
 def test_every_scale_is_of_the_resized_image(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from backbones.errors import InputError
 from tasks.datasets.class_folders.check import check_class_folders
 from tasks.datasets.class_folders.layout import ClassFolders
 from tasks.datasets.class_folders.validation_labels import NAMED_FILES, ORDERED_FILES
+from tests.support.image_examples import save_tagged
 
 CLASSES = ["n01440764", "n01443537", "n02119789"]
 FLAT = {"ILSVRC2012_val_00000001.JPEG": 2, "ILSVRC2012_val_00000002.JPEG": 0, "ILSVRC2012_val_00000003.JPEG": 2}
@@ -256,6 +257,15 @@ def test_hold_out_is_the_same_everywhere_and_not_the_first_names(
 
 
 # Checking
+
+
+def test_check_counts_images_with_an_orientation(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/a/1.jpg", "train/a/2.jpg", "train/b/3.png", "val/a/4.jpg", "val/b/5.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save_tagged(Image.new("RGB", (20, 10)), tmp_path / name, (6, 1, 3, 1, 1)[number])
+    report = check_class_folders(tmp_path)
+    assert report.problems == []
+    assert report.notes == ["2 train images with an EXIF orientation, not turned by it, as in torchvision."]
 
 
 def test_check_counts_and_names_unreadable_files(tmp_path: Path) -> None:

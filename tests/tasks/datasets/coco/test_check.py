@@ -13,6 +13,7 @@ from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco.check import check_coco
 from tasks.datasets.coco.layout import CocoDataSettings
 from tests.support.coco_examples import HEIGHT, WIDTH, annotation, content, write
+from tests.support.image_examples import save_tagged
 
 
 def write_pictures(root: Path) -> None:
@@ -121,6 +122,24 @@ def test_a_split_that_is_not_there_lacks_both_parts(tmp_path: Path) -> None:
         r"val2017: no such folder of images",
     )
     assert report.counts == {"train": 3}
+
+
+def test_images_with_an_orientation_are_counted_and_turned(tmp_path: Path) -> None:
+    check(tmp_path)
+    upright, stored = (Image.new("RGB", size) for size in ((WIDTH, HEIGHT), (HEIGHT, WIDTH)))
+    save_tagged(upright, tmp_path / "train2017/b.jpg", 6)
+    save_tagged(upright, tmp_path / "train2017/c.png", 3)
+    save_tagged(upright, tmp_path / "val2017/b.jpg", 1)
+    save_tagged(stored, tmp_path / "train2017/deep/a.jpg", 8)  # fits its annotations without being turned
+    report = check_coco(tmp_path)
+    assert report.problems == []
+    assert report.notes[-1] == (
+        "3 train images with an EXIF orientation, turned by it as detectron2 and mmcv do; not so 1 of them, which only "
+        "unturned have the size of their annotations."
+    )
+    assert not any("val image" in note and "EXIF" in note for note in report.notes)
+    save_tagged(Image.new("RGB", (5, 9)), tmp_path / "val2017/c.png", 6)
+    assert has(check_coco(tmp_path).problems, r"val2017/c\.png: 9 pixels high and 5 wide, but 60 × 80 in the")
 
 
 def test_missing_unreadable_and_differently_sized_images(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tasks.datasets.label_maps.check import check_ade20k
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
 from tests.support.ade20k_examples import CLASSES, HEIGHT, NAMES, WIDTH, annotation, cut, write_labels, write_set
 from tests.support.commands import overrides
+from tests.support.image_examples import save_tagged
 from tests.support.in_process import call
 
 
@@ -70,6 +71,22 @@ def test_palettes_are_noted(root: Path) -> None:
     report = check_ade20k(root)
     assert report.problems == []
     assert report.notes[-1] == "2 val annotations with a palette: its indices are the labels."
+
+
+def test_images_with_an_orientation_are_counted_and_turned(root: Path) -> None:
+    upright, stored = (Image.new("RGB", size) for size in ((WIDTH, HEIGHT), (HEIGHT, WIDTH)))
+    save_tagged(upright, root / "images/training/a.jpg", 6)
+    save_tagged(upright, root / "images/training/deep/b.jpg", 3)
+    save_tagged(stored, root / "images/validation/c.d.png", 5)
+    report = check_ade20k(root)
+    assert report.problems == []
+    assert [note for note in report.notes if "EXIF" in note] == [
+        "2 train images with an EXIF orientation, turned by it as detectron2 and mmcv do.",
+        "1 val image with an EXIF orientation, turned by it as detectron2 and mmcv do; not so all, which only unturned "
+        "have the size of their annotations.",
+    ]
+    save_tagged(Image.new("RGB", (7, 9)), root / "images/training/a.jpg", 6)
+    assert has(check_ade20k(root).problems, r"training/a\.png: 6 pixels high and 8 wide, but its image .* is 9 × 7\.")
 
 
 def test_all_mistakes_of_both_splits_are_reported(root: Path) -> None:

@@ -30,6 +30,7 @@ from tests.support.ade20k_examples import (
     write_labels,
     write_set,
 )
+from tests.support.image_examples import save_tagged, tagged
 
 
 @pytest.fixture
@@ -225,6 +226,28 @@ def test_an_empty_split_is_refused(root: Path, part: str, split: str) -> None:
 
 def test_sound_annotations_pass(root: Path) -> None:
     check_annotations(*open_set(root))
+
+
+def test_images_are_held_upright_against_their_annotations(root: Path) -> None:
+    """As mmsegmentation, which turns the image by its tag and never the label map."""
+    assert check_annotations(*open_set(root)) == []
+    upright, stored = (Image.new("RGB", size) for size in ((WIDTH, HEIGHT), (HEIGHT, WIDTH)))
+    save_tagged(upright, root / "images/training/a.jpg", 8)
+    save_tagged(upright, root / "images/training/c.d.png", 2)
+    save_tagged(stored, root / "images/training/deep/b.jpg", 7)
+    for name, tag in ((NAMES[0], 6), (NAMES[1], 3)):
+        label_map = annotation(root, "validation", name)
+        with Image.open(label_map) as labels:
+            labels.copy().save(label_map, exif=tagged(tag))
+    train, val = open_set(root)
+    assert check_annotations(train, val) == [
+        "3 train images with an EXIF orientation, turned by it as detectron2 and mmcv do; not so 1 of them, which only "
+        "unturned have the size of their annotations."
+    ]
+    assert val.labels(val.images[1]).shape == (HEIGHT, WIDTH)
+    save_tagged(Image.new("RGB", (7, 9)), root / "images/training/a.jpg", 6)
+    with pytest.raises(WrongLabels, match="is 9 × 7"):
+        check_annotations(*open_set(root))
 
 
 def oversize(path: Path) -> None:
