@@ -87,7 +87,8 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     """Average each backbone's seeds in one column of a table, and compare the backbones if they may be compared.
 
     `column` is in the order of `measurements` and holds one metric of one model on one data set. Measurements that
-    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts.
+    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts. Where
+    protocols differ, those that follow the reference recipe are compared among themselves, if theirs agree.
     Returns the numbers, each with one of its measurements, and the names of what differs between their protocols.
     """
     groups = [_latest_of_each_seed(group) for _, group in groupby(column, key=_identity)]
@@ -96,8 +97,13 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     for group in groups:
         rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
         numbers.append(_number(group, _note(group[0], rivals, differing)))
-    if len(numbers) > 1 and not differing:
-        numbers = _mark_best(numbers, find_metric(column[0].metric.name))
+    ranked = _ranked([group[0] for group in groups], differing)
+    if len(ranked) > 1:
+        best = _best([numbers[index] for index in ranked], find_metric(column[0].metric.name))
+        numbers = [
+            replace(number, best=index in ranked and f"{number.value:.1f}" == best)
+            for index, number in enumerate(numbers)
+        ]
     return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
 
 
@@ -154,7 +160,14 @@ def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Se
     return "; ".join(parts)
 
 
-def _mark_best(numbers: Sequence[Number], metric: MetricKind) -> list[Number]:
-    """Mark the best number, and those that read the same to one decimal."""
-    best = f"{metric.best(number.value for number in numbers):.1f}"
-    return [replace(number, best=f"{number.value:.1f}" == best) for number in numbers]
+def _ranked(groups: Sequence[Measurement], differing: Sequence[str]) -> list[int]:
+    """The positions of the groups that may be compared: all, or those that deviate in nothing."""
+    if not differing:
+        return list(range(len(groups)))
+    following = [index for index, group in enumerate(groups) if not group.record.deviations]
+    return [] if differences([protocol(groups[index]) for index in following]) else following
+
+
+def _best(numbers: Sequence[Number], metric: MetricKind) -> str:
+    """The best number as it reads to one decimal: all that read the same are as good."""
+    return f"{metric.best(number.value for number in numbers):.1f}"

@@ -1,8 +1,8 @@
 """Records laid out as the paper does, each number beside the paper's own.
 
 A number of ours is averaged over its seeds, carries its interval, and is marked where its run departs from the recipe
-that its table asks for. Within a column the best is marked only if all of ours were made under one protocol; published
-numbers never take part in that.
+that its table asks for. Within a column the best is marked among those of ours that were made under one protocol: all
+of them, or else those that follow the reference. Published numbers never take part in that.
 """
 
 from collections import Counter
@@ -176,7 +176,9 @@ def _own_cells(paper: _Paper, ours: Sequence[Measurement]) -> tuple[Cells, tuple
                 if paper.table.datasets_as_rows
                 else column.label
             )
-            remarks.append(f"{name}: not ranked, protocols differ ({', '.join(differing)}).")
+            ranked = any(number.best for _, number in numbers)
+            which = "only numbers that follow the reference are ranked" if ranked else "not ranked"
+            remarks.append(f"{name}: {which}, protocols differ ({', '.join(differing)}).")
     return cells, tuple(remarks)
 
 

@@ -28,6 +28,7 @@ class DataSet:
     settings: the class of the settings that say where its parts are; None where the folder structure is recognised
     recorded: as recipes and records call it, where that is another name
     counts:   as published, None where any number will do
+    pretraining_name: what the paper's tables call it as pre-training data, where that is another name
     """
 
     name: str
@@ -36,6 +37,12 @@ class DataSet:
     settings: str | None = None
     recorded: str | None = None
     counts: Counts | None = None
+    pretraining_name: str | None = None
+
+    @property
+    def record_name(self) -> str:
+        """What records call it."""
+        return self.recorded or self.name
 
     def check(self) -> Callable[..., Any]:
         """The function that `checker` names."""
@@ -90,7 +97,8 @@ DATA_SETS = {
             name="imagenet1k",
             layout="train/CLASS/*.JPEG and val/CLASS/*.JPEG, or val/*.JPEG with its mapping file",
             checker=_CLASS_FOLDERS,
-            counts=Counts(train_images=1_281_167, classes=1_000),  # ILSVRC 2012
+            counts=Counts(train_images=1_281_167, evaluation_images=50_000, classes=1_000),  # ILSVRC 2012
+            pretraining_name="IN1K",
         ),
         DataSet(
             name="mini",
@@ -103,7 +111,7 @@ DATA_SETS = {
             checker="tasks.datasets.coco.check:check_coco",
             settings="tasks.datasets.coco.layout:CocoDataSettings",
             recorded="coco2017",
-            counts=Counts(train_images=118_287, classes=80),
+            counts=Counts(train_images=118_287, evaluation_images=5_000, classes=80),
         ),
         DataSet(
             name="ade20k",
@@ -111,7 +119,7 @@ DATA_SETS = {
             "or any pair of folders",
             checker="tasks.datasets.label_maps.check:check_ade20k",
             settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
-            counts=Counts(train_images=20_210, classes=150),  # SceneParsing, 2016
+            counts=Counts(train_images=20_210, evaluation_images=2_000, classes=150),  # SceneParsing, 2016
         ),
         DataSet(
             name="folders",
@@ -167,17 +175,19 @@ def find_data_set(name: str) -> DataSet:
     return DATA_SETS[name]
 
 
-def published_counts(recorded: str) -> Counts | None:
-    """How large the data set is that records call so; None if nothing is published of it."""
-    return next((each.counts for each in DATA_SETS.values() if recorded == (each.recorded or each.name)), None)
-
-
 def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
     """Which data set lies below `root`: the recipe's `claimed` one if the counts are right, or another.
 
     Raises InputError for an unreadable dataset.json.
     """
-    return name_data(claimed, root, contents, published_counts(claimed))
+    published = {each.record_name: each.counts for each in DATA_SETS.values() if each.counts}
+    return name_data(claimed, root, contents, published)
+
+
+def pretraining_name(data_set: str) -> str:
+    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k; others keep their name."""
+    names = {each.record_name: each.pretraining_name for each in DATA_SETS.values()}
+    return names.get(data_set) or data_set
 
 
 def settings_kind(task: str) -> Any:

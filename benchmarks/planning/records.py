@@ -8,7 +8,7 @@ from typing import Any
 from backbones.training.settings import protocol
 from results import Record, find_records
 from results.paper_tables import PAPER_TABLES
-from tasks.registry import TASKS
+from tasks.registry import TASKS, pretraining_name
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
@@ -25,10 +25,15 @@ def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
 
 
 def complete(record: Record) -> Record:
-    """Give a record of an earlier version its table and its protocol; one that has them, or can have none, stays."""
+    """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
+
+    One that has them, or can have none, stays.
+    """
     missing: dict[str, Any] = {}
     if record.task in TASKS and record.table not in PAPER_TABLES:
         missing["table"] = TASKS[record.task].table_of(record.dataset)
+    if record.pretrain_data != pretraining_name(record.pretrain_data):
+        missing["pretrain_data"] = pretraining_name(record.pretrain_data)
     if record.recipe_settings and not record.protocol:
         settings = _renamed(record.recipe_settings)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}

@@ -31,7 +31,7 @@ from results import (
 from tasks.datasets.identity import Contents, NamedData
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import TASKS, name_data_set
+from tasks.registry import TASKS, name_data_set, pretraining_name
 
 RESULTS = "results.csv"
 
@@ -92,10 +92,11 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
     if finished := _already_finished(cell, out):
         return finished
     with _claimed(cell, out):
-        model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=cell.data.name)
+        pretrain_data = pretraining_name(cell.data.name)
+        model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=pretrain_data)
         origin = WeightsOrigin(
             method="MAE",
-            pretrain_data=cell.data.name,
+            pretrain_data=pretrain_data,
             model=settings.model.arch,
             arch=settings.model.arch,
             checkpoint_sha256=file_sha256(model.encoder),
@@ -135,14 +136,14 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
 def _unlabelled(data: Path) -> Contents:
     """What tells which data set the images below `data` are. Raises InputError if there are none."""
     paths = find_images(data)
-    return Contents(train_images=len(paths), classes=None, fingerprint=fingerprint(paths, data))
+    return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
 
 
 def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, outcome: TaskOutcome) -> WeightsOrigin:
     stated = checkpoint.extras.get("pretrain_data") if checkpoint else None
     return WeightsOrigin(
         method=entry.method,
-        pretrain_data=stated or entry.pretrain_data,
+        pretrain_data=pretraining_name(stated) if stated else entry.pretrain_data,
         model=column,
         arch=entry.arch,
         checkpoint_sha256=checkpoint.sha256 if checkpoint else None,

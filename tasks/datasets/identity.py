@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +17,43 @@ CARD = "dataset.json"
 class Contents:
     """What lies in a data set's folder, as far as it tells which data set it is.
 
-    train_images: how many there are to train on
-    classes:      how many there are, None for unlabelled images
-    fingerprint:  16 hexadecimal digits that change with the files
+    train_images, evaluation_images: how many there are; None for what was not looked at
+    classes:                         how many there are, None for unlabelled images
+    fingerprint:                     16 hexadecimal digits that change with the files
     """
 
     train_images: int
+    evaluation_images: int | None
     classes: int | None
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How large a data set is as it is distributed: its training images, and its classes."""
+    """How large a data set is as it is distributed.
+
+    tolerance: the share by which numbers of images may be off, where the published ones are not certain
+    """
 
     train_images: int
+    evaluation_images: int
     classes: int
+    tolerance: float = 0.0
+
+    def fit(self, contents: Contents) -> bool:
+        """Whether a folder holds the whole of it and nothing else, as far as it was looked at."""
+        pairs = (
+            (contents.train_images, self.train_images),
+            (contents.evaluation_images, self.evaluation_images),
+        )
+        images_fit = all(
+            found is None or abs(found - published) <= self.tolerance * published for found, published in pairs
+        )
+        return images_fit and contents.classes in (self.classes, None)
+
+    def __str__(self) -> str:
+        images = f"{self.train_images:,} training and {self.evaluation_images:,} evaluation images"
+        return f"{images} in {self.classes:,} classes"
 
 
 @dataclass(frozen=True)
@@ -47,31 +70,39 @@ def join_fingerprints(train: str, val: str) -> str:
     return hashlib.sha256(f"{train} {val}".encode()).hexdigest()[:16]
 
 
-def name_data(claimed: str, root: Path, contents: Contents, published: Counts | None) -> NamedData:
+def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:
     """The data set's name, and a remark where it is not the one that the recipe speaks of.
 
-    A folder's own card decides; else the recipe's `claimed` name holds if the counts are the `published` ones of that
-    data set; else the folder's name serves.
+    A folder's own card decides; else the recipe's `claimed` name holds if the counts are those of that data set; else
+    the folder's name serves. Whichever it is, the name of a `published` data set, in any spelling, has to be earned by
+    its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data set's.
     Raises InputError for a card that cannot be read.
     """
+    known = {_spelling(name): name for name in published}
     name = _card_name(root) or _card_name(root.resolve().parent)
     if name is None:
-        name = claimed if _counts_are(published, contents) else root.resolve().name or "data"
-    notes = () if name == claimed else (_describe_difference(name, claimed, contents),)
+        fits = claimed in published and published[claimed].fit(contents)
+        name = claimed if fits else root.resolve().name or "data"
+    meant = known.get(_spelling(name))
+    if meant is not None:
+        name = meant if published[meant].fit(contents) else f"own-{meant}"
+    notes = () if name == claimed else (_describe_difference(name, claimed, contents, published),)
     return NamedData(name, contents.fingerprint, notes)
 
 
-def _counts_are(published: Counts | None, contents: Contents) -> bool:
-    if published is None:
-        return False
-    return contents.train_images == published.train_images and contents.classes in (published.classes, None)
+def _spelling(name: str) -> str:
+    """A name without case and punctuation: "ImageNet-1K" is imagenet1k."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
-def _describe_difference(name: str, claimed: str, contents: Contents) -> str:
+def _describe_difference(name: str, claimed: str, contents: Contents, published: Mapping[str, Counts]) -> str:
     images = f"{contents.train_images:,} training image{'' if contents.train_images == 1 else 's'}"
+    if contents.evaluation_images is not None:
+        images += f" and {contents.evaluation_images:,} to evaluate on"
     classes = contents.classes
     kinds = "" if classes is None else f" in {classes:,} class{'' if classes == 1 else 'es'}"
-    return f"recorded as data set {name} ({images}{kinds}), not {claimed}"
+    text = f"recorded as data set {name} ({images}{kinds}), not {claimed}"
+    return f"{text}, which has {published[claimed]}" if claimed in published else text
 
 
 def _card_name(folder: Path) -> str | None:

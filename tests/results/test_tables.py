@@ -252,6 +252,26 @@ def test_a_deviation_speaks_for_the_setting_behind_it() -> None:
     assert [numbers(block)[method][0].note for method in ("MAE", "random")] == ["", DEVIATION]
 
 
+def test_a_deviating_run_takes_the_ranking_from_none_that_follow_the_reference() -> None:
+    records = [
+        make_record(83.0),
+        make_random(78.0),
+        make_record(85.0, method="BEiT", backbone="beit_vit_base", deviations=[DEVIATION]),
+    ]
+    block = only_block(records)
+    assert block.remarks == (
+        "ViT-B: only numbers that follow the reference are ranked, protocols differ (deviations).",
+    )
+    best = {method: [number.best for number in shown] for method, shown in numbers(block).items()}
+    assert best == {"MAE": [True], "random": [False], "BEiT": [False]}
+
+
+def test_those_that_follow_the_reference_have_to_share_a_protocol_too() -> None:
+    records = [make_record(83.0), make_random(78.0, n_eval=100), make_record(85.0, 1, deviations=[DEVIATION])]
+    (remark,) = only_block(records).remarks
+    assert remark.startswith("ViT-B: not ranked, protocols differ (")
+
+
 def test_two_backbones_are_never_averaged() -> None:
     shown = numbers(only_block([make_record(80.0, 0, backbone="a"), make_record(90.0, 1, backbone="b")]))["MAE"]
     assert [(number.value, number.note) for number in shown] == [(80.0, "backbone a"), (90.0, "backbone b")]

@@ -1,5 +1,6 @@
 """Every task and data set is complete, and what else names them holds to the registry."""
 
+import json
 import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,8 @@ from benchmarks.commands.listing import LISTS
 from benchmarks.planning.recipe import list_recipes, load_recipe
 from results.metrics import METRICS
 from results.paper_tables import FORMATS, PAPER_TABLES
-from tasks.datasets.identity import Contents
+from results.reference import reference_rows
+from tasks.datasets.identity import Contents, Counts, NamedData
 from tasks.dense_settings import DenseOptimizer
 from tasks.registry import (
     DATA_SETS,
@@ -25,6 +27,7 @@ from tasks.registry import (
     Task,
     find_data_set,
     name_data_set,
+    pretraining_name,
     settings_kind,
 )
 from tests.support.in_process import call, usage_refusal
@@ -100,19 +103,56 @@ def test_the_column_of_another_image_size_has_its_own_name() -> None:
     assert set(IMAGE_SIZES.values()) == {224}
 
 
-@pytest.mark.parametrize(
-    ("name", "images", "classes"),
-    [("imagenet1k", 1_281_167, 1_000), ("coco2017", 118_287, 80), ("ade20k", 20_210, 150)],
-)
-def test_known_data_sets_go_by_their_counts(tmp_path: Path, name: str, images: int, classes: int) -> None:
-    def named(claimed: str, train_images: int, classes: int | None) -> str:
-        return name_data_set(claimed, tmp_path, Contents(train_images, classes, "f" * 16)).name
+KNOWN = {
+    "imagenet1k": (1_281_167, 50_000, 1_000),
+    "coco2017": (118_287, 5_000, 80),
+    "ade20k": (20_210, 2_000, 150),
+}
 
-    assert named(name, images, classes) == named(name, images, None) == name
-    assert named(name, images - 1, classes) == named(name, images, classes + 1) == tmp_path.name
-    assert named("other", images, classes) == tmp_path.name
+
+def named(claimed: str, root: Path, train: int, val: int | None, classes: int | None) -> NamedData:
+    return name_data_set(claimed, root, Contents(train, val, classes, "f" * 16))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+class TestNames:
+    def test_known_data_sets_go_by_their_counts(self, name: str, tmp_path: Path) -> None:
+        train, val, classes = KNOWN[name]
+        assert named(name, tmp_path, train, val, classes).name == named(name, tmp_path, train, None, None).name == name
+        for other in ((train - 1, val, classes), (train, val - 1, classes), (train, val, classes + 1)):
+            assert named(name, tmp_path, *other).name == tmp_path.name
+        assert named("other", tmp_path, train, val, classes).name == tmp_path.name
+
+    @pytest.mark.parametrize("spelling", ["{}", "{}_", "-{}-"])
+    def test_a_folders_name_is_no_claim_to_a_known_one(self, name: str, spelling: str, tmp_path: Path) -> None:
+        root = tmp_path / spelling.format(name.upper())
+        root.mkdir()
+        found = named(name, root, 400, 100, 10)
+        assert found.name == f"own-{name}"
+        (note,) = found.notes
+        train, val, classes = KNOWN[name]
+        assert "(400 training images and 100 to evaluate on in 10 classes)" in note
+        assert f"which has {train:,} training and {val:,} evaluation images in {classes:,} classes" in note
+        assert named("something", root, train, val, classes).name == name
+
+    def test_nor_is_a_card(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "dataset.json").write_text(json.dumps({"name": name}))
+        assert named(name, tmp_path, 400, 100, 10).name == f"own-{name}"
+        assert named(name, tmp_path, *KNOWN[name]).name == name
+
+
+def test_where_the_published_counts_are_not_certain_a_hundredth_may_be_missing() -> None:
+    counts = Counts(10_000, 1_000, 10, tolerance=0.01)
+    assert counts.fit(Contents(9_900, 1_010, 10, ""))
+    assert not counts.fit(Contents(9_899, 1_000, 10, "")) and not counts.fit(Contents(10_000, 1_000, 9, ""))
+
+
+def test_imagenet_is_called_in1k_where_it_was_trained_on() -> None:
+    assert pretraining_name("imagenet1k") == "IN1K"
+    assert pretraining_name("mini") == "mini"
+    assert "IN1K" in {row.pretrain_data for row in reference_rows("imagenet")}
 
 
 def test_one_image_and_one_class_are_singular(tmp_path: Path) -> None:
-    (note,) = name_data_set("ade20k", tmp_path, Contents(1, 1, "f" * 16)).notes
-    assert "(1 training image in 1 class)" in note
+    (note,) = named("ade20k", tmp_path, 1, 1, 1).notes
+    assert "(1 training image and 1 to evaluate on in 1 class)" in note

@@ -88,7 +88,7 @@ class ClassFolders:
 def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
     """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.paths), len(train.classes), fingerprint)
+    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint)
 
 
 def _is_divided(images: Path) -> bool:

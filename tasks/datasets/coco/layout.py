@@ -139,7 +139,7 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
     """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.images), len(train.categories), fingerprint)
+    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint)
 
 
 def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:

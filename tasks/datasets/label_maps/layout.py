@@ -184,7 +184,7 @@ def _examine(
 def contents_of(train: SegmentationSet, val: SegmentationSet) -> Contents:
     """What tells which data set the two splits are."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.images), len(train.classes), fingerprint)
+    return Contents(len(train.images), len(val.images), len(train.classes), fingerprint)
 
 
 def split_folders(root: Path, settings: SegmentationDataSettings, split: Split) -> tuple[Path, Path]:

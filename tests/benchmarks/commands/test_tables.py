@@ -1,11 +1,15 @@
 """Tables of finished runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import read_record
-from tests.support.in_process import call, refusal
+from tasks.datasets.identity import Counts
+from tasks.registry import DATA_SETS
+from tests.support.commands import read_record, run_directory
+from tests.support.in_process import call, pretrain, refusal, run, success
+from tests.support.results_examples import read_markdown
 
 
 @pytest.mark.parametrize(("format", "expected"), [("md", "| "), ("csv", ","), ("latex", "\\begin{tabular}")])
@@ -20,3 +24,19 @@ def test_without_runs(tmp_path: Path) -> None:
     message = refusal("table", tmp_path / "gone", "--layout", "imagenet")
     assert message.startswith(f"{tmp_path}/gone: no such directory")
     assert "no finished runs found. Expected record.json" in refusal("table", tmp_path, "--layout", "imagenet")
+
+
+def test_what_was_pretrained_here_on_imagenet_stands_in_the_papers_row(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = Counts(train_images=32, evaluation_images=16, classes=8)
+    monkeypatch.setitem(DATA_SETS, "imagenet1k", replace(DATA_SETS["imagenet1k"], counts=counts))
+    success(*pretrain(small / "unlabelled", tmp_path / "pretrained", dataset="imagenet1k"))
+    encoder = run_directory(tmp_path / "pretrained") / "checkpoints/encoder.pth"
+    success(*run(small, tmp_path / "runs", f"mae_vit_mini={encoder}", dataset="imagenet1k"))
+    record = read_record(tmp_path / "runs")
+    assert (record["dataset"], record["pretrain_data"]) == ("imagenet1k", "IN1K")
+    (heading, *rows), *_ = read_markdown(call("table", tmp_path / "runs", "--layout", "imagenet").output)
+    ours = heading.index("ViT-mini")
+    assert [row[:2] for row in rows if row[ours] != "–"] == [["MAE", "IN1K"]]
+    assert [row[0] for row in rows].count("MAE") == 1

@@ -180,7 +180,10 @@ class TestOwnCategories:
         (run,) = tmp_path.glob("out/detection/aerial/random_vit_mini/seed0-*")
         record = read_record(tmp_path / "out")
         assert record["dataset"] == "aerial"
-        assert any("recorded as data set aerial (4 training images in 2 classes)" in note for note in record["notes"])
+        assert any(
+            "recorded as data set aerial (4 training images and 2 to evaluate on in 2 classes)" in note
+            for note in record["notes"]
+        )
         assert set(record["per_class"]) == {
             f"{metric}/{name}" for metric in ("AP_box", "AP_mask") for name in ("roof", "swimming pool")
         }

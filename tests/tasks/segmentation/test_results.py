@@ -272,7 +272,10 @@ class TestOwnClasses:
         (run,) = tmp_path.glob("out/segmentation/aerial/random_vit_mini/seed0-*")
         record = read_record(tmp_path / "out")
         assert record["dataset"] == "aerial"
-        assert any("recorded as data set aerial (4 training images in 3 classes)" in note for note in record["notes"])
+        assert any(
+            "recorded as data set aerial (4 training images and 2 to evaluate on in 3 classes)" in note
+            for note in record["notes"]
+        )
         assert {"roof", "road"} <= set(record["per_class"]) <= {"roof", "road", "swimming pool"}
         areas = load_areas(run / "areas.npz")
         assert areas.image_names == ["deep/y.png", "x.png"]
