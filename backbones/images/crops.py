@@ -38,8 +38,10 @@ def draw_rectangle(
     Area (as a share of the image, uniform in `scale`) and width / height (log-uniform in `ratio`) are drawn anew, at
     most `tries` times, until the rectangle fits. After that:
 
-    - `tries` > 1: the largest centred rectangle within `ratio`, as in torchvision's RandomResizedCrop (`tries` is 10).
-    - `tries` = 1: the rectangle drawn, its sides cut to the image's, as in the MAE reference (util/crop.py).
+    - `tries` > 1: the largest centred rectangle within `ratio`, as in torchvision's RandomResizedCrop (`tries` is 10),
+      which the MAE reference pre-trains and fine-tunes with.
+    - `tries` = 1: the rectangle drawn, its sides cut to the image's, as in TensorFlow code after BYOL's. Of the MAE
+      reference linear probing alone has it (util/crop.py, which main_linprobe.py imports).
     """
     for _ in range(tries):
         area = height * width * rng.uniform(*scale)

@@ -54,7 +54,7 @@ def test_rectangles_are_distributed_as_torchvisions() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (64, 64), (6000, 32)])
-def test_single_try_is_cut_to_the_image_as_in_the_mae_reference(height: int, width: int) -> None:
+def test_single_try_is_cut_to_the_image_as_in_the_mae_references_linear_probing(height: int, width: int) -> None:
     rng, numbers = random.Random(3), np.random.default_rng(4)
     ours = np.array([crops.draw_rectangle(height, width, SCALE, RATIO, rng, tries=1) for _ in range(4000)])
     area = height * width * numbers.uniform(0.2, 1.0, 4000)

@@ -235,7 +235,7 @@ def test_pretraining_has_the_numbers_of_table_8(name: str, arch: str) -> None:
             "clip_grad_norm": None,
         },
         "schedule": {"epochs": 1600, "warmup_epochs": 40.0, "min_lr": 0.0},
-        "augment": {"crop_scale": [0.2, 1.0], "flip": 0.5},
+        "augment": {"crop_scale": [0.2, 1.0], "crop_tries": 10, "flip": 0.5},
         "precision": "auto",
     }
     assert recipe.optimizer.peak_lr == pytest.approx(2.4e-3)
