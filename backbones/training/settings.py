@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from yaml import YAMLError
 
 from backbones.errors import InputError
@@ -97,6 +97,11 @@ class EpochSchedule(ScheduleSettings):
         return self.epochs * per_epoch
 
 
+def _whole(number: float) -> int | float:
+    """The number as an integer if it is one, in YAML and in records too, whichever way it was written."""
+    return int(number) if float(number).is_integer() else number
+
+
 def _rising(milestones: tuple[int, ...]) -> tuple[int, ...]:
     if list(milestones) != sorted(set(milestones)):
         raise ValueError("each milestone comes after the one before it")
@@ -112,7 +117,7 @@ class IterationSchedule(ScheduleSettings):
     """
 
     iterations: Annotated[PositiveInt, Field(description="updates of the weights")]
-    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    warmup_iterations: Annotated[NonNegative, AfterValidator(_whole), PlainSerializer(_whole)] = 0
     warmup_factor: Annotated[Fraction, Field(description="share of the learning rate that the warm-up begins with")] = (
         0.001
     )

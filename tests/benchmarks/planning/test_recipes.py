@@ -1,5 +1,6 @@
 """Recipes: the packaged ones against the protocol's tables, overrides, and mistakes that have to be explained."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,29 @@ def test_detection_has_the_protocols_numbers(name: str) -> None:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (1e-4, decay, 14)
         shares = [milestone / iterations for milestone in recipe.schedule.milestones]
         assert shares == pytest.approx([163_889 / 184_375, 177_546 / 184_375], abs=1e-5)
-        assert recipe.schedule.warmup_iterations == 250
+        # The share that mask_rcnn_vitdet_b_100ep.py, line 33, gives and mask_rcnn_vitdet_h_75ep.py keeps.
+        assert recipe.schedule.warmup_iterations / iterations == pytest.approx(250 / 184_375, rel=1e-5)
+        assert recipe.schedule.warmup_iterations == (187.5 if "huge" in name else 250)
+        assert recipe.optimizer.no_weight_decay == ("nothing" if "huge" in name else "detectron2")
     else:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (8e-5, None, 16)
         assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 461)
+        assert recipe.optimizer.no_weight_decay == "norms_and_positions"
+
+
+def test_a_warm_up_of_whole_iterations_is_an_integer_however_it_is_written() -> None:
+    """So that the keys of runs do not depend on it."""
+    recipes = [
+        load_recipe("coco_simple_vit_base", [f"schedule.warmup_iterations={text}"], {"detection"}).recipe
+        for text in ("250", "250.0", "2.5e+2")
+    ]
+    assert [json.dumps(deciding_settings(recipe)["schedule"]["warmup_iterations"]) for recipe in recipes] == ["250"] * 3
+
+
+@pytest.mark.parametrize("name", ["coco_simple_vit_huge_25ep", "coco_simple_vit_huge_50ep"])
+def test_a_shortened_recipe_warms_up_for_as_long(name: str) -> None:
+    """As MIMDet's do, whose shorter configurations multiply the share by what they divide the length by."""
+    assert load_recipe(name, [], {"detection"}).recipe.model_dump()["schedule"]["warmup_iterations"] == 187.5
 
 
 def test_a_shortened_recipe_expects_only_its_own_numbers() -> None:
