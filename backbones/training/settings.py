@@ -96,6 +96,15 @@ class EpochSchedule(ScheduleSettings):
     def steps(self, per_epoch: int, accumulation: int) -> int:
         return self.epochs * per_epoch
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "EpochSchedule":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"the warm-up ({self.warmup_epochs:g}) must be shorter than the training ({self.epochs}), both in "
+                f"epochs. Shorten it as well, for example to schedule.warmup_epochs={self.epochs / 20:g}"
+            )
+        return self
+
 
 def _whole(number: float) -> int | float:
     """The number as an integer if it is one, in YAML and in records too, whichever way it was written."""

@@ -298,6 +298,12 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
         ("schedule.epochs=2.5", 'key "schedule.epochs"'),
         ("schedule.epochs=0", 'key "schedule.epochs": Input should be greater than 0; found 0 (int)'),
         ("schedule.epochs=null", 'key "schedule.epochs"'),
+        (
+            "schedule.epochs=2",
+            'key "schedule": the warm-up (5) must be shorter than the training (2), both in epochs. ',
+        ),
+        ("schedule.epochs=5", "for example to schedule.warmup_epochs=0.25"),
+        ("schedule.warmup_epochs=100.5", "the warm-up (100.5) must be shorter than the training (100)"),
         ("model.drop_path=1.5", 'key "model.drop_path": Input should be less than or equal to 1; found 1.5 (float)'),
         ("optimizer.base_lr=-1.0", 'key "optimizer.base_lr": Input should be greater than 0'),
         ("optimizer.base_lr=.nan", 'key "optimizer.base_lr"'),
@@ -338,12 +344,12 @@ def test_a_missing_setting_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_extends_a_packaged_recipe(tmp_path: Path) -> None:
-    name = write(tmp_path / "short.yaml", f"extends: {VIT_B}\nschedule: {{epochs: 3}}\n")
+    name = write(tmp_path / "short.yaml", f"extends: {VIT_B}\nschedule: {{epochs: 9}}\n")
     loaded = load_recipe(name, ["optimizer.batch_size=512"], {"classification"})
-    assert (loaded.name, loaded.recipe.schedule.epochs, loaded.recipe.schedule.warmup_epochs) == ("short", 3, 5)
+    assert (loaded.name, loaded.recipe.schedule.epochs, loaded.recipe.schedule.warmup_epochs) == ("short", 9, 5)
     assert loaded.deviations(loaded.recipe) == [
         "optimizer.batch_size=512 (reference 1024)",
-        "schedule.epochs=3 (reference 100)",
+        "schedule.epochs=9 (reference 100)",
     ]
 
 
