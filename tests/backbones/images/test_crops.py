@@ -104,6 +104,22 @@ def test_evaluation_crop_has_torchvisions_pixels(photo: Image.Image, width: int,
     assert largest_difference(crops.evaluation_crop(as_tensor(image), size), expected) <= 2
 
 
+@pytest.mark.parametrize(
+    ("size", "ratio", "resized"),
+    [(448, 0.875, 512), (448, 1.0, 448), (224, 1.0, 224), (224, 0.9, 248), (224, 0.95, 235)],
+)
+def test_evaluation_crop_keeps_the_share_asked_for(photo: Image.Image, size: int, ratio: float, resized: int) -> None:
+    """448 of 512 is mmpretrain's 448-pixel configuration; 248 and 235 are timm's crop_pct of 0.9 and 0.95."""
+    expected = transforms.Compose([transforms.Resize(resized, BICUBIC), transforms.CenterCrop(size)])(photo)
+    assert largest_difference(crops.evaluation_crop(as_tensor(photo), size, ratio), expected) <= 2
+
+
+@pytest.mark.parametrize(("size", "ratio"), [(96, 0.875), (224, 0.875), (225, 1.0), (448, 1.0)])
+def test_without_a_share_it_is_the_mae_references(photo: Image.Image, size: int, ratio: float) -> None:
+    pixels = as_tensor(photo)
+    assert torch.equal(crops.evaluation_crop(pixels, size), crops.evaluation_crop(pixels, size, ratio))
+
+
 def test_6000_pixel_photograph_is_shrunk_as_by_pillow(photo: Image.Image, tmp_path: Path) -> None:
     photo.resize((6000, 4000)).save(tmp_path / "large.jpg")
     image = Image.open(tmp_path / "large.jpg")

@@ -224,11 +224,21 @@ def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
             "label_smoothing": 0.1,
             "random_erasing": 0.25,
         },
+        "inference": {"crop_ratio": None},
         "precision": "auto",
     }
     assert recipe.expect == {"top1": top1}
     assert recipe.optimizer.peak_lr == pytest.approx(4 * base_lr)
     assert str(top1) in list_recipes()[name]
+
+
+def test_the_margin_of_448_pixels_says_whose_it_follows() -> None:
+    text = (FOLDER / "imagenet_vit_huge_448.yaml").read_text()
+    assert "inference: {crop_ratio: null}" in text
+    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert "Evaluation follows MAE's own code, which takes no margin above 224 pixels. mmpretrain" in comment
+    loaded = load_recipe("imagenet_vit_huge_448", ["inference.crop_ratio=0.875"], {"classification"})
+    assert loaded.deviations(loaded.recipe) == ["inference.crop_ratio=0.875 (reference None)"]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +323,9 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
         ("augment.crop_scale=[1.0, 0.2]", 'key "augment.crop_scale": the smaller number comes first; found'),
         ("augment.crop_scale=[0.0, 1.0]", 'key "augment.crop_scale'),
         ("model.pool=mean", 'key "model.pool"'),
+        ("inference.crop_ratio=1.1", 'key "inference.crop_ratio": Input should be less than or equal to 1'),
+        ("inference.crop_ratio=0.1", 'key "inference.crop_ratio": Input should be greater than or equal to 0.25'),
+        ("evaluation.crop_ratio=0.9", 'key "evaluation.crop_ratio": no such setting'),
         ("runtime.compile=maybe", 'key "runtime.compile"'),
         ("optimizer=5", 'key "optimizer"'),
         ("optimizer.name=sgd", 'key "optimizer.name"'),
