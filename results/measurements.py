@@ -32,7 +32,8 @@ class Measurement:
 class Number:
     """What a table shows of one backbone under one protocol.
 
-    The interval is over seeds where there are several, else over images; `interval` says which. `note` is the text of
+    The interval is over seeds where there are several, else over images; `interval` says which. It ends where its
+    metric does. `note` is the text of
     the number's footnote, empty for none. `best` is true for the best number of a column whose protocols agree.
     """
 
@@ -108,8 +109,13 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
 
 
 def simplified(name: str) -> str:
-    """A name without case and punctuation: "MoCo v3" and "mocov3" are one method, "ViT-B" and "vit_b" one model."""
-    return re.sub(r"[\W_]", "", name).casefold() or name
+    """A name without case and punctuation: "MoCo v3" and "mocov3" are one method, "ViT-B" and "vit_b" one model.
+
+    A plus at the end stays: "MAE+" and "MAE" are two methods.
+    """
+    stem = name.strip().rstrip("+")
+    plusses = name.strip()[len(stem) :]
+    return re.sub(r"[\W_]", "", stem).casefold() + plusses or name
 
 
 def _identity(measurement: Measurement) -> tuple[str, ...]:
@@ -141,10 +147,16 @@ def _number(group: Sequence[Measurement], note: str) -> Number:
     seeds = tuple(measurement.record.seed for measurement in group)
     if len(group) > 1:
         values = [measurement.metric.value for measurement in group]
-        low, high = seed_interval(values)
+        low, high = _within_bounds(seed_interval(values), find_metric(metric.name))
         return Number(fmean(values), low, high, "seeds", seeds, metric.split, metric.n_eval, note)
     interval: Literal["images", ""] = "" if metric.ci_low is None else "images"
     return Number(metric.value, metric.ci_low, metric.ci_high, interval, seeds, metric.split, metric.n_eval, note)
+
+
+def _within_bounds(interval: tuple[float, float], metric: MetricKind) -> tuple[float, float]:
+    """The part of an interval where the metric can lie: Student's t knows nothing of 0 and 100 %."""
+    least, most = metric.bounds
+    return max(interval[0], least), min(interval[1], most)
 
 
 def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Sequence[str]) -> str:

@@ -7,9 +7,10 @@ from pydantic import Field
 from backbones.training.settings import FixedOptimizer, PositiveInt, RuntimeSettings, Settings
 
 NoWeightDecay = Annotated[
-    Literal["norms_and_positions", "one_dimensional", "nothing"],
+    Literal["norms_and_positions", "detectron2", "one_dimensional", "nothing"],
     Field(
         description="what has no weight decay; norms_and_positions: norms, position embeddings and bias tables; "
+        "detectron2: its own list, norms but for its own LayerNorm over channels, and position embeddings; "
         "one_dimensional: parameters of one dimension and biases"
     ),
 ]

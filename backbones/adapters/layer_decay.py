@@ -2,15 +2,30 @@
 
 from typing import Any, Literal
 
+from timm.layers import LayerNorm2d
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from backbones.adapters.pyramids import Pyramid
 
-NoWeightDecay = Literal["norms_and_positions", "one_dimensional", "nothing"]
+NoWeightDecay = Literal["norms_and_positions", "detectron2", "one_dimensional", "nothing"]
 """What has no weight decay: see `parameter_groups`."""
 
 _EMBEDDINGS_AND_BIAS_TABLES = {"pos_embed", "absolute_pos_embed", "relative_position_bias_table"}
+
+_DETECTRON2_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+)
+"""The norms that `get_default_optimizer_params` knows (detectron2, solver/build.py, lines 203 to 215)."""
 
 
 def parameter_groups(
@@ -29,9 +44,10 @@ def parameter_groups(
                      each block with its own relative positions. All else in the model, with bias tables that blocks
                      share, is the last layer, of scale 1 (ViTDet's code)
     no_weight_decay: what does not decay. "norms_and_positions": norms, position embeddings and relative position bias
-                     tables (MIMDet's and ViTDet's configurations; biases and ViTDet's decomposed tables do decay in
-                     them; in ViTDet's released code the norms of pyramid and heads decay as well, because its list
-                     does not know detectron2's own LayerNorm). "one_dimensional": biases and all else of one
+                     tables (MIMDet's configurations; biases do decay in them). "detectron2": the norms that detectron2
+                     knows, and position embeddings (ViTDet's configurations for ViT-B and L). It does not know the
+                     LayerNorm over channels of its own pyramid and heads, timm's LayerNorm2d here, and so that decays,
+                     as biases and all relative positions do. "one_dimensional": biases and all else of one
                      dimension, such as norms and layer scale; position embeddings and relative positions do decay
                      (the segmentation code of BEiT and mae_segmentation: it lists `pos_embed` among those without
                      decay, but compares that with `backbone.pos_embed`). "nothing": everything decays (ViTDet's
@@ -55,6 +71,9 @@ def parameter_groups(
 def _decays(module: nn.Module, name: str, parameter: nn.Parameter, no_weight_decay: NoWeightDecay) -> bool:
     if no_weight_decay == "one_dimensional":
         return parameter.ndim > 1 and name != "bias"
+    if no_weight_decay == "detectron2":
+        known = isinstance(module, _DETECTRON2_NORMS) and not isinstance(module, LayerNorm2d)
+        return name != "pos_embed" and not known
     if no_weight_decay == "norms_and_positions":  # torch's, timm's and detectron2's norms have no class in common
         return name not in _EMBEDDINGS_AND_BIAS_TABLES and "Norm" not in type(module).__name__
     return True

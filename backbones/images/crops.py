@@ -38,8 +38,10 @@ def draw_rectangle(
     Area (as a share of the image, uniform in `scale`) and width / height (log-uniform in `ratio`) are drawn anew, at
     most `tries` times, until the rectangle fits. After that:
 
-    - `tries` > 1: the largest centred rectangle within `ratio`, as in torchvision's RandomResizedCrop (`tries` is 10).
-    - `tries` = 1: the rectangle drawn, its sides cut to the image's, as in the MAE reference (util/crop.py).
+    - `tries` > 1: the largest centred rectangle within `ratio`, as in torchvision's RandomResizedCrop (`tries` is 10),
+      which the MAE reference pre-trains and fine-tunes with.
+    - `tries` = 1: the rectangle drawn, its sides cut to the image's, as in TensorFlow code after BYOL's. Of the MAE
+      reference linear probing alone has it (util/crop.py, which main_linprobe.py imports).
     """
     for _ in range(tries):
         area = height * width * rng.uniform(*scale)
@@ -123,13 +125,15 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
     return image[:, top : top + size, left : left + size]
 
 
-def evaluation_crop(image: Tensor, size: int) -> Tensor:
+def evaluation_crop(image: Tensor, size: int, ratio: float | None = None) -> Tensor:
     """Resize the short side of `image`, uint8 (3, H, W), and cut out the centre: (3, size, size), with no randomness.
 
-    Up to 224 the short side becomes `size` / (224/256), 256 for 224; above 224 there is no margin and it becomes
-    `size` (MAE, util/datasets.py).
+    The short side becomes `size` / `ratio`. None is the MAE reference's ratio (util/datasets.py, lines 53 to 57): up to
+    224 pixels 224/256, so that the short side of 224 becomes 256; above them 1, no margin.
     """
-    resized = int(size / EVALUATION_SHARE) if size <= 224 else size
+    if ratio is None:
+        ratio = EVALUATION_SHARE if size <= 224 else 1.0
+    resized = int(size / ratio)
     return centre_crop(resize_short_side(_trim_far_ends(image, resized), resized), size)
 
 

@@ -44,6 +44,9 @@ class PretrainingAugmentation(Settings):
     """Random resized crop and flip, nothing else (MAE, appendix A.1)."""
 
     crop_scale: Shares = (0.2, 1.0)
+    crop_tries: Annotated[
+        PositiveInt, Field(description="draws of a crop until one fits; 1: a single one, cut to the image")
+    ] = 10
     flip: Fraction = 0.5
 
 
@@ -60,8 +63,8 @@ class PretrainingRecipe(Recipe):
 class UnlabelledImages(Dataset[dict[str, Any]]):
     """Images for pre-training: `dataset[(index, epoch)]["images"]` is a random crop, uint8 (3, size, size).
 
-    The crop is drawn once, without torchvision's ten tries, as in the reference. It depends on (seed, epoch, index)
-    only. An unreadable image is replaced by the next and named under `corrupt`.
+    The crop is torchvision's, of ten tries, as in the reference (main_pretrain.py, line 124), or as the settings have
+    it. It depends on (seed, epoch, index) only. An unreadable image is replaced by the next and named under `corrupt`.
     """
 
     def __init__(self, paths: Sequence[Path], size: int, augment: PretrainingAugmentation, seed: int) -> None:
@@ -74,8 +77,9 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         index, epoch = draw
         rng = Random(mix(self.seed, "image", epoch, index))
         image, _, corrupt = read_or_replace(self.paths, index)
-        image = random_resized_crop(image, self.size, self.augment.crop_scale, ASPECT_RATIO, rng, tries=1)
-        image = horizontal_flip(image, rng, self.augment.flip)
+        augment = self.augment
+        image = random_resized_crop(image, self.size, augment.crop_scale, ASPECT_RATIO, rng, augment.crop_tries)
+        image = horizontal_flip(image, rng, augment.flip)
         return {"images": image.contiguous(), "corrupt": corrupt}
 
 

@@ -21,7 +21,7 @@ from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 
-__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "run_job"]
+__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,16 @@ def accumulation_steps(recipe: Recipe, processes: int) -> int:
     return batch // (per_device * processes)
 
 
+def check_batch_size(recipe: Recipe, images: int) -> None:
+    """Raise InputError where an update takes more images than the training set has: some would count several times."""
+    batch = recipe.optimizer.batch_size
+    if batch > images:
+        raise InputError(
+            f'key "optimizer.batch_size": an update takes {batch:,} images, and the training set has {images:,}. '
+            f"Set optimizer.batch_size to {images:,} or less, or give more images"
+        )
+
+
 def run_job(job: Job) -> Outcome:
     """Train to the end from wherever the run stands, evaluate, and say how it went.
 
@@ -62,6 +72,7 @@ def run_job(job: Job) -> Outcome:
     accumulation = accumulation_steps(recipe, processes)
     precision = resolve_precision(recipe.precision, device_type())
     assert isinstance(job.dataset, Sized)
+    check_batch_size(recipe, len(job.dataset))
     sampler = EpochBatchSampler(
         len(job.dataset),
         recipe.optimizer.batch_size,

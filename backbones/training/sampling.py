@@ -15,8 +15,8 @@ class EpochBatchSampler(Sampler[list[Draw]]):
     """Endless batches: every epoch a new permutation, cut into batches, the incomplete last one dropped.
 
     An update's images are a function of (seed, update), whatever the number of processes and of accumulation steps
-    that share them. `start` is the iteration to begin with. A data set smaller than one batch is repeated within
-    its epoch.
+    that share them. `start` is the iteration to begin with. Raises ValueError where a batch cannot be cut into equal
+    parts, and where there are fewer images than it takes.
     """
 
     def __init__(
@@ -24,18 +24,19 @@ class EpochBatchSampler(Sampler[list[Draw]]):
     ) -> None:
         if batch_size % (processes * accumulation):
             raise ValueError(f"a batch of {batch_size} cannot be cut into {processes} × {accumulation} equal parts")
+        if batch_size > images:
+            raise ValueError(f"a batch takes {batch_size} images, and there are {images}")
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self.rank, self.processes = rank, processes
-        self.iterations_per_epoch = max(1, images // batch_size) * accumulation
+        self.iterations_per_epoch = images // batch_size * accumulation
         self.start = 0
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        step = max(1, self.images // self.batch_size) * self.batch_size // self.iterations_per_epoch
+        step = self.images // self.batch_size * self.batch_size // self.iterations_per_epoch
         share = step // self.processes
         epoch, skip = divmod(self.start, self.iterations_per_epoch)
         while True:
             order = np.random.default_rng(mix(self.seed, "epoch", epoch)).permutation(self.images)
-            order = np.resize(order, max(self.images, self.batch_size))
             for iteration in range(skip, self.iterations_per_epoch):
                 first = iteration * step + self.rank * share
                 yield [(int(index), epoch) for index in order[first : first + share]]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 from yaml import YAMLError
 
 from backbones.errors import InputError
@@ -96,6 +96,20 @@ class EpochSchedule(ScheduleSettings):
     def steps(self, per_epoch: int, accumulation: int) -> int:
         return self.epochs * per_epoch
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "EpochSchedule":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"the warm-up ({self.warmup_epochs:g}) must be shorter than the training ({self.epochs}), both in "
+                f"epochs. Shorten it as well, for example to schedule.warmup_epochs={self.epochs / 20:g}"
+            )
+        return self
+
+
+def _whole(number: float) -> int | float:
+    """The number as an integer if it is one, in YAML and in records too, whichever way it was written."""
+    return int(number) if float(number).is_integer() else number
+
 
 def _rising(milestones: tuple[int, ...]) -> tuple[int, ...]:
     if list(milestones) != sorted(set(milestones)):
@@ -112,7 +126,7 @@ class IterationSchedule(ScheduleSettings):
     """
 
     iterations: Annotated[PositiveInt, Field(description="updates of the weights")]
-    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    warmup_iterations: Annotated[NonNegative, AfterValidator(_whole), PlainSerializer(_whole)] = 0
     warmup_factor: Annotated[Fraction, Field(description="share of the learning rate that the warm-up begins with")] = (
         0.001
     )

@@ -13,6 +13,12 @@ from tasks.registry import TASKS, pretraining_name
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
+_UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
+    "classification": {"inference": {"crop_ratio": None}},
+    "pretraining": {"augment": {"crop_tries": 1}},
+}
+"""By task, settings that came later, and what the runs before them did."""
+
 _SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
 
 
@@ -27,7 +33,8 @@ def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
 def complete(record: Record) -> Record:
     """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
 
-    One that has them, or can have none, stays.
+    A protocol without a setting that came later gets it, as the run had it. A record that has all that, or can have
+    none, stays.
     """
     missing: dict[str, Any] = {}
     if record.task in TASKS and record.table not in PAPER_TABLES:
@@ -35,10 +42,22 @@ def complete(record: Record) -> Record:
     if record.pretrain_data != pretraining_name(record.pretrain_data):
         missing["pretrain_data"] = pretraining_name(record.pretrain_data)
     if record.recipe_settings and not record.protocol:
-        settings = _renamed(record.recipe_settings)
+        settings = _with_later(_renamed(record.recipe_settings), record.task)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
         missing["deviations"] = [_SPARE.sub(_as_no_weight_decay, text) for text in record.deviations]
+    elif record.protocol:
+        whole = protocol(_UNTIL_THEN.get(record.task, {})) | record.protocol
+        missing |= {"protocol": whole} if whole != record.protocol else {}
     return record.model_copy(update=missing) if missing else record
+
+
+def _with_later(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The settings of a recipe with those that came later."""
+    whole = dict(settings)
+    for section, later in _UNTIL_THEN.get(task, {}).items():
+        own = whole.get(section, {})
+        whole[section] = later | dict(own) if isinstance(own, Mapping) else own
+    return whole
 
 
 def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:

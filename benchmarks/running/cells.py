@@ -11,7 +11,7 @@ import yaml
 from backbones.images.folders import find_images, fingerprint
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.registry import BackboneEntry
-from backbones.training.job import Outcome
+from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
@@ -88,9 +88,11 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
     plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
-    cell = _cell(plan, _unlabelled(data), None, out)
+    contents = _unlabelled(data)
+    cell = _cell(plan, contents, None, out)
     if finished := _already_finished(cell, out):
         return finished
+    check_batch_size(settings, contents.train_images)
     with _claimed(cell, out):
         pretrain_data = pretraining_name(cell.data.name)
         model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=pretrain_data)
@@ -116,6 +118,7 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, out)
     if finished := _already_finished(cell, out):
         return finished
+    check_batch_size(settings, contents.train_images)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
             settings, data, plan.backbone, checkpoint, cell.directory, seed=seed

@@ -31,6 +31,20 @@ class FineTuningOptimizer(ScaledOptimizer):
     layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
 
 
+class Inference(Settings):
+    """How an image becomes the network's input when the trained model is applied to it."""
+
+    crop_ratio: Annotated[
+        float | None,
+        Field(
+            ge=0.25,
+            le=1,
+            description="share of the resized short side that the central crop keeps; null: 0.875 up to 224 pixels, "
+            "1 above them (MAE's code)",
+        ),
+    ] = None
+
+
 class EvaluationSettings(Settings):
     """What is measured besides the end, and on what."""
 
@@ -58,4 +72,5 @@ class ClassificationRecipe(Recipe):
     optimizer: FineTuningOptimizer
     schedule: EpochSchedule
     augment: FineTuningAugmentation = FineTuningAugmentation()
+    inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()

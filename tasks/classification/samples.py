@@ -69,10 +69,13 @@ class LabelledImages(Dataset[dict[str, Any]]):
 
 
 class EvaluationImages(Dataset[dict[str, Any]]):
-    """Evaluation images by number: the central crop, the label, the number itself and whether it could be read."""
+    """Evaluation images by number: the central crop, the label, the number itself and whether it could be read.
 
-    def __init__(self, paths: list[Path], labels: list[int], size: int) -> None:
-        self.paths, self.labels, self.size = paths, labels, size
+    The crop is that of `evaluation_crop`, with the same `size` and `ratio`.
+    """
+
+    def __init__(self, paths: list[Path], labels: list[int], size: int, ratio: float | None = None) -> None:
+        self.paths, self.labels, self.size, self.ratio = paths, labels, size, ratio
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,7 +83,7 @@ class EvaluationImages(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = {"labels": int(self.labels[index]), "numbers": index}
         try:
-            image = evaluation_crop(read_image(self.paths[index]), self.size).contiguous()
+            image = evaluation_crop(read_image(self.paths[index]), self.size, self.ratio).contiguous()
         except UnreadableImage as error:
             blank = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
             return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}

@@ -65,7 +65,7 @@ def fine_tune(
             seed=seed,
             title=f"fine-tuning {backbone}",
             evaluation=Evaluation(
-                EvaluationImages(val.paths, val.labels, settings.image_size),
+                EvaluationImages(val.paths, val.labels, settings.image_size, recipe.inference.crop_ratio),
                 metric,
                 batch_size=recipe.optimizer.batch_size // accumulation // process_count(),
                 every_epochs=recipe.evaluation.every_epochs,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from results import Metric, Record, build_table, reference_rows, render, seed_interval
-from results.measurements import Number
+from results.measurements import Number, simplified
 from results.tables import Block
 from tests.support.results_examples import DEVIATION, make_random, make_record, read_markdown
 
@@ -49,14 +49,15 @@ def test_the_papers_numbers_are_those_of_the_file(layout: str) -> None:
         (row.dataset, row.metric, row.method, row.pretrain_data, row.model, row.value) for row in reference_rows(layout)
     )
     assert shown == expected
-    assert len(expected) in (11, 16, 8, 25)
+    assert len(expected) in (12, 16, 8, 25)
 
 
 def test_imagenet_reads_as_in_the_paper() -> None:
     (grid,) = read_markdown(render(build_table([make_record(83.44, ci_low=83.1, ci_high=83.75)], "imagenet")))
     assert grid == [
         ["method", "pre-train data", "ViT-B", "ViT-B (paper)", "ViT-L (paper)", "ViT-H (paper)", "ViT-H-448 (paper)"],
-        ["supervised", "IN1K w/ labels", "–", "82.3", "82.6", "83.1", "–"],
+        ["scratch", "none", "–", "82.3", "82.6", "83.1", "–"],
+        ["DINO", "IN1K", "–", "82.8", "–", "–", "–"],
         ["MoCo v3", "IN1K", "–", "83.2", "84.1", "–", "–"],
         ["BEiT", "IN1K+DALLE", "–", "83.2", "85.2", "–", "–"],
         ["MAE", "IN1K", "83.4 [83.1, 83.8]", "83.6", "85.9", "86.9", "87.8"],
@@ -104,7 +105,44 @@ def test_transfer_has_data_sets_as_rows_and_the_previous_best_last() -> None:
 def test_names_are_matched_without_case_and_punctuation_and_shown_as_in_the_paper() -> None:
     block = only_block([make_record(83.1, method="mocov3", model="vit_b")])
     assert list(numbers(block)) == ["MoCo v3"]
-    assert [row.labels[0] for row in block.rows] == ["supervised", "MoCo v3", "BEiT", "MAE"]
+    assert [row.labels[0] for row in block.rows] == ["scratch", "DINO", "MoCo v3", "BEiT", "MAE"]
+
+
+def test_a_method_with_a_plus_is_another() -> None:
+    """Its number stood in MAE's row, as another backbone of that method."""
+    records = [make_record(83.1), make_record(84.2, method="MAE+", backbone="plus"), make_record(70.0, method="mae +")]
+    block = only_block(records)
+    found = {name: sorted(number.value for number in stack) for name, stack in numbers(block).items()}
+    assert found == {"MAE": [83.1], "MAE+": [70.0, 84.2]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("MoCo v3", "moco-v3", True),
+        ("IN1K+DALLE", "in1k dalle", True),
+        ("IN1K + DALLE", "IN1K+DALLE", True),
+        ("MAE+", "mae +", True),
+        ("MAE+", "MAE", False),
+        ("MAE++", "MAE+", False),
+        ("+", "-", False),
+        ("", "none", False),
+    ],
+)
+def test_names_are_the_same_but_for_a_plus_at_the_end(one: str, other: str, same: bool) -> None:
+    assert (simplified(one) == simplified(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [((1.0, 2.0, 30.0), "[0.0, "), ((99.0, 98.0, 70.0), ", 100.0] (3 seeds)")]
+)
+def test_an_interval_of_percentages_over_seeds_ends_at_0_and_100(values: tuple[float, ...], shown: str) -> None:
+    low, high = seed_interval(values)
+    assert low < 0 or high > 100
+    records = [make_record(value, seed) for seed, value in enumerate(values)]
+    (number,) = numbers(only_block(records))["MAE"]
+    assert (number.low, number.high) == (max(low, 0), min(high, 100))
+    assert shown in render(build_table(records, "imagenet"))
 
 
 def test_seeds_are_averaged_with_students_interval() -> None:

@@ -5,10 +5,12 @@ Three layouts are recognised:
 - `train/CLASS/…` and `val/CLASS/…` (or `validation/`), images at any depth below CLASS;
 - the same with the validation images in one flat folder and a file that maps them to classes, as ImageNet
   (Kaggle's archive included) and Tiny ImageNet come;
-- `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time.
+- `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time. A `train/` or `val/`
+  beside the other is refused: the folder above was meant.
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -164,7 +166,25 @@ def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classe
     return ClassFolders(root, "val", layout, [folder / name for name in names], labels, classes)
 
 
+def _refuse_half(root: Path) -> None:
+    """Raise InputError for one half of a divided data set, which would be divided anew."""
+    absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link: it may lead here on purpose
+    above = absolute.parent
+    beside = folder_names(above) if above.is_dir() else []
+    validation = next((name for name in _VALIDATION_FOLDERS if name in beside), None)
+    if validation is None or "train" not in beside or absolute.name not in ("train", validation):
+        return
+    if above.as_posix().endswith(f"/{_KAGGLE_FOLDER}"):
+        above = above.parents[2]
+    raise InputError(
+        f"{root}: one half of a data set, with train/ and {validation}/ beside each other. Training on a part of it "
+        f"and evaluating on the rest is hardly meant: pass the folder above, {above}. For that all the same, pass a "
+        f"link to it of another name."
+    )
+
+
 def _open_undivided(root: Path, split: str) -> ClassFolders:
+    _refuse_half(root)
     classes = _find_classes(root, "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg")
     names, labels, stray = _label_by_folder(root, classes)
     _refuse_empty(root, _absent_classes(labels, classes))

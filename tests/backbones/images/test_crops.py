@@ -54,7 +54,7 @@ def test_rectangles_are_distributed_as_torchvisions() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (64, 64), (6000, 32)])
-def test_single_try_is_cut_to_the_image_as_in_the_mae_reference(height: int, width: int) -> None:
+def test_single_try_is_cut_to_the_image_as_in_the_mae_references_linear_probing(height: int, width: int) -> None:
     rng, numbers = random.Random(3), np.random.default_rng(4)
     ours = np.array([crops.draw_rectangle(height, width, SCALE, RATIO, rng, tries=1) for _ in range(4000)])
     area = height * width * numbers.uniform(0.2, 1.0, 4000)
@@ -102,6 +102,22 @@ def test_evaluation_crop_has_torchvisions_pixels(photo: Image.Image, width: int,
     resized = {48: 54, 96: 109, 224: 256, 384: 384}[size]
     expected = transforms.Compose([transforms.Resize(resized, BICUBIC), transforms.CenterCrop(size)])(image)
     assert largest_difference(crops.evaluation_crop(as_tensor(image), size), expected) <= 2
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio", "resized"),
+    [(448, 0.875, 512), (448, 1.0, 448), (224, 1.0, 224), (224, 0.9, 248), (224, 0.95, 235)],
+)
+def test_evaluation_crop_keeps_the_share_asked_for(photo: Image.Image, size: int, ratio: float, resized: int) -> None:
+    """448 of 512 is mmpretrain's 448-pixel configuration; 248 and 235 are timm's crop_pct of 0.9 and 0.95."""
+    expected = transforms.Compose([transforms.Resize(resized, BICUBIC), transforms.CenterCrop(size)])(photo)
+    assert largest_difference(crops.evaluation_crop(as_tensor(photo), size, ratio), expected) <= 2
+
+
+@pytest.mark.parametrize(("size", "ratio"), [(96, 0.875), (224, 0.875), (225, 1.0), (448, 1.0)])
+def test_without_a_share_it_is_the_mae_references(photo: Image.Image, size: int, ratio: float) -> None:
+    pixels = as_tensor(photo)
+    assert torch.equal(crops.evaluation_crop(pixels, size), crops.evaluation_crop(pixels, size, ratio))
 
 
 def test_6000_pixel_photograph_is_shrunk_as_by_pillow(photo: Image.Image, tmp_path: Path) -> None:

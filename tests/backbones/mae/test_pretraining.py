@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images.crops import evaluation_crop, normalise
+from backbones.images.crops import evaluation_crop, horizontal_flip, normalise, random_resized_crop
 from backbones.images.folders import find_images
 from backbones.images.reading import read_image
 from backbones.mae.model import create_mae
 from backbones.mae.pretraining import PretrainingAugmentation, UnlabelledImages
 from backbones.mae.reconstructions import GREY, reconstruct
+from backbones.training.randomness import mix
 from benchmarks.running.cells import FinishedCell, run_pretraining
 
 SETTINGS = [
@@ -127,6 +129,19 @@ def test_crops_depend_on_seed_epoch_and_index_alone(mini: Path) -> None:
     assert torch.equal(again[(5, 2)]["images"], reference)
     for different in (first[(5, 3)], other[(5, 2)], first[(6, 2)]):
         assert not torch.equal(different["images"], reference)
+
+
+@pytest.mark.parametrize("tries", [10, 1])
+def test_crops_take_as_many_tries_as_the_settings_say(tmp_path: Path, tries: int) -> None:
+    """Ten by default, as torchvision's RandomResizedCrop in the reference's main_pretrain.py, line 124."""
+    augment = PretrainingAugmentation() if tries == 10 else PretrainingAugmentation(crop_tries=tries)
+    Image.effect_noise((50, 30), 80).convert("RGB").save(tmp_path / "wide.png")
+    dataset = UnlabelledImages([tmp_path / "wide.png"], 24, augment, 0)
+    pixels = read_image(tmp_path / "wide.png")
+    for epoch in range(20):
+        rng = Random(mix(0, "image", epoch, 0))
+        expected = random_resized_crop(pixels, 24, (0.2, 1.0), (3 / 4, 4 / 3), rng, tries)
+        assert torch.equal(dataset[(0, epoch)]["images"], horizontal_flip(expected, rng))
 
 
 def test_pictures_are_saved_at_intervals_and_at_the_end(cell: FinishedCell) -> None:

@@ -55,18 +55,9 @@ def test_starting_later_equals_skipping(start: int) -> None:
     assert take(later, 30 - start) == expected[start:]
 
 
-def test_fewer_images_than_a_batch_are_repeated_evenly() -> None:
-    sampler = EpochBatchSampler(3, 8, seed=0)
-    assert sampler.iterations_per_epoch == 1
-    for batch in take(sampler, 4):
-        counts = [[index for index, _ in batch].count(image) for image in range(3)]
-        assert sorted(counts) == [2, 3, 3]
-
-
-def test_fewer_images_than_a_batch_are_shared_out_too() -> None:
-    (whole,) = take(EpochBatchSampler(3, 8, seed=0), 1)
-    halves = [take(EpochBatchSampler(3, 8, seed=0, rank=rank, processes=2), 1)[0] for rank in range(2)]
-    assert sorted(halves[0] + halves[1]) == sorted(whole)
+def test_fewer_images_than_a_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="a batch takes 8 images, and there are 7"):
+        EpochBatchSampler(7, 8, seed=0)
 
 
 def test_seeds_and_epochs_differ() -> None:

@@ -107,6 +107,20 @@ def test_iteration_schedules_are_detectron2s(settings: dict[str, Any], reference
         assert curve(iteration * accumulation) == pytest.approx(8e-5 * expected(iteration / 184_375), rel=1e-9)
 
 
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_a_warm_up_of_half_an_iteration_is_detectron2s(accumulation: int) -> None:
+    """ViTDet's ViT-H: 138,281 iterations with a warm-up that is 250 / 184,375 of them, 187.5 to four digits."""
+    milestones = [122_916, 133_159]
+    schedule = IterationSchedule(
+        iterations=138_281, warmup_iterations=187.5, warmup_factor=0.001, shape="step", milestones=tuple(milestones)
+    )
+    curve = MultiStepParamScheduler([1.0, 0.1, 0.01], 138_281, milestones=milestones)
+    expected = WarmupParamScheduler(curve, warmup_factor=0.001, warmup_length=250 / 184_375)
+    rates = learning_rate_curve(schedule, 1e-4, per_epoch=1848 * accumulation, accumulation=accumulation)
+    for iteration in (0, 1, 100, 186, 187, 188, 250, 122_915, 122_916, 133_159, 138_280):
+        assert rates(iteration * accumulation) == pytest.approx(1e-4 * expected(iteration / 138_281), rel=3e-6)
+
+
 ADE20K = IterationSchedule(iterations=160_000, warmup_iterations=1_500, warmup_factor=1e-6, shape="poly")
 
 
@@ -149,7 +163,9 @@ def test_poly_without_warm_up_begins_at_the_peak() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"warmup_iterations": 10}, "warm-up"),
+        ({"warmup_iterations": 10}, r"warm-up \(10\)"),
+        ({"warmup_iterations": 10.5}, r"warm-up \(10.5\)"),
+        ({"warmup_iterations": -0.5}, "greater than or equal to 0"),
         ({"milestones": (5,)}, "milestones belong"),
         ({"shape": "step"}, "at least one"),
         ({"shape": "step", "milestones": (10,)}, "beyond"),

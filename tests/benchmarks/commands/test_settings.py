@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.support.commands import read_record
-from tests.support.in_process import pretrain, refusal, run, success
+from tests.support.in_process import pretrain, refusal, refusal_before_training, run, success
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,10 @@ from tests.support.in_process import pretrain, refusal, run, success
         ({"model__drop_path": 1.0}, "drop path 1.0: expected a probability"),
         ({"augment__rand_augment": "strong"}, 'timm cannot read "strong"'),
         ({"optimizer__layer_deacy": 0.7}, 'Did you mean "layer_decay"?'),
+        (
+            {"schedule__warmup_epochs": 1},
+            "the warm-up (1) must be shorter than the training (1), both in epochs. Shorten",
+        ),
         ({"optimizer__base_lr": 1e38}, "training has diverged. Lower the learning rate"),
     ],
 )
@@ -53,6 +57,18 @@ def test_another_image_size_than_the_checkpoints_is_interpolated(small: Path, en
     success(*run(small, tmp_path, f"mae_vit_mini={encoder}", model__image_size=64))
     report = read_record(tmp_path)["load_report"]
     assert "pos_embed" in report["converted"]
+
+
+def test_a_batch_larger_than_the_training_set_is_refused_before_training(small: Path, tmp_path: Path) -> None:
+    """It was filled up with the same images again."""
+    images = len([*(small / "train").glob("*/*")])
+    too_many = {"optimizer__batch_size": images + 2, "runtime__batch_per_device": 1}
+    message = refusal_before_training(*run(small, tmp_path / "out", **too_many))
+    assert f"an update takes {images + 2} images, and the training set has {images}" in message
+    assert f"Set optimizer.batch_size to {images} or less" in message
+    message = refusal_before_training(*pretrain(small / "unlabelled", tmp_path / "out", optimizer__batch_size=40))
+    assert "an update takes 40 images, and the training set has 32" in message
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])

@@ -46,7 +46,7 @@ def test_a_plan_reads_no_image_and_needs_no_data_to_be_there() -> None:
 
 def test_a_plan_says_how_it_deviates() -> None:
     assert planned().deviations == ()
-    assert planned("random_vit_mini", 0, "schedule.epochs=1").deviations == ("schedule.epochs=1 (reference 20)",)
+    assert planned("random_vit_mini", 0, "schedule.epochs=3").deviations == ("schedule.epochs=3 (reference 20)",)
 
 
 def test_the_record_of_the_same_run_answers(tmp_path: Path, finish: Callable[..., Path]) -> None:
@@ -133,11 +133,11 @@ def test_half_a_backbone_is_refused(argument: str) -> None:
 
 def test_a_dry_run_says_what_is_missing_and_runs_nothing(tmp_path: Path) -> None:
     fixed = ["run", "--recipe", RECIPE, "--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--dry-run"]
-    result = call(*fixed, "--backbone", f"mae_vit_mini={tmp_path / 'weights.pth'}", "--set", "schedule.epochs=1")
+    result = call(*fixed, "--backbone", f"mae_vit_mini={tmp_path / 'weights.pth'}", "--set", "schedule.epochs=3")
     assert result.exit_code == 1, result.output
     assert f"missing: {tmp_path / 'nowhere'}" in result.output
     assert f"missing: {tmp_path / 'weights.pth'}" in result.output
-    assert "deviates: schedule.epochs=1 (reference 20)" in result.output
+    assert "deviates: schedule.epochs=3 (reference 20)" in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -1,5 +1,6 @@
 """Recipes: the packaged ones against the protocol's tables, overrides, and mistakes that have to be explained."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,29 @@ def test_detection_has_the_protocols_numbers(name: str) -> None:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (1e-4, decay, 14)
         shares = [milestone / iterations for milestone in recipe.schedule.milestones]
         assert shares == pytest.approx([163_889 / 184_375, 177_546 / 184_375], abs=1e-5)
-        assert recipe.schedule.warmup_iterations == 250
+        # The share that mask_rcnn_vitdet_b_100ep.py, line 33, gives and mask_rcnn_vitdet_h_75ep.py keeps.
+        assert recipe.schedule.warmup_iterations / iterations == pytest.approx(250 / 184_375, rel=1e-5)
+        assert recipe.schedule.warmup_iterations == (187.5 if "huge" in name else 250)
+        assert recipe.optimizer.no_weight_decay == ("nothing" if "huge" in name else "detectron2")
     else:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (8e-5, None, 16)
         assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 461)
+        assert recipe.optimizer.no_weight_decay == "norms_and_positions"
+
+
+def test_a_warm_up_of_whole_iterations_is_an_integer_however_it_is_written() -> None:
+    """So that the keys of runs do not depend on it."""
+    recipes = [
+        load_recipe("coco_simple_vit_base", [f"schedule.warmup_iterations={text}"], {"detection"}).recipe
+        for text in ("250", "250.0", "2.5e+2")
+    ]
+    assert [json.dumps(deciding_settings(recipe)["schedule"]["warmup_iterations"]) for recipe in recipes] == ["250"] * 3
+
+
+@pytest.mark.parametrize("name", ["coco_simple_vit_huge_25ep", "coco_simple_vit_huge_50ep"])
+def test_a_shortened_recipe_warms_up_for_as_long(name: str) -> None:
+    """As MIMDet's do, whose shorter configurations multiply the share by what they divide the length by."""
+    assert load_recipe(name, [], {"detection"}).recipe.model_dump()["schedule"]["warmup_iterations"] == 187.5
 
 
 def test_a_shortened_recipe_expects_only_its_own_numbers() -> None:
@@ -204,11 +224,21 @@ def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
             "label_smoothing": 0.1,
             "random_erasing": 0.25,
         },
+        "inference": {"crop_ratio": None},
         "precision": "auto",
     }
     assert recipe.expect == {"top1": top1}
     assert recipe.optimizer.peak_lr == pytest.approx(4 * base_lr)
     assert str(top1) in list_recipes()[name]
+
+
+def test_the_margin_of_448_pixels_says_whose_it_follows() -> None:
+    text = (FOLDER / "imagenet_vit_huge_448.yaml").read_text()
+    assert "inference: {crop_ratio: null}" in text
+    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert "Evaluation follows MAE's own code, which takes no margin above 224 pixels. mmpretrain" in comment
+    loaded = load_recipe("imagenet_vit_huge_448", ["inference.crop_ratio=0.875"], {"classification"})
+    assert loaded.deviations(loaded.recipe) == ["inference.crop_ratio=0.875 (reference None)"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +265,7 @@ def test_pretraining_has_the_numbers_of_table_8(name: str, arch: str) -> None:
             "clip_grad_norm": None,
         },
         "schedule": {"epochs": 1600, "warmup_epochs": 40.0, "min_lr": 0.0},
-        "augment": {"crop_scale": [0.2, 1.0], "flip": 0.5},
+        "augment": {"crop_scale": [0.2, 1.0], "crop_tries": 10, "flip": 0.5},
         "precision": "auto",
     }
     assert recipe.optimizer.peak_lr == pytest.approx(2.4e-3)
@@ -278,6 +308,12 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
         ("schedule.epochs=2.5", 'key "schedule.epochs"'),
         ("schedule.epochs=0", 'key "schedule.epochs": Input should be greater than 0; found 0 (int)'),
         ("schedule.epochs=null", 'key "schedule.epochs"'),
+        (
+            "schedule.epochs=2",
+            'key "schedule": the warm-up (5) must be shorter than the training (2), both in epochs. ',
+        ),
+        ("schedule.epochs=5", "for example to schedule.warmup_epochs=0.25"),
+        ("schedule.warmup_epochs=100.5", "the warm-up (100.5) must be shorter than the training (100)"),
         ("model.drop_path=1.5", 'key "model.drop_path": Input should be less than or equal to 1; found 1.5 (float)'),
         ("optimizer.base_lr=-1.0", 'key "optimizer.base_lr": Input should be greater than 0'),
         ("optimizer.base_lr=.nan", 'key "optimizer.base_lr"'),
@@ -287,6 +323,9 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
         ("augment.crop_scale=[1.0, 0.2]", 'key "augment.crop_scale": the smaller number comes first; found'),
         ("augment.crop_scale=[0.0, 1.0]", 'key "augment.crop_scale'),
         ("model.pool=mean", 'key "model.pool"'),
+        ("inference.crop_ratio=1.1", 'key "inference.crop_ratio": Input should be less than or equal to 1'),
+        ("inference.crop_ratio=0.1", 'key "inference.crop_ratio": Input should be greater than or equal to 0.25'),
+        ("evaluation.crop_ratio=0.9", 'key "evaluation.crop_ratio": no such setting'),
         ("runtime.compile=maybe", 'key "runtime.compile"'),
         ("optimizer=5", 'key "optimizer"'),
         ("optimizer.name=sgd", 'key "optimizer.name"'),
@@ -318,12 +357,12 @@ def test_a_missing_setting_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_extends_a_packaged_recipe(tmp_path: Path) -> None:
-    name = write(tmp_path / "short.yaml", f"extends: {VIT_B}\nschedule: {{epochs: 3}}\n")
+    name = write(tmp_path / "short.yaml", f"extends: {VIT_B}\nschedule: {{epochs: 9}}\n")
     loaded = load_recipe(name, ["optimizer.batch_size=512"], {"classification"})
-    assert (loaded.name, loaded.recipe.schedule.epochs, loaded.recipe.schedule.warmup_epochs) == ("short", 3, 5)
+    assert (loaded.name, loaded.recipe.schedule.epochs, loaded.recipe.schedule.warmup_epochs) == ("short", 9, 5)
     assert loaded.deviations(loaded.recipe) == [
         "optimizer.batch_size=512 (reference 1024)",
-        "schedule.epochs=3 (reference 100)",
+        "schedule.epochs=9 (reference 100)",
     ]
 
 

@@ -1,5 +1,6 @@
 """Records of earlier versions: read, and completed so that they stand beside today's."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -53,9 +54,31 @@ def test_a_foreign_optimizer_is_left_alone(old: Record, optimizer: object) -> No
     assert complete(foreign).recipe_settings["optimizer"] == optimizer
 
 
+@pytest.mark.parametrize(
+    ("task", "setting", "then"),
+    [("classification", "inference.crop_ratio", "null"), ("pretraining", "augment.crop_tries", "1")],
+)
+def test_a_setting_that_came_later_stands_as_the_run_had_it(task: str, setting: str, then: str) -> None:
+    """So that numbers made without it are ranked beside those made with it at that value, and with no other."""
+    before = {"optimizer.lr": "0.1"}
+    assert complete(make_record(task=task, protocol=before)).protocol == before | {setting: then}
+    section, name = setting.split(".")
+    for own in ({}, {section: {"flip": 0.5}}):
+        completed = complete(make_record(task=task, recipe_settings={"optimizer": {"lr": 0.1}, **own}))
+        assert completed.protocol[setting] == then
+        assert completed.recipe_settings[section] == {name: json.loads(then), **own.get(section, {})}
+    with_it = before | {setting: "0.5"}
+    assert complete(make_record(task=task, protocol=with_it)).protocol == with_it
+    foreign = make_record(task=task, recipe_settings={section: "theirs"})
+    assert complete(foreign).recipe_settings == {section: "theirs"}
+
+
 def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
-    record = make_record(protocol={"optimizer.lr": "0.1"})
-    assert complete(record) is record
+    for record in (
+        make_record(protocol={"optimizer.lr": "0.1", "inference.crop_ratio": "null"}),
+        make_record(task="detection", table="coco", protocol={"optimizer.lr": "0.1"}),
+    ):
+        assert complete(record) is record
 
 
 @pytest.mark.parametrize(
@@ -90,7 +113,7 @@ def test_sections_that_decide_nothing_take_no_part(old: Record) -> None:
 
 def test_a_pretraining_belongs_to_no_table(old: Record) -> None:
     completed = complete(old.model_copy(update={"task": "pretraining"}))
-    assert (completed.table, completed.protocol) == ("", complete(old).protocol)
+    assert (completed.table, completed.protocol) == ("", complete(old).protocol | {"augment.crop_tries": "1"})
 
 
 def test_an_older_store_is_tabled(old: Record, tmp_path: Path) -> None:

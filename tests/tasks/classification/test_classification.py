@@ -14,7 +14,7 @@ from timm.models.beit import Beit
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.images.crops import normalise
+from backbones.images.crops import evaluation_crop, normalise
 from backbones.registry import create_backbone
 from benchmarks.running.cells import run_task
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
@@ -250,6 +250,33 @@ def test_a_broken_evaluation_image_is_found_before_training(data: Path, tmp_path
     assert [metric.n_eval for metric in record.record.metrics] == [79] * 3
     assert len(record.record.corrupt_images) == 1
     assert record.record.corrupt_images[0].startswith(str(victim))
+
+
+def test_the_crop_ratio_decides_what_is_evaluated(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+
+    def crop(image: Tensor, size: int, ratio: float | None) -> Tensor:
+        seen.append(ratio)
+        return evaluation_crop(image, size, ratio)
+
+    monkeypatch.setattr("tasks.classification.samples.evaluation_crop", crop)
+    cells = [
+        run_task(
+            "mini_classification",
+            data,
+            "random_vit_mini",
+            tmp_path,
+            seed=0,
+            overrides=[*SHORT, f"inference.crop_ratio={ratio}"],
+        )
+        for ratio in ("null", "0.5")
+    ]
+    assert seen == [None] * 80 + [0.5] * 80
+    assert [cell.record.protocol["inference.crop_ratio"] for cell in cells] == ["null", "0.5"]
+    assert cells[0].record.key != cells[1].record.key
+    assert "inference.crop_ratio=0.5 (reference None)" in cells[1].record.deviations
+    losses = [next(metric.value for metric in cell.record.metrics if metric.name == "loss") for cell in cells]
+    assert losses[0] != losses[1]
 
 
 def test_damage_found_at_the_end_does_not_cost_the_training(

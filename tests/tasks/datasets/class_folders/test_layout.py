@@ -256,6 +256,37 @@ def test_hold_out_is_the_same_everywhere_and_not_the_first_names(
     assert [name for name in names if not name.startswith("plane")] == ["train/4.jpg", "train/8.jpg", "two/2.jpg"]
 
 
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_one_half_of_a_divided_set_is_refused_for_the_folder_above(
+    tmp_path: Path, validation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a run went to its end, trained on four fifths of that half and evaluated on the rest."""
+    add(tmp_path, *(f"{half}/{name}/{i}.jpg" for half in ("train", validation) for name in "ab" for i in range(5)))
+    monkeypatch.chdir(tmp_path / "train")
+    for half in (tmp_path / "train", tmp_path / validation, Path(), Path(f"../{validation}"), Path("../train/")):
+        with pytest.raises(
+            InputError, match=rf"with train/ and {validation}/ beside.* pass the folder above, (.*)\. "
+        ) as caught:
+            ClassFolders.open(half, "train")
+        assert f"above, {tmp_path}. " in str(caught.value)
+    (tmp_path / "photos").symlink_to(tmp_path / "train")
+    assert ClassFolders.open(tmp_path / "photos", "val").split == "holdout"
+    assert ClassFolders.open(tmp_path, "val").split == "val"
+
+
+def test_one_half_of_kaggles_archive_is_refused_for_its_root(tmp_path: Path) -> None:
+    folder = tmp_path / "kaggle/ILSVRC/Data/CLS-LOC"
+    add(folder, *(f"{half}/{name}/{i}.jpg" for half in ("train", "val") for name in "ab" for i in range(5)))
+    with pytest.raises(InputError, match=rf"pass the folder above, {tmp_path / 'kaggle'}\. "):
+        ClassFolders.open(folder / "train", "train")
+
+
+@pytest.mark.parametrize("beside", [[], ["test/1.jpg"], ["val.txt"]])
+def test_a_training_folder_without_its_other_half_is_divided(tmp_path: Path, beside: list[str]) -> None:
+    add(tmp_path, *beside, *(f"train/{name}/{i}.jpg" for name in "ab" for i in range(5)))
+    assert len(ClassFolders.open(tmp_path / "train", "train").paths) == 8
+
+
 # Checking
 
 
