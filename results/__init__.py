@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from results.metrics import METRICS, MetricKind, find_metric
     from results.record import Metric, Record, cell_key, environment
     from results.reference import ReferenceRow, reference_rows
+    from results.selection import select_records
     from results.statistics import (
         PairedDifference,
         Statistic,
@@ -55,6 +56,7 @@ __all__ = [
     "results_csv",
     "run_directory",
     "seed_interval",
+    "select_records",
     "statistic_interval",
     "to_frame",
 ]
@@ -63,6 +65,7 @@ _HOME = {
     "metrics": ("METRICS", "MetricKind", "find_metric"),
     "record": ("Metric", "Record", "cell_key", "environment"),
     "reference": ("ReferenceRow", "reference_rows"),
+    "selection": ("select_records",),
     "statistics": (
         "PairedDifference",
         "Statistic",

@@ -167,13 +167,19 @@ def table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
     layout: Annotated[Layout, typer.Option(help="Which of the paper's tables.")],
     format: Annotated[Format, typer.Option(help="How to write it.")] = "md",
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only runs of which this is true, e.g. method=MAE.")
+    ] = None,
+    only_reference: Annotated[
+        bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
+    ] = False,
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
     from benchmarks.planning.records import load_records
-    from results import build_table, render
+    from results import build_table, render, select_records
 
     records = [record for _, record in load_records(directories)]
-    print(render(build_table(records, layout), format))
+    print(render(build_table(select_records(records, where or [], only_reference), layout), format))
 
 
 @app.command()

@@ -20,6 +20,14 @@ def test_every_format(finished: Path, format: str, expected: str) -> None:
     assert f"{read_record(finished)['metrics'][0]['value']:.1f}" in result.output
 
 
+def test_only_some_of_the_runs(finished: Path) -> None:
+    fixed = ["table", finished, "--layout", "imagenet"]
+    assert call(*fixed, "--where", "method=MAE").output == call(*fixed).output
+    assert "none of the 1 runs. They have method MAE" in refusal(*fixed, "--where", "method=random")
+    assert "none of the 1 runs" in refusal(*fixed, "--only-reference")  # a quick run's recipe deviates
+    assert 'Did you mean "method"?' in refusal(*fixed, "--where", "methd=MAE")
+
+
 def test_without_runs(tmp_path: Path) -> None:
     message = refusal("table", tmp_path / "gone", "--layout", "imagenet")
     assert message.startswith(f"{tmp_path}/gone: no such directory")
