@@ -38,7 +38,7 @@ class Row:
         direction = "" if find_metric(self.metric).higher_is_better else " (lower is better)"
         if self.better is None:
             return f"{self.metric}: no difference that these images could tell"
-        return f"{self.metric}: {'A' if self.better else 'B'} is better{direction}"
+        return f"{self.metric}: {'A' if self.better else 'B'} is better on these images, one seed each{direction}"
 
 
 @dataclass(frozen=True)

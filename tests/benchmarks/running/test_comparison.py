@@ -96,9 +96,9 @@ def test_classifications_are_paired_by_the_images_names(tmp_path: Path) -> None:
         assert (row.a, row.b) == (a[row.metric].mean(), b[row.metric].mean())
     assert [row.better for row in comparison.rows] == [True, None, True]
     assert [row.verdict for row in comparison.rows] == [
-        "top1: A is better",
+        "top1: A is better on these images, one seed each",
         "top5: no difference that these images could tell",
-        "loss: A is better (lower is better)",
+        "loss: A is better on these images, one seed each (lower is better)",
     ]
 
 
@@ -129,7 +129,7 @@ def test_segmentations_are_tested_from_the_run_directories_alone(tmp_path: Path)
         assert (row.better, reverse.better) == (True, False)
     status, output = compare(a, b)
     assert status == 0
-    assert "mIoU: A is better" in output
+    assert "mIoU: A is better on these images, one seed each" in output
     assert "ade20k: both on the same 80 images" in output
 
 
@@ -186,7 +186,7 @@ def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
     (line,) = (line.split() for line in output.splitlines() if line.startswith("top1 "))
     low, high = f"{row.difference.low:+.2f}", f"{row.difference.high:+.2f}"
     assert line[1:] == [f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}", low, "to", high, "0.0001"]
-    assert "top1: A is better" in output
+    assert "top1: A is better on these images, one seed each" in output
     assert "not the same protocol" not in output
     assert "200 images" in output
 
