@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from backbones.training.checkpointing import written_whole
+from backbones.training.writing import written_whole
 
 SHOWN_SIDE = 512
 """Pixels of an image's long side in the picture: lines and letters look alike whatever the image's own size."""

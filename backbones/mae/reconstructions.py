@@ -13,7 +13,7 @@ from torchvision.utils import make_grid, save_image
 from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD, evaluation_crop, normalise
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.model import MaskedAutoencoder
-from backbones.training.checkpointing import written_whole
+from backbones.training.writing import written_whole
 
 IMAGES = 8
 GREY = 0.5

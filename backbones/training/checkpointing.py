@@ -1,14 +1,11 @@
 """Checkpoints of a run: written whole or not at all, kept by number, and read back exactly."""
 
-import os
 import re
-import secrets
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
@@ -18,6 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import InputError
+from backbones.training.writing import written_whole
 
 
 @dataclass
@@ -33,26 +31,6 @@ class Tally:
     def loss(self) -> float:
         """The mean training loss of the last epoch."""
         return self.loss_sum / max(self.loss_count, 1)
-
-
-@contextmanager
-def written_whole(path: Path, *, several_writers: bool = False) -> Iterator[BinaryIO]:
-    """A file to write into that appears under its name when all is written, or not at all; missing folders are made.
-
-    Until then it lies beside it under one hidden name, so that what a killed run left there is overwritten; with
-    `several_writers`, which may write the same file at once, under a name of its own.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6) if several_writers else 'partial'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def save_atomically(content: Any, path: Path) -> None:

@@ -8,6 +8,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from backbones.training.writing import written_whole
+
 # Full colour resolution: the usual halving would blur objects of this size.
 JPEG_QUALITY = 95
 JPEG_SUBSAMPLING = "444"
@@ -24,15 +26,11 @@ def encode(image: NDArray[Any], suffix: str) -> bytes:
 
 def write_image(path: Path, image: NDArray[Any]) -> None:
     """Write an image, as `encode` takes it, to a .jpg or .png file, making its folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(encode(image, path.suffix))
-    partial.replace(path)
+    with written_whole(path, safe_from_power_cuts=False) as file:
+        file.write(encode(image, path.suffix))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, in place of the one that may be there, making its folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text)
-    partial.replace(path)
+    with written_whole(path, safe_from_power_cuts=False) as file:
+        file.write(text.encode())

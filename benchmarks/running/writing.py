@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from backbones.training.checkpointing import written_whole
+from backbones.training.writing import written_whole
 from results import Record, ResultsError, results_csv
 from results.record import spell_out
 from results.store import RECORD

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from backbones.training.checkpointing import written_whole
+from backbones.training.writing import written_whole
 from tasks.outcome import checked_weights
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -7,9 +7,9 @@ from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.registry import create_backbone
-from backbones.training.checkpointing import written_whole
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
+from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images

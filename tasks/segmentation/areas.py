@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from backbones.training.checkpointing import written_whole
+from backbones.training.writing import written_whole
 from tasks.outcome import WeightedMetric, checked_weights
 
 Array = NDArray[Any]

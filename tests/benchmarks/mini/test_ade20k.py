@@ -161,8 +161,8 @@ def test_interrupted_set_is_completed(smooth: Path, tmp_path: Path) -> None:
     (ade20k / "annotations/training/ADE_train_00000003.png").unlink()
     (ade20k / "images/validation/ADE_val_00000001.jpg").unlink()
     (ade20k / "annotations/validation/ADE_val_00000001.png").unlink()
-    (ade20k / "annotations/validation/ADE_val_00000001.part").write_bytes(b"half a ma")
-    (ade20k / "objectInfo8.txt.part").write_text("Idx\tRat")
+    (ade20k / "annotations/validation/.ADE_val_00000001.png.partial").write_bytes(b"half a ma")
+    (ade20k / ".objectInfo8.txt.partial").write_text("Idx\tRat")
     steps: list[tuple[int, int]] = []
     assert write_small(root, on_progress=lambda done, total: steps.append((done, total))).drawn == 3
     assert contents(root) == contents(smooth)

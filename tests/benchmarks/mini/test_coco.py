@@ -192,7 +192,7 @@ def test_layout_is_cocos(complete: Path) -> None:
         assert numbers[0] == 1
         assert numbers[-1] > len(SHAPES)
     assert "64 images to train on" in (complete / "README.txt").read_text()
-    assert not list(complete.rglob("*.part"))
+    assert not list(complete.rglob("*.partial"))
 
 
 def test_files_hold_the_scenes(complete: Path) -> None:
@@ -271,9 +271,9 @@ def test_interrupted_set_is_completed(complete: Path, tmp_path: Path) -> None:
     assert len(list((root / "coco").rglob("*.jpg"))) == TRAIN + VAL
     assert not list((root / "coco").rglob("*.json"))
     (root / "coco/val2017/000000000002.jpg").unlink()
-    (root / "coco/val2017/000000000002.part").write_bytes(b"half an ima")
+    (root / "coco/val2017/.000000000002.jpg.partial").write_bytes(b"half an ima")
     (root / "coco/annotations").mkdir()
-    (root / "coco/annotations/instances_val2017.json.part").write_text('{"images": [')
+    (root / "coco/annotations/.instances_val2017.json.partial").write_text('{"images": [')
     assert write_small(root).drawn == 1
     assert contents(root) == contents(complete)
 

@@ -184,7 +184,7 @@ def test_layout_is_imagenets(complete: Path) -> None:
         assert all(len(list((complete / split / shape).iterdir())) == 2 for shape in SHAPES)
     assert len(list((complete / "unlabelled").iterdir())) == 40
     assert "16 labelled" in (complete / "README.txt").read_text()
-    assert not list(complete.rglob("*.part"))
+    assert not list(complete.rglob("*.partial"))
 
 
 def test_files_hold_the_scenes(complete: Path) -> None:
@@ -235,7 +235,7 @@ def test_interrupted_set_is_completed(complete: Path, tmp_path: Path) -> None:
     assert not (root / "dataset.json").exists()
     removed = next(root.rglob("*.jpg"))
     removed.unlink()
-    removed.with_suffix(".part").write_bytes(b"half an ima")
+    removed.with_name(f".{removed.name}.partial").write_bytes(b"half an ima")
     steps: list[tuple[int, int]] = []
     summary = write_small(root, on_progress=lambda done, total: steps.append((done, total)))
     assert contents(root) == contents(complete)
