@@ -33,8 +33,8 @@ class Number:
     """What a table shows of one backbone under one protocol.
 
     The interval is over seeds where there are several, else over images; `interval` says which. It ends where its
-    metric does. `note` is the text of
-    the number's footnote, empty for none. `best` is true for the best number of a column whose protocols agree.
+    metric does. `note` is the text of the number's footnote, empty for none. `best` is true for the best of the numbers
+    of a column that may be ranked.
     """
 
     value: float

@@ -7,7 +7,7 @@ entry in `TASKS`; its metrics stand in results/metrics.py.
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -193,9 +193,3 @@ def pretraining_name(data_set: str) -> str:
 def settings_kind(task: str) -> Any:
     """The class of the settings of one of `RECIPES`."""
     return pkgutil.resolve_name(RECIPES[task])
-
-
-def either(names: Iterable[str]) -> str:
-    """ "a, b or c", sorted."""
-    *first, last = sorted(names)
-    return f"{', '.join(first)} or {last}" if first else last

@@ -1,6 +1,7 @@
 """Planned cells: what a run is going to be, said before any image is read or any model is built."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,16 @@ class PlannedCell:
         if self.recipe.precision == "auto":
             del planned["precision"]
             done.pop("precision", None)
-        return record.backbone == self.backbone and planned == done and self._has_weights_of(record)
+        if record.backbone != self.backbone or planned != done:
+            return False
+        # The record of a pre-training has the checkpoint that came out.
+        return self.recipe.task == PRETRAINING or record.checkpoint_sha256 == self._checkpoint_sha256
 
-    def _has_weights_of(self, record: Record) -> bool:
+    @cached_property
+    def _checkpoint_sha256(self) -> str | None:
         from backbones.weights.checkpoints import file_sha256
 
-        if self.recipe.task == PRETRAINING:  # its record has the checkpoint that came out
-            return True
-        return record.checkpoint_sha256 == (file_sha256(self.checkpoint) if self.checkpoint else None)
+        return file_sha256(self.checkpoint) if self.checkpoint else None
 
 
 def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:

@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.training.settings import Recipe, deviations, read_settings, validate
 from results.errors import ResultsError
 from results.metrics import find_metric
-from tasks.registry import PRETRAINING, RECIPES, either, settings_kind
+from tasks.registry import PRETRAINING, RECIPES, settings_kind
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -76,10 +76,10 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
     task = settings.get("task")
     if task not in tasks:
         if task is None:
-            raise InputError(f'{where}, key "task": missing. Expected {either(tasks)}, or `extends: NAME`')
+            raise InputError(f'{where}, key "task": missing. Expected {_either(tasks)}, or `extends: NAME`')
         verb = "pretrain" if task == PRETRAINING else "run"
         hint = f": use `backbench {verb}`" if task in RECIPES else f". Known: {', '.join(RECIPES)}"
-        raise InputError(f'{where}: its task is "{task}", expected {either(tasks)}{hint}')
+        raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
     kind: type[Recipe] = settings_kind(str(task))
     recipe: Recipe = validate(kind, settings, where)
     for metric in recipe.expect:
@@ -88,6 +88,11 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
         except ResultsError as error:
             raise InputError(f'{where}, key "expect": {error}') from None
     return recipe
+
+
+def _either(names: Collection[str]) -> str:
+    *first, last = sorted(names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _packaged(name: str) -> Path:

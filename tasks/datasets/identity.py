@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.errors import InputError
+from results.measurements import simplified
 
 CARD = "dataset.json"
 """A folder that names itself does so in this file, `{"name": "…"}`, in it or in the folder above."""
@@ -78,21 +78,16 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data set's.
     Raises InputError for a card that cannot be read.
     """
-    known = {_spelling(name): name for name in published}
+    known = {simplified(name): name for name in published}
     name = _card_name(root) or _card_name(root.resolve().parent)
     if name is None:
         fits = claimed in published and published[claimed].fit(contents)
         name = claimed if fits else root.resolve().name or "data"
-    meant = known.get(_spelling(name))
+    meant = known.get(simplified(name))
     if meant is not None:
         name = meant if published[meant].fit(contents) else f"own-{meant}"
     notes = () if name == claimed else (_describe_difference(name, claimed, contents, published),)
     return NamedData(name, contents.fingerprint, notes)
-
-
-def _spelling(name: str) -> str:
-    """A name without case and punctuation: "ImageNet-1K" is imagenet1k."""
-    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _describe_difference(name: str, claimed: str, contents: Contents, published: Mapping[str, Counts]) -> str:
