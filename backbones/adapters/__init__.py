@@ -12,12 +12,12 @@ from torch import nn
 from backbones.adapters.hierarchical import HierarchicalTrunk, stage_indices
 from backbones.adapters.layer_decay import parameter_groups
 from backbones.adapters.plain_vit import PlainTrunk, Positions, foreign_part
-from backbones.adapters.pyramids import Pyramid, hierarchical_pyramid, simple_pyramid, tapped_pyramid
+from backbones.adapters.pyramids import Norm, Pyramid, hierarchical_pyramid, simple_pyramid, tapped_pyramid
 from backbones.errors import InputError
 
 __all__ = ["Adapter", "Pyramid", "build_pyramid", "parameter_groups"]
 
-Adapter = Literal["fpn", "simple"]
+Adapter = Literal["fpn", "simple", "beit"]
 
 
 def build_pyramid(
@@ -26,10 +26,12 @@ def build_pyramid(
     *,
     image_size: int,
     window: int | None,
+    position_embeddings: Literal["loaded", "sincos"] = "loaded",
     relative_position: bool = True,
     shared_positions: bool = True,
     taps: Sequence[int] | None = None,
     layer_scale: float | None = None,
+    norm: Norm = nn.BatchNorm2d,
     channels: int = 256,
     activation_checkpointing: bool = False,
 ) -> Pyramid:
@@ -38,26 +40,32 @@ def build_pyramid(
     adapter:                  "fpn" (Li et al. 2021, the MAE paper's protocol): four blocks of a plain ViT give one map
                               each, as wide as the ViT; hierarchical models (Swin, ConvNeXt, ResNet) give their own
                               maps, and `image_size` and `activation_checkpointing` alone concern them. "simple"
-                              (ViTDet): all maps from the last, plain ViTs only
+                              (ViTDet): all maps from the last, plain ViTs only. "beit" (BEiT's segmentation code, the
+                              MAE paper's protocol on ADE20K): as `fpn`, but a plain ViT keeps its class token through
+                              all blocks, trains position embeddings that were interpolated once, to `image_size`, and
+                              has a batch norm in the finest map's pyramid
     image_size:               side in pixels of the images to expect; plain ViTs take others as well
     window:                   side in patches of the attention windows of a plain ViT, 16 in `fpn` and 14 in `simple`,
-                              to which all blocks but the last of each quarter are confined; None for no windows (BEiT
-                              and mae_segmentation on ADE20K)
-    relative_position:        add zero-initialised relative positions to a plain ViT: bias tables in `fpn`, decomposed
-                              ones in `simple`. A BEiT has its own and keeps them either way
+                              to which all blocks but the last of each quarter are confined; None for no windows, as
+                              it has to be in `beit`
+    position_embeddings:      of a plain ViT that has some, "loaded", its own, interpolated to each image's patches
+                              (ViTDet) or as `beit` says; or "sincos", new ones for `image_size` (MIMDet)
+    relative_position:        add zero-initialised relative positions to a plain ViT: bias tables in `fpn` and `beit`,
+                              decomposed ones in `simple`. A BEiT has its own and keeps them either way
     shared_positions:         of the bias tables of `fpn`, make one for all windowed blocks and one for all global ones
-                              (Li et al. 2021, MIMDet) instead of one for each block (BEiT, mae_segmentation)
-    taps:                     the four blocks of a plain ViT, from 0, whose outputs `fpn` brings to strides 4, 8, 16 and
-                              32: ascending, ending with the last; None for the last block of each quarter
+                              (Li et al. 2021, MIMDet) instead of one for each block, which `beit` always does
+    taps:                     the four blocks of a plain ViT, from 0, whose outputs `fpn` and `beit` bring to strides 4,
+                              8, 16 and 32: ascending, ending with the last; None for the last block of each quarter
     layer_scale:              initial value of the layer scale to add to a plain ViT that has none, such as 1
                               (mae_segmentation); None to add none
+    norm:                     the norm in the finest map's pyramid of `beit`, for a number of channels
     channels:                 of each map of `simple`
     activation_checkpointing: compute the trunk's activations again in the backward pass instead of keeping them
 
     Raises InputError for a backbone that has no such maps, and for settings that do not fit.
     """
     if adapter not in get_args(Adapter):
-        raise InputError(f"adapter {adapter!r}: no such adapter. There are fpn and simple.")
+        raise InputError(f"adapter {adapter!r}: no such adapter. There are fpn, simple and beit.")
     for name, value in {
         "image size": image_size,
         "window": window,
@@ -72,18 +80,26 @@ def build_pyramid(
                 f'key "model.taps": {list(taps)}: the adapter `simple` makes all maps from the last block. Use '
                 "--set model.taps=null, or the adapter `fpn`."
             )
-        tables: Positions = "shared tables" if shared_positions else "tables"
-        positions: Positions = tables if adapter == "fpn" else "decomposed"
+        if adapter == "beit" and window is not None:
+            raise InputError(f"window {window}: the adapter `beit` has no windows: its class token sees all.")
+        beit = adapter == "beit"
+        own: dict[Adapter, Positions] = {
+            "fpn": "shared tables" if shared_positions else "tables",
+            "simple": "decomposed",
+            "beit": "tables",
+        }
         trunk = PlainTrunk(
             backbone,
             image_size=image_size,
             window=window,
-            positions=positions if relative_position else None,
+            tokens=beit,
+            position_embeddings="resized" if beit and position_embeddings == "loaded" else position_embeddings,
+            positions=own[adapter] if relative_position else None,
             taps=taps,
             layer_scale=layer_scale,
             activation_checkpointing=activation_checkpointing,
         )
-        return tapped_pyramid(trunk) if adapter == "fpn" else simple_pyramid(trunk, channels)
+        return simple_pyramid(trunk, channels) if adapter == "simple" else tapped_pyramid(trunk, norm if beit else None)
     if stage_indices(backbone) is None:
         raise InputError(
             f"{type(backbone).__name__} has no spatial feature maps that an adapter can use: {foreign}, and its "

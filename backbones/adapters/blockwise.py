@@ -2,7 +2,8 @@
 
 PyTorch's fused attention for processors gives no gradient of a bias, and its plain one holds all scores several times.
 
-h heads, B maps, N = H × W tokens, D channels a head; L queries of one block
+h heads, B maps, N = H × W patches, D channels a head; L queries of one block. Keys may be more than the patches, by T
+tokens; then N + T stands for N where keys are counted.
 """
 
 import math
@@ -72,6 +73,22 @@ class SlidingTable:
             gradients[0][head, first + row : first + row + height].add_(by_row[row])
 
 
+class SlidingTableAndTokens:
+    """The term of `SlidingTable` for the keys of patches, and one (h, T) for those after them."""
+
+    @staticmethod
+    def write(scores_BLN: Tensor, terms: Sequence[Tensor], block: Block, grid: tuple[int, int]) -> None:
+        of_patches, of_tokens = scores_BLN.tensor_split((grid[0] * grid[1],), 2)
+        SlidingTable.write(of_patches, terms[:1], block, grid)
+        of_tokens.copy_(terms[1][block[0]])
+
+    @staticmethod
+    def collect(gradients: Sequence[Tensor], scores_BLN: Tensor, block: Block, grid: tuple[int, int]) -> None:
+        of_patches, of_tokens = scores_BLN.tensor_split((grid[0] * grid[1],), 2)
+        SlidingTable.collect(gradients[:1], of_patches, block, grid)
+        gradients[1][block[0]].add_(of_tokens.sum((0, 1)))
+
+
 def serves(q: Tensor, dropout: float) -> bool:
     """Whether `attend_blockwise` is the one to choose: on processors, in full precision."""
     return (
@@ -92,7 +109,10 @@ def attend_blockwise(
     bias: type[Bias],
     *terms: Tensor,
 ) -> Tensor:
-    """Attend with a bias: softmax(scale × q kᵀ + bias) v, (B, h, N, D). Differentiable once."""
+    """Attend with a bias: softmax(scale × q kᵀ + bias) v, (B, h, N, D). Differentiable once.
+
+    The queries are those of a map's patches; keys and values may be more, if the bias is made for it.
+    """
     q, k, v = (x.transpose(0, 1) for x in (q_BhND, k_BhND, v_BhND))
     return _Blockwise.apply(q, k, v, scale, grid, bias, *terms).transpose(0, 1)
 
@@ -107,8 +127,8 @@ class _Blockwise(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, *terms)
         ctx.scale, ctx.grid, ctx.bias = scale, grid, bias
         # In the order (B, N, h, D) the projection can follow without a copy.
-        out = v.new_empty([v.shape[axis] for axis in (1, 2, 0, 3)]).permute(2, 0, 1, 3)
-        for head, blocks in enumerate(_blocks(q, grid)):
+        out = q.new_empty([q.shape[axis] for axis in (1, 2, 0, 3)]).permute(2, 0, 1, 3)
+        for head, blocks in enumerate(_blocks(q, k, grid)):
             queries, keys, values = (x[head].contiguous() for x in (q, k, v))
             for block, scores in blocks:
                 maps, here = block[1], block[1:]
@@ -122,7 +142,7 @@ class _Blockwise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         q, k, v, *terms = ctx.saved_tensors
         for_q, for_k, for_v, *for_terms = (torch.zeros_like(x) for x in (q, k, v, *terms))
-        for head, blocks in enumerate(_blocks(q, ctx.grid)):
+        for head, blocks in enumerate(_blocks(q, k, ctx.grid)):
             queries, keys, values, direction = (x[head].contiguous() for x in (q, k, v, gradient))
             for block, scores in blocks:
                 maps, here = block[1], block[1:]
@@ -138,17 +158,17 @@ class _Blockwise(torch.autograd.Function):
         return for_q.mul_(ctx.scale), for_k.mul_(ctx.scale), for_v, None, None, None, *for_terms
 
 
-def _blocks(q_hBND: Tensor, grid: tuple[int, int]) -> Iterator[Iterator[tuple[Block, Tensor]]]:
+def _blocks(q_hBND: Tensor, k_hBND: Tensor, grid: tuple[int, int]) -> Iterator[Iterator[tuple[Block, Tensor]]]:
     """Yield, for each head, its blocks, of whole maps or of whole rows of queries, with memory for their scores."""
-    heads, maps, tokens, _ = q_hBND.shape
-    at_once = max(1, _BLOCK // tokens**2)
-    queries = min(max(1, _BLOCK // (grid[1] * tokens)), grid[0]) * grid[1]
-    memory = q_hBND.new_empty(min(at_once, maps) * queries * tokens)
+    (heads, maps, patches, _), keys = q_hBND.shape, k_hBND.shape[2]
+    at_once = max(1, _BLOCK // (patches * keys))
+    queries = min(max(1, _BLOCK // (grid[1] * keys)), grid[0]) * grid[1]
+    memory = q_hBND.new_empty(min(at_once, maps) * queries * keys)
 
     def of_head(head: int) -> Iterator[tuple[Block, Tensor]]:
         for first_map in range(0, maps, at_once):
-            for first_query in range(0, tokens, queries):
-                shape = (min(at_once, maps - first_map), min(queries, tokens - first_query), tokens)
+            for first_query in range(0, patches, queries):
+                shape = (min(at_once, maps - first_map), min(queries, patches - first_query), keys)
                 block = (head, slice(first_map, first_map + at_once), slice(first_query, first_query + queries))
                 yield block, memory[: math.prod(shape)].view(shape)
 

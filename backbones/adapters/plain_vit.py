@@ -1,6 +1,6 @@
 """A plain ViT as the trunk of a feature pyramid: its blocks on whole maps, or most of them within windows.
 
-B images, H × W patches, C channels
+B images, H × W patches, T tokens before them, C channels
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
+from backbones.adapters.position_embeddings import PositionEmbeddings, position_parameter, resized
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
 from backbones.errors import InputError
 from backbones.linear import replace_linear_layers
 
 Positions = Literal["decomposed", "tables", "shared tables"]
 _MAPS = 4
+_TOKENS = ("cls_token", "dist_token", "reg_token")  # of timm's ViTs, in the order in which they precede the patches
 
 
 def foreign_part(backbone: nn.Module) -> str | None:
@@ -37,17 +39,20 @@ def foreign_part(backbone: nn.Module) -> str | None:
 
 
 class PlainTrunk(nn.Module):
-    """The patch embedding and the blocks of a plain ViT, without class token, final norm and patch dropout.
+    """The patch embedding and the blocks of a plain ViT, without final norm and patch dropout.
 
     With windows, the blocks fall into four quarters: the last of each attends to the whole map, the others within
     windows (Li et al. 2021, section 2; ViTDet, section 3). Without, all attend to the whole map. Position embeddings
-    are interpolated to each image's patches.
+    are interpolated to each image's patches if those are of another number.
 
     backbone:                 a plain ViT (no `foreign_part`), whose parts are taken over: do not use it afterwards
-    image_size:               side in pixels of the images that global relative positions are made for; others have them
-                              interpolated
+    image_size:               side in pixels of the images that global relative positions, and position embeddings other
+                              than those that were loaded, are made for; others have them interpolated
     window:                   side of the windows in patches. If it covers such an image, or is None, all blocks are
                               global
+    tokens:                   keep what the backbone has before its patches, class token and registers, through all
+                              blocks; without windows only
+    position_embeddings:      see `position_parameter`
     positions:                zero-initialised relative positions to add to blocks without some of their own:
                               "decomposed", two tables a block; "tables", a bias table a block; "shared tables", one
                               bias table for all windowed blocks and one for all global ones; None
@@ -67,6 +72,8 @@ class PlainTrunk(nn.Module):
         *,
         image_size: int,
         window: int | None,
+        tokens: bool,
+        position_embeddings: PositionEmbeddings,
         positions: Positions | None,
         taps: Sequence[int] | None,
         layer_scale: float | None,
@@ -78,19 +85,25 @@ class PlainTrunk(nn.Module):
         self.global_blocks = range(depth) if window is None else _ends_of_quarters(depth)
         self.layer_matcher = backbone.group_matcher()
         self.activation_checkpointing = activation_checkpointing
-        self.pos_embed = _patch_positions(backbone)
+        pretrained_grid: tuple[int, int] = backbone.patch_embed.grid_size
         self.patch_embed = _with_power_of_two(backbone.patch_embed)
         self.pos_drop = getattr(backbone, "pos_drop", nn.Identity())
         self.norm_pre = getattr(backbone, "norm_pre", nn.Identity())
         self.blocks = nn.ModuleList(backbone.blocks)
         self.stride: int = self.patch_embed.patch_size[0]
         self.width: int = self.patch_embed.proj.out_channels
+        grid = -(-image_size // self.stride)
+        for name in _TOKENS if tokens else ():
+            setattr(self, name, getattr(backbone, name, None))
+        self.has_tokens = any(getattr(self, name, None) is not None for name in _TOKENS)
+        self.pos_embed = position_parameter(backbone, pretrained_grid, grid, position_embeddings, self.has_tokens)
+        self.position_grid = pretrained_grid if position_embeddings == "loaded" else (grid, grid)
         shared_bias = getattr(backbone, "rel_pos_bias", None)
         replace_linear_layers(self.blocks)
         if layer_scale is not None:
             for block in self.blocks:
                 _add_layer_scale(block, self.width, layer_scale)
-        self._attend_over_maps(-(-image_size // self.stride), window, positions, shared_bias)
+        self._attend_over_maps(grid, window, positions, shared_bias)
 
     fixed_size = None
 
@@ -104,23 +117,42 @@ class PlainTrunk(nn.Module):
 
         Images are padded with zeros on the right and at the bottom to whole patches.
         """
-        x_BHWC = self._embed(images_B3HW)
+        x_BHWC = self._embed_patches(images_B3HW)
+        grid = (x_BHWC.shape[1], x_BHWC.shape[2])
+        x = self._with_tokens(x_BHWC.flatten(1, 2), grid) if self.has_tokens else self._with_positions(x_BHWC)
+        x = self.norm_pre(self.pos_drop(x))
         maps = []
         for index, block in enumerate(self.blocks):
-            run = partial(checkpoint, block, use_reentrant=False) if self.activation_checkpointing else block
-            x_BHWC = run(x_BHWC)
+            run = partial(checkpoint, _run, use_reentrant=False) if self.activation_checkpointing else _run
+            x = run(block, x, grid)
             if index in self.taps:
-                maps.append(x_BHWC.permute(0, 3, 1, 2))
+                map_BHWC = x[:, -grid[0] * grid[1] :].unflatten(1, grid) if self.has_tokens else x
+                maps.append(map_BHWC.permute(0, 3, 1, 2))
         return maps
 
-    def _embed(self, images_B3HW: Tensor) -> Tensor:
+    def _embed_patches(self, images_B3HW: Tensor) -> Tensor:
         below, beside = (-side % self.stride for side in images_B3HW.shape[2:])
         x_BCHW = self.patch_embed.proj(F.pad(images_B3HW, (0, beside, 0, below)))
         # All that follows takes over this layout, and would copy another one at every step.
-        x_BHWC = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1).contiguous())
-        if self.pos_embed is not None:
-            x_BHWC = x_BHWC + _resized(self.pos_embed, x_BHWC.shape[1:3])
-        return self.norm_pre(self.pos_drop(x_BHWC))
+        embedded: Tensor = self.patch_embed.norm(x_BCHW.permute(0, 2, 3, 1).contiguous())
+        return embedded
+
+    def _with_positions(self, x_BHWC: Tensor) -> Tensor:
+        if self.pos_embed is None:
+            return x_BHWC
+        return x_BHWC + resized(self.pos_embed, (x_BHWC.shape[1], x_BHWC.shape[2]))
+
+    def _with_tokens(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Put the tokens before the patches and add position embeddings, (B, T + H × W, C)."""
+        tokens = [getattr(self, name).expand(len(x_BNC), -1, -1) for name in _TOKENS if getattr(self, name) is not None]
+        x_BNC = torch.cat([*tokens, x_BNC], 1)
+        if self.pos_embed is None:
+            return x_BNC
+        own = self.position_grid[0] * self.position_grid[1]
+        of_tokens, of_patches = self.pos_embed.tensor_split((self.pos_embed.shape[1] - own,), 1)
+        of_patches = resized(of_patches.unflatten(1, self.position_grid), grid).flatten(1, 2)
+        without = x_BNC.shape[1] - of_tokens.shape[1] - of_patches.shape[1]  # tokens that have no position embeddings
+        return x_BNC + F.pad(torch.cat([of_tokens, of_patches], 1), (0, 0, without, 0))
 
     def _attend_over_maps(
         self, grid: int, window: int | None, positions: Positions | None, shared_bias: nn.Module | None
@@ -138,15 +170,26 @@ class PlainTrunk(nn.Module):
             side = grid if is_global else window_side
             attend: Attend | None = None
             if _has_own_bias(attention, shared_bias):
-                attend = interpolated_bias(shared_bias or attention, side)
+                attend = interpolated_bias(shared_bias or attention, side, self.has_tokens)
                 attention.relative_position_bias_table = attention.relative_position_index = None
             elif positions == "decomposed":
                 attend = DecomposedPositions(side, attention.qkv.out_features // (3 * attention.num_heads))
             elif positions == "tables":
-                attend = TableBias(side, attention.num_heads)
+                attend = TableBias(side, attention.num_heads, self.has_tokens)
             elif positions == "shared tables":  # bound methods, so that the tables are the trunk's, not the blocks'
                 attend = (self.global_positions if is_global else self.windowed_positions).forward
-            block.attn = SpatialAttention(attention, window if side < grid else None, attend)
+            block.attn = SpatialAttention(attention, window if side < grid else None, attend, (grid, grid))
+
+
+def _run(block: Any, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Run a block on maps, or on tokens with patches of that grid.
+
+    Here, so that the backward pass of activation checkpointing does it again.
+    """
+    if x.ndim == 3:
+        block.attn.grid = grid
+    output: Tensor = block(x)
+    return output
 
 
 def _ends_of_quarters(depth: int) -> tuple[int, ...]:
@@ -188,16 +231,6 @@ def _has_own_bias(attention: nn.Module, shared_bias: nn.Module | None) -> bool:
     return shared_bias is not None or getattr(attention, "relative_position_bias_table", None) is not None
 
 
-def _patch_positions(backbone: Any) -> nn.Parameter | None:
-    """Take the patches' part of the position embeddings, (1, H, W, C); class and register tokens come before it."""
-    position = getattr(backbone, "pos_embed", None)
-    if position is None:
-        return None
-    grid = backbone.patch_embed.grid_size
-    patches = position.detach()[:, position.shape[1] - grid[0] * grid[1] :].unflatten(1, grid).clone()
-    return nn.Parameter(patches, requires_grad=position.requires_grad)
-
-
 def _with_power_of_two(patch_embed: PatchEmbed) -> PatchEmbed:
     """Resample the filters of a patch embedding if the side of its patches is no power of two."""
     height, width = patch_embed.patch_size
@@ -206,11 +239,3 @@ def _with_power_of_two(patch_embed: PatchEmbed) -> PatchEmbed:
     side = 1 << (height - 1).bit_length()
     patch_embed.set_input_size(patch_size=side)
     return patch_embed
-
-
-def _resized(position_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolate as the fine-tuning codes of MAE, BEiT and ViTDet do: bicubic without antialiasing."""
-    if position_1HWC.shape[1:3] == size:
-        return position_1HWC
-    position = F.interpolate(position_1HWC.permute(0, 3, 1, 2), size=size, mode="bicubic")
-    return position.permute(0, 2, 3, 1)

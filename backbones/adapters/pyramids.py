@@ -11,6 +11,9 @@ from backbones.adapters.plain_vit import PlainTrunk
 
 STRIDES = (4, 8, 16, 32)
 
+Norm = Callable[[int], nn.Module]
+"""A norm for so many channels."""
+
 
 class Pyramid(nn.Module):
     """Images (B, 3, H, W), normalised, to four maps (B, C, ⌈H / stride⌉, ⌈W / stride⌉), finest first.
@@ -54,23 +57,32 @@ class SimplePyramid(Pyramid):
         return self.trunk(images_B3HW)[-1:] * len(self.strides)
 
 
-def tapped_pyramid(trunk: PlainTrunk) -> Pyramid:
-    """The `fpn` adapter: each of the trunk's maps brought to one stride, as wide as the trunk.
+def tapped_pyramid(trunk: PlainTrunk, norm: Norm | None = None) -> Pyramid:
+    """The `fpn` and `beit` adapters: each of the trunk's maps brought to one stride, as wide as the trunk.
 
-    Layers and initialisation as in MIMDet's benchmark of Li et al. 2021.
+    norm: what is between two transposed convolutions, which are then initialised as PyTorch does (BEiT's segmentation
+          code and mae_segmentation, backbone/mae.py:326-355; mmsegmentation's `Feature2Pyramid`). None for GroupNorm,
+          and the initialisation of MIMDet's benchmark of Li et al. 2021
     """
     width = trunk.width
     levels = []
     for stride in STRIDES:
-        level = _resampling(
-            trunk.stride, stride, [width] * 8, lambda channels: nn.GroupNorm(math.gcd(32, channels), channels)
-        )
-        for module in level.modules():
-            if isinstance(module, nn.ConvTranspose2d):
-                lecun_normal_(module.weight)
-                nn.init.zeros_(module.get_parameter("bias"))
+        level = _resampling(trunk.stride, stride, [width] * 8, norm or _group_norm)
+        if norm is None:
+            _initialise_as_mimdet(level)
         levels.append(level)
     return Pyramid(trunk, levels, (width,) * len(STRIDES))
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def _initialise_as_mimdet(level: nn.Module) -> None:
+    for module in level.modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            lecun_normal_(module.weight)
+            nn.init.zeros_(module.get_parameter("bias"))
 
 
 def simple_pyramid(trunk: PlainTrunk, channels: int) -> SimplePyramid:
@@ -102,7 +114,7 @@ def hierarchical_pyramid(trunk: HierarchicalTrunk) -> Pyramid:
     return Pyramid(trunk, [nn.Identity() for _ in STRIDES], trunk.widths)
 
 
-def _resampling(own_stride: int, stride: int, widths: Sequence[int], norm: Callable[[int], nn.Module]) -> nn.Sequential:
+def _resampling(own_stride: int, stride: int, widths: Sequence[int], norm: Norm) -> nn.Sequential:
     """Layers that bring a map from its own stride to another, both powers of two.
 
     Transposed convolutions double the resolution, from widths[0] to widths[1] channels and so on, with a norm and GELU

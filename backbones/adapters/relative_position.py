@@ -1,7 +1,8 @@
 """Relative positions in attention over a map, without ever holding the bias of all pairs of a large one.
 
-B maps or windows, h heads, N = H × W tokens, D channels a head. Each class here does the whole attention:
-(B, h, N, D) queries, keys and values of an H × W map give (B, h, N, D).
+B maps or windows, h heads, N = H × W patches, D channels a head. Each class here does the whole attention:
+(B, h, N, D) queries, keys and values of an H × W map give (B, h, N, D). With T tokens before the patches, such as a
+class token, there are T + N of each.
 """
 
 from typing import Any
@@ -12,10 +13,17 @@ from timm.layers import resize_rel_pos_bias_table
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from backbones.adapters.blockwise import RowAndColumnTerms, SlidingTable, attend_blockwise, serves
+from backbones.adapters.blockwise import (
+    RowAndColumnTerms,
+    SlidingTable,
+    SlidingTableAndTokens,
+    attend_blockwise,
+    serves,
+)
 
 _MOST_SCORES = 2**24  # that one step of `TableBias` holds at a time: 64 MiB in single precision
-_WHOLE = 8  # fused kernels want head widths that are multiples of it
+_OF_TOKENS = 3  # entries of a table
+_WHOLE = 8  # kernels want head widths and rows of scores that are multiples of it
 
 
 class DecomposedPositions(nn.Module):
@@ -73,14 +81,18 @@ def _padded(x: Tensor) -> Tensor:
 class TableBias(nn.Module):
     """A bias for each row and column distance and head, from a table (Swin, equation 4; BEiT).
 
-    size:  rows and columns of the map or window that the table is made for
-    heads: h
+    size:   rows and columns of the map or window that the table is made for
+    heads:  h
+    tokens: whether there are tokens before the patches. They have no place, and the table ends with three entries for
+            them: of tokens' queries for patches, of patches' for tokens, and of tokens' for tokens (the class token in
+            BEiT's segmentation code, backbone/beit.py, and in mmsegmentation's `BEiTAttention`)
     """
 
-    def __init__(self, size: int, heads: int) -> None:
+    def __init__(self, size: int, heads: int, tokens: bool = False) -> None:
         super().__init__()
         self.size = size
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, heads))
+        entries = (2 * size - 1) ** 2 + (_OF_TOKENS if tokens else 0)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(entries, heads))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], scale: float, dropout: float) -> Tensor:
         """Attend. A map of another size than the table's has it interpolated bicubically.
@@ -90,44 +102,81 @@ class TableBias(nn.Module):
         """
         table = self._table_for(grid).to(q.dtype)
         k, v = k.flip(2), v.flip(2)  # against reversed keys the bias is a sliding window over the table
-        if serves(q, dropout):
-            return attend_blockwise(q, k, v, scale, grid, SlidingTable, table)
-        scores_of_row = q.shape[0] * q.shape[1] * q.shape[2] * grid[1]
-        rows = max(1, _MOST_SCORES // scores_of_row)
-        parts = [
-            checkpoint(_attend_rows, part, k, v, table, row, grid, scale, dropout, use_reentrant=False)
-            for part, row in zip(q.split(rows * grid[1], 2), range(0, grid[0], rows), strict=True)
-        ]
-        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+        tokens = q.shape[2] - grid[0] * grid[1]
+        if not tokens:
+            return _attend_from_patches(q, k, v, [table], grid, scale, dropout)
+        spare = -k.shape[2] % _WHOLE  # keys that nothing attends to: rows of scores are then aligned
+        k, v = (F.pad(x, (0, 0, 0, spare)) for x in (k, v))
+        entries = self.relative_position_bias_table[-_OF_TOKENS:, :, None].to(q.dtype)
+        to_patches, to_tokens, among_tokens = (
+            entry.expand(-1, keys) for entry, keys in zip(entries, (q.shape[2] - tokens, tokens, tokens), strict=True)
+        )
+        of_tokens, of_patches = q.tensor_split((tokens,), 2)
+        bias_hK = torch.cat([to_patches, F.pad(among_tokens, (0, spare), value=-torch.inf)], 1)
+        from_tokens = F.scaled_dot_product_attention(
+            of_tokens, k, v, attn_mask=bias_hK[None, :, None], dropout_p=dropout, scale=scale
+        )
+        terms = [table, F.pad(to_tokens, (0, spare), value=-torch.inf)]
+        return torch.cat([from_tokens, _attend_from_patches(of_patches, k, v, terms, grid, scale, dropout)], 2)
 
     def _table_for(self, grid: tuple[int, int]) -> Tensor:
         """Bring the table to (h, 2 H - 1, 2 W - 1)."""
-        table = self.relative_position_bias_table.t().unflatten(1, (2 * self.size - 1, 2 * self.size - 1))
+        side = 2 * self.size - 1
+        table = self.relative_position_bias_table[: side**2].t().unflatten(1, (side, side))
         if grid == (self.size, self.size):
             return table
         return F.interpolate(table[None], size=(2 * grid[0] - 1, 2 * grid[1] - 1), mode="bicubic")[0]
 
 
-def _attend_rows(
-    q: Tensor, k: Tensor, v: Tensor, table: Tensor, first: int, grid: tuple[int, int], scale: float, dropout: float
+def _attend_from_patches(
+    q: Tensor, k: Tensor, v: Tensor, terms: list[Tensor], grid: tuple[int, int], scale: float, dropout: float
 ) -> Tensor:
-    """Attend for the queries of whole rows from `first` on; keys and values are in reverse order."""
-    height, width = grid
+    """Attend for the queries of all patches; keys and values are in reverse order.
+
+    terms: the table (h, 2 H - 1, 2 W - 1), and if there are more keys than patches what is added for each, (h, T)
+    """
+    if serves(q, dropout):
+        bias = SlidingTable if len(terms) == 1 else SlidingTableAndTokens
+        return attend_blockwise(q, k, v, scale, grid, bias, *terms)
+    scores_of_row = q.shape[0] * q.shape[1] * k.shape[2] * grid[1]
+    rows = max(1, _MOST_SCORES // scores_of_row)
+    parts = [
+        checkpoint(_attend_rows, part, k, v, terms, row, grid, scale, dropout, use_reentrant=False)
+        for part, row in zip(q.split(rows * grid[1], 2), range(0, grid[0], rows), strict=True)
+    ]
+    return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+
+
+def _attend_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    terms: list[Tensor],
+    first: int,
+    grid: tuple[int, int],
+    scale: float,
+    dropout: float,
+) -> Tensor:
+    """Attend for the queries of whole rows from `first` on; the rest as `_attend_from_patches` has it."""
+    (height, width), table = grid, terms[0]
     rows = q.shape[2] // width
     slices = table[:, first : first + rows + height - 1].unfold(1, height, 1).unfold(2, width, 1)
     bias_hqN = slices.reshape(len(table), rows * width, height * width)
+    for others_hT in terms[1:]:
+        bias_hqN = torch.cat([bias_hqN, others_hT[:, None].expand(-1, rows * width, -1)], 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_hqN[None], dropout_p=dropout, scale=scale)
 
 
-def interpolated_bias(source: Any, size: int) -> TableBias:
+def interpolated_bias(source: Any, size: int, tokens: bool = False) -> TableBias:
     """Return BEiT's table of biases, of attention or shared, for a window or map of another size.
 
     Distances are spaced geometrically, as in BEiT's own fine-tuning. The last three entries, which concern the class
-    token, are left out.
+    token, are left out unless there are `tokens` as in `TableBias`.
     """
     table = source.relative_position_bias_table
-    own_size, entries = source.window_size, (2 * size - 1) ** 2
-    bias = TableBias(size, table.shape[1])
-    resized = resize_rel_pos_bias_table(table.detach(), (size, size), (entries + 3, table.shape[1]), own_size)
-    bias.relative_position_bias_table = nn.Parameter(resized[:-3].clone(), requires_grad=table.requires_grad)
+    bias = TableBias(size, table.shape[1], tokens)
+    shape = ((2 * size - 1) ** 2 + _OF_TOKENS, table.shape[1])
+    resized = resize_rel_pos_bias_table(table.detach(), (size, size), shape, source.window_size)
+    kept = resized[: len(bias.relative_position_bias_table)].clone()
+    bias.relative_position_bias_table = nn.Parameter(kept, requires_grad=table.requires_grad)
     return bias

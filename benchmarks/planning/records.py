@@ -15,6 +15,8 @@ _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional"
 
 _UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"inference": {"crop_ratio": None}},
+    "detection": {"model": {"position_embeddings": "loaded"}},
+    "segmentation": {"model": {"adapter": "fpn"}},
     "pretraining": {"augment": {"crop_tries": 1}},
 }
 """By task, settings that came later, and what the runs before them did."""

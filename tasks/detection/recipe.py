@@ -30,6 +30,13 @@ class DetectorSettings(Settings):
     image_size: Annotated[PositiveInt, Field(description="side of the square that images are padded to, in pixels")]
     drop_path: Fraction = 0.0
     window: Annotated[PositiveInt, Field(description="side of the attention windows, in patches")]
+    position_embeddings: Annotated[
+        Literal["loaded", "sincos"],
+        Field(
+            description="of a ViT that has some; loaded: its own, interpolated to each image (ViTDet); sincos: new "
+            "ones for image_size, which train (MIMDet)"
+        ),
+    ] = "loaded"
     relative_position: Annotated[bool, Field(description="add relative position terms, from zero, for transfer")] = True
     channels: Annotated[PositiveInt, Field(description="of the pyramid and of the heads' convolutions")] = 256
     anchor_sizes: Annotated[

@@ -114,6 +114,7 @@ def _detector(
         settings.adapter,
         image_size=settings.image_size,
         window=settings.window,
+        position_embeddings=settings.position_embeddings,
         relative_position=settings.relative_position,
         channels=settings.channels,
         activation_checkpointing=recipe.runtime.activation_checkpointing,

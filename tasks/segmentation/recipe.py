@@ -46,6 +46,13 @@ class SegmentorSettings(Settings):
     """
 
     arch: str
+    adapter: Annotated[
+        Literal["fpn", "beit"],
+        Field(
+            description="how a plain ViT becomes a pyramid; beit: as in BEiT's segmentation code, with its class token "
+            "and batch norm; fpn: as in detection, without windows"
+        ),
+    ] = "fpn"
     image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
     drop_path: Fraction = 0.0
     taps: Annotated[

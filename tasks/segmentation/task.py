@@ -12,6 +12,7 @@ from backbones.training.machine import process_count
 from backbones.training.randomness import seed_generators
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
+from tasks.batch_norm import dense_norm
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
 from tasks.datasets.label_maps.layout import check_annotations, contents_of, open_segmentation
@@ -98,13 +99,14 @@ def create_segmentor(
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
-        "fpn",
+        settings.adapter,
         image_size=settings.image_size,
         window=None,
         relative_position=settings.relative_position,
         shared_positions=False,
         taps=settings.taps,
         layer_scale=settings.layer_scale,
+        norm=dense_norm(),
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     _require_views_that_fit(pyramid, recipe)

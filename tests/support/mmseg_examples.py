@@ -29,12 +29,19 @@ def packaged() -> Any:
     return Config.fromfile(Path(mmseg.__file__).parent / ".mim/configs" / CONFIGURATION)
 
 
-def small_segmentor(settings: SegmentorSettings, inference: Inference, classes: int) -> Segmentor:
-    """One on a very small ViT, with random weights, batch norms and biases, in evaluation mode."""
+def small_segmentor(
+    settings: SegmentorSettings, inference: Inference, classes: int, network: nn.Module | None = None
+) -> Segmentor:
+    """One on a (very small) ViT, with random weights, batch norms and biases, in evaluation mode."""
     torch.manual_seed(0)
-    network = create_backbone("random_vit_mini")
-    side = settings.image_size
-    pyramid = build_pyramid(network, "fpn", image_size=side, window=None, shared_positions=False, layer_scale=1.0)
+    pyramid = build_pyramid(
+        network or create_backbone("random_vit_mini"),
+        settings.adapter,
+        image_size=settings.image_size,
+        window=None,
+        shared_positions=False,
+        layer_scale=settings.layer_scale,
+    )
     model = build_segmentor(pyramid, settings, inference, classes).eval()
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)

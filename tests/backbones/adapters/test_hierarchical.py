@@ -139,7 +139,7 @@ class Unhelpful(nn.Module):
         (lambda: timm_model("resnet18"), "simple", r"ResNet: .* `simple` needs a plain ViT"),
         (lambda: small_vit(depth=6), "fpn", r"a ViT of 6 blocks: .* must be a multiple of 4"),
         (lambda: small_vit(patch_size=(16, 8)), "fpn", r"patches of 16 × 8: a pyramid needs square ones"),
-        (small_vit, "pyramid", r"adapter 'pyramid': no such adapter. There are fpn and simple"),
+        (small_vit, "pyramid", r"adapter 'pyramid': no such adapter. There are fpn, simple and beit"),
     ],
 )
 def test_a_model_that_cannot_be_a_pyramid_is_refused(

@@ -16,9 +16,9 @@ MAPS, HEADS, WIDTH, SIZE = 2, 3, 6, 5
 GRIDS = [(5, 5), (5, 3), (4, 7)]  # the tables' own, and others, to which tables are interpolated
 
 
-def operands(grid: tuple[int, int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Queries, keys and values as views of one tensor, as attention has them."""
-    qkv = torch.randn(MAPS, grid[0] * grid[1], 3, HEADS, WIDTH, dtype=dtype)
+def operands(grid: tuple[int, int], dtype: torch.dtype = torch.float64, tokens: int = 0) -> list[Tensor]:
+    """Queries, keys and values as views of one tensor, as attention has them, tokens before the patches included."""
+    qkv = torch.randn(MAPS, tokens + grid[0] * grid[1], 3, HEADS, WIDTH, dtype=dtype)
     return [x.requires_grad_() for x in qkv.permute(2, 0, 3, 1, 4).unbind(0)]
 
 
@@ -47,6 +47,17 @@ def table_bias(q: Tensor, positions: TableBias, grid: tuple[int, int]) -> Tensor
         size = (2 * grid[0] - 1, 2 * grid[1] - 1)
         table = nn.functional.interpolate(square, size=size, mode="bicubic").flatten(2)[0].t()
     return table[gen_relative_position_index(grid)[1:, 1:]].permute(2, 0, 1)
+
+
+def table_bias_with_tokens(q: Tensor, positions: TableBias, grid: tuple[int, int], tokens: int) -> Tensor:
+    """The same with timm's index of the class token too, which stands for every token."""
+    patches, of_tokens = positions.relative_position_bias_table.split([(2 * SIZE - 1) ** 2, 3])
+    square = patches.t().reshape(1, -1, 2 * SIZE - 1, 2 * SIZE - 1)
+    if grid != (SIZE, SIZE):
+        square = nn.functional.interpolate(square, size=(2 * grid[0] - 1, 2 * grid[1] - 1), mode="bicubic")
+    table = torch.cat([square.flatten(2)[0].t(), of_tokens])
+    place = torch.cat([torch.zeros(tokens, dtype=torch.long), torch.arange(grid[0] * grid[1]) + 1])
+    return table[gen_relative_position_index(grid)[place][:, place]].permute(2, 0, 1)
 
 
 KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
@@ -79,6 +90,22 @@ def test_results_and_gradients_equal_those_of_the_plain_formula(kind: str, grid:
     expected = plainly(q, k, v, bias_of(q, positions, grid))
     torch.testing.assert_close(found, expected)
     direction, inputs = torch.randn_like(expected), [q, k, v, *positions.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction)
+    )
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_so_do_those_of_tokens_before_the_patches(tokens: int, grid: tuple[int, int], way: str) -> None:
+    torch.manual_seed(0)
+    positions = TableBias(SIZE, HEADS, tokens=True).double()
+    table = nn.init.normal_(positions.relative_position_bias_table)
+    q, k, v = operands(grid, tokens=tokens)
+    found = positions(q, k, v, grid, WIDTH**-0.5, 0.0)
+    expected = plainly(q, k, v, table_bias_with_tokens(q, positions, grid, tokens))
+    torch.testing.assert_close(found, expected)
+    direction, inputs = torch.randn_like(expected), [q, k, v, table]
     torch.testing.assert_close(
         torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction)
     )

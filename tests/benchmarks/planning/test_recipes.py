@@ -64,10 +64,12 @@ def test_detection_has_the_protocols_numbers(name: str) -> None:
         assert recipe.schedule.warmup_iterations / iterations == pytest.approx(250 / 184_375, rel=1e-5)
         assert recipe.schedule.warmup_iterations == (187.5 if "huge" in name else 250)
         assert recipe.optimizer.no_weight_decay == ("nothing" if "huge" in name else "detectron2")
+        assert recipe.model.position_embeddings == "loaded"
     else:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (8e-5, None, 16)
         assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 461)
         assert recipe.optimizer.no_weight_decay == "norms_and_positions"
+        assert recipe.model.position_embeddings == "sincos"
 
 
 def test_a_warm_up_of_whole_iterations_is_an_integer_however_it_is_written() -> None:
@@ -115,6 +117,7 @@ def test_segmentation_has_the_protocols_numbers(name: str) -> None:
         "dataset": "ade20k",
         "model": {
             "arch": arch,
+            "adapter": "beit",
             "image_size": 512,
             "drop_path": drop_path,
             "taps": taps,

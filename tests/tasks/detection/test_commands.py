@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tests.support.commands import metric_values, read_record, run_directory
+from tests.support.commands import last_checkpoint, metric_values, read_record, run_directory
 from tests.support.detection_runs import TRAIN, VAL, annotation_file, change_annotations, detection, image_file
 from tests.support.folders import bury, halve
 from tests.support.image_examples import save_tagged, tagged
@@ -217,6 +218,18 @@ def test_tagged_images_are_trained_on_and_scored_upright(copied: Path, tmp_path:
     ]
     checked = success("data", "check", "coco", "--root", copied).output
     assert "8 train images with an EXIF orientation, turned by it" in checked
+
+
+def test_position_embeddings_are_those_that_were_asked_for(few: Path, finished: Path, tmp_path: Path) -> None:
+    """The backbone's, of 48 / 8 patches a side, or new ones for the image's, of 64 / 8."""
+    success(*detection(few, tmp_path / "out", model__position_embeddings="sincos"))
+    assert "model.position_embeddings=sincos (reference loaded)" in read_record(tmp_path / "out")["deviations"]
+    sides = []
+    for out in (finished, tmp_path / "out"):
+        weights = torch.load(last_checkpoint(out), weights_only=True)["model"]
+        (position,) = (value for name, value in weights.items() if name.endswith("trunk.pos_embed"))
+        sides.append(tuple(position.shape))
+    assert sides == [(1, 6, 6, 128), (1, 8, 8, 128)]
 
 
 class TestBrokenImages:

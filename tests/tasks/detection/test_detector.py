@@ -93,20 +93,25 @@ def on_paper(adapter: str, **options: Any) -> Detector:
     settings = DetectorSettings(arch="vit_base_patch16_224", adapter=adapter, image_size=1024, **options)
     with torch.device("meta"):
         backbone = timm.create_model(settings.arch, num_classes=0)
-        pyramid = build_pyramid(backbone, settings.adapter, image_size=1024, window=settings.window)
+        pyramid = build_pyramid(
+            backbone,
+            settings.adapter,
+            image_size=1024,
+            window=settings.window,
+            position_embeddings=settings.position_embeddings,
+        )
         return build_detector(pyramid, settings, 80)
 
 
-def test_vit_base_has_mimdets_parameters_but_for_the_position_embeddings() -> None:
-    """MIMDet publishes 118.67 M (README, Benchmarking-ViT-B) with embeddings of all 64 × 64 patches; ours are those of
-    the pre-training, 14 × 14, and interpolated on the way.
+def test_vit_base_has_mimdets_parameters() -> None:
+    """MIMDet publishes 118.67 M (README, Benchmarking-ViT-B) with new position embeddings of all 64 × 64 patches; those
+    of the pre-training are 14 × 14, and interpolated on the way.
     """
-    model = on_paper("fpn", window=16)
-    position = model.pyramid.trunk.pos_embed
-    assert position is not None and position.shape == (1, 14, 14, 768)
-    ours = trained_parameters(model)
-    assert ours == 115_678_984
-    assert round((ours + (64 * 64 - 14 * 14) * 768) / 1e6, 2) == 118.67
+    for embeddings, side, parameters in (("sincos", 64, 118_674_184), ("loaded", 14, 115_678_984)):
+        model = on_paper("fpn", window=16, position_embeddings=embeddings)
+        position = model.pyramid.trunk.pos_embed
+        assert position is not None and position.shape == (1, side, side, 768)
+        assert trained_parameters(model) == parameters
 
 
 @pytest.mark.parametrize("adapter", ["fpn", "simple"])

@@ -78,7 +78,7 @@ def scored_anew(run: Path, data: Path) -> dict[str, np.ndarray]:
     _, val = open_segmentation(data, recipe.data)
     size = recipe.model.image_size
     pyramid = build_pyramid(
-        create_backbone("random_vit_mini"), "fpn", image_size=size, window=None, relative_position=False
+        create_backbone("random_vit_mini"), "beit", image_size=size, window=None, relative_position=False
     )
     model = build_segmentor(pyramid, recipe.model, recipe.inference, len(val.classes)).eval()
     model.load_state_dict(torch.load(last_checkpoint(run.parents[3]), weights_only=True)["model"])

@@ -20,7 +20,9 @@ from tasks.segmentation.segmentor import Segmentor, build_segmentor
 from tests.support.mmseg_examples import as_mmseg, small_segmentor
 
 CLASSES = 7
-SETTINGS = SegmentorSettings(arch="vit_mini_patch8_48", image_size=64, channels=16, auxiliary_channels=8)
+SETTINGS = SegmentorSettings(
+    arch="vit_mini_patch8_48", adapter="beit", image_size=64, channels=16, auxiliary_channels=8
+)
 
 
 def segmentor(**inference: Any) -> Segmentor:
@@ -131,7 +133,7 @@ def layer_of(name: str, depth: int) -> int:
     trunk = name.removeprefix("backbone.pyramid.trunk.")
     if block := re.match(r"blocks\.(\d+)\.", trunk):
         return int(block[1]) + 1
-    return 0 if trunk.startswith(("patch_embed.", "pos_embed")) else depth + 1
+    return 0 if trunk.startswith(("patch_embed.", "pos_embed", "cls_token")) else depth + 1
 
 
 def vit_base() -> tuple[Segmentor, SegmentationRecipe]:
@@ -141,10 +143,9 @@ def vit_base() -> tuple[Segmentor, SegmentationRecipe]:
         network = create_backbone("random_vit_base")
     pyramid = build_pyramid(
         network.to_empty(device="cpu"),
-        "fpn",
+        settings.adapter,
         image_size=settings.image_size,
         window=None,
-        shared_positions=False,
         taps=settings.taps,
         layer_scale=settings.layer_scale,
     )
