@@ -176,9 +176,10 @@ def table(
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own."""
     from benchmarks.planning.records import load_records
+    from benchmarks.running.collecting import warn
     from results import build_table, render, select_records
 
-    records = [record for _, record in load_records(directories)]
+    records = [record for _, record in load_records(directories, on_unreadable=warn)]
     print(render(build_table(select_records(records, where or [], only_reference), layout), format))
 
 
@@ -195,6 +196,22 @@ def compare(
     from benchmarks.commands.comparison import show_comparison
 
     show_comparison(a, b)
+
+
+@app.command()
+def collect(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that were --out of runs.")],
+) -> None:
+    """Write results.csv anew from the finished runs below each directory.
+
+    Every run does so when it ends; this is for directories that were copied together, or cleared of runs.
+    """
+    from benchmarks.running.collecting import RESULTS
+    from benchmarks.running.collecting import collect as collect_results
+
+    for directory in directories:
+        runs = collect_results(directory)
+        print(f"{directory / RESULTS}: {runs} finished runs")
 
 
 @app.command("list")

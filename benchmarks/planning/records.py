@@ -1,12 +1,12 @@
 """The records in a store, those of earlier versions completed by what today's runs write themselves."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from backbones.training.settings import protocol
-from results import Record, find_records
+from results import Record, ResultsError, find_records
 from results.paper_tables import PAPER_TABLES
 from tasks.registry import TASKS, pretraining_name
 
@@ -22,12 +22,14 @@ _UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
 _SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
 
 
-def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+def load_records(
+    roots: Iterable[Path], on_unreadable: Callable[[ResultsError], None] | None = None
+) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, as `results.find_records` has them, each record completed.
 
-    Raises ResultsError, naming the path, for what can't be read.
+    Raises ResultsError as that does.
     """
-    return [(directory, complete(record)) for directory, record in find_records(roots)]
+    return [(directory, complete(record)) for directory, record in find_records(roots, on_unreadable)]
 
 
 def complete(record: Record) -> Record:

@@ -1,5 +1,6 @@
 """Carrying out one cell: its key, whether it is done, the run itself, and its record."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from backbones.errors import InputError
 from backbones.images.folders import find_images, fingerprint
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.registry import BackboneEntry
@@ -17,9 +19,9 @@ from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
-from benchmarks.planning.records import load_records
 from benchmarks.running.claim import claimed
-from benchmarks.running.writing import write_record, write_results_csv, write_text
+from benchmarks.running.collecting import collect, is_collected
+from benchmarks.running.writing import write_record, write_text
 from results import (
     Metric,
     Record,
@@ -32,8 +34,6 @@ from tasks.datasets.identity import Contents, NamedData
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import TASKS, name_data_set, pretraining_name
-
-RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,7 @@ def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     if not (cell.directory / "record.json").is_file():
         return None
     record = read_record(cell.directory)
-    results = out / RESULTS
-    stale = not results.exists() or results.stat().st_mtime < (cell.directory / "record.json").stat().st_mtime
-    if stale and process_rank() == 0:
+    if process_rank() == 0 and not is_collected(out, cell.directory, record):
         _collect(out)
     return FinishedCell(cell.directory, record, skipped=True)
 
@@ -189,7 +187,11 @@ def _claimed(cell: Cell, out: Path) -> Any:
 
 
 def _collect(out: Path) -> None:
-    write_results_csv(out / RESULTS, (found for _, found in load_records([out])))
+    """Renew results.csv; that another process is stuck in it does not spoil the run that has just finished."""
+    try:
+        collect(out)
+    except InputError as error:
+        print(f"backbench: {error}", file=sys.stderr)
 
 
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:

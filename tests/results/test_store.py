@@ -1,4 +1,5 @@
 import random
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from results import (
     read_results_csv,
     results_csv,
     run_directory,
+    store,
     to_frame,
 )
 
@@ -103,6 +105,36 @@ def test_a_broken_record_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad" / "record.json").write_bytes(content)
     with pytest.raises(ResultsError, match=r"bad/record\.json"):
         find_records([tmp_path])
+    told: list[ResultsError] = []
+    assert [path.name for path, _ in find_records([tmp_path], told.append)] == ["good"]
+    assert [str(error).partition(":")[0] for error in told] == [str(tmp_path / "bad" / "record.json")]
+
+
+def test_what_vanishes_meanwhile_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        put(tmp_path / name, make_record())
+    real = store.read_record
+
+    def read(directory: Path) -> Record:
+        if directory.name == "a":
+            shutil.rmtree(directory)
+        return real(directory)
+
+    monkeypatch.setattr(store, "read_record", read)
+    assert [path.name for path, _ in find_records([tmp_path])] == ["b"]
+
+
+def test_links_are_followed_once_and_runs_are_not_searched(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere" / "run", make_record(1))
+    put(tmp_path / "out" / "run", make_record(2))
+    put(tmp_path / "out" / "run" / "copy", make_record(3))
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
+    found = find_records([tmp_path / "out"])
+    assert [(path.relative_to(tmp_path).as_posix(), record.seed) for path, record in found] == [
+        ("out/link/run", 1),
+        ("out/run", 2),
+    ]
 
 
 def test_a_run_without_a_record_has_not_finished(tmp_path: Path) -> None:

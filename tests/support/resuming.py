@@ -18,7 +18,7 @@ from tests.support.commands import (
 LOG = "backbones.training.progress.ProgressHook._log"
 WRITE = "torch.save"
 WRITE_RECORD = Moment("benchmarks.running.cells.write_record")
-WRITE_RESULTS = Moment("benchmarks.running.cells.write_results_csv")
+WRITE_RESULTS = Moment("benchmarks.running.collecting.write_results_csv")
 
 
 def finish_after(arguments: list[str], out: Path, moments: list[Moment]) -> list[int]:
