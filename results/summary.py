@@ -41,7 +41,12 @@ COLUMNS = {
     "git_commit": "string",
     "finished_at": "string",
     "key": "string",
+    "expected": "float64",
+    "evaluation_images": "Int64",
 }
+LATER = tuple(COLUMNS)[tuple(COLUMNS).index("key") + 1 :]
+"""Columns that files of earlier versions may lack."""
+
 ORDER = [
     "suite",
     "table",
@@ -80,6 +85,7 @@ def results_csv(records: Iterable[Record]) -> str:
 def read_results_csv(path: Path) -> "pd.DataFrame":
     """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept.
 
+    Those that came later than the file are empty, and stand at its end.
     Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """
     import pandas as pd
@@ -89,8 +95,10 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
     missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
+    if needed := [column for column in missing if column not in LATER]:
+        raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(needed)}")
+    for column in missing:
+        frame[column] = pd.Series("", index=frame.index, dtype="string")
     for column, kind in COLUMNS.items():
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")
@@ -106,6 +114,7 @@ def _row(record: Record, metric: Metric) -> dict[str, Any]:
         "n_eval": metric.n_eval,
         "ci_low": metric.ci_low,
         "ci_high": metric.ci_high,
+        "expected": metric.expected,
         "checkpoint_sha256": record.checkpoint_sha256 or "",
         "git_commit": record.git_commit or "",
         "deviations": "; ".join(record.deviations),

@@ -174,12 +174,18 @@ def table(
         bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
     ] = False,
 ) -> None:
-    """Lay finished runs out as the paper does, each number beside the paper's own."""
+    """Lay finished runs out as the paper does, each number beside the paper's own.
+
+    Images of your own stand under their own name: classified ones in layout transfer, the others in coco and ade20k.
+    """
     from benchmarks.planning.records import load_records
     from results import build_table, render, select_records
 
     records = [record for _, record in load_records(directories)]
-    print(render(build_table(select_records(records, where or [], only_reference), layout), format))
+    built = build_table(select_records(records, where or [], only_reference), layout)
+    print(render(built, format))
+    if built.left_out:
+        print(f"backbench: in other layouts: {'; '.join(built.left_out)}", file=sys.stderr)
 
 
 @app.command()

@@ -27,7 +27,7 @@ class Trial:
 
 
 TRIALS = (
-    Trial("mini_classification", ".", "imagenet"),
+    Trial("mini_classification", ".", "transfer"),
     Trial("mini_detection", "coco", "coco"),
     Trial("mini_segmentation", "ade20k", "ade20k"),
 )

@@ -41,7 +41,7 @@ def test_a_broken_record_is_named(small: Path, encoder: Path, finished: Path, tm
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     record = run_directory(out) / "record.json"
     record.write_text('{"task": ')
-    for arguments in (["table", out, "--layout", "imagenet"], run(small, out, f"mae_vit_mini={encoder}")):
+    for arguments in (["table", out, "--layout", "transfer"], run(small, out, f"mae_vit_mini={encoder}")):
         message = refusal(*arguments)
         assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
 
