@@ -163,16 +163,10 @@ def _number(group: Sequence[Measurement], note: str) -> Number:
     seeds = tuple(measurement.record.seed for measurement in group)
     if len(group) > 1:
         values = [measurement.metric.value for measurement in group]
-        low, high = _within_bounds(seed_interval(values), find_metric(metric.name))
+        low, high = find_metric(metric.name).clip(*seed_interval(values))
         return Number(fmean(values), low, high, "seeds", seeds, metric.split, metric.n_eval, note)
     interval: Literal["images", ""] = "" if metric.ci_low is None else "images"
     return Number(metric.value, metric.ci_low, metric.ci_high, interval, seeds, metric.split, metric.n_eval, note)
-
-
-def _within_bounds(interval: tuple[float, float], metric: MetricKind) -> tuple[float, float]:
-    """The part of an interval where the metric can lie: Student's t knows nothing of 0 and 100 %."""
-    least, most = metric.bounds
-    return max(interval[0], least), min(interval[1], most)
 
 
 def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing: Sequence[str]) -> str:

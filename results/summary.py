@@ -10,7 +10,8 @@ from results.record import Metric, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-# The contract's columns, in its order, and what each holds.
+# The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
+LATER = {"expected": "float64", "evaluation_images": "Int64"}
 COLUMNS = {
     "suite": "string",
     "table": "string",
@@ -41,12 +42,8 @@ COLUMNS = {
     "git_commit": "string",
     "finished_at": "string",
     "key": "string",
-    "expected": "float64",
-    "evaluation_images": "Int64",
+    **LATER,
 }
-LATER = tuple(COLUMNS)[tuple(COLUMNS).index("key") + 1 :]
-"""Columns that files of earlier versions may lack."""
-
 ORDER = [
     "suite",
     "table",
@@ -83,9 +80,9 @@ def results_csv(records: Iterable[Record]) -> str:
 
 
 def read_results_csv(path: Path) -> "pd.DataFrame":
-    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept.
+    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
+    those that came later stand without values in files of earlier ones.
 
-    Those that came later than the file are empty, and stand at its end.
     Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """
     import pandas as pd
@@ -94,11 +91,10 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
+    frame = frame.assign(**{column: "" for column in LATER if column not in frame.columns})
     missing = [column for column in COLUMNS if column not in frame.columns]
-    if needed := [column for column in missing if column not in LATER]:
-        raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(needed)}")
-    for column in missing:
-        frame[column] = pd.Series("", index=frame.index, dtype="string")
+    if missing:
+        raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
     for column, kind in COLUMNS.items():
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")

@@ -190,12 +190,15 @@ def table(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds a single run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The run to test it against.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds runs of several seeds.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What to test it against.")],
 ) -> None:
     """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
 
-    Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
+    Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
+    same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
     """
     from benchmarks.commands.comparison import show_comparison
