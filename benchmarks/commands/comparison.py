@@ -30,7 +30,10 @@ def show_comparison(a: Path, b: Path) -> None:
             console.print(f"  {line}", soft_wrap=True)
     seeds = len(comparison.a.runs)
     each = f", {seeds} seeds each" if seeds > 1 else ""
-    console.print(f"\n{comparison.a.records[0].dataset}: both on the same {comparison.images:,} images{each}")
+    record, images = comparison.a.records[0], f"{comparison.images:,}"
+    if record.evaluation_images and record.evaluation_images != comparison.images:
+        images += f" of {record.evaluation_images:,}"
+    console.print(f"\n{record.dataset}: both on the same {images} images{each}")
     console.print(_table(comparison.rows))
     for row in comparison.rows:
         console.print(row.verdict)
@@ -46,18 +49,20 @@ def _show_side(console: Console, name: str, side: Side) -> None:
 
 
 def _table(rows: Sequence[Row]) -> Table:
+    """A line for each metric; with several seeds one for the test over images and one for that over seeds."""
     several = any(row.over_seeds for row in rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
-    tests = ("over images", "p", "over seeds", "p") if several else ("95 % interval", "p")
-    for heading in ("A", "B", "A − B", *tests):
-        table.add_column(heading, justify="right")
+    for heading in ("A", "B", "A − B", "95 % interval", "p", *(["over"] if several else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        difference = row.difference
-        numbers = [f"{row.a:.2f}", f"{row.b:.2f}", f"{difference.mean:+.2f}", *_test(difference)]
-        table.add_row(row.metric, *numbers, *(_test(row.over_seeds) if row.over_seeds else ()))
+        numbers = [row.metric, f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}", *_test(row.difference)]
+        table.add_row(*numbers, *(["images"] if several else []))
+        if row.over_seeds:
+            table.add_row("", "", "", "", *_test(row.over_seeds), "seeds")
     return table
 
 
 def _test(difference: PairedDifference) -> tuple[str, str]:
-    return f"{difference.low:+.2f} to {difference.high:+.2f}", f"{difference.p_value:.4f}"
+    p_value = f"{difference.p_value:.4f}" if difference.p_value >= 0.00005 else "< 0.0001"
+    return f"{difference.low:+.2f} to {difference.high:+.2f}", p_value

@@ -66,7 +66,7 @@ def test_segmentations_are_tested_from_the_run_directories_alone(tmp_path: Path)
     status, output = compare(a, b)
     assert status == 0
     assert "mIoU: A is better on these images, one seed each" in output
-    assert "ade20k: both on the same 80 images" in output
+    assert "ade20k: both on the same 80 of 2,000 images" in output
 
 
 def test_segmentations_that_differ_by_chance_are_not_told_apart(tmp_path: Path) -> None:
@@ -125,6 +125,15 @@ def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
     assert "top1: A is better on these images, one seed each" in output
     assert "not the same protocol" not in output
     assert "200 images" in output
+
+
+def test_a_part_of_the_data_set_is_called_that(tmp_path: Path) -> None:
+    runs = [
+        write_classification(tmp_path / name, answers(0.9), evaluation_images=whole)
+        for name, whole in (("part", 203), ("whole", 200))
+    ]
+    assert "mini: both on the same 200 of 203 images\n" in compare(runs[0], runs[0])[1]
+    assert "mini: both on the same 200 images\n" in compare(runs[1], runs[1])[1]
 
 
 def test_protocols_that_differ_are_named_and_compared_all_the_same(tmp_path: Path) -> None:

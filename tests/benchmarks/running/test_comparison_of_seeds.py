@@ -60,12 +60,12 @@ def test_the_command_shows_all_seeds_and_both_tests(tmp_path: Path) -> None:
         assert f"   {tmp_path / directory}\n" in output
     assert "mini: both on the same 200 images, 2 seeds each\n" in output
     row = compare_cells(tmp_path / "mae", tmp_path / "random").rows[0]
-    (line,) = (line.split() for line in output.splitlines() if line.startswith("top1 "))
+    first = next(number for number, line in enumerate(output.splitlines()) if line.startswith("top1 "))
+    images, seeds = (line.split() for line in output.splitlines()[first : first + 2])
     assert row.over_seeds is not None
-    assert line[4:] == [
-        *(f"{row.difference.low:+.2f}", "to", f"{row.difference.high:+.2f}", "0.0001"),
-        *(f"{row.over_seeds.low:+.2f}", "to", f"{row.over_seeds.high:+.2f}", f"{row.over_seeds.p_value:.4f}"),
-    ]
+    assert images[4:] == [f"{row.difference.low:+.2f}", "to", f"{row.difference.high:+.2f}", "0.0001", "images"]
+    interval = [f"{row.over_seeds.low:+.2f}", "to", f"{row.over_seeds.high:+.2f}"]
+    assert seeds == [*interval, f"{row.over_seeds.p_value:.4f}", "seeds"]
     assert "A verdict needs both." in output
 
 
@@ -78,6 +78,13 @@ def test_what_the_seeds_cannot_tell_is_no_difference_however_sure_the_images_are
     assert row.better is None
     assert row.verdict == "top1: no difference that these images and 2 seeds could tell"
     assert row.over_seeds.low >= -100 and row.over_seeds.high == 100  # Student's t reaches beyond
+
+
+def test_a_value_of_p_that_is_too_small_to_print_is_not_nought(tmp_path: Path) -> None:
+    for seed in range(4):
+        write_classification(tmp_path / f"a/seed{seed}", answers(0.9, seed=1), seed=seed)
+        write_classification(tmp_path / f"b/seed{seed}", answers(0.5, seed=2), seed=seed)
+    assert "< 0.0001   seeds" in compare(tmp_path / "a", tmp_path / "b")[1]
 
 
 def test_detections_of_several_seeds_are_averaged(tmp_path: Path) -> None:
