@@ -70,8 +70,9 @@ class Metric(_Checked):
     """One number of one evaluation.
 
     Shares of images and average precisions are percentages, as the literature writes them: 83.6, not 0.836.
-    `ci_low` and `ci_high` bound the 95 % confidence interval over the `n_eval` images. Everything is finite:
-    a run that diverged has no result, and ResultsError says so.
+    `ci_low` and `ci_high` bound the 95 % confidence interval over the `n_eval` images. `expected` is the published
+    number of the same cell, see `results.expectation`; None where there is none. Everything is finite: a run that
+    diverged has no result, and ResultsError says so.
     """
 
     name: Name
@@ -80,6 +81,7 @@ class Metric(_Checked):
     ci_low: FiniteFloat | None = None
     ci_high: FiniteFloat | None = None
     n_eval: Count | None = None
+    expected: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _interval_is_whole(self) -> "Metric":
@@ -99,6 +101,7 @@ class Record(_Checked):
     `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
+    `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -125,6 +128,7 @@ class Record(_Checked):
     data_fingerprint: str = ""
     corrupt_images: list[str] = []
     load_report: dict[str, Any] | None = None
+    evaluation_images: Count | None = None
     notes: list[str] = []
 
     train_images_per_second: NonNegative | None = None
@@ -147,6 +151,13 @@ class Record(_Checked):
                 raise ValueError(f'metric "{metric.name}" on split "{metric.split}" is given twice')
             seen.add((metric.name, metric.split))
         return self
+
+    def evaluated_part(self, metric: Metric) -> str:
+        """What a metric was evaluated on, "4,998 of 5,000 images", where that is not the whole; else nothing."""
+        found, whole = metric.n_eval, self.evaluation_images
+        if found is None or whole is None or found == whole:
+            return ""
+        return f"{found:,} of {whole:,} images" if found < whole else f"{found:,} images instead of {whole:,}"
 
     @classmethod
     def from_json(cls, text: str) -> "Record":

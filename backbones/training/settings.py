@@ -169,6 +169,13 @@ class RuntimeSettings(Settings):
     ] = None
 
 
+class Origin(Settings):
+    """Whose a published number is: a method's, pre-trained on these data, both as the paper's tables call them."""
+
+    method: str
+    pretrain_data: str
+
+
 class Recipe(Settings):
     """What every recipe has. Each job adds its own sections."""
 
@@ -176,6 +183,7 @@ class Recipe(Settings):
     dataset: str
     source: Annotated[str, Field(description="where the numbers below come from")]
     expect: Annotated[dict[str, float], Field(description="the published result")] = {}
+    expect_of: Annotated[Origin | None, Field(description="whose result that is; nobody else's is expected")] = None
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
     precision: Annotated[
@@ -185,7 +193,7 @@ class Recipe(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
 
 
-UNDECIDING = ("data", "runtime", "evaluation", "source", "expect")
+UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")
 """The sections of a recipe that decide no number: where the data lie, how the machine goes about it, what is said."""
 
 

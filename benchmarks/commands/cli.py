@@ -174,23 +174,32 @@ def table(
         bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
     ] = False,
 ) -> None:
-    """Lay finished runs out as the paper does, each number beside the paper's own."""
+    """Lay finished runs out as the paper does, each number beside the paper's own.
+
+    Images of your own stand under their own name: classified ones in layout transfer, the others in coco and ade20k.
+    """
     from benchmarks.planning.records import load_records
     from benchmarks.running.collecting import warn
     from results import build_table, render, select_records
 
     records = [record for _, record in load_records(directories, on_unreadable=warn)]
-    print(render(build_table(select_records(records, where or [], only_reference), layout), format))
+    built = build_table(select_records(records, where or [], only_reference), layout)
+    print(render(built, format))
+    if built.left_out:
+        print(f"backbench: in other layouts: {'; '.join(built.left_out)}", file=sys.stderr)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds a single run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The run to test it against.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds runs of several seeds.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What to test it against.")],
 ) -> None:
     """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
 
-    Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
+    Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
+    same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
     """
     from benchmarks.commands.comparison import show_comparison

@@ -11,7 +11,7 @@ from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.running.cells import FinishedCell
-from results import Metric
+from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING
 
@@ -30,8 +30,14 @@ def show_cell(cell: FinishedCell) -> None:
     for metric in record.metrics:
         if metric.ci_low is not None or len(record.metrics) == 1:
             images = f", {metric.n_eval:,} images" if metric.n_eval else ""
-            console.print(f"  {metric.name} {_shown(metric)}{_interval(metric)}{images}")
-    others = [f"{metric.name} {_shown(metric)}" for metric in record.metrics if metric.ci_low is None]
+            if part := record.evaluated_part(metric):
+                images = f", {part}"
+            console.print(f"  {metric.name} {_shown(metric)}{_expected(record, metric)}{_interval(metric)}{images}")
+    others = [
+        f"{metric.name} {_shown(metric)}{_expected(record, metric)}"
+        for metric in record.metrics
+        if metric.ci_low is None
+    ]
     if others and len(record.metrics) > 1:
         console.print(f"  {', '.join(others)}", soft_wrap=True)
     for title, lines in (
@@ -80,9 +86,16 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     return True
 
 
-def _shown(metric: Metric) -> str:
+def _shown(metric: Metric, value: float | None = None) -> str:
     kind = METRICS.get(metric.name)  # a later version's record may hold others
-    return kind.shown(metric.value) if kind else f"{metric.value:.2f}"
+    value = metric.value if value is None else value
+    return kind.shown(value) if kind else f"{value:.2f}"
+
+
+def _expected(record: Record, metric: Metric) -> str:
+    if metric.expected is None:
+        return ""
+    return f" (published {_shown(metric, metric.expected)}, {record.method} on {record.pretrain_data})"
 
 
 def _interval(metric: Metric) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 
 from backbones.training.settings import protocol
 from results import Record, ResultsError, find_records
-from results.paper_tables import PAPER_TABLES
-from tasks.registry import TASKS, pretraining_name
+from tasks.registry import TASKS, pretraining_name, published_evaluation_images
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
@@ -35,12 +34,17 @@ def load_records(
 def complete(record: Record) -> Record:
     """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
 
+    And how many images there are to evaluate on, if its data set goes by a known name: earlier versions gave those to
+    parts of a data set too. What was fine-tuned on images of one's own once stood in ImageNet's table.
     A protocol without a setting that came later gets it, as the run had it. A record that has all that, or can have
     none, stays.
     """
     missing: dict[str, Any] = {}
-    if record.task in TASKS and record.table not in PAPER_TABLES:
-        missing["table"] = TASKS[record.task].table_of(record.dataset)
+    if record.task in TASKS and record.table != (table := TASKS[record.task].table_of(record.dataset)):
+        missing["table"] = table
+    if record.task in TASKS and record.evaluation_images is None:
+        images = published_evaluation_images(record.dataset)
+        missing |= {"evaluation_images": images} if images else {}
     if record.pretrain_data != pretraining_name(record.pretrain_data):
         missing["pretrain_data"] = pretraining_name(record.pretrain_data)
     if record.recipe_settings and not record.protocol:

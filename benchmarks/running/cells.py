@@ -30,6 +30,7 @@ from results import (
     read_record,
     run_directory,
 )
+from results.expectation import with_expected
 from tasks.datasets.identity import Contents, NamedData
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
@@ -74,9 +75,13 @@ class WeightsOrigin:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a run measured: its metrics, percentages by class, and evaluation images that were left out, with why."""
+    """What a run measured: its metrics, percentages by class, and evaluation images that were left out, with why.
+
+    images: how many the data set has to evaluate on, None where nothing is evaluated
+    """
 
     metrics: list[Metric]
+    images: int | None = None
     table: str = ""
     per_class: Mapping[str, float] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -128,6 +133,7 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
         column = task.column_of(entry.model, settings.model.image_size)
         evaluated = Evaluated(
             metrics=metrics_with_intervals(outcome),
+            images=contents.evaluation_images,
             table=task.table_of(cell.data.name),
             per_class=outcome.per_class,
             unreadable=outcome.unreadable,
@@ -219,6 +225,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         train_loss=training.train_loss,
         per_class=dict(evaluated.per_class),
         data_fingerprint=cell.data.fingerprint,
+        evaluation_images=evaluated.images,
         corrupt_images=[f"{path}: {why}" for path, why in sorted(unreadable.items())],
         train_images_per_second=training.images_per_second,
         peak_memory_mb=training.peak_memory_mb,
@@ -229,6 +236,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         **vars(origin),
         **environment(training.device),
     )
+    record = with_expected(record)
     if process_rank() == 0:
         write_record(cell.directory, record)
         _collect(out)

@@ -24,7 +24,8 @@ from results import (
 CONTRACT = (
     "suite, table, task, dataset, split, metric, value, method, pretrain_data, model, backbone, checkpoint_sha256, "
     "seed, recipe, deviations, n_eval, ci_low, ci_high, train_images_per_second, peak_memory_mb, wall_seconds, device, "
-    "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key"
+    "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
+    "expected, evaluation_images"
 )
 
 
@@ -189,6 +190,20 @@ def test_a_csv_with_more_columns_is_read_and_one_with_fewer_refused(tmp_path: Pa
     frame.drop(columns=["split", "key"]).to_csv(path, index=False)
     with pytest.raises(ResultsError, match=r"results\.csv.*lacks the columns split, key"):
         read_results_csv(path)
+
+
+def test_a_csv_of_an_earlier_version_is_read_with_empty_columns_for_what_came_later(tmp_path: Path) -> None:
+    """It was refused as soon as a column was added."""
+    path = tmp_path / "results.csv"
+    frame = to_frame([make_record()])
+    later = list(frame.columns)[list(frame.columns).index("key") + 1 :]
+    assert later and frame.columns[28] == "key"
+    frame.drop(columns=later).to_csv(path, index=False)
+    read = read_results_csv(path)
+    assert list(read.columns) == list(frame.columns)
+    pd.testing.assert_frame_equal(read.drop(columns=later), frame.drop(columns=later))
+    assert set(read[later].astype("string").fillna("").to_numpy().ravel()) == {""}
+    assert read[later].dtypes.equals(frame[later].dtypes)
 
 
 def test_text_among_the_numbers_is_refused(tmp_path: Path) -> None:

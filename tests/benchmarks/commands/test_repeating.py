@@ -44,7 +44,7 @@ def test_a_broken_record_is_named(small: Path, encoder: Path, finished: Path, tm
     record.write_text('{"task": ')
     message = refusal(*run(small, out, f"mae_vit_mini={encoder}"))
     assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
-    assert f"passed over: {record}: not a record" in call("table", out, "--layout", "imagenet").output
+    assert f"passed over: {record}: not a record" in call("table", out, "--layout", "transfer").output
 
 
 def test_a_metric_of_a_later_version_is_shown_as_it_is(
