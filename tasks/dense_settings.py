@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from backbones.training.settings import FixedOptimizer, PositiveInt, RuntimeSettings, Settings
+from backbones.training.settings import FixedOptimizer, PositiveInt, Settings
 
 NoWeightDecay = Annotated[
     Literal["norms_and_positions", "detectron2", "one_dimensional", "nothing"],
@@ -33,11 +33,3 @@ class DenseEvaluation(Settings):
 
     every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
     allow_unreadable: bool = False
-
-
-class DenseRuntime(RuntimeSettings):
-    """How the machine goes about it."""
-
-    activation_checkpointing: Annotated[
-        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
-    ] = False

@@ -13,7 +13,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay
 
 
 class DetectorSettings(Settings):
@@ -67,4 +67,3 @@ class DetectionRecipe(Recipe):
     schedule: IterationSchedule
     augment: LargeScaleJitter = LargeScaleJitter()
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()

@@ -14,7 +14,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
@@ -125,7 +125,6 @@ class SegmentationRecipe(Recipe):
     augment: SegmentationAugmentation
     inference: Inference
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()
 
     @model_validator(mode="after")
     def _windows_leave_no_gap(self) -> "SegmentationRecipe":
