@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_p
     Raises InputError, and leaves the model as it was, if a key of the file or a tensor of the model stays unexplained,
     if shapes differ, or if a weight is not a finite number.
     """
-    held = _hold_filters_of(model, checkpoint, method) if for_pyramid else None
+    held = prepare_for_pyramid(model, checkpoint, method) if for_pyramid else None
     weights, report = match_weights(model, checkpoint, method)
     if held:
         report.converted[FILTERS] = held
@@ -115,7 +115,8 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
     return weights, report
 
 
-def _hold_filters_of(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
+def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
+    """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
     weights = Weights.from_file(checkpoint.state_dict)
     try:
         for step in method.steps:

@@ -1,6 +1,5 @@
 """Patches of 14 pixels in feature pyramids: filters resampled, or taken from a file that holds larger ones already."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +8,20 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_patch_embed
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
-from backbones import create_backbone, registry
+from backbones import create_backbone
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
+from backbones.inspection import describe
+from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.patches import FILTERS
-from tests.support.checkpoint_examples import State, randomised, save
-
-POSITIONS = "pos_embed"
-
-
-def small(patch: int, grid: int) -> Any:
-    """A ViT as small as can be, with a class token."""
-    return randomised(
-        VisionTransformer(
-            img_size=patch * grid, patch_size=patch, embed_dim=32, depth=4, num_heads=2, num_classes=0, class_token=True
-        )
-    )
+from tests.support.checkpoint_examples import State, save, shrink_vit_huge, small_vit
 
 
 @pytest.fixture(autouse=True)
 def small_vit_huge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let mae_vit_huge be a small one, of patches of 14 in a grid of 4."""
-
-    def build(image_size: int | None, drop_path: float) -> nn.Module:
-        return small(14, (image_size or 56) // 14)
-
-    monkeypatch.setitem(registry._entries, "mae_vit_huge", replace(registry._entries["mae_vit_huge"], build=build))
+    shrink_vit_huge(monkeypatch)
 
 
 def pyramid(network: Any, **options: Any) -> Any:
@@ -45,7 +29,7 @@ def pyramid(network: Any, **options: Any) -> Any:
 
 
 def published(patch: int, grid: int) -> State:
-    return {name: tensor.detach() for name, tensor in small(patch, grid).state_dict().items()}
+    return {name: tensor.detach() for name, tensor in small_vit(patch, grid).state_dict().items()}
 
 
 def test_the_filters_are_interpolated_as_images_are_if_asked_to(tmp_path: Path) -> None:
@@ -63,7 +47,7 @@ def test_the_filters_are_interpolated_as_images_are_if_asked_to(tmp_path: Path) 
 
 
 def test_bicubic_filters_learn_and_have_their_bias() -> None:
-    network = small(14, 4)
+    network = small_vit(14, 4)
     bias = network.patch_embed.proj.bias.clone()
     projection = pyramid(network, patch_resampling="bicubic").trunk.patch_embed.proj
     assert projection.weight.requires_grad and torch.equal(projection.bias, bias)
@@ -81,7 +65,7 @@ def test_a_file_with_filters_of_16_pixels_is_taken_as_it_is(tmp_path: Path, grid
     assert report.converted == {FILTERS: "filters of 16×16 pixels as they are in the file, in place of 14×14"}
     assert report.used.keys() == state.keys()
 
-    original = small(16, grid)
+    original = small_vit(16, grid)
     original.load_state_dict(state)
     expected = pyramid(original).eval()
     for name, tensor in expected.trunk.state_dict().items():
@@ -100,6 +84,14 @@ def test_classification_says_why_it_does_not_take_it(tmp_path: Path, image_size:
     message = str(caught.value)
     assert message.startswith(f"{path}: its patch filters have 16×16 pixels, and this model cuts images into patches")
     assert "Detection and segmentation take the file; classification needs the one that has filters of 14×14" in message
+
+
+def test_an_inspection_names_the_tasks_that_take_it(tmp_path: Path) -> None:
+    description = describe(read_checkpoint(save({"model": published(16, 3)}, tmp_path)), "mae_vit_huge")
+    assert "mae_vit_huge (detection and segmentation)" in description.fits
+    assert "mae_vit_huge" not in description.fits
+    assert description.report is not None and list(description.report.converted) == [FILTERS]
+    assert "mae_vit_huge" in describe(read_checkpoint(save({"model": published(14, 4)}, tmp_path))).fits
 
 
 @pytest.mark.parametrize(("name", "value"), [(FILTERS, (32, 3, 18, 18)), (FILTERS, (48, 3, 16, 16)), ("cls", (1,))])
