@@ -113,6 +113,7 @@ def create_backbone(
     checkpoint: str | Path | Checkpoint | None = None,
     image_size: int | None = None,
     drop_path: float = 0.0,
+    for_pyramid: bool = False,
 ) -> nn.Module:
     """Build a backbone and load its weights, strictly.
 
@@ -121,6 +122,8 @@ def create_backbone(
     checkpoint: the file with its weights, or one already read
     image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
     drop_path:  rate in [0, 1)
+    for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,
+                such as 16 pixels for ViT-H/14, are then taken as well
 
     Returns the model in training mode, without a classifier. Its `load_report` says what became of every weight
     (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit.
@@ -132,7 +135,7 @@ def create_backbone(
     if checkpoint is not None:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = read_checkpoint(checkpoint)
-        report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+        report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps), for_pyramid)
     model.load_report = report  # type: ignore[assignment]
     return model
 

@@ -100,6 +100,9 @@ class Record(_Checked):
     the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
     `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
+    `images_per_step` counts the images of one step, over all processes; `batch_norm_images` those that batch norm's
+    statistics rest on and `mixup_images` those of one draw of mixup, each None where there is none. Where a run went on
+    otherwise than it began, they are its last part's, and the notes have all.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
     """
@@ -136,6 +139,9 @@ class Record(_Checked):
     wall_seconds: NonNegative | None = None
     device: str = ""
     world_size: Count = 1
+    images_per_step: Count | None = None
+    batch_norm_images: Count | None = None
+    mixup_images: Count | None = None
     precision: str = ""
     backbench_version: str = ""
     git_commit: str | None = None

@@ -14,6 +14,7 @@ from backbones.adapters.layer_decay import parameter_groups
 from backbones.adapters.plain_vit import PlainTrunk, Positions, foreign_part
 from backbones.adapters.pyramids import Pyramid, hierarchical_pyramid, simple_pyramid, tapped_pyramid
 from backbones.errors import InputError
+from backbones.weights.patches import PatchResampling
 
 __all__ = ["Adapter", "Pyramid", "build_pyramid", "parameter_groups"]
 
@@ -31,6 +32,7 @@ def build_pyramid(
     taps: Sequence[int] | None = None,
     layer_scale: float | None = None,
     channels: int = 256,
+    patch_resampling: PatchResampling = "pseudo_inverse",
     activation_checkpointing: bool = False,
 ) -> Pyramid:
     """Turn a backbone into a feature pyramid; the backbone is taken over and must not be used afterwards.
@@ -52,6 +54,8 @@ def build_pyramid(
     layer_scale:              initial value of the layer scale to add to a plain ViT that has none, such as 1
                               (mae_segmentation); None to add none
     channels:                 of each map of `simple`
+    patch_resampling:         how the patch filters of a plain ViT come to a power of two: "pseudo_inverse" (timm) or
+                              "bicubic" (EVA)
     activation_checkpointing: compute the trunk's activations again in the backward pass instead of keeping them
 
     Raises InputError for a backbone that has no such maps, and for settings that do not fit.
@@ -81,6 +85,7 @@ def build_pyramid(
             positions=positions if relative_position else None,
             taps=taps,
             layer_scale=layer_scale,
+            patch_resampling=patch_resampling,
             activation_checkpointing=activation_checkpointing,
         )
         return tapped_pyramid(trunk) if adapter == "fpn" else simple_pyramid(trunk, channels)

@@ -122,6 +122,7 @@ def pretrain(
     seed_generators(seed, "weights")
     settings = recipe.model
     network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
+    network.set_grad_checkpointing(recipe.runtime.activation_checkpointing)
     kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
     pictures = PictureHook(
         network,

@@ -155,11 +155,21 @@ class RuntimeSettings(Settings):
     """How the machine goes about it. Nothing here belongs to the protocol, nothing here is part of a run's key."""
 
     batch_per_device: Annotated[
-        PositiveInt | None, Field(description="images per step and process; gradients accumulate up to batch_size")
+        PositiveInt | None,
+        Field(
+            description="images per step and process; gradients accumulate up to batch_size, but batch norm and mixup "
+            "see these images only"
+        ),
     ] = None
     workers: Annotated[
         int | None, Field(ge=0, description="loader processes; by default one a processor, 10 at most")
     ] = None
+    activation_checkpointing: Annotated[
+        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
+    ] = False
+    allow_changed_steps: Annotated[
+        bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
+    ] = False
     compile: bool = False
     log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
     checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
@@ -191,6 +201,11 @@ class Recipe(Settings):
         Field(description="auto: bf16 where the device is fast at it, else fp32"),
     ] = "auto"
     runtime: RuntimeSettings = RuntimeSettings()
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether images of a step are mixed, with one draw for all of a process."""
+        return False
 
 
 UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")

@@ -16,6 +16,7 @@ from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import Method
+from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.recognition import recognise
 
 _SHOWN = 8  # names in each list of an error message
@@ -60,13 +61,19 @@ def _reasons(account: dict[str, str]) -> str:
     return f" ({'; '.join(reason for reason, _ in reasons.most_common())})" if reasons else ""
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> LoadReport:
+def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_pyramid: bool = False) -> LoadReport:
     """Load a checkpoint into a model, reading it as the method's files are read, and report what landed where.
+
+    A model that is going to be a feature pyramid takes a file whose patch filters have the size that it needs there,
+    such as 16 pixels for a ViT-H of 14, and has patches of that size from then on.
 
     Raises InputError, and leaves the model as it was, if a key of the file or a tensor of the model stays unexplained,
     if shapes differ, or if a weight is not a finite number.
     """
+    held = prepare_for_pyramid(model, checkpoint, method) if for_pyramid else None
     weights, report = match_weights(model, checkpoint, method)
+    if held:
+        report.converted[FILTERS] = held
     broken = [name for name, tensor in weights.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise InputError(
@@ -85,7 +92,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
     """
     weights = Weights.from_file(checkpoint.state_dict)
     try:
-        for step in (*method.steps, _fit_position_embeddings, _fit_position_biases, _allow_missing_counters):
+        for step in (*method.steps, *_FITTING):
             step(weights, model)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
@@ -106,6 +113,17 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
         dict(weights.converted),
     )
     return weights, report
+
+
+def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
+    """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
+    weights = Weights.from_file(checkpoint.state_dict)
+    try:
+        for step in method.steps:
+            step(weights, model)
+    except InputError:
+        return None  # which `match_weights` is going to tell
+    return hold_filters_of(model, weights)
 
 
 def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
@@ -158,6 +176,10 @@ def _allow_missing_counters(weights: Weights, model: nn.Module) -> None:
     for name in model.state_dict():
         if name.endswith("num_batches_tracked") and name not in weights.tensors:
             weights.initialised[name] = "a counter of steps; starts at zero"
+
+
+_FITTING = (require_own_patches, _fit_position_embeddings, _fit_position_biases, _allow_missing_counters)
+"""What is done to weights under the model's names before they have to match."""
 
 
 def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, method: Method) -> None:

@@ -45,8 +45,10 @@ class Commands(typer.core.TyperGroup):
             if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
                 raise
             message = (
-                "out of memory. Lower runtime.batch_per_device (gradients accumulate, the numbers stay the same), "
-                f"runtime.workers or model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+                "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
+                "runtime.batch_per_device: gradients accumulate, and the numbers stay the same but for batch norm and "
+                "mixup, which then see fewer images, as record and tables tell; or lower runtime.workers or "
+                f"model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
             )
         except KeyboardInterrupt:
             print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from backbones.training.machine import process_rank
+from backbones.training.settings import Recipe
+from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
@@ -83,7 +85,20 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         )
     else:
         console.print(f"  to be run; results go below {out}", soft_wrap=True)
+        for line in _decided_at_start(plan.recipe):
+            console.print(f"  decided at start: {line}", soft_wrap=True)
     return True
+
+
+def _decided_at_start(recipe: Recipe) -> list[str]:
+    """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
+    lines = []
+    if recipe.task != PRETRAINING:
+        lines.append(f"over how many images batch norm goes, if there is any (reference {recipe.optimizer.batch_size})")
+    if recipe.mixes_images:
+        fewest, most = MIXUP_REFERENCE
+        lines.append(f"for how many images mixup is drawn (reference {fewest} to {most})")
+    return lines
 
 
 def _shown(metric: Metric, value: float | None = None) -> str:

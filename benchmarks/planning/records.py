@@ -13,6 +13,8 @@ _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional"
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
 _UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
+    "detection": {"model": {"patch_resampling": "pseudo_inverse"}},
+    "segmentation": {"model": {"patch_resampling": "pseudo_inverse"}},
     "classification": {"inference": {"crop_ratio": None}},
     "pretraining": {"augment": {"crop_tries": 1}},
 }

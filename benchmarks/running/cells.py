@@ -17,6 +17,7 @@ from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.training.step_images import step_deviations, step_notes
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.running.claim import claimed
@@ -210,6 +211,7 @@ def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
 def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> FinishedCell:
     unreadable = {**training.corrupt, **evaluated.unreadable}
     settings = cell.recipe.model_dump(mode="json")
+    steps = training.step_images[-1] if training.step_images else None
     record = Record(
         table=evaluated.table,
         task=cell.recipe.task,
@@ -220,7 +222,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         recipe=cell.plan.recipe_name,
         recipe_settings=settings,
         protocol=protocol(settings),
-        deviations=cell.deviations,
+        deviations=[*cell.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
         key=cell.key,
         train_loss=training.train_loss,
         per_class=dict(evaluated.per_class),
@@ -231,8 +233,11 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         peak_memory_mb=training.peak_memory_mb,
         wall_seconds=training.seconds,
         world_size=training.processes,
+        images_per_step=steps.per_step if steps else None,
+        batch_norm_images=steps.batch_norm if steps else None,
+        mixup_images=steps.mixup if steps else None,
         precision=training.precision,
-        notes=[*cell.data.notes, *evaluated.notes],
+        notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images)],
         **vars(origin),
         **environment(training.device),
     )

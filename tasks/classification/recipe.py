@@ -74,3 +74,7 @@ class ClassificationRecipe(Recipe):
     augment: FineTuningAugmentation = FineTuningAugmentation()
     inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def mixes_images(self) -> bool:
+        return bool(self.augment.mixup or self.augment.cutmix)

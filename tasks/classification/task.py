@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from backbones.activations import recompute_activations
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
@@ -45,6 +46,8 @@ def fine_tune(
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
     load_report = network.load_report
+    if recipe.runtime.activation_checkpointing:
+        recompute_activations(network)
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
     if not recipe.evaluation.allow_unreadable:

@@ -13,7 +13,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
 
 
 class DetectorSettings(Settings):
@@ -29,6 +29,7 @@ class DetectorSettings(Settings):
     ]
     image_size: Annotated[PositiveInt, Field(description="side of the square that images are padded to, in pixels")]
     drop_path: Fraction = 0.0
+    patch_resampling: PatchFilters = "pseudo_inverse"
     window: Annotated[PositiveInt, Field(description="side of the attention windows, in patches")]
     relative_position: Annotated[bool, Field(description="add relative position terms, from zero, for transfer")] = True
     channels: Annotated[PositiveInt, Field(description="of the pyramid and of the heads' convolutions")] = 256
@@ -67,4 +68,3 @@ class DetectionRecipe(Recipe):
     schedule: IterationSchedule
     augment: LargeScaleJitter = LargeScaleJitter()
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()

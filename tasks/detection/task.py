@@ -107,7 +107,7 @@ def _detector(
 ) -> tuple[Detector, Any]:
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -116,6 +116,7 @@ def _detector(
         window=settings.window,
         relative_position=settings.relative_position,
         channels=settings.channels,
+        patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     return build_detector(pyramid, settings, categories), network.load_report

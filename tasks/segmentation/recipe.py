@@ -14,7 +14,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
@@ -48,6 +48,7 @@ class SegmentorSettings(Settings):
     arch: str
     image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
     drop_path: Fraction = 0.0
+    patch_resampling: PatchFilters = "pseudo_inverse"
     taps: Annotated[
         tuple[Block, Block, Block, Block] | None,
         Field(strict=False, description="blocks of a plain ViT that give the maps; null: the ends of its quarters"),
@@ -125,7 +126,6 @@ class SegmentationRecipe(Recipe):
     augment: SegmentationAugmentation
     inference: Inference
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()
 
     @model_validator(mode="after")
     def _windows_leave_no_gap(self) -> "SegmentationRecipe":

@@ -94,7 +94,7 @@ def create_segmentor(
     """
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -105,6 +105,7 @@ def create_segmentor(
         shared_positions=False,
         taps=settings.taps,
         layer_scale=settings.layer_scale,
+        patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     _require_views_that_fit(pyramid, recipe)

@@ -25,7 +25,7 @@ CONTRACT = (
     "suite, table, task, dataset, split, metric, value, method, pretrain_data, model, backbone, checkpoint_sha256, "
     "seed, recipe, deviations, n_eval, ci_low, ci_high, train_images_per_second, peak_memory_mb, wall_seconds, device, "
     "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
-    "expected, evaluation_images"
+    "images_per_step, expected, evaluation_images"
 )
 
 
@@ -187,6 +187,8 @@ def test_a_csv_with_more_columns_is_read_and_one_with_fewer_refused(tmp_path: Pa
     frame = to_frame([make_record()])
     frame.assign(energy="3").to_csv(path, index=False)
     assert read_results_csv(path)["energy"].tolist() == ["3", "3"]
+    frame.drop(columns=["images_per_step"]).to_csv(path, index=False)  # an earlier version's
+    pd.testing.assert_frame_equal(read_results_csv(path), frame)
     frame.drop(columns=["split", "key"]).to_csv(path, index=False)
     with pytest.raises(ResultsError, match=r"results\.csv.*lacks the columns split, key"):
         read_results_csv(path)
