@@ -98,6 +98,8 @@ class Record(_Checked):
     the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
     `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
+    `normalisation` holds "mean" and "std" of pixels between 0 and 1, for red, green and blue. It belongs to the
+    backbone, not to the protocol. Records without it are of runs before there was a choice: ImageNet's.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
     """
 
@@ -113,6 +115,7 @@ class Record(_Checked):
     backbone: Name
     arch: str = ""
     checkpoint_sha256: str | None = None
+    normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: int
     recipe: Name
     recipe_settings: dict[str, Any] = {}
