@@ -67,7 +67,7 @@ class PlannedCell:
         # The record of a pre-training has the checkpoint that came out.
         if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._checkpoint_sha256:
             return False
-        return (record.normalisation or IMAGENET.as_dict()) == self.normalisation.as_dict()
+        return record.normalisation == self.normalisation.as_dict()
 
     @cached_property
     def normalisation(self) -> Normalisation:

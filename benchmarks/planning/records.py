@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from backbones.images.normalisation import IMAGENET
 from backbones.training.settings import protocol
 from results import Record, find_records
 from results.paper_tables import PAPER_TABLES
-from tasks.registry import TASKS, pretraining_name
+from tasks.registry import RECIPES, TASKS, pretraining_name
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
@@ -31,7 +32,8 @@ def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
 
 
 def complete(record: Record) -> Record:
-    """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
+    """Give a record of an earlier version its table, its protocol, the paper's name of its pre-training data, and the
+    normalisation that all had then, ImageNet's.
 
     A protocol without a setting that came later gets it, as the run had it. A record that has all that, or can have
     none, stays.
@@ -41,6 +43,8 @@ def complete(record: Record) -> Record:
         missing["table"] = TASKS[record.task].table_of(record.dataset)
     if record.pretrain_data != pretraining_name(record.pretrain_data):
         missing["pretrain_data"] = pretraining_name(record.pretrain_data)
+    if record.task in RECIPES and not record.normalisation:
+        missing["normalisation"] = IMAGENET.as_dict()
     if record.recipe_settings and not record.protocol:
         settings = _with_later(_renamed(record.recipe_settings), record.task)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}

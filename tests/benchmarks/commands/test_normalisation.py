@@ -196,10 +196,23 @@ def test_a_pretraining_of_another_normalisation_does_not_answer(tmp_path: Path, 
     assert plain.find_record(tmp_path) and other.find_record(tmp_path) is None
 
 
-def test_an_earlier_version_s_record_is_read(finish: Callable[..., Record]) -> None:
-    record = finish(planned("random_vit_mini"))
+def test_an_earlier_versions_record_is_one_of_imagenets() -> None:
+    record = make_record()
     fields = {name: value for name, value in json.loads(record.to_json()).items() if name != "normalisation"}
-    assert complete(Record.from_json(json.dumps(fields))).normalisation == {}
+    assert complete(Record.from_json(json.dumps(fields))).normalisation == IMAGENET.as_dict()
+
+
+def test_seeds_of_unlike_normalisations_are_not_averaged() -> None:
+    """Those that one and the same timm model had before there was a choice, and has since."""
+    records = [complete(make_record(80.0, 0)), make_record(82.0, 1, normalisation=HALF.as_dict())]
+    records.append(make_record(81.0, 2, normalisation=IMAGENET.as_dict()))
+    (block,) = build_table(records, "imagenet").blocks
+    numbers = [cell for row in block.rows for cell in row.cells if cell is not None and not isinstance(cell, float)]
+    assert sorted((number.value, number.seeds) for number in numbers) == [(80.5, (0, 2)), (82.0, (1,))]
+    assert sorted(number.note for number in numbers) == [
+        "normalisation mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+        "normalisation mean 0.5 0.5 0.5, std 0.5 0.5 0.5",
+    ]
 
 
 def test_unlike_normalisations_are_ranked_beside_each_other() -> None:
