@@ -17,7 +17,6 @@ from backbones.mae.model import MaskedAutoencoder
 from backbones.training.writing import written_whole
 
 IMAGES = 8
-GREY = 0.5
 
 
 @torch.no_grad()
@@ -27,7 +26,8 @@ def reconstruct(
     """The original, the masked input and the reconstruction of each image side by side.
 
     images: uint8 (B, 3, H, W); noise: (B, L). Returns (3B, 3, H, W) between 0 and 1, three in a row for each image.
-    The visible patches are shown as they are. A model trained on normalised pixels predicts each patch up to its mean
+    The visible patches are shown as they are, the hidden ones in the normalisation's mean, as in the reference's
+    demo/mae_visualize.ipynb (`run_one_image`). A model trained on normalised pixels predicts each patch up to its mean
     and deviation; the picture borrows those of the original patch.
     """
     training = model.training
@@ -43,9 +43,9 @@ def reconstruct(
         prediction = prediction * (variance + 1e-6).sqrt() + mean
     masked = mask[..., None].bool()
     painted = model.unpatchify(torch.where(masked, prediction, patches))
-    hidden = model.unpatchify(torch.where(masked, torch.nan, patches))
-    original, visible, whole = (to_pixels(each, normalisation) for each in (inputs, hidden, painted))
-    return torch.stack([original, visible.nan_to_num(GREY), whole], dim=1).flatten(0, 1)
+    hidden = model.unpatchify(torch.where(masked, 0.0, patches))
+    shown = [to_pixels(each, normalisation) for each in (inputs, hidden, painted)]
+    return torch.stack(shown, dim=1).flatten(0, 1)
 
 
 class PictureHook(Hook):

@@ -21,7 +21,7 @@ from backbones.training.job import Job
 from benchmarks.running.cells import run_task
 
 DARK = Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-BACKBONE = "dark_vit_mini"
+BACKBONE, BEIT = "dark_vit_mini", "beit_22k_vit_mini"
 PLAIN = ["augment.mixup=0.0", "augment.cutmix=0.0", "augment.random_erasing=0.0", "augment.rand_augment=rand-m9"]
 OVERRIDES = ["model.mean=[0.5,0.5,0.5]", "model.std=[0.5,0.5,0.5]"]
 CASES = [
@@ -41,9 +41,13 @@ class StoppedError(Exception):
 def job_of(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeJob:
     """The job that a command comes to, as the task has set it up, before its first step."""
     monkeypatch.setattr(sys.modules["backbones.registry"], "_entries", dict(_entries))
-    register_backbone(BACKBONE, method="Dark", model="ViT-mini", needs_checkpoint=False, mean=DARK.mean, std=DARK.std)(
-        lambda image_size, drop_path: create_backbone("random_vit_mini", None, image_size, drop_path)
-    )
+
+    def build(image_size: int | None, drop_path: float) -> nn.Module:
+        return create_backbone("random_vit_mini", None, image_size, drop_path)
+
+    fixed: dict[str, Any] = {"model": "ViT-mini", "needs_checkpoint": False}
+    register_backbone(BACKBONE, method="Dark", mean=DARK.mean, std=DARK.std, **fixed)(build)
+    register_backbone(BEIT, method="BEiT", pretrain_data="IN22K", **fixed)(build)
 
     def make(task: str, backbone: str, overrides: list[str], folder: str = ".") -> Job:
         jobs: list[Job] = []
@@ -143,3 +147,8 @@ def test_a_detector_is_fed_as_detectron2_would(
             image / 255, list(expected.mean), list(expected.std)
         )
         torch.testing.assert_close(seen, reference, rtol=0, atol=1e-5)
+
+
+def test_a_backbone_whose_normalisation_depends_on_the_task_is_asked_for_it(job_of: MakeJob) -> None:
+    assert job_of("classification", BEIT, []).model.augmentation.normalisation == HALF
+    assert job_of("segmentation", BEIT, [], "ade20k").model.normalisation == IMAGENET
