@@ -143,12 +143,19 @@ def _identity(measurement: Measurement) -> tuple[str, ...]:
         *_row(measurement),
         record.backbone,
         record.checkpoint_sha256 or "",
+        _pixels(measurement),
         json.dumps(protocol(measurement), sort_keys=True),
     )
 
 
 def _row(measurement: Measurement) -> tuple[str, str]:
     return simplified(measurement.method), simplified(measurement.record.pretrain_data)
+
+
+def _pixels(measurement: Measurement) -> str:
+    """How pixels were normalised: part of what a backbone is, not of the protocol."""
+    numbers = measurement.record.normalisation
+    return ", ".join(f"{name} {' '.join(map(str, numbers[name]))}" for name in sorted(numbers))
 
 
 def _latest_of_each_seed(group: Iterable[Measurement]) -> list[Measurement]:
@@ -185,6 +192,8 @@ def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing
         parts.append(f"backbone {record.backbone}")
     if len({rival.record.checkpoint_sha256 for rival in rivals}) > 1:
         parts.append(_checkpoint(record))
+    if len({_pixels(rival) for rival in rivals}) > 1:
+        parts.append(f"normalisation {_pixels(measurement) or 'unknown'}")
     if unlike := unlike_origins([one.record for one in group]):
         parts.append(f"its seeds differ in {', '.join(unlike)}")
     return "; ".join(parts)

@@ -103,6 +103,8 @@ class Record(_Checked):
     `images_per_step` counts the images of one step, over all processes; `batch_norm_images` those that batch norm's
     statistics rest on and `mixup_images` those of one draw of mixup, each None where there is none. Where a run went on
     otherwise than it began, they are its last part's, and the notes have all.
+    `normalisation` holds "mean" and "std" of pixels between 0 and 1, for red, green and blue. It belongs to the
+    backbone, not to the protocol. Records without it are of runs before there was a choice: ImageNet's.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
     """
@@ -119,6 +121,7 @@ class Record(_Checked):
     backbone: Name
     arch: str = ""
     checkpoint_sha256: str | None = None
+    normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: int
     recipe: Name
     recipe_settings: dict[str, Any] = {}

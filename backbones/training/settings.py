@@ -10,10 +10,21 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from yaml import YAMLError
 
 from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -39,6 +50,37 @@ class Settings(BaseModel):
     """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+
+
+class PixelSettings(Settings):
+    """A network's own section, which may take the place of the normalisation that its backbone brings.
+
+    Both settings are left out of what is dumped where they are not set: they then are no part of a run's key or
+    protocol, so that backbones of different normalisations stay comparable.
+    """
+
+    mean: Annotated[
+        Channels | None, Field(description="of red, green and blue between 0 and 1; null: the backbone's")
+    ] = None
+    std: Annotated[Channels | None, Field(description="likewise")] = None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """What the recipe insists on; None for the backbone's."""
+        return Normalisation.of(self.mean, self.std)
+
+    @model_validator(mode="after")
+    def _mean_and_std_serve(self) -> "PixelSettings":
+        Normalisation.of(self.mean, self.std)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unset = {name for name in ("mean", "std") if getattr(self, name) is None}
+        return {name: value for name, value in dump(self).items() if name not in unset}
 
 
 class OptimizerSettings(Settings):

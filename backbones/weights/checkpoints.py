@@ -221,11 +221,13 @@ def _entries(content: object) -> str:
 
 
 def _abridge(value: object) -> str:
-    """Say in at most 60 characters what a value is."""
+    """Say in at most 60 characters what a value is; three numbers, one a channel, are kept as they are."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
+    if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value):
+        return str(list(value))
     if isinstance(value, Mapping | list | tuple | set):
         return f"{type(value).__name__.replace('OrderedDict', 'dict')} of {len(value)}"
     if isinstance(value, _Unread):

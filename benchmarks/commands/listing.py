@@ -7,11 +7,12 @@ from rich.table import Table
 
 
 def _backbones() -> Table:
-    from backbones.registry import list_backbones
+    from backbones.registry import list_backbones, normalisation_of
 
-    table = plain_table("name", "method", "pre-training data", "column", "architecture in timm")
+    table = plain_table("name", "method", "pre-training data", "column", "architecture in timm", "normalisation")
     for entry in list_backbones():
-        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch)
+        pixels = normalisation_of(entry).label
+        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch, pixels)
     table.caption = "and every model of timm by its name, and package.module:function"
     return table
 

@@ -6,16 +6,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from backbones.images.normalisation import Normalisation
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
+from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.running.cells import FinishedCell
 from results import Metric, Record
 from results.metrics import METRICS
-from tasks.registry import PRETRAINING
+from tasks.registry import PRETRAINING, TASKS
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -42,6 +44,8 @@ def show_cell(cell: FinishedCell) -> None:
     ]
     if others and len(record.metrics) > 1:
         console.print(f"  {', '.join(others)}", soft_wrap=True)
+    if record.normalisation:
+        console.print(f"  normalisation {Normalisation(**record.normalisation)}", soft_wrap=True)
     for title, lines in (
         ("deviates", record.deviations),
         ("note", record.notes),
@@ -72,6 +76,8 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
         console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+    if plan.checkpoint is None or plan.checkpoint.is_file():
+        console.print(f"  normalisation {plan.normalisation}", soft_wrap=True)
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
@@ -142,11 +148,24 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
             table.add_row(name.replace("_", " "), str(value))
+    for task, normalisation in _normalisations(checkpoint, backbone).items():
+        table.add_row(f"normalisation{task}", str(normalisation))
     table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
     console = Console(highlight=False)
     console.print(table)
     if description.report:
         _show_report(console, description.report, backbone or "")
+
+
+def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:
+    """How pixels are normalised for it in a backbone: under "" where all tasks do the same, else by task."""
+    from backbones.registry import find_backbone, normalisation_of
+
+    if backbone is None:
+        return {}
+    entry = find_backbone(backbone, with_checkpoint=True)
+    by_task = {f", {task}": normalisation_of(entry, checkpoint, task) for task in TASKS}
+    return by_task if len({*by_task.values()}) > 1 else {"": next(iter(by_task.values()))}
 
 
 def _show_report(console: Console, report: LoadReport, backbone: str) -> None:

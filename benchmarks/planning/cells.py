@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.training.settings import Recipe, protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
@@ -14,6 +15,7 @@ from tasks.registry import PRETRAINING, TASKS
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
+    from backbones.weights.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,34 @@ class PlannedCell:
         if record.backbone != self.backbone or planned != done:
             return False
         # The record of a pre-training has the checkpoint that came out.
-        return self.recipe.task == PRETRAINING or record.checkpoint_sha256 == self._checkpoint_sha256
+        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._checkpoint_sha256:
+            return False
+        return record.normalisation == self.normalisation.as_dict()
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """How pixels are normalised: as the recipe insists, or as the backbone and its weights have it.
+
+        Raises InputError for an unknown backbone and for weights that cannot be read.
+        """
+        settings: Any = self.recipe
+        override: Normalisation | None = settings.model.normalisation
+        if self.recipe.task == PRETRAINING:
+            return override or IMAGENET
+        from backbones.registry import find_backbone, normalisation_of
+
+        entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
+        return normalisation_of(entry, self._weights, self.recipe.task, override)
 
     @cached_property
     def _checkpoint_sha256(self) -> str | None:
-        from backbones.weights.checkpoints import file_sha256
+        return self._weights.sha256 if self._weights else None
 
-        return file_sha256(self.checkpoint) if self.checkpoint else None
+    @cached_property
+    def _weights(self) -> "Checkpoint | None":
+        from backbones.weights.checkpoints import read_checkpoint
+
+        return read_checkpoint(self.checkpoint) if self.checkpoint else None
 
 
 def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:

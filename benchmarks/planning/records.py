@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from backbones.images.normalisation import IMAGENET
 from backbones.training.settings import protocol
 from results import Record, ResultsError, find_records
-from tasks.registry import TASKS, pretraining_name, published_evaluation_images
+from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluation_images
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
@@ -34,7 +35,8 @@ def load_records(
 
 
 def complete(record: Record) -> Record:
-    """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
+    """Give a record of an earlier version its table, its protocol, the paper's name of its pre-training data, and the
+    normalisation that all had then, ImageNet's.
 
     And how many images there are to evaluate on, if its data set goes by a known name: earlier versions gave those to
     parts of a data set too. What was fine-tuned on images of one's own once stood in ImageNet's table.
@@ -49,6 +51,8 @@ def complete(record: Record) -> Record:
         missing |= {"evaluation_images": images} if images else {}
     if record.pretrain_data != pretraining_name(record.pretrain_data):
         missing["pretrain_data"] = pretraining_name(record.pretrain_data)
+    if record.task in RECIPES and not record.normalisation:
+        missing["normalisation"] = IMAGENET.as_dict()
     if record.recipe_settings and not record.protocol:
         settings = _with_later(_renamed(record.recipe_settings), record.task)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}

@@ -11,8 +11,9 @@ import yaml
 
 from backbones.errors import InputError
 from backbones.images.folders import find_images, fingerprint
+from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.registry import BackboneEntry
+from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
@@ -55,6 +56,7 @@ class Cell:
     recipe: Recipe
     deviations: list[str]
     data: NamedData
+    normalisation: Normalisation
     key: str
     directory: Path
 
@@ -95,7 +97,7 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
     contents = _unlabelled(data)
-    cell = _cell(plan, contents, None, out)
+    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
@@ -121,13 +123,14 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
-    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, out)
+    normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation)
+    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, normalisation, out)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
-            settings, data, plan.backbone, checkpoint, cell.directory, seed=seed
+            settings, data, plan.backbone, checkpoint, cell.directory, seed=seed, normalisation=normalisation
         )
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
@@ -161,8 +164,8 @@ def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, ou
     )
 
 
-def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, out: Path) -> Cell:
-    """Make the key, and with it the directory."""
+def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, normalisation: Normalisation, out: Path) -> Cell:
+    """Make the key, and with it the directory. ImageNet's normalisation has no part in it, as when all had that."""
     precision = resolve_precision(plan.recipe.precision, device_type())
     recipe = plan.recipe.model_copy(update={"precision": precision})
     data = name_data_set(recipe.dataset, plan.data, contents)
@@ -173,10 +176,11 @@ def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, out: Path) 
             "checkpoint": sha256,
             "data": data.fingerprint,
             "seed": plan.seed,
+            **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
     )
     directory = run_directory(out, recipe.task, data.name, plan.backbone, plan.seed, key)
-    return Cell(plan, recipe, list(plan.deviations), data, key, directory)
+    return Cell(plan, recipe, list(plan.deviations), data, normalisation, key, directory)
 
 
 def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
@@ -218,6 +222,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         dataset=cell.data.name,
         metrics=evaluated.metrics,
         backbone=cell.plan.backbone,
+        normalisation=cell.normalisation.as_dict(),
         seed=cell.plan.seed,
         recipe=cell.plan.recipe_name,
         recipe_settings=settings,

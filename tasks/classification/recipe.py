@@ -8,6 +8,7 @@ from backbones.training.settings import (
     EpochSchedule,
     Fraction,
     NonNegative,
+    PixelSettings,
     PositiveInt,
     Recipe,
     ScaledOptimizer,
@@ -16,7 +17,7 @@ from backbones.training.settings import (
 )
 
 
-class ClassifierSettings(Settings):
+class ClassifierSettings(PixelSettings):
     """The backbone that a recipe was written for, and how it becomes a classifier."""
 
     arch: str

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.activations import recompute_activations
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
@@ -34,10 +35,12 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Fine-tune `backbone` under `recipe` on the class folders below `data`, and evaluate every image once.
 
-    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
+    settings, weights or output.
     """
     train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
     accumulation = accumulation_steps(recipe, process_count())
@@ -55,13 +58,13 @@ def fine_tune(
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
     step = ClassificationStep(
         network,
-        BatchAugmentation(recipe.augment, len(train.classes)),
+        BatchAugmentation(recipe.augment, len(train.classes), normalisation),
         resolve_precision(recipe.precision, device_type()),
     )
     outcome = run_job(
         Job(
             model=step,
-            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed),
+            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed, normalisation),
             parameter_groups=parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay),
             recipe=recipe,
             directory=directory,

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
+    PixelSettings,
     PositiveInt,
     Recipe,
     Settings,
@@ -16,7 +17,7 @@ from tasks.datasets.coco.layout import CocoDataSettings
 from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
 
 
-class DetectorSettings(Settings):
+class DetectorSettings(PixelSettings):
     """The backbone that a recipe was written for, and the Mask R-CNN round it.
 
     The defaults are those of detectron2's Mask R-CNN with a feature pyramid; only what a small one for a CPU has to

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
@@ -42,18 +43,19 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Train Mask R-CNN on `backbone` under `recipe` on the COCO-format set below `data`, and score it.
 
-    Goes on from whatever stands in `directory`, and leaves the detections there. Raises InputError for unusable data,
-    settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`, and leaves the detections there.
+    Raises InputError for unusable data, settings, weights or output.
 
     The notes count the evaluation images that were turned by their EXIF orientation. Those of training are turned as
     well and not counted: their sizes are in the annotation file, so nothing else would open all of them beforehand, and
     a resumed run sees a part. `backbench data check coco` counts both.
     """
     train, val = open_coco(data, recipe.data)
-    detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
+    detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed, normalisation)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
@@ -103,7 +105,12 @@ def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) ->
 
 
 def _detector(
-    recipe: DetectionRecipe, backbone: str, checkpoint: Checkpoint | None, categories: int, seed: int
+    recipe: DetectionRecipe,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    categories: int,
+    seed: int,
+    normalisation: Normalisation,
 ) -> tuple[Detector, Any]:
     settings = recipe.model
     seed_generators(seed, "weights")
@@ -119,4 +126,4 @@ def _detector(
         patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
-    return build_detector(pyramid, settings, categories), network.load_report
+    return build_detector(pyramid, settings, categories, normalisation), network.load_report

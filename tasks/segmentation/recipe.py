@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
+    PixelSettings,
     PositiveInt,
     Recipe,
     Settings,
@@ -38,7 +39,7 @@ def _require_pixels(resize: tuple[int, int], factor: float) -> None:
         raise ValueError(f"{factor} times resize {list(resize)} is less than a pixel")
 
 
-class SegmentorSettings(Settings):
+class SegmentorSettings(PixelSettings):
     """The backbone that a recipe was written for, and the UPerNet round it.
 
     What cannot be set is as in mmsegmentation's UPerNet: pooling to 1, 2, 3 and 6 cells, an auxiliary head of one

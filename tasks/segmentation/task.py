@@ -6,6 +6,7 @@ from typing import Any
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
 from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
@@ -38,14 +39,16 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Train UPerNet on `backbone` under `recipe` on the images and label maps below `data`, and score it.
 
-    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
+    settings, weights or output.
     """
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
-    segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
+    segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed, normalisation)
     notes = check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
@@ -86,7 +89,12 @@ def fine_tune(
 
 
 def create_segmentor(
-    recipe: SegmentationRecipe, backbone: str, checkpoint: Checkpoint | None, classes: int, seed: int
+    recipe: SegmentationRecipe,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    classes: int,
+    seed: int,
+    normalisation: Normalisation,
 ) -> tuple[Segmentor, LoadReport | None]:
     """UPerNet for `classes` classes on a backbone as `recipe` has it, and where the checkpoint's weights went.
 
@@ -109,7 +117,7 @@ def create_segmentor(
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     _require_views_that_fit(pyramid, recipe)
-    return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
+    return build_segmentor(pyramid, settings, recipe.inference, classes, normalisation), network.load_report
 
 
 def _require_several_images(recipe: SegmentationRecipe) -> None:

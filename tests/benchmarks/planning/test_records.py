@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backbones.images.normalisation import HALF, IMAGENET
 from backbones.training.settings import protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete, load_records
@@ -27,8 +28,9 @@ def test_an_older_record_gets_its_table_and_the_protocol_that_its_recipe_has_tod
     assert completed.table == "coco"
     recipe = load_recipe("mini_detection", ["precision=bf16"], {"detection"}).recipe
     assert completed.protocol == protocol(recipe.model_dump(mode="json"))
-    same = completed.model_dump(exclude={"table", "protocol", "recipe_settings"})
-    assert same == old.model_dump(exclude={"table", "protocol", "recipe_settings"})
+    assert completed.normalisation == IMAGENET.as_dict()
+    renewed = {"table", "protocol", "recipe_settings", "normalisation"}
+    assert completed.model_dump(exclude=renewed) == old.model_dump(exclude=renewed)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +82,19 @@ def test_a_setting_that_came_later_stands_as_the_run_had_it(task: str, setting: 
 
 def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
     for record in (
-        make_record(protocol={"optimizer.lr": "0.1", "inference.crop_ratio": "null"}, evaluation_images=50_000),
         make_record(
-            task="detection", table="coco", dataset="mini-coco", protocol={"model.patch_resampling": '"bicubic"'}
+            protocol={"optimizer.lr": "0.1", "inference.crop_ratio": "null"},
+            normalisation=HALF.as_dict(),
+            evaluation_images=50_000,
         ),
+        make_record(
+            task="detection",
+            table="coco",
+            dataset="mini-coco",
+            protocol={"model.patch_resampling": '"bicubic"'},
+            normalisation=HALF.as_dict(),
+        ),
+        make_record(task="depth", table="depth"),
     ):
         assert complete(record) is record
 
