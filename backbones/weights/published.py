@@ -43,6 +43,12 @@ class PublishedFile(_Checked):
     sha256_prefix: Annotated[str, Field(pattern="^[0-9a-f]{8,63}$")] | None = None
     md5_prefix: Annotated[str, Field(pattern="^[0-9a-f]{6,32}$")] | None = None
 
+    @property
+    def digest(self) -> str:
+        """The digest that it is known by, as a person reads it: "sha256 b5f2ef4d…"; empty where none is known."""
+        whole, sha256, md5 = self.sha256, self.sha256_prefix, self.md5_prefix
+        return f"sha256 {whole}" if whole else f"sha256 {sha256}…" if sha256 else f"md5 {md5}…" if md5 else ""
+
     def is_file(self, sha256: str, md5: str | None) -> bool:
         """Whether a file of these digests is this one, as far as its published digests tell."""
         if self.sha256 is not None:
