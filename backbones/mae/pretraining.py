@@ -148,6 +148,7 @@ def pretrain(
         "pretrain_data": pretrain_data,
         "arch": network.encoder_name,
         "image_size": settings.image_size,
+        "grid": "{}×{}".format(*network.patch_embed.grid_size),
         "autoencoder": settings.arch,
     }
     encoder, autoencoder = directory / "checkpoints/encoder.pth", directory / "checkpoints/autoencoder.pth"

@@ -52,6 +52,12 @@ class Checkpoint:
         """How many numbers all its tensors hold together."""
         return sum(tensor.numel() for tensor in self.state_dict.values())
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches that the position embeddings were made for, where the file says: "6×6"."""
+        stated = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", self.extras.get("grid", ""))
+        return (int(stated[1]), int(stated[2])) if stated else None
+
 
 class _Unread:
     """Stands in for an object that accompanies weights but is not needed: nothing of the original is called."""
@@ -94,6 +100,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
     content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
     container, state_dict, extras = _find_weights(path, content)
+    if kind == "safetensors":
+        extras |= _safetensors_metadata(path)
     return Checkpoint(path, file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
 
 
@@ -130,6 +138,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             f"{path}: a safetensors file that cannot be read ({error}). It is probably truncated: "
             "compare its size with the original's and copy it again."
         ) from error
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the writer put into the file's header, but for the name of the framework."""
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return {key: _abridge(value) for key, value in metadata.items() if key != "format"}
 
 
 def _read_torch(path: Path) -> object:

@@ -10,12 +10,12 @@ import yaml
 
 from backbones.images.folders import find_images, fingerprint
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.registry import BackboneEntry
 from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
-from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
+from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.origin import settle_origin
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.records import load_records
 from benchmarks.running.claim import claimed
@@ -119,39 +119,35 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
+    origin = settle_origin(entry, checkpoint, spell=pretraining_name)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
             settings, data, plan.backbone, checkpoint, cell.directory, seed=seed
         )
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
-        column = task.column_of(entry.model, settings.model.image_size)
         evaluated = Evaluated(
             metrics=metrics_with_intervals(outcome),
             table=task.table_of(cell.data.name),
             per_class=outcome.per_class,
             unreadable=outcome.unreadable,
-            notes=tuple(outcome.notes),
+            notes=(*origin.remarks, *outcome.notes),
         )
-        return _finish(cell, out, _origin(entry, column, checkpoint, outcome), evaluated, outcome.training)
+        weights = WeightsOrigin(
+            method=origin.method,
+            pretrain_data=origin.pretrain_data,
+            model=task.column_of(origin.model, settings.model.image_size),
+            arch=entry.arch,
+            checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
+            load_report=asdict(outcome.load_report) if outcome.load_report else None,
+        )
+        return _finish(cell, out, weights, evaluated, outcome.training)
 
 
 def _unlabelled(data: Path) -> Contents:
     """What tells which data set the images below `data` are. Raises InputError if there are none."""
     paths = find_images(data)
     return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
-
-
-def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, outcome: TaskOutcome) -> WeightsOrigin:
-    stated = checkpoint.extras.get("pretrain_data") if checkpoint else None
-    return WeightsOrigin(
-        method=entry.method,
-        pretrain_data=pretraining_name(stated) if stated else entry.pretrain_data,
-        model=column,
-        arch=entry.arch,
-        checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
-        load_report=asdict(outcome.load_report) if outcome.load_report else None,
-    )
 
 
 def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, out: Path) -> Cell:
