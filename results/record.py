@@ -98,7 +98,9 @@ class Record(_Checked):
     the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
     `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
-    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
+    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
+    the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
+    `parameters` counts those of the encoder, without head and pyramid.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -112,6 +114,8 @@ class Record(_Checked):
     model: Name
     backbone: Name
     arch: str = ""
+    declared: dict[str, str] = {}
+    parameters: Count | None = None
     checkpoint_sha256: str | None = None
     seed: int
     recipe: Name

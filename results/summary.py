@@ -41,6 +41,7 @@ COLUMNS = {
     "git_commit": "string",
     "finished_at": "string",
     "key": "string",
+    "parameters": "Int64",
 }
 ORDER = [
     "suite",

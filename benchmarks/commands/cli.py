@@ -140,6 +140,15 @@ def run(
         ),
     ],
     out: Out,
+    method: Annotated[
+        str | None, typer.Option(help="Names the table's row: how the weights came about. Told where others disagree.")
+    ] = None,
+    pretrain_data: Annotated[
+        str | None, typer.Option(help="What the weights were trained on, beside the method in the table's row.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help='Names the table\'s column, e.g. "ViT-B", for a backbone of your own.')
+    ] = None,
     seed: Seed = 0,
     overrides: Set = None,
     dry_run: DryRun = False,
@@ -151,15 +160,23 @@ def run(
     Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
+
+    A model of your own, in its row and column of the tables: backbench run --recipe imagenet_vit_base --data IMAGENET
+    --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B --out runs
+
+    What these three say comes before what the file says of itself, and that before what is known of the backbone's
+    name. They decide no number: repeat the command of a finished run with other names, and it is recorded under them.
     """
+    from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
 
+    declared = Declared(method, pretrain_data, model)
     if dry_run:
-        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [])
+        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
         raise typer.Exit(0 if show_plan(plan, out) else 1)
-    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared))
 
 
 @app.command()

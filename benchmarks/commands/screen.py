@@ -8,9 +8,11 @@ from rich.text import Text
 
 from backbones.errors import InputError
 from backbones.training.machine import process_rank
+from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
+from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
 from results import Metric
 from results.metrics import METRICS
@@ -28,6 +30,11 @@ def show_cell(cell: FinishedCell) -> None:
         (record.backbone, "bold"), f" on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}"
     )
     console.print(headline, soft_wrap=True)
+    if record.table:
+        size = f"; an encoder of {record.parameters:,} parameters" if record.parameters else ""
+        console.print(f"  {place_of(record)}{size}", soft_wrap=True)
+    if cell.renamed:
+        console.print(f"  recorded until now as {cell.renamed}", soft_wrap=True)
     for metric in record.metrics:
         if metric.ci_low is not None or len(record.metrics) == 1:
             images = f", {metric.n_eval:,} images" if metric.n_eval else ""
@@ -53,8 +60,11 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
     Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
     """
+    names = None
     if plan.recipe.task != PRETRAINING:
-        _, plan = find_planned_backbone(plan)
+        entry, plan = find_planned_backbone(plan)
+        file = plan.checkpoint
+        names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
     if process_rank() != 0:
         return not plan.missing
     console = Console(highlight=False, markup=False)
@@ -65,6 +75,10 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
         console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+    if names:
+        console.print(f"  {place_of(names)}", soft_wrap=True)
+        for remark in names.remarks:
+            console.print(f"  note: {remark}", soft_wrap=True)
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
@@ -100,7 +114,6 @@ def outputs(directory: Path) -> list[Path]:
 def show_checkpoint(path: Path, backbone: str | None) -> None:
     """What a checkpoint is, and where each weight lands in a backbone."""
     from backbones.inspection import describe
-    from backbones.weights.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path)
     description = describe(checkpoint, backbone)

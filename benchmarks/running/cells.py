@@ -1,7 +1,7 @@
 """Carrying out one cell: its key, whether it is done, the run itself, and its record."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import yaml
 
 from backbones.images.folders import find_images, fingerprint
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
+from backbones.registry import BackboneEntry
 from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
-from backbones.weights.origin import settle_origin
+from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
+from backbones.weights.origin import Declared
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
+from benchmarks.planning.names import given, place_of, settle_names
 from benchmarks.planning.records import load_records
 from benchmarks.running.claim import claimed
+from benchmarks.running.renaming import rename
 from benchmarks.running.writing import write_record, write_results_csv, write_text
 from results import (
     Metric,
@@ -38,11 +41,15 @@ RESULTS = "results.csv"
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A cell's directory and record, and whether this call had anything left to do."""
+    """A cell's directory and record, and whether this call had anything left to do.
+
+    renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
+    """
 
     directory: Path
     record: Record
     skipped: bool
+    renamed: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Cell:
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    model is the table's column, load_report what became of each weight of the checkpoint.
+    model is the table's column, declared what the call gave of these names, load_report what became of each weight of
+    the checkpoint, parameters how many the encoder has.
     """
 
     method: str
@@ -69,7 +77,9 @@ class WeightsOrigin:
     model: str
     arch: str
     checkpoint_sha256: str | None
+    declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +112,27 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
             model=settings.model.arch,
             arch=settings.model.arch,
             checkpoint_sha256=file_sha256(model.encoder),
+            parameters=model.parameters,
         )
         metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
         return _finish(cell, out, origin, Evaluated([metric]), model.outcome)
 
 
-def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
-    """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
-    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides)
+def run_task(
+    recipe: str,
+    data: Path,
+    backbone: str,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    declared: Declared | None = None,
+) -> FinishedCell:
+    """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
+
+    Raises InputError for a wrong call or input.
+    """
+    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
@@ -117,9 +140,9 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     contents = task.module("task").identify_data(settings, data)
     cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, out)
     if finished := _already_finished(cell, out):
-        return finished
+        return _renamed(finished, cell, entry, checkpoint, out)
+    origin = settle_names(plan, entry, checkpoint)
     check_batch_size(settings, contents.train_images)
-    origin = settle_origin(entry, checkpoint, spell=pretraining_name)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
             settings, data, plan.backbone, checkpoint, cell.directory, seed=seed
@@ -136,10 +159,12 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
         weights = WeightsOrigin(
             method=origin.method,
             pretrain_data=origin.pretrain_data,
-            model=task.column_of(origin.model, settings.model.image_size),
+            model=origin.model,
             arch=entry.arch,
             checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
+            declared=given(plan.declared),
             load_report=asdict(outcome.load_report) if outcome.load_report else None,
+            parameters=outcome.parameters,
         )
         return _finish(cell, out, weights, evaluated, outcome.training)
 
@@ -177,6 +202,20 @@ def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     if stale and process_rank() == 0:
         _collect(out)
     return FinishedCell(cell.directory, record, skipped=True)
+
+
+def _renamed(
+    finished: FinishedCell, cell: Cell, entry: BackboneEntry, checkpoint: Checkpoint | None, out: Path
+) -> FinishedCell:
+    """Write the names that are declared into the record of a finished run, if it stands under others."""
+    before = finished.record
+    record = rename(before, cell.plan, entry, checkpoint)
+    if record is before:
+        return finished
+    if process_rank() == 0:
+        write_record(finished.directory, record)
+        _collect(out)
+    return replace(finished, record=record, renamed=place_of(before))
 
 
 def _claimed(cell: Cell, out: Path) -> Any:

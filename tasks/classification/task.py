@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from backbones.architectures import count_parameters
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
@@ -44,7 +45,7 @@ def fine_tune(
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
-    load_report = network.load_report
+    load_report, parameters = network.load_report, count_parameters(network)
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
     if not recipe.evaluation.allow_unreadable:
@@ -82,4 +83,5 @@ def fine_tune(
         load_report=load_report,
         unreadable=metric.unreadable,
         notes=[note for note in (val.note,) if note],
+        parameters=parameters,
     )

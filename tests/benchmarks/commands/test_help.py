@@ -53,7 +53,10 @@ def test_help_imports_nothing_heavy() -> None:
             ["pretrain", *["--recipe", "r", "--data", "d", "--out", "o", "--seed", "x"]],
             "'--seed': expected a value",
         ),
-        (["list", "recipe"], "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets'."),
+        (
+            ["list", "recipe"],
+            "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets', 'weights'.",
+        ),
         (["table", ".", "--layout", "imagnet"], "'--layout': 'imagnet' is not one of 'imagenet', 'coco',"),
         (["table", ".", "--layout", "coco", "--format", "xlsx"], "'xlsx' is not one of 'md', 'csv', 'latex'."),
     ],
