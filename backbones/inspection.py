@@ -13,7 +13,9 @@ from backbones.registry import BackboneEntry, Build, create_backbone, find_backb
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, match_weights
 from backbones.weights.methods import Method
+from backbones.weights.origin import Origin, settle_origin
 from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.statements import Statement, read_statement
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,21 @@ class CheckpointDescription:
 
     checkpoint: the file: its path, sha256, size, container, tensors and what lies beside them
     recognised: what it seems to be
-    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be
+    statement:  what it says of itself
+    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
+                and whose method it does not contradict
     report:     what would become of each weight in the backbone that was asked about; None if none was
+    origin:     the method, data and column that its numbers would stand for in that backbone
+    refusal:    why they would not
     """
 
     checkpoint: Checkpoint
     recognised: Recognised
+    statement: Statement
     fits: tuple[str, ...]
     report: LoadReport | None
+    origin: Origin | None = None
+    refusal: str | None = None
 
 
 def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
@@ -37,9 +46,20 @@ def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescr
 
     Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
     """
-    recognised = recognise(checkpoint.state_dict)
-    report = None if name is None else cast(LoadReport, create_backbone(name, checkpoint).load_report)
-    return CheckpointDescription(checkpoint, recognised, _fitting(checkpoint, recognised), report)
+    recognised, statement = recognise(checkpoint.state_dict, checkpoint.grid), read_statement(checkpoint)
+    fits = _fitting(checkpoint, recognised)
+    if name is None:
+        return CheckpointDescription(checkpoint, recognised, statement, fits, None)
+    report = cast(LoadReport, create_backbone(name, checkpoint).load_report)
+    origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+    return CheckpointDescription(checkpoint, recognised, statement, fits, report, origin, refusal)
+
+
+def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:
+    try:
+        return settle_origin(entry, checkpoint), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
@@ -53,6 +73,7 @@ def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
 def _fits(checkpoint: Checkpoint, entry: BackboneEntry) -> bool:
     try:
         match_weights(_outline(entry.build), checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+        settle_origin(entry, checkpoint)
     except InputError:
         return False
     return True

@@ -28,9 +28,9 @@ _POSITIONS: dict[str, tuple[Positions, ...]] = {
     "supervised": ("learned",),
 }
 _POINTS_TO: dict[Positions, tuple[str, str]] = {
-    "column first": ("MAE", "its position embeddings are MAE's fixed sin-cos ones"),
-    "row first": ("MoCo v3", "its position embeddings are MoCo v3's fixed sin-cos ones"),
-    "learned": ("supervised training, DeiT or DINO", "its position embeddings are learned, not fixed sin-cos"),
+    "column first": ("MAE", "its position embeddings are fixed sin-cos ones, the column first as in MAE's"),
+    "row first": ("MoCo v3", "its position embeddings are fixed sin-cos ones, the row first as in MoCo v3's"),
+    "learned": ("supervised training, DeiT or DINO", "its position embeddings are learned, no fixed sin-cos ones"),
 }
 
 # Outputs of a classifier of all of ImageNet, as BEiT and as Google count its classes, and of its winter 2021 selection.

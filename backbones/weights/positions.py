@@ -5,6 +5,7 @@ the row alone and the other half on the column alone; which half is which differ
 interpolation, half precision and the little that fine-tuning moves them. Learned ones mix the two in every number.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -61,16 +62,18 @@ def _share(half_RCD: Tensor, other_axis: int) -> float:
     return float(kept / centred.square().mean(dim=(0, 1)).sum())
 
 
-def looks_square(position_1LD: Tensor, side: int) -> bool:
-    """Whether nothing speaks against side × side patches: vertical neighbours differ no less in any other grid.
+def may_have_grid(position_1LD: Tensor, grid: tuple[int, int]) -> bool:
+    """Whether nothing speaks against this grid of (rows, columns) patches.
 
-    Compared are grids of as many patches that are up to four times as long as wide.
+    Vertical neighbours are much alike in the true grid. In no other grid of as many patches, up to four times as long
+    as wide, may they be clearly more so.
     """
-    if position_1LD.is_meta:
+    rows, columns = grid
+    count = rows * columns
+    patches_ND = position_1LD[0, position_1LD.shape[-2] - count :].double()
+    if position_1LD.is_meta or min(grid) < 3 or not torch.isfinite(patches_ND).all():
         return True
-    patches = position_1LD[0, position_1LD.shape[-2] - side * side :].double()
-    if side < 3 or not torch.isfinite(patches).all():
-        return True
-    widths = [width for width in range(side // 2, 2 * side + 1) if side * side % width == 0 and width > 1]
-    steps = {width: float((patches[width:] - patches[:-width]).square().mean()) for width in widths}
-    return steps[side] <= 1.25 * min(steps.values())
+    side = math.isqrt(count)
+    others = [width for width in range(max(side // 2, 2), 2 * side + 1) if count % width == 0]
+    steps = [float((patches_ND[width:] - patches_ND[:-width]).square().mean()) for width in (columns, *others)]
+    return steps[0] <= 1.5 * min(steps)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import ANY_NAMING
-from backbones.weights.positions import Positions, kind_of_positions
+from backbones.weights.positions import Positions, kind_of_positions, may_have_grid
 
 # (width, depth) of the sizes that have a name in timm.
 _VIT_SIZES = {
@@ -27,6 +27,12 @@ _RESNETS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3, True): "ResNet-50",
     (3, 4, 23, 3, True): "ResNet-101",
     (3, 8, 36, 3, True): "ResNet-152",
+}
+
+_POSITIONS: dict[Positions, str] = {
+    "column first": "fixed as MAE's",
+    "row first": "fixed as MoCo v3's",
+    "learned": "learned",
 }
 
 
@@ -86,6 +92,7 @@ class Recognised:
             f"{self.depth} blocks" if self.depth else "",
             f"patch {self.patch}" if self.patch else "",
             f"{self.grid[0]}×{self.grid[1]} grid" if self.grid else "",
+            f"positions {_POSITIONS[self.positions]}" if self.positions else "",
             "with a decoder" if self.has_decoder else "",
             f"a head for {self.classes} classes" if self.classes else "",
             f"named as by {self.naming}" if self.naming else "",
@@ -157,6 +164,7 @@ def _vit(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recogni
     side, positions = None, None
     if position is not None and position.ndim == 3:
         side = _square_root(position.shape[1] - 1) or _square_root(position.shape[1])
+        side = side if side and may_have_grid(position, (side, side)) else None
     elif table is not None and (offsets := _square_root(table.shape[0] - 3)):
         side = (offsets + 1) // 2  # BEiT: (2 grid - 1)² offsets and three for the class token
     grid = grid or ((side, side) if side else None)

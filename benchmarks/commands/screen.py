@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from backbones.errors import InputError
 from backbones.training.machine import process_rank
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import LoadReport
@@ -126,12 +127,20 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
         table.add_row(name, value)
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
-            table.add_row(name.replace("_", " "), str(value))
+            table.add_row(name.replace("_", " "), "×".join(map(str, value)) if name == "grid" else str(value))
+    if description.statement.method or description.statement.pretrain_data:
+        table.add_row("says", str(description.statement))
+    if origin := description.origin:
+        table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
+        for remark in origin.remarks:
+            table.add_row("", remark)
     table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
     console = Console(highlight=False)
     console.print(table)
     if description.report:
         _show_report(console, description.report, backbone or "")
+    if description.refusal:
+        raise InputError(description.refusal)
 
 
 def _show_report(console: Console, report: LoadReport, backbone: str) -> None:
