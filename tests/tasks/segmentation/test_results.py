@@ -136,6 +136,7 @@ class TestDirectory:
         assert "model.image_size=32 (reference 96)" in record["deviations"]
         assert record["notes"] == record["corrupt_images"] == []
         assert (record["method"], record["model"], record["arch"]) == ("random", "ViT-mini", "vit_mini_patch8_48")
+        assert record["parameters"] == 822_912  # the encoder's own, as tests/backbones/test_registry.py counts them
         lines = read_log(run)
         assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
         assert record["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 4, rel=1e-5)
