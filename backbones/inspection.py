@@ -13,7 +13,8 @@ from backbones.registry import BackboneEntry, Build, create_backbone, find_backb
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, match_weights
 from backbones.weights.methods import Method
-from backbones.weights.origin import Origin, settle_origin
+from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.statements import Statement, read_statement
 
@@ -25,6 +26,7 @@ class CheckpointDescription:
     checkpoint: the file: its path, sha256, size, container, tensors and what lies beside them
     recognised: what it seems to be
     statement:  what it says of itself
+    published:  the published file that it is, byte for byte, if it is a known one
     fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
                 and whose method it does not contradict
     report:     what would become of each weight in the backbone that was asked about; None if none was
@@ -35,10 +37,11 @@ class CheckpointDescription:
     checkpoint: Checkpoint
     recognised: Recognised
     statement: Statement
+    published: PublishedFile | None
     fits: tuple[str, ...]
     report: LoadReport | None
-    origin: Origin | None = None
-    refusal: str | None = None
+    origin: Origin | None
+    refusal: str | None
 
 
 def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
@@ -46,13 +49,21 @@ def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescr
 
     Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
     """
-    recognised, statement = recognise(checkpoint.state_dict, checkpoint.grid), read_statement(checkpoint)
-    fits = _fitting(checkpoint, recognised)
-    if name is None:
-        return CheckpointDescription(checkpoint, recognised, statement, fits, None)
-    report = cast(LoadReport, create_backbone(name, checkpoint).load_report)
-    origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
-    return CheckpointDescription(checkpoint, recognised, statement, fits, report, origin, refusal)
+    report, origin, refusal = None, None, None
+    if name is not None:
+        report = cast(LoadReport, create_backbone(name, checkpoint).load_report)
+        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+    recognised = recognise(checkpoint.state_dict, checkpoint.grid)
+    return CheckpointDescription(
+        checkpoint,
+        recognised,
+        read_statement(checkpoint),
+        find_known(checkpoint),
+        _fitting(checkpoint, recognised),
+        report,
+        origin,
+        refusal,
+    )
 
 
 def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:

@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,14 @@ class Checkpoint:
     def parameters(self) -> int:
         """How many numbers all its tensors hold together."""
         return sum(tensor.numel() for tensor in self.state_dict.values())
+
+    @cached_property
+    def md5(self) -> str:
+        """Of the whole file, 32 hexadecimal digits: some pages print nothing else. Empty if the file is gone."""
+        if not self.path.is_file():
+            return ""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     @property
     def grid(self) -> tuple[int, int] | None:

@@ -5,7 +5,6 @@ A name chosen by mistake still loads where the shapes agree, and its number then
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import timm
@@ -21,21 +20,20 @@ from backbones.weights.statements import Statement
 _MOCO_SMALL = (384, 12)
 """Width and attention heads of MoCo v3's ViT-S (facebookresearch/moco-v3, vits.py, lines 51-56); timm's has 6."""
 
-# Embeddings that a method's files have, and in words what the others speak for.
 _POSITIONS: dict[str, tuple[Positions, ...]] = {
     "MAE": ("column first",),
     "MoCo v3": ("row first",),
     "supervised": ("learned",),
 }
-_POINTS_TO: dict[Positions, tuple[str, str]] = {
-    "column first": ("MAE", "its position embeddings are fixed sin-cos ones, the column first as in MAE's"),
-    "row first": ("MoCo v3", "its position embeddings are fixed sin-cos ones, the row first as in MoCo v3's"),
-    "learned": ("supervised training, DeiT or DINO", "its position embeddings are learned, no fixed sin-cos ones"),
+_LOOKS: dict[Positions, str] = {
+    "column first": "its position embeddings are fixed sin-cos ones, the column first as in MAE's",
+    "row first": "its position embeddings are fixed sin-cos ones, the row first as in MoCo v3's",
+    "learned": "its position embeddings are learned as in supervised training or DINO, no fixed sin-cos ones",
 }
 
 # Outputs of a classifier of all of ImageNet, as BEiT and as Google count its classes, and of its winter 2021 selection.
 _ALL_OF_IMAGENET = {21_841, 21_843, 11_221}
-_LABELLED = {"supervised": "IN21K w/ labels", "BEiT": "IN22K+DALLE w/ labels"}
+_LABELLED = {"supervised": "IN21K w/ labels", "BEiT": "IN22K+DALLE, then IN22K w/ labels"}
 
 
 class PublishedWeights(Protocol):
@@ -49,14 +47,6 @@ class PublishedWeights(Protocol):
     def pretrain_data(self) -> str: ...
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A method that something about a file speaks for, and that something, as a sentence without its end."""
-
-    method: str
-    why: str
-
-
 def same_name(one: str, other: str) -> bool:
     """Whether two names differ in case and punctuation at most: "MoCo v3" and "mocov3". "MAE+" and "MAE" are two."""
     return _simplified(one) == _simplified(other)
@@ -68,30 +58,29 @@ def _simplified(name: str) -> str:
 
 def find_contradictions(
     method: str,
-    checkpoint: Checkpoint,
     recognised: Recognised,
     statement: Statement,
     published: PublishedWeights | None,
-) -> list[Reading]:
-    """Return what speaks against `method`, the surest first. Whoever says it of the file is believed before its looks.
+) -> list[str]:
+    """Return what speaks against `method`, in words, the surest first.
 
-    Of "custom" nothing can be contradicted, and of a method that is not known here only what is said.
+    Whoever says it of the file is believed before its looks. Of "custom" nothing can be contradicted, and of a method
+    that is not known here only what is said.
     """
     if same_name(method, "custom"):
         return []
     if statement.method:
-        said = Reading(statement.method, str(statement))
-        return [] if same_name(statement.method, method) else [said]
+        return [] if same_name(statement.method, method) else [str(statement)]
     if published:
-        known = Reading(published.method, f"it is {published.name}, byte for byte")
+        known = f"it is {published.name}, byte for byte, which is {published.method}'s"
         return [] if same_name(published.method, method) else [known]
-    readings = []
+    found = []
     expected = next((known for known in (*_POSITIONS, "BEiT") if same_name(known, method)), None)
     if expected and recognised.method and recognised.method != expected:
-        readings.append(Reading(recognised.method, f"its tensors are named as {recognised.method}'s"))
+        found.append(f"its tensors are named as {recognised.method}'s")
     if expected in _POSITIONS and recognised.positions and recognised.positions not in _allowed(expected, recognised):
-        readings.append(Reading(*_POINTS_TO[recognised.positions]))
-    return readings
+        found.append(_LOOKS[recognised.positions])
+    return found
 
 
 def _allowed(method: str, recognised: Recognised) -> tuple[Positions, ...]:

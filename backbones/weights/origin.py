@@ -11,12 +11,12 @@ from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import (
     PublishedWeights,
-    Reading,
     find_contradictions,
     label_data,
     require_heads,
     same_name,
 )
+from backbones.weights.published import PublishedFile, find_published
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.statements import Statement, read_statement
 
@@ -71,18 +71,23 @@ class Origin:
     remarks: tuple[str, ...] = ()
 
 
+def find_known(checkpoint: Checkpoint) -> PublishedFile | None:
+    """Return the published file that this is, by its bytes."""
+    return find_published(checkpoint.sha256) or find_published(checkpoint.sha256, checkpoint.md5)
+
+
 def settle_origin(
     entry: NamedBackbone,
     checkpoint: Checkpoint | None,
     declared: Declared | None = None,
     *,
-    find_published: Callable[[str], PublishedWeights | None] = lambda sha256: None,
+    known: Callable[[Checkpoint], PublishedWeights | None] = find_known,
     spell: Callable[[str], str] = str,
 ) -> Origin:
     """Decide which method, pre-training data and column the weights stand for.
 
-    What is declared comes before what the file says of itself, that before the list of published files (asked by the
-    file's sha256), and that before the registered name. `spell` gives the tables' name of a data set.
+    What is declared comes before what the file says of itself, that before the list of published files, where
+    `known` looks, and that before the registered name. `spell` gives the tables' name of a data set.
 
     Raises InputError, naming both readings and how to insist, if the file contradicts the method of its name and no
     method was declared.
@@ -90,15 +95,15 @@ def settle_origin(
     declared = declared or Declared()
     if checkpoint is None:
         return _choose(entry, declared, Statement(), None, None, spell)
-    statement, published = read_statement(checkpoint), find_published(checkpoint.sha256)
+    statement, published = read_statement(checkpoint), known(checkpoint)
     recognised = recognise(checkpoint.state_dict, checkpoint.grid)
     origin = _choose(entry, declared, statement, published, recognised, spell)
-    readings = find_contradictions(origin.method, checkpoint, recognised, statement, published)
-    if readings and declared.method is None:
-        raise InputError(_refusal(checkpoint, readings[0], entry))
+    against = find_contradictions(origin.method, recognised, statement, published)
+    if against and declared.method is None:
+        raise InputError(_refusal(checkpoint, against[0], entry))
     if declared.method is None or same_name(declared.method, "MoCo v3"):
         require_heads(entry.name, entry.arch, entry.build, checkpoint, recognised, statement)
-    told = (f"{reading.why}, which speaks for {reading.method}; {origin.method} as declared" for reading in readings)
+    told = (f"{why}; {origin.method} as declared" for why in against)
     return replace(origin, remarks=(*origin.remarks, *told))
 
 
@@ -141,9 +146,9 @@ def _first(*sayings: tuple[Source, str | None]) -> tuple[str, Source]:
     return next((said, source) for source, said in sayings if said is not None)
 
 
-def _refusal(checkpoint: Checkpoint, reading: Reading, entry: NamedBackbone) -> str:
+def _refusal(checkpoint: Checkpoint, why: str, entry: NamedBackbone) -> str:
     return (
-        f"{checkpoint.path}: {reading.why}, which speaks for {reading.method}; --backbone {entry.name} says "
+        f"{checkpoint.path}: {why}; --backbone {entry.name} says "
         f"{entry.method}. Its number would stand under the wrong method. Take the backbone of the method that made the "
         f"file (`backbench inspect {checkpoint.path}` lists those that fit), or insist on this one: "
         f"--method {shlex.quote(entry.method)}"

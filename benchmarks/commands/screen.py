@@ -127,9 +127,12 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
         table.add_row(name, value)
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
-            table.add_row(name.replace("_", " "), "×".join(map(str, value)) if name == "grid" else str(value))
+            label = "method by its names" if name == "method" else name.replace("_", " ")
+            table.add_row(label, "×".join(map(str, value)) if name == "grid" else str(value))
     if description.statement.method or description.statement.pretrain_data:
         table.add_row("says", str(description.statement))
+    if known := description.published:
+        table.add_row("published as", f"{known.name}: {known.method}, {known.pretrain_data}, {known.model}")
     if origin := description.origin:
         table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
         for remark in origin.remarks:

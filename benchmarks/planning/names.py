@@ -8,7 +8,6 @@ from backbones.errors import InputError
 from backbones.training.settings import Recipe
 from backbones.weights.methods import METHODS
 from backbones.weights.origin import Declared, Origin, settle_origin
-from backbones.weights.published import find_published
 from results import Record
 from results.measurements import simplified
 from results.reference import PREVIOUS_BEST, reference_rows
@@ -52,7 +51,7 @@ def settle_names(plan: "PlannedCell", entry: "BackboneEntry", checkpoint: "Check
 
     Raises InputError if the file contradicts the method of the backbone's name and none is declared.
     """
-    origin = settle_origin(entry, checkpoint, plan.declared, find_published=find_published, spell=pretraining_name)
+    origin = settle_origin(entry, checkpoint, plan.declared, spell=pretraining_name)
     remarks = (*_overruled(plan, entry), *origin.remarks)
     return replace(origin, model=column(origin.model, plan.recipe), remarks=remarks)
 

@@ -146,7 +146,7 @@ def test_a_flag_beats_the_files_own_word_and_that_the_name(
     result = success(*run(small, tmp_path, backbone), *DECLARED)
     assert "method MyMethod, pre-training data IN1K, column ViT-mini (" in result.output
     notes = " / ".join(read_record(tmp_path)["notes"])
-    assert "MAE; MyMethod as declared" in notes and "IN1K as declared" in notes
+    assert "MAE on unlabelled; MyMethod as declared" in notes and "IN1K as declared" in notes
     success(*run(small, tmp_path, backbone), "--method", "mae", "--pretrain-data", "photos")
     record = read_record(tmp_path)
     assert (record["method"], record["pretrain_data"]) == ("MAE", "photos")
