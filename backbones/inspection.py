@@ -14,7 +14,10 @@ from backbones.registry import BackboneEntry, Build, create_backbone, find_backb
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
+from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.statements import Statement, read_statement
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,23 @@ class CheckpointDescription:
 
     checkpoint: the file: its path, sha256, size, container, tensors and what lies beside them
     recognised: what it seems to be
-    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be;
-                with the tasks in brackets if not for all of them
+    statement:  what it says of itself
+    published:  the published file that it is, byte for byte, if it is a known one
+    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
+                and whose method it does not contradict; with the tasks in brackets if not for all of them
     report:     what would become of each weight in the backbone that was asked about; None if none was
+    origin:     the method, data and column that its numbers would stand for in that backbone
+    refusal:    why they would not
     """
 
     checkpoint: Checkpoint
     recognised: Recognised
+    statement: Statement
+    published: PublishedFile | None
     fits: tuple[str, ...]
     report: LoadReport | None
+    origin: Origin | None
+    refusal: str | None
 
 
 def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
@@ -39,9 +50,28 @@ def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescr
 
     Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
     """
-    recognised = recognise(checkpoint.state_dict)
-    report = None if name is None else cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
-    return CheckpointDescription(checkpoint, recognised, _fitting(checkpoint, recognised), report)
+    report, origin, refusal = None, None, None
+    if name is not None:
+        report = cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
+        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+    recognised = recognise(checkpoint.state_dict, checkpoint.grid)
+    return CheckpointDescription(
+        checkpoint,
+        recognised,
+        read_statement(checkpoint),
+        find_known(checkpoint),
+        _fitting(checkpoint, recognised),
+        report,
+        origin,
+        refusal,
+    )
+
+
+def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:
+    try:
+        return settle_origin(entry, checkpoint), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
@@ -53,8 +83,12 @@ def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
 
 
 def _fit(checkpoint: Checkpoint, entry: BackboneEntry) -> str | None:
-    """The name of the backbone if it takes the checkpoint."""
+    """The name of the backbone if it takes the checkpoint, and the checkpoint does not contradict its method."""
     method = Method(entry.method, entry.pretrain_data, entry.steps)
+    try:
+        settle_origin(entry, checkpoint)
+    except InputError:
+        return None
     outline = _outline(entry.build)
     if _matches(outline, checkpoint, method):
         return entry.name

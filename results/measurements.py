@@ -193,7 +193,7 @@ def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing
     if len({rival.record.checkpoint_sha256 for rival in rivals}) > 1:
         parts.append(_checkpoint(record))
     if len({_pixels(rival) for rival in rivals}) > 1:
-        parts.append(f"normalisation {_pixels(measurement) or 'unknown'}")
+        parts.append(f"normalisation {_pixels(group[0]) or 'unknown'}")
     if unlike := unlike_origins([one.record for one in group]):
         parts.append(f"its seeds differ in {', '.join(unlike)}")
     return "; ".join(parts)

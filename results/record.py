@@ -105,8 +105,10 @@ class Record(_Checked):
     otherwise than it began, they are its last part's, and the notes have all.
     `normalisation` holds "mean" and "std" of pixels between 0 and 1, for red, green and blue. It belongs to the
     backbone, not to the protocol. Records without it are of runs before there was a choice: ImageNet's.
-    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
+    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
+    the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
+    `parameters` counts those of the encoder, without head and pyramid.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -120,6 +122,8 @@ class Record(_Checked):
     model: Name
     backbone: Name
     arch: str = ""
+    declared: dict[str, str] = {}
+    parameters: Count | None = None
     checkpoint_sha256: str | None = None
     normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: int

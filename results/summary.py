@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
-LATER = {"images_per_step": "Int64", "expected": "float64", "evaluation_images": "Int64"}
+LATER = {"images_per_step": "Int64", "expected": "float64", "parameters": "Int64", "evaluation_images": "Int64"}
 COLUMNS = {
     "suite": "string",
     "table": "string",

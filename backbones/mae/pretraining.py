@@ -111,11 +111,12 @@ class PretrainingStep(BaseModel):
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """What pre-training leaves behind."""
+    """What pre-training leaves behind. `parameters` counts those of the encoder."""
 
     encoder: Path
     autoencoder: Path
     outcome: Outcome
+    parameters: int
 
 
 def pretrain(
@@ -160,6 +161,7 @@ def pretrain(
         "pretrain_data": pretrain_data,
         "arch": network.encoder_name,
         "image_size": settings.image_size,
+        "grid": "{}×{}".format(*network.patch_embed.grid_size),
         "autoencoder": settings.arch,
         **normalisation.as_dict(),
     }
@@ -168,4 +170,5 @@ def pretrain(
         save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
         save_atomically({"model": network.state_dict(), **about}, autoencoder)
     barrier()
-    return PretrainedModel(encoder, autoencoder, outcome)
+    parameters = sum(tensor.numel() for tensor in network.encoder_state_dict().values())
+    return PretrainedModel(encoder, autoencoder, outcome, parameters)

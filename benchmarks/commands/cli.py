@@ -71,6 +71,19 @@ app.add_typer(data_app, name="data")
 Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
 Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="How the weights came about: the table's row. Insists where the file says otherwise."),
+]
+PretrainData = Annotated[
+    str | None, typer.Option(help="What the weights were trained on: beside the method in the table's row.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model is, e.g. ViT-B: the table's column. A module of your own is a column by its name."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
 Set = Annotated[
     list[str] | None,
@@ -142,6 +155,9 @@ def run(
         ),
     ],
     out: Out,
+    method: Method = None,
+    pretrain_data: PretrainData = None,
+    model: Model = None,
     seed: Seed = 0,
     overrides: Set = None,
     dry_run: DryRun = False,
@@ -153,15 +169,23 @@ def run(
     Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
+
+    Row and column: … --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B
+
+    These three come before what the file says of itself, and that before what is known of the backbone's name.
+
+    They decide no number: a finished run whose command is repeated with other names is recorded under those.
     """
+    from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
 
+    declared = Declared(method, pretrain_data, model)
     if dry_run:
-        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [])
+        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
         raise typer.Exit(0 if show_plan(plan, out) else 1)
-    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared))
 
 
 @app.command()

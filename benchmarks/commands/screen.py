@@ -6,14 +6,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
-from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
+from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
 from results import Metric, Record
 from results.metrics import METRICS
@@ -31,6 +33,11 @@ def show_cell(cell: FinishedCell) -> None:
         (record.backbone, "bold"), f" on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}"
     )
     console.print(headline, soft_wrap=True)
+    if record.table:
+        size = f"; an encoder of {record.parameters:,} parameters" if record.parameters else ""
+        console.print(f"  {place_of(record)}{size}", soft_wrap=True)
+    if cell.renamed:
+        console.print(f"  recorded until now as {cell.renamed}", soft_wrap=True)
     for metric in record.metrics:
         if metric.ci_low is not None or len(record.metrics) == 1:
             images = f", {metric.n_eval:,} images" if metric.n_eval else ""
@@ -64,8 +71,11 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
     Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
     """
+    names = None
     if plan.recipe.task != PRETRAINING:
-        _, plan = find_planned_backbone(plan)
+        entry, plan = find_planned_backbone(plan)
+        file = plan.checkpoint
+        names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
     if process_rank() != 0:
         return not plan.missing
     console = Console(highlight=False, markup=False)
@@ -76,6 +86,10 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
         console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+    if names:
+        console.print(f"  {place_of(names)}", soft_wrap=True)
+        for remark in names.remarks:
+            console.print(f"  note: {remark}", soft_wrap=True)
     if plan.checkpoint is None or plan.checkpoint.is_file():
         console.print(f"  normalisation {plan.normalisation}", soft_wrap=True)
     for deviation in plan.deviations:
@@ -133,7 +147,6 @@ def outputs(directory: Path) -> list[Path]:
 def show_checkpoint(path: Path, backbone: str | None) -> None:
     """What a checkpoint is, and where each weight lands in a backbone."""
     from backbones.inspection import describe
-    from backbones.weights.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path)
     description = describe(checkpoint, backbone)
@@ -147,14 +160,25 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
         table.add_row(name, value)
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
-            table.add_row(name.replace("_", " "), str(value))
+            label = "method by its names" if name == "method" else name.replace("_", " ")
+            table.add_row(label, "×".join(map(str, value)) if name == "grid" else str(value))
     for task, normalisation in _normalisations(checkpoint, backbone).items():
         table.add_row(f"normalisation{task}", str(normalisation))
+    if description.statement.method or description.statement.pretrain_data:
+        table.add_row("says", str(description.statement))
+    if known := description.published:
+        table.add_row("published as", f"{known.name}: {known.method}, {known.pretrain_data}, {known.model}")
+    if origin := description.origin:
+        table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
+        for remark in origin.remarks:
+            table.add_row("", remark)
     table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
     console = Console(highlight=False)
     console.print(table)
     if description.report:
         _show_report(console, description.report, backbone or "")
+    if description.refusal:
+        raise InputError(description.refusal)
 
 
 def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:

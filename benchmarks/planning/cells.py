@@ -16,6 +16,7 @@ from tasks.registry import PRETRAINING, TASKS
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
     from backbones.weights.checkpoints import Checkpoint
+    from backbones.weights.origin import Declared
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class PlannedCell:
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
     checkpoint:  the file of its weights
+    declared:    what the call says of them, for the tables; it decides no number
     """
 
     recipe_name: str
@@ -39,6 +41,7 @@ class PlannedCell:
     backbone: str
     checkpoint: Path | None
     seed: int
+    declared: "Declared | None" = None
 
     @property
     def missing(self) -> list[Path]:
@@ -104,31 +107,38 @@ def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]
     )
 
 
-def plan_task(recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`. Raises InputError for a wrong recipe or override.
+def plan_task(
+    recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str], declared: "Declared | None" = None
+) -> PlannedCell:
+    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`, named in the tables as declared.
 
-    Whether there is such a backbone, `find_planned_backbone` tells.
+    Raises InputError for a wrong recipe or override. Whether there is such a backbone, `find_planned_backbone` tells.
     """
     loaded = load_recipe(recipe, overrides, TASKS)
     name, checkpoint = parse_backbone(backbone)
     deviations = tuple(loaded.deviations(loaded.recipe))
-    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed)
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared)
 
 
 def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCell]:
     """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
 
-    Builds nothing. Raises InputError for an unknown backbone, and where weights are missing or have no place.
+    What is declared comes back as the tables spell it. Builds nothing. Raises InputError for an unknown backbone, and
+    where weights are missing or have no place.
     """
     from backbones.registry import find_backbone, require_checkpoint
+    from backbones.weights.origin import Declared
+    from benchmarks.planning.names import column, spell_declared
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
     require_checkpoint(entry, plan.checkpoint is not None)
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
-    if entry.model == meant_for:
+    declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
+    plan, model = replace(plan, declared=declared), declared.model or entry.model
+    if column(model, plan.recipe) == column(meant_for, plan.recipe):
         return entry, plan
-    deviation = f"model={entry.model} (reference {meant_for})"
+    deviation = f"model={model} (reference {meant_for})"
     return entry, replace(plan, deviations=(*plan.deviations, deviation))
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
+from backbones.weights.origin import Declared
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
+from benchmarks.planning.names import given, place_of, settle_names
 from benchmarks.running.claim import claimed
 from benchmarks.running.collecting import collect, is_collected
+from benchmarks.running.renaming import rename
 from benchmarks.running.writing import write_record, write_text
 from results import (
     Metric,
@@ -41,11 +44,15 @@ from tasks.registry import TASKS, name_data_set, pretraining_name
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A cell's directory and record, and whether this call had anything left to do."""
+    """A cell's directory and record, and whether this call had anything left to do.
+
+    renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
+    """
 
     directory: Path
     record: Record
     skipped: bool
+    renamed: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class Cell:
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    model is the table's column, load_report what became of each weight of the checkpoint.
+    model is the table's column, declared what the call gave of these names, load_report what became of each weight of
+    the checkpoint, parameters how many the encoder has.
     """
 
     method: str
@@ -73,7 +81,9 @@ class WeightsOrigin:
     model: str
     arch: str
     checkpoint_sha256: str | None
+    declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,14 +120,27 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
             model=settings.model.arch,
             arch=settings.model.arch,
             checkpoint_sha256=file_sha256(model.encoder),
+            parameters=model.parameters,
         )
         metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
         return _finish(cell, out, origin, Evaluated([metric]), model.outcome)
 
 
-def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
-    """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
-    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides)
+def run_task(
+    recipe: str,
+    data: Path,
+    backbone: str,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    declared: Declared | None = None,
+) -> FinishedCell:
+    """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
+
+    Raises InputError for a wrong call or input.
+    """
+    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
@@ -126,7 +149,8 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
     normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation)
     cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, normalisation, out)
     if finished := _already_finished(cell, out):
-        return finished
+        return _renamed(finished, cell, entry, checkpoint, out)
+    origin = settle_names(plan, entry, checkpoint)
     check_batch_size(settings, contents.train_images)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
@@ -134,34 +158,31 @@ def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, ov
         )
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
-        column = task.column_of(entry.model, settings.model.image_size)
         evaluated = Evaluated(
             metrics=metrics_with_intervals(outcome),
             images=contents.evaluation_images,
             table=task.table_of(cell.data.name),
             per_class=outcome.per_class,
             unreadable=outcome.unreadable,
-            notes=tuple(outcome.notes),
+            notes=(*origin.remarks, *outcome.notes),
         )
-        return _finish(cell, out, _origin(entry, column, checkpoint, outcome), evaluated, outcome.training)
+        weights = WeightsOrigin(
+            method=origin.method,
+            pretrain_data=origin.pretrain_data,
+            model=origin.model,
+            arch=entry.arch,
+            checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
+            declared=given(plan.declared),
+            load_report=asdict(outcome.load_report) if outcome.load_report else None,
+            parameters=outcome.parameters,
+        )
+        return _finish(cell, out, weights, evaluated, outcome.training)
 
 
 def _unlabelled(data: Path) -> Contents:
     """What tells which data set the images below `data` are. Raises InputError if there are none."""
     paths = find_images(data)
     return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
-
-
-def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, outcome: TaskOutcome) -> WeightsOrigin:
-    stated = checkpoint.extras.get("pretrain_data") if checkpoint else None
-    return WeightsOrigin(
-        method=entry.method,
-        pretrain_data=pretraining_name(stated) if stated else entry.pretrain_data,
-        model=column,
-        arch=entry.arch,
-        checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
-        load_report=asdict(outcome.load_report) if outcome.load_report else None,
-    )
 
 
 def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, normalisation: Normalisation, out: Path) -> Cell:
@@ -190,6 +211,20 @@ def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     if process_rank() == 0 and not is_collected(out, cell.directory, record):
         _collect(out)
     return FinishedCell(cell.directory, record, skipped=True)
+
+
+def _renamed(
+    finished: FinishedCell, cell: Cell, entry: BackboneEntry, checkpoint: Checkpoint | None, out: Path
+) -> FinishedCell:
+    """Write the names that are declared into the record of a finished run, if it stands under others."""
+    before = finished.record
+    record = rename(before, cell.plan, entry, checkpoint)
+    if record is before:
+        return finished
+    if process_rank() == 0:
+        write_record(finished.directory, record)
+        _collect(out)
+    return replace(finished, record=record, renamed=place_of(before))
 
 
 def _claimed(cell: Cell, out: Path) -> Any:

@@ -35,7 +35,7 @@ def ours(image_size: int) -> nn.Module:
     """Our segmentor under the packaged recipe."""
     settings_of_a_step = [f"model.image_size={image_size}", "inference.mode=whole", "inference.stride=null"]
     recipe: Any = load_recipe("ade20k_vit_base", settings_of_a_step, {"segmentation"}).recipe
-    segmentor, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, 0, IMAGENET)
+    segmentor, _, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, 0, IMAGENET)
     return segmentor
 
 

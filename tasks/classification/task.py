@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.activations import recompute_activations
+from backbones.architectures import count_parameters
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
@@ -48,7 +49,7 @@ def fine_tune(
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
-    load_report = network.load_report
+    load_report, parameters = network.load_report, count_parameters(network)
     if recipe.runtime.activation_checkpointing:
         recompute_activations(network)
     seed_generators(seed, "head")
@@ -88,4 +89,5 @@ def fine_tune(
         load_report=load_report,
         unreadable=metric.unreadable,
         notes=[note for note in (val.note,) if note],
+        parameters=parameters,
     )

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
+from backbones.architectures import count_parameters
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.loading import LoadReport
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
@@ -55,7 +57,9 @@ def fine_tune(
     a resumed run sees a part. `backbench data check coco` counts both.
     """
     train, val = open_coco(data, recipe.data)
-    detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed, normalisation)
+    detector, load_report, parameters = _detector(
+        recipe, backbone, checkpoint, len(train.categories), seed, normalisation
+    )
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
@@ -94,6 +98,7 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
+        parameters=parameters,
     )
 
 
@@ -111,10 +116,12 @@ def _detector(
     categories: int,
     seed: int,
     normalisation: Normalisation,
-) -> tuple[Detector, Any]:
+) -> tuple[Detector, LoadReport | None, int]:
+    """The detector, where the checkpoint's weights went, and how many parameters the encoder has."""
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -126,4 +133,4 @@ def _detector(
         patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
-    return build_detector(pyramid, settings, categories, normalisation), network.load_report
+    return build_detector(pyramid, settings, categories, normalisation), network.load_report, parameters

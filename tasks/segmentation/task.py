@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
+from backbones.architectures import count_parameters
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
@@ -48,7 +49,9 @@ def fine_tune(
     """
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
-    segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed, normalisation)
+    segmentor, load_report, parameters = create_segmentor(
+        recipe, backbone, checkpoint, len(train.classes), seed, normalisation
+    )
     notes = check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
@@ -85,6 +88,7 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=[*train.notes, *val.notes, *notes],
         write=lambda run: save_areas(run / AREAS, areas),
+        parameters=parameters,
     )
 
 
@@ -95,14 +99,16 @@ def create_segmentor(
     classes: int,
     seed: int,
     normalisation: Normalisation,
-) -> tuple[Segmentor, LoadReport | None]:
-    """UPerNet for `classes` classes on a backbone as `recipe` has it, and where the checkpoint's weights went.
+) -> tuple[Segmentor, LoadReport | None, int]:
+    """UPerNet for `classes` classes on a backbone as `recipe` has it.
 
-    Raises InputError for a backbone, weights or settings that do not fit each other.
+    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
+    backbone, weights or settings that do not fit each other.
     """
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -117,7 +123,11 @@ def create_segmentor(
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     _require_views_that_fit(pyramid, recipe)
-    return build_segmentor(pyramid, settings, recipe.inference, classes, normalisation), network.load_report
+    return (
+        build_segmentor(pyramid, settings, recipe.inference, classes, normalisation),
+        network.load_report,
+        parameters,
+    )
 
 
 def _require_several_images(recipe: SegmentationRecipe) -> None:

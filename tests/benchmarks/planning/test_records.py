@@ -11,6 +11,7 @@ from backbones.training.settings import protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete, load_records
 from results import Record, build_table
+from results.summary import to_frame
 from tests.support.results_examples import make_record
 
 OLD = Path(__file__).parents[2] / "support/record_0.1.json"
@@ -26,6 +27,8 @@ def test_an_older_record_gets_its_table_and_the_protocol_that_its_recipe_has_tod
     completed = complete(old)
     assert (old.table, old.protocol) == ("", {})
     assert completed.table == "coco"
+    assert (completed.declared, completed.parameters) == ({}, None)
+    assert to_frame([completed])["parameters"].isna().all()
     recipe = load_recipe("mini_detection", ["precision=bf16"], {"detection"}).recipe
     assert completed.protocol == protocol(recipe.model_dump(mode="json"))
     assert completed.normalisation == IMAGENET.as_dict()
