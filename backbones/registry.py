@@ -19,7 +19,9 @@ from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method
 from backbones.weights.naming import Step
+from backbones.weights.origin import Declared, find_known
 from backbones.weights.recognition import recognise
+from backbones.weights.statements import read_statement
 
 Build = Callable[[int | None, float], nn.Module]
 
@@ -172,24 +174,35 @@ def normalisation_of(
     checkpoint: Checkpoint | None = None,
     task: str = "",
     override: Normalisation | None = None,
+    declared: Declared | None = None,
 ) -> Normalisation:
     """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
 
     The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the
     backbone's author registered, the method's as its code has it, timm's `pretrained_cfg` of a timm model (a tag in its
-    name counts), ImageNet's. The method of a file under timm's name is the one that it states, or is recognised by.
+    name counts), ImageNet's. The method is the one that is `declared` or registered; that of a file under timm's name
+    the one that it states, is published as, or is recognised by. Files that are known by their bytes have their own.
 
     Raises InputError for a tag that timm does not know.
     """
     if override:
         return override
-    extras = checkpoint.extras if checkpoint else {}
-    if stated := _stated_in(extras) or entry.normalisation:
+    if stated := _stated_in(checkpoint.extras if checkpoint else {}) or entry.normalisation:
         return stated
-    method, data = entry.method, extras.get("pretrain_data") or entry.pretrain_data
-    if checkpoint and method == "custom":
-        method = extras.get("method") or recognise(checkpoint.state_dict).method or method
+    if checkpoint and (known := find_known(checkpoint)):
+        return _of_method(known.method, known.pretrain_data, task) or IMAGENET
+    method, data = _method_and_data(entry, checkpoint, declared or Declared())
     return _of_method(method, data, task) or _of_timm(entry.name) or IMAGENET
+
+
+def _method_and_data(entry: BackboneEntry, checkpoint: Checkpoint | None, declared: Declared) -> tuple[str, str]:
+    method, data = entry.method, entry.pretrain_data
+    if checkpoint:
+        statement = read_statement(checkpoint)
+        data = statement.pretrain_data or data
+        if method == METHODS["custom"].name:
+            method = statement.method or recognise(checkpoint.state_dict).method or method
+    return declared.method or method, declared.pretrain_data or data
 
 
 def _stated_in(extras: Mapping[str, str]) -> Normalisation | None:

@@ -31,7 +31,7 @@ class PlannedCell:
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
     checkpoint:  the file of its weights
-    declared:    what the call says of them, for the tables; it decides no number
+    declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
     """
 
     recipe_name: str
@@ -85,7 +85,7 @@ class PlannedCell:
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
-        return normalisation_of(entry, self._weights, self.recipe.task, override)
+        return normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
 
     @cached_property
     def _checkpoint_sha256(self) -> str | None:

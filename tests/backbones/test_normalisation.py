@@ -12,6 +12,7 @@ from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.registry import BackboneEntry, _entries
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.origin import Declared
 from tests.support.checkpoint_examples import beit_mini, save, vit_mini
 
 CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -38,9 +39,16 @@ def written(folder: Path, state: dict[str, torch.Tensor], **beside: object) -> C
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_registered_methods_of_the_paper_have_imagenets(task: str) -> None:
+def test_the_registered_methods_of_the_paper_have_imagenets_but_beit_of_its_public_files(task: str) -> None:
     names = {entry.name for entry in list_backbones() if normalisation_of(entry, task=task) != IMAGENET}
-    assert names == set()
+    assert names == (set() if task == "segmentation" else {"beit_vit_base", "beit_vit_large"})
+    in1k = Declared(pretrain_data="IN1K+DALLE")
+    assert normalisation_of(find_backbone("beit_vit_base"), None, task, declared=in1k) == IMAGENET
+
+
+def test_the_declared_method_has_its_own() -> None:
+    entry = find_backbone("vit_base_patch16_224")
+    assert (normalisation_of(entry), normalisation_of(entry, declared=Declared("MAE"))) == (HALF, IMAGENET)
 
 
 @pytest.mark.parametrize(
