@@ -201,7 +201,7 @@ def _method_and_data(entry: BackboneEntry, checkpoint: Checkpoint | None, declar
         statement = read_statement(checkpoint)
         data = statement.pretrain_data or data
         if method == METHODS["custom"].name:
-            method = statement.method or recognise(checkpoint.state_dict).method or method
+            method = statement.method or recognise(checkpoint.state_dict).likely_method or method
     return declared.method or method, declared.pretrain_data or data
 
 

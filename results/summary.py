@@ -95,6 +95,7 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
+    frame = frame[[*COLUMNS, *(column for column in frame.columns if column not in COLUMNS)]]
     for column, kind in COLUMNS.items():
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")

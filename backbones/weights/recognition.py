@@ -63,6 +63,12 @@ class Recognised:
     classes: int | None = None
 
     @property
+    def likely_method(self) -> str | None:
+        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE may be MoCo v3."""
+        fixed = {"column first": "MAE", "row first": "MoCo v3"}
+        return self.method or fixed.get(self.positions or "")
+
+    @property
     def image_size(self) -> int | None:
         """Side in pixels that the position embeddings were made for, of a square image."""
         square = self.grid and self.grid[0] == self.grid[1]

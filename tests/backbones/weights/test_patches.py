@@ -14,6 +14,7 @@ from backbones import create_backbone
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
 from backbones.inspection import describe
+from backbones.mae.positions import sincos_position_embedding
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.patches import FILTERS
 from tests.support.checkpoint_examples import State, save, shrink_vit_huge, small_vit
@@ -29,7 +30,9 @@ def pyramid(network: Any, **options: Any) -> Any:
 
 
 def published(patch: int, grid: int) -> State:
-    return {name: tensor.detach() for name, tensor in small_vit(patch, grid).state_dict().items()}
+    """A small encoder as MAE publishes them: position embeddings are fixed."""
+    state = {name: tensor.detach() for name, tensor in small_vit(patch, grid).state_dict().items()}
+    return state | {"pos_embed": sincos_position_embedding((grid, grid), state["pos_embed"].shape[2])}
 
 
 def test_the_filters_are_interpolated_as_images_are_if_asked_to(tmp_path: Path) -> None:
