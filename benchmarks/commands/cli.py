@@ -69,6 +69,19 @@ app.add_typer(data_app, name="data")
 Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
 Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="How the weights came about: the table's row. Insists where the file says otherwise."),
+]
+PretrainData = Annotated[
+    str | None, typer.Option(help="What the weights were trained on: beside the method in the table's row.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model is, e.g. ViT-B: the table's column. A module of your own is a column by its name."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
 Set = Annotated[
     list[str] | None,
@@ -140,15 +153,9 @@ def run(
         ),
     ],
     out: Out,
-    method: Annotated[
-        str | None, typer.Option(help="Names the table's row: how the weights came about. Told where others disagree.")
-    ] = None,
-    pretrain_data: Annotated[
-        str | None, typer.Option(help="What the weights were trained on, beside the method in the table's row.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help='Names the table\'s column, e.g. "ViT-B", for a backbone of your own.')
-    ] = None,
+    method: Method = None,
+    pretrain_data: PretrainData = None,
+    model: Model = None,
     seed: Seed = 0,
     overrides: Set = None,
     dry_run: DryRun = False,
@@ -161,11 +168,11 @@ def run(
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
 
-    A model of your own, in its row and column of the tables: backbench run --recipe imagenet_vit_base --data IMAGENET
-    --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B --out runs
+    Row and column: … --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B
 
-    What these three say comes before what the file says of itself, and that before what is known of the backbone's
-    name. They decide no number: repeat the command of a finished run with other names, and it is recorded under them.
+    These three come before what the file says of itself, and that before what is known of the backbone's name.
+
+    They decide no number: a finished run whose command is repeated with other names is recorded under those.
     """
     from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan

@@ -63,3 +63,9 @@ def test_help_imports_nothing_heavy() -> None:
 )
 def test_a_mistyped_call_is_explained(arguments: list[str], expected: str) -> None:
     assert expected in usage_refusal(*arguments)
+
+
+def test_help_teaches_how_to_name_row_and_column() -> None:
+    text = " ".join(call("run", "--help").output.replace("│", " ").split())
+    assert "--method MyMethod --pretrain-data IN1K --model ViT-B" in text
+    assert "recorded under those" in text
