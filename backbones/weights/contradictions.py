@@ -19,7 +19,7 @@ from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement
 
 _MOCO_SMALL = (384, 12)
-"""Width and attention heads of MoCo v3's ViT-S (facebookresearch/moco-v3, vits.py, lines 51-56); timm's has 6."""
+"""Width and attention heads of MoCo v3's ViT-S (facebookresearch/moco-v3, vits.py, lines 45-48); timm's has 6."""
 
 _POSITIONS: dict[str, tuple[Positions, ...]] = {
     "MAE": ("column first",),
