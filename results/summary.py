@@ -10,7 +10,8 @@ from results.record import Metric, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-# The contract's columns, in its order, and what each holds.
+# The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
+LATER = {"parameters": "Int64"}
 COLUMNS = {
     "suite": "string",
     "table": "string",
@@ -41,7 +42,7 @@ COLUMNS = {
     "git_commit": "string",
     "finished_at": "string",
     "key": "string",
-    "parameters": "Int64",
+    **LATER,
 }
 ORDER = [
     "suite",
@@ -79,7 +80,8 @@ def results_csv(records: Iterable[Record]) -> str:
 
 
 def read_results_csv(path: Path) -> "pd.DataFrame":
-    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept.
+    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
+    those that came later stand without values in files of earlier ones.
 
     Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """
@@ -89,6 +91,7 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
+    frame = frame.assign(**{column: "" for column in LATER if column not in frame.columns})
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")

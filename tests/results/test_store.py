@@ -159,6 +159,20 @@ def test_a_csv_with_more_columns_is_read_and_one_with_fewer_refused(tmp_path: Pa
         read_results_csv(path)
 
 
+def test_a_csv_of_an_earlier_version_is_read_with_empty_columns_for_what_came_later(tmp_path: Path) -> None:
+    """It was refused as soon as a column was added."""
+    path = tmp_path / "results.csv"
+    frame = to_frame([make_record()])
+    later = list(frame.columns)[list(frame.columns).index("key") + 1 :]
+    assert later and frame.columns[28] == "key"
+    frame.drop(columns=later).to_csv(path, index=False)
+    read = read_results_csv(path)
+    assert list(read.columns) == list(frame.columns)
+    pd.testing.assert_frame_equal(read.drop(columns=later), frame.drop(columns=later))
+    assert set(read[later].astype("string").fillna("").to_numpy().ravel()) == {""}
+    assert read[later].dtypes.equals(frame[later].dtypes)
+
+
 def test_text_among_the_numbers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     to_frame([make_record()]).astype({"value": str}).assign(value="high").to_csv(path, index=False)
