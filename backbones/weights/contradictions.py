@@ -14,11 +14,12 @@ from torch import nn
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.positions import Positions
+from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement
 
 _MOCO_SMALL = (384, 12)
-"""Width and attention heads of MoCo v3's ViT-S (facebookresearch/moco-v3, vits.py, lines 51-56); timm's has 6."""
+"""Width and attention heads of MoCo v3's ViT-S (facebookresearch/moco-v3, vits.py, lines 45-48); timm's has 6."""
 
 _POSITIONS: dict[str, tuple[Positions, ...]] = {
     "MAE": ("column first",),
@@ -36,8 +37,8 @@ _ALL_OF_IMAGENET = {21_841, 21_843, 11_221}
 _LABELLED = {"supervised": "IN21K w/ labels", "BEiT": "IN22K+DALLE, then IN22K w/ labels"}
 
 
-class PublishedWeights(Protocol):
-    """What is needed of a published file that is known by its bytes."""
+class NamedBackbone(Protocol):
+    """What is needed of the registry's entry (backbones/registry.py, BackboneEntry)."""
 
     @property
     def name(self) -> str: ...
@@ -45,6 +46,12 @@ class PublishedWeights(Protocol):
     def method(self) -> str: ...
     @property
     def pretrain_data(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def build(self) -> Callable[[int | None, float], nn.Module]: ...
 
 
 def same_name(one: str, other: str) -> bool:
@@ -60,7 +67,7 @@ def find_contradictions(
     method: str,
     recognised: Recognised,
     statement: Statement,
-    published: PublishedWeights | None,
+    published: PublishedFile | None,
 ) -> list[str]:
     """Return what speaks against `method`, in words, the surest first.
 
@@ -96,27 +103,21 @@ def label_data(method: str, recognised: Recognised | None) -> str | None:
     return _LABELLED.get(method)
 
 
-def require_heads(
-    name: str,
-    arch: str,
-    build: Callable[[int | None, float], nn.Module],
-    checkpoint: Checkpoint,
-    recognised: Recognised,
-    statement: Statement,
-) -> None:
+def require_heads(entry: NamedBackbone, checkpoint: Checkpoint, recognised: Recognised, statement: Statement) -> None:
     """Raise InputError if MoCo v3's ViT-S is about to be loaded into timm's: twelve heads into six, in equal shapes."""
     width, heads = _MOCO_SMALL
-    moco = same_name(statement.method or recognised.method or "", "MoCo v3") or (
-        statement.method is None and recognised.method is None and recognised.positions == "row first"
-    )
-    if recognised.width != width or not moco or not timm.is_model(arch):
+    told = statement.method or recognised.method
+    moco = same_name(told, "MoCo v3") if told else recognised.positions == "row first"
+    if recognised.width != width or not moco or not timm.is_model(entry.arch):
         return
     with torch.device("meta"):
-        model = build(None, 0.0)
+        model = entry.build(None, 0.0)
     attention = getattr(getattr(model, "blocks", [None])[0], "attn", None)
-    if getattr(attention, "num_heads", heads) != heads:
+    found = getattr(attention, "num_heads", heads)
+    if found != heads:
         raise InputError(
-            f"{checkpoint.path}: its position embeddings or names are those of MoCo v3, whose ViT-S has {heads} "
-            f"attention heads; {name} has {getattr(attention, 'num_heads', None)}. The weights would load and mean "
-            "something else. Use --backbone mocov3_vit_small=FILE, or name the method that made them: --method METHOD"
+            f"{checkpoint.path}: by its own word, its names or its position embeddings it is MoCo v3's, whose "
+            f"ViT-S has {heads} attention heads; {entry.name} has {found}. The weights would load "
+            "and mean something else. Use --backbone mocov3_vit_small=FILE, or say which method made them: --method "
+            "METHOD"
         )

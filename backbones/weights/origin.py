@@ -3,14 +3,12 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
-
-from torch import nn
+from typing import Literal
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import (
-    PublishedWeights,
+    NamedBackbone,
     find_contradictions,
     label_data,
     require_heads,
@@ -22,23 +20,6 @@ from backbones.weights.statements import Statement, read_statement
 
 Source = Literal["declared", "file", "published", "registry"]
 """Who said it: the call, the file of itself, the list of published files, the registered name."""
-
-
-class NamedBackbone(Protocol):
-    """What is needed of the registry's entry (backbones/registry.py, BackboneEntry)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def pretrain_data(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def arch(self) -> str: ...
-    @property
-    def build(self) -> Callable[[int | None, float], nn.Module]: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +62,7 @@ def settle_origin(
     checkpoint: Checkpoint | None,
     declared: Declared | None = None,
     *,
-    known: Callable[[Checkpoint], PublishedWeights | None] = find_known,
+    known: Callable[[Checkpoint], PublishedFile | None] = find_known,
     spell: Callable[[str], str] = str,
 ) -> Origin:
     """Decide which method, pre-training data and column the weights stand for.
@@ -102,7 +83,7 @@ def settle_origin(
     if against and declared.method is None:
         raise InputError(_refusal(checkpoint, against[0], entry))
     if declared.method is None or same_name(declared.method, "MoCo v3"):
-        require_heads(entry.name, entry.arch, entry.build, checkpoint, recognised, statement)
+        require_heads(entry, checkpoint, recognised, statement)
     told = (f"{why}; {origin.method} as declared" for why in against)
     return replace(origin, remarks=(*origin.remarks, *told))
 
@@ -111,7 +92,7 @@ def _choose(
     entry: NamedBackbone,
     declared: Declared,
     statement: Statement,
-    published: PublishedWeights | None,
+    published: PublishedFile | None,
     recognised: Recognised | None,
     spell: Callable[[str], str],
 ) -> Origin:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 Positions = Literal["column first", "row first", "learned"]
-"""What the first half of the numbers encodes: the column in facebookresearch/mae (util/pos_embed.py, lines 29-32 and
-44-46) and in transformers' ViTMAE; the row in facebookresearch/moco-v3 (vits.py, lines 34-42) and in mmpretrain, whose
-MAE has it so as well (models/utils/position_encoding.py, lines 106-123)."""
+"""What the first half of the numbers encodes: the column in facebookresearch/mae (util/pos_embed.py, lines 28 and
+41-45) and in transformers' ViTMAE; the row in facebookresearch/moco-v3 (vits.py, lines 28-37) and in mmpretrain, whose
+MAE has it so as well (models/selfsup/mae.py and build_2d_sincos_position_embedding)."""
 
 _FIXED, _LEARNED = 0.85, 0.65
 """Shares of the variance. The fixed ones have 1. Where both halves mix rows and columns alike, the smaller of the two

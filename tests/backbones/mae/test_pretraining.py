@@ -78,6 +78,7 @@ def test_the_encoder_loads_in_timm(cell: FinishedCell, images: Tensor) -> None:
     content = torch.load(path, weights_only=True)
     assert model.state_dict().keys() == content["model"].keys()
     assert (content["arch"], content["method"], content["image_size"]) == ("vit_mini_patch8_48", "MAE", 48)
+    assert content["grid"] == "6×6"
 
     autoencoder = create_mae("mae_vit_mini_patch8").eval()
     whole = torch.load(cell.directory / "checkpoints/autoencoder.pth", weights_only=True)

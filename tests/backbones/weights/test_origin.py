@@ -1,7 +1,6 @@
 """What a file of weights is held to be: by the call, by its own word, by its bytes, by its looks, by the name."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from backbones.mae.model import create_mae
 from backbones.registry import find_backbone
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.origin import Declared, Origin, settle_origin
+from backbones.weights.published import PublishedFile
 from tests.support.checkpoint_examples import State, prefixed, renamed, save, vit_mini
 from tests.support.position_examples import interpolated, learned, mae, moco, trained
 
@@ -25,13 +25,6 @@ MMPRETRAIN = (
     (r"mlp\.fc2", "ffn.layers.1"),
     (r"patch_embed\.proj", "patch_embed.projection"),
 )
-
-
-@dataclass(frozen=True)
-class Published:
-    name: str
-    method: str
-    pretrain_data: str
 
 
 def in_file(state: State, path: Path = Path("weights.pth"), **extras: str) -> Checkpoint:
@@ -171,12 +164,18 @@ def test_spelling_makes_no_contradiction() -> None:
 
 
 def test_a_published_file_is_known_by_its_bytes() -> None:
-    published = {"0" * 64: Published("deit_base_patch16_224.pth", "supervised", "IN1K w/ labels")}
+    deit = PublishedFile(
+        name="deit_base_patch16_224.pth",
+        page="https://example.org",
+        method="supervised",
+        pretrain_data="IN1K w/ labels",
+        model="ViT-B",
+    )
     state = mini(learned(6, 6, 128))
 
     def ask(backbone: str, declared: Declared | None = None) -> Origin:
         entry = find_backbone(backbone, with_checkpoint=True)
-        return settle_origin(entry, in_file(state), declared, known=lambda file: published.get(file.sha256))
+        return settle_origin(entry, in_file(state), declared, known=lambda _: deit)
 
     with pytest.raises(InputError, match=r"it is deit_base_patch16_224\.pth, byte for byte, which is superv"):
         ask("mae_vit_mini")

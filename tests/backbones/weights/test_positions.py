@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from backbones.mae.positions import sincos_position_embedding
 from backbones.weights.positions import kind_of_positions, may_have_grid
@@ -12,13 +13,18 @@ GRIDS = [(14, 14, 768), (16, 16, 1280), (14, 14, 384), (6, 6, 128), (3, 3, 64), 
 
 
 def test_the_examples_are_the_references_formulas() -> None:
-    """Against numpy's and torch's grids as the two repositories build them, and against our own encoder's."""
+    """Against torch's grid as MoCo v3 builds it, against transformers' formula, and against our own encoder's."""
     torch.testing.assert_close(mae(6, 6, 128), sincos_position_embedding((6, 6), 128), rtol=0, atol=1e-6)
     frequencies = 10000 ** -(torch.arange(32) / 32)
     rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
     by_row, by_column = (torch.outer(each.flatten(), frequencies) for each in (rows, columns))
     theirs = torch.cat([by_row.sin(), by_row.cos(), by_column.sin(), by_column.cos()], dim=1)
     torch.testing.assert_close(moco(6, 6, 128)[0, 1:], theirs, rtol=0, atol=1e-6)
+    row_first = build_2d_sinusoidal_position_embedding(height=4, width=9, embed_dim=128, cls_token=True)
+    row_first = row_first.reshape(1, 37, 128)
+    torch.testing.assert_close(moco(4, 9, 128), row_first, rtol=0, atol=1e-6)
+    column_first = torch.cat([row_first[..., 64:], row_first[..., :64]], dim=2)  # as transformers does for MAE's files
+    torch.testing.assert_close(mae(4, 9, 128), column_first, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows, columns, width", GRIDS)

@@ -75,7 +75,11 @@ def test_a_file_does_not_run_under_another_methods_name(small: Path, encoder: Pa
         result = call("inspect", file, "--backbone", "supervised_vit_mini")
         assert result.exit_code == 2 and "54 of 54 tensors loaded" in result.output
         assert call("inspect", file).exit_code == 0
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("record.json"))
+    assert not list(tmp_path.rglob("record.json"))
+    success(*run(small, tmp_path / "out", f"supervised_vit_mini={encoder}"), "--method", "supervised")
+    record = read_record(tmp_path / "out")
+    assert record["method"] == "supervised"
+    assert "the file says of itself: MAE on unlabelled; supervised as declared" in record["notes"]
 
 
 def test_the_record_says_what_the_file_says(small: Path, encoder: Path, tmp_path: Path) -> None:
