@@ -19,9 +19,10 @@ from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 
 MIXUP_REFERENCE = (16, 256)
-"""The fewest and the most images of a draw of mixup that count as the reference's, which has 32 (MAE, FINETUNE.md).
+"""The fewest and the most images of a draw of mixup that count as the reference's.
 
-timm's Mixup draws once a call, for the images of one process's step.
+timm's Mixup draws once a call, for the images of one process's step. The reference has 32 for ViT-B and L and 16 for H
+(facebookresearch/mae, FINETUNE.md, "Fine-tuning": its --batch_size is a GPU's).
 """
 
 _SYNCHRONISED = {"SyncBatchNorm", "NaiveSyncBatchNorm"}

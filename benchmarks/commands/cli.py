@@ -46,8 +46,8 @@ class Commands(typer.core.TyperGroup):
                 raise
             message = (
                 "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
-                "runtime.batch_per_device: gradients accumulate, and the numbers stay the same but for batch norm and "
-                "mixup, which then see fewer images, as record and tables tell; or lower runtime.workers or "
+                "runtime.batch_per_device: gradients accumulate, but batch norm and mixup then see fewer images, as "
+                "record and tables tell; or lower runtime.workers or "
                 f"model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
             )
         except KeyboardInterrupt:

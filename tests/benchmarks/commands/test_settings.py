@@ -81,4 +81,4 @@ def test_running_out_of_memory_says_what_to_lower(
     monkeypatch.setattr("backbones.mae.pretraining.PretrainingStep.forward", step)
     message = refusal(*pretrain(small / "unlabelled", tmp_path))
     assert message.startswith("out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or")
-    assert "stay the same but for batch norm and mixup" in message
+    assert "gradients accumulate, but batch norm and mixup then see fewer images" in message
