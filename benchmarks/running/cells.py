@@ -218,9 +218,10 @@ def _renamed(
 ) -> FinishedCell:
     """Write the names that are declared into the record of a finished run, if it stands under others."""
     before = finished.record
-    record = rename(before, cell.plan, entry, checkpoint)
-    if record is before:
+    named = rename(before, cell.plan, entry, checkpoint)
+    if named is before:
         return finished
+    record = with_expected(named)
     if process_rank() == 0:
         write_record(finished.directory, record)
         _collect(out)
