@@ -15,23 +15,27 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 
 if TYPE_CHECKING:
+    from backbones.images.normalisation import Normalisation
     from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
-    from backbones.registry import create_backbone, find_backbone, list_backbones, register_backbone
+    from backbones.registry import create_backbone, find_backbone, list_backbones, normalisation_of, register_backbone
 
 __all__ = [
     "InputError",
     "MaskedAutoencoder",
+    "Normalisation",
     "create_backbone",
     "create_mae",
     "find_backbone",
     "list_backbones",
     "list_mae_models",
+    "normalisation_of",
     "register_backbone",
 ]
 
 _HOME = {
     "mae.model": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
-    "registry": ("create_backbone", "find_backbone", "list_backbones", "register_backbone"),
+    "images.normalisation": ("Normalisation",),
+    "registry": ("create_backbone", "find_backbone", "list_backbones", "normalisation_of", "register_backbone"),
 }
 
 

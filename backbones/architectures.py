@@ -79,3 +79,8 @@ def require_interface(model: object, name: str) -> nn.Module:
     if classes := getattr(model, "num_classes", 0):
         raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
     return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a model's parameters hold, trained or not."""
+    return sum(parameter.numel() for parameter in model.parameters())

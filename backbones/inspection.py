@@ -1,5 +1,6 @@
 """What a checkpoint is, which backbones it fits, and what would become of each of its weights."""
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -11,9 +12,12 @@ from torch import nn
 from backbones.errors import InputError
 from backbones.registry import BackboneEntry, Build, create_backbone, find_backbone, list_backbones
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.loading import LoadReport, match_weights
+from backbones.weights.loading import LoadReport, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
+from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.statements import Statement, read_statement
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,23 @@ class CheckpointDescription:
 
     checkpoint: the file: its path, sha256, size, container, tensors and what lies beside them
     recognised: what it seems to be
-    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be
+    statement:  what it says of itself
+    published:  the published file that it is, byte for byte, if it is a known one
+    fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
+                and whose method it does not contradict; with the tasks in brackets if not for all of them
     report:     what would become of each weight in the backbone that was asked about; None if none was
+    origin:     the method, data and column that its numbers would stand for in that backbone
+    refusal:    why they would not
     """
 
     checkpoint: Checkpoint
     recognised: Recognised
+    statement: Statement
+    published: PublishedFile | None
     fits: tuple[str, ...]
     report: LoadReport | None
+    origin: Origin | None
+    refusal: str | None
 
 
 def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
@@ -37,9 +50,28 @@ def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescr
 
     Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
     """
-    recognised = recognise(checkpoint.state_dict)
-    report = None if name is None else cast(LoadReport, create_backbone(name, checkpoint).load_report)
-    return CheckpointDescription(checkpoint, recognised, _fitting(checkpoint, recognised), report)
+    report, origin, refusal = None, None, None
+    if name is not None:
+        report = cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
+        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+    recognised = recognise(checkpoint.state_dict, checkpoint.grid)
+    return CheckpointDescription(
+        checkpoint,
+        recognised,
+        read_statement(checkpoint),
+        find_known(checkpoint),
+        _fitting(checkpoint, recognised),
+        report,
+        origin,
+        refusal,
+    )
+
+
+def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:
+    try:
+        return settle_origin(entry, checkpoint), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
@@ -47,12 +79,28 @@ def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
     entries = [entry for entry in list_backbones() if entry.needs_checkpoint]
     if recognised.timm_name and timm.is_model(recognised.timm_name):
         entries.append(find_backbone(recognised.timm_name, with_checkpoint=True))
-    return tuple(entry.name for entry in entries if _fits(checkpoint, entry))
+    return tuple(name for entry in entries if (name := _fit(checkpoint, entry)))
 
 
-def _fits(checkpoint: Checkpoint, entry: BackboneEntry) -> bool:
+def _fit(checkpoint: Checkpoint, entry: BackboneEntry) -> str | None:
+    """The name of the backbone if it takes the checkpoint, and the checkpoint does not contradict its method."""
+    method = Method(entry.method, entry.pretrain_data, entry.steps)
     try:
-        match_weights(_outline(entry.build), checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+        settle_origin(entry, checkpoint)
+    except InputError:
+        return None
+    outline = _outline(entry.build)
+    if _matches(outline, checkpoint, method):
+        return entry.name
+    outline = copy.deepcopy(outline)
+    if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method):
+        return f"{entry.name} (detection and segmentation)"
+    return None
+
+
+def _matches(outline: nn.Module, checkpoint: Checkpoint, method: Method) -> bool:
+    try:
+        match_weights(outline, checkpoint, method)
     except InputError:
         return False
     return True

@@ -1,8 +1,9 @@
 """The one door for backbones: by a registered name, any timm model name, or `package.module:function`."""
 
 import difflib
+import json
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,15 @@ from torch import nn
 
 from backbones.architectures import build_timm_model, require_interface
 from backbones.errors import InputError
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.plugins import describe_error, import_function, load_plugins
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method
 from backbones.weights.naming import Step
+from backbones.weights.origin import Declared, find_known
+from backbones.weights.recognition import recognise
+from backbones.weights.statements import read_statement
 
 Build = Callable[[int | None, float], nn.Module]
 
@@ -33,6 +38,7 @@ class BackboneEntry:
     build:            (image_size, drop_path) -> the model without a head, its weights random unless they come with it
     steps:            how checkpoints of the method are read
     needs_checkpoint: None if either will do
+    normalisation:    as its author states it; None where `normalisation_of` has to know
     """
 
     name: str
@@ -43,6 +49,7 @@ class BackboneEntry:
     build: Build
     steps: tuple[Step, ...] = ANY_NAMING
     needs_checkpoint: bool | None = True
+    normalisation: Normalisation | None = None
 
 
 _entries: dict[str, BackboneEntry] = {}
@@ -56,13 +63,17 @@ def register_backbone(
     pretrain_data: str | None = None,
     arch: str | None = None,
     needs_checkpoint: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Callable[[Build], Build]:
     """Register, as a decorator, a function (image_size, drop_path) -> nn.Module as the backbone of that name.
 
     method is the name of one in METHODS or a new one, whose files are then read by any naming known here; or a Method
     of your own. pretrain_data defaults to the method's. With needs_checkpoint=False the function brings the weights.
+    mean and std are those of its pixels, of red, green and blue between 0 and 1; by default the method's, ImageNet's
+    where that is not known here.
 
-    Raises InputError if the name is taken, by another backbone or by timm.
+    Raises InputError if the name is taken, by another backbone or by timm, or mean and std cannot be meant.
     """
     if name in _entries or timm.is_model(name):
         raise InputError(f"backbone {name}: the name is taken. Register it under another.")
@@ -70,9 +81,15 @@ def register_backbone(
         method = METHODS.get(method, Method(method, "unstated", ANY_NAMING))
     data = pretrain_data if pretrain_data is not None else method.pretrain_data
     steps, method_name = method.steps, method.name
+    try:
+        normalisation = Normalisation.of(mean, std)
+    except InputError as error:
+        raise InputError(f"backbone {name}: {error}") from None
 
     def register(build: Build) -> Build:
-        _entries[name] = BackboneEntry(name, method_name, data, model, arch or name, build, steps, needs_checkpoint)
+        _entries[name] = BackboneEntry(
+            name, method_name, data, model, arch or name, build, steps, needs_checkpoint, normalisation
+        )
         return build
 
     return register
@@ -113,6 +130,7 @@ def create_backbone(
     checkpoint: str | Path | Checkpoint | None = None,
     image_size: int | None = None,
     drop_path: float = 0.0,
+    for_pyramid: bool = False,
 ) -> nn.Module:
     """Build a backbone and load its weights, strictly.
 
@@ -121,6 +139,8 @@ def create_backbone(
     checkpoint: the file with its weights, or one already read
     image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
     drop_path:  rate in [0, 1)
+    for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,
+                such as 16 pixels for ViT-H/14, are then taken as well
 
     Returns the model in training mode, without a classifier. Its `load_report` says what became of every weight
     (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit.
@@ -132,7 +152,7 @@ def create_backbone(
     if checkpoint is not None:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = read_checkpoint(checkpoint)
-        report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+        report = load_weights(model, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps), for_pyramid)
     model.load_report = report  # type: ignore[assignment]
     return model
 
@@ -147,6 +167,76 @@ def require_checkpoint(entry: BackboneEntry, given: bool) -> None:
             f"{name} takes no checkpoint: its weights are {entry.method}. "
             f"Use the name of the method that made the file, or timm's: --backbone {entry.arch}=FILE"
         )
+
+
+def normalisation_of(
+    entry: BackboneEntry,
+    checkpoint: Checkpoint | None = None,
+    task: str = "",
+    override: Normalisation | None = None,
+    declared: Declared | None = None,
+) -> Normalisation:
+    """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
+
+    The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the
+    backbone's author registered, the method's as its code has it, timm's `pretrained_cfg` of a timm model (a tag in its
+    name counts), ImageNet's. The method is the one that is `declared` or registered; that of a file under timm's name
+    the one that it states, is published as, or is recognised by. Files that are known by their bytes have their own.
+
+    Raises InputError for a tag that timm does not know.
+    """
+    if override:
+        return override
+    if stated := _stated_in(checkpoint.extras if checkpoint else {}) or entry.normalisation:
+        return stated
+    if checkpoint and (known := find_known(checkpoint)):
+        return _of_method(known.method, known.pretrain_data, task) or IMAGENET
+    method, data = _method_and_data(entry, checkpoint, declared or Declared())
+    return _of_method(method, data, task) or _of_timm(entry.name) or IMAGENET
+
+
+def _method_and_data(entry: BackboneEntry, checkpoint: Checkpoint | None, declared: Declared) -> tuple[str, str]:
+    method, data = entry.method, entry.pretrain_data
+    if checkpoint:
+        statement = read_statement(checkpoint)
+        data = statement.pretrain_data or data
+        if method == METHODS["custom"].name:
+            method = statement.method or recognise(checkpoint.state_dict).likely_method or method
+    return declared.method or method, declared.pretrain_data or data
+
+
+def _stated_in(extras: Mapping[str, str]) -> Normalisation | None:
+    """The mean and std that lie beside the weights, as `backbench pretrain` leaves them; None for anything else."""
+    try:
+        return Normalisation.of(json.loads(extras["mean"]), json.loads(extras["std"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _of_method(method: str, pretrain_data: str, task: str) -> Normalisation | None:
+    """What a method's released code pre-trains and fine-tunes with; None for a method that is not known for one.
+
+    Of facebookresearch: mae, main_pretrain.py:127 and util/datasets.py:31-32; moco-v3, main_moco.py:258; deit,
+    datasets.py:108; dino, main_dino.py:431. BEiT has 0.5 unless it was pre-trained on ImageNet-1K
+    (microsoft/unilm, beit/README.md:119), and on ADE20K ImageNet's whatever it was pre-trained on
+    (beit/semantic_segmentation/configs/_base_/datasets/ade20k.py:5).
+    """
+    if method != "BEiT":
+        return IMAGENET if method in ("MAE", "MoCo v3", "DeiT", "DINO") else None
+    if task == "segmentation" or pretrain_data.startswith("IN1K"):
+        return IMAGENET
+    return None if pretrain_data == METHODS["custom"].pretrain_data else HALF
+
+
+def _of_timm(name: str) -> Normalisation | None:
+    """timm's for a model of its own, None for any other or where timm has none."""
+    if not timm.is_model(name):
+        return None
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise InputError(f"backbone {name}: {error}") from error
+    return Normalisation.of(config.mean, config.std) if config else None
 
 
 def _build(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:

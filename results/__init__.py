@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         paired_difference,
         paired_statistic_difference,
         proportion_interval,
+        seed_difference,
         seed_interval,
         statistic_interval,
     )
@@ -55,6 +56,7 @@ __all__ = [
     "render",
     "results_csv",
     "run_directory",
+    "seed_difference",
     "seed_interval",
     "select_records",
     "statistic_interval",
@@ -73,6 +75,7 @@ _HOME = {
         "paired_difference",
         "paired_statistic_difference",
         "proportion_interval",
+        "seed_difference",
         "seed_interval",
         "statistic_interval",
     ),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import PurePath
 from statistics import fmean
 from typing import Literal
 
@@ -89,7 +90,8 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
 
     `column` is in the order of `measurements` and holds one metric of one model on one data set. Measurements that
     share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts. Where
-    protocols differ, those that follow the reference recipe are compared among themselves, if theirs agree.
+    protocols differ, those that follow the reference recipe on all images are compared among themselves, if theirs
+    agree. An average over seeds that were made with different code, libraries or machines is compared with none.
     Returns the numbers, each with one of its measurements, and the names of what differs between their protocols.
     """
     groups = [_latest_of_each_seed(group) for _, group in groupby(column, key=_identity)]
@@ -97,8 +99,8 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     numbers = []
     for group in groups:
         rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
-        numbers.append(_number(group, _note(group[0], rivals, differing)))
-    ranked = _ranked([group[0] for group in groups], differing)
+        numbers.append(_number(group, _note(group, rivals, differing)))
+    ranked = _ranked(groups, differing)
     if len(ranked) > 1:
         best = _best([numbers[index] for index in ranked], find_metric(column[0].metric.name))
         numbers = [
@@ -106,6 +108,20 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
             for index, number in enumerate(numbers)
         ]
     return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
+
+
+def unlike_origins(records: Sequence[Record]) -> list[str]:
+    """In what the runs of several seeds differ that should differ in the seed alone: "torch (2.13.0, 2.14.1)"."""
+    stated: dict[str, list[str]] = {}
+    for record in records:
+        commit = (record.git_commit or "")[:7] + ("-dirty" if (record.git_commit or "").endswith("-dirty") else "")
+        code = " ".join(part for part in (record.backbench_version, commit) if part)
+        origin = {"code": code, **record.versions, "device": record.device, "processes": str(record.world_size)}
+        for name, value in origin.items():
+            stated.setdefault(name, []).append(value or "not stated")
+    for values in stated.values():
+        values += ["not stated"] * (len(records) - len(values))
+    return [f"{name} ({', '.join(sorted(set(values)))})" for name, values in stated.items() if len(set(values)) > 1]
 
 
 def simplified(name: str) -> str:
@@ -127,12 +143,19 @@ def _identity(measurement: Measurement) -> tuple[str, ...]:
         *_row(measurement),
         record.backbone,
         record.checkpoint_sha256 or "",
+        _pixels(measurement),
         json.dumps(protocol(measurement), sort_keys=True),
     )
 
 
 def _row(measurement: Measurement) -> tuple[str, str]:
     return simplified(measurement.method), simplified(measurement.record.pretrain_data)
+
+
+def _pixels(measurement: Measurement) -> str:
+    """How pixels were normalised: part of what a backbone is, not of the protocol."""
+    numbers = measurement.record.normalisation
+    return ", ".join(f"{name} {' '.join(map(str, numbers[name]))}" for name in sorted(numbers))
 
 
 def _latest_of_each_seed(group: Iterable[Measurement]) -> list[Measurement]:
@@ -147,37 +170,59 @@ def _number(group: Sequence[Measurement], note: str) -> Number:
     seeds = tuple(measurement.record.seed for measurement in group)
     if len(group) > 1:
         values = [measurement.metric.value for measurement in group]
-        low, high = _within_bounds(seed_interval(values), find_metric(metric.name))
+        low, high = find_metric(metric.name).clip(*seed_interval(values))
         return Number(fmean(values), low, high, "seeds", seeds, metric.split, metric.n_eval, note)
     interval: Literal["images", ""] = "" if metric.ci_low is None else "images"
     return Number(metric.value, metric.ci_low, metric.ci_high, interval, seeds, metric.split, metric.n_eval, note)
 
 
-def _within_bounds(interval: tuple[float, float], metric: MetricKind) -> tuple[float, float]:
-    """The part of an interval where the metric can lie: Student's t knows nothing of 0 and 100 %."""
-    least, most = metric.bounds
-    return max(interval[0], least), min(interval[1], most)
+def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing: Sequence[str]) -> str:
+    """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is.
 
-
-def _note(measurement: Measurement, rivals: Sequence[Measurement], differing: Sequence[str]) -> str:
-    """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is."""
-    record, own = measurement.record, protocol(measurement)
+    Also what keeps a number from being ranked: that only a part was evaluated, or that its seeds were made differently.
+    """
+    record, own = group[0].record, protocol(group[0])
     parts = sorted(record.deviations)
     own["data fingerprint"] = own["data fingerprint"][:12]
-    parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name != "deviations"]
+    part = _part(group[0])
+    parts += [f"evaluated on {part}"] * bool(part)
+    told = {"deviations"} | ({"evaluated images"} if part else set())
+    parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]
     if len({rival.record.backbone for rival in rivals}) > 1:
         parts.append(f"backbone {record.backbone}")
     if len({rival.record.checkpoint_sha256 for rival in rivals}) > 1:
-        parts.append(f"checkpoint {record.checkpoint_sha256[:8]}" if record.checkpoint_sha256 else "no checkpoint")
+        parts.append(_checkpoint(record))
+    if len({_pixels(rival) for rival in rivals}) > 1:
+        parts.append(f"normalisation {_pixels(group[0]) or 'unknown'}")
+    if unlike := unlike_origins([one.record for one in group]):
+        parts.append(f"its seeds differ in {', '.join(unlike)}")
     return "; ".join(parts)
 
 
-def _ranked(groups: Sequence[Measurement], differing: Sequence[str]) -> list[int]:
-    """The positions of the groups that may be compared: all, or those that deviate in nothing."""
+def _part(measurement: Measurement) -> str:
+    return measurement.record.evaluated_part(measurement.metric)
+
+
+def _checkpoint(record: Record) -> str:
+    """A checkpoint as people and programs know it: "checkpoint mae_pretrain_vit_base.pth (1a2b3c4d)"."""
+    if not record.checkpoint_sha256:
+        return "no checkpoint"
+    digits, path = record.checkpoint_sha256[:8], (record.load_report or {}).get("path")
+    return f"checkpoint {PurePath(str(path)).name} ({digits})" if path else f"checkpoint {digits}"
+
+
+def _ranked(groups: Sequence[Sequence[Measurement]], differing: Sequence[str]) -> list[int]:
+    """The positions of the groups that may be compared.
+
+    All whose seeds were made alike; where protocols differ, those of them that deviate in nothing and were evaluated on
+    all images.
+    """
+    alike = [index for index, group in enumerate(groups) if not unlike_origins([one.record for one in group])]
     if not differing:
-        return list(range(len(groups)))
-    following = [index for index, group in enumerate(groups) if not group.record.deviations]
-    return [] if differences([protocol(groups[index]) for index in following]) else following
+        return alike
+    firsts = [group[0] for group in groups]
+    following = [index for index in alike if not firsts[index].record.deviations and not _part(firsts[index])]
+    return [] if differences([protocol(firsts[index]) for index in following]) else following
 
 
 def _best(numbers: Sequence[Number], metric: MetricKind) -> str:

@@ -23,6 +23,16 @@ class MetricKind:
         """A value as people read it: "83.60 %", or "0.73" of a metric without a unit."""
         return f"{value:.2f} {self.unit}".rstrip()
 
+    def clip(self, low: float, high: float) -> tuple[float, float]:
+        """The part of an interval where a value can lie: Student's t knows nothing of 0 and 100 %."""
+        least, most = self.bounds
+        return max(low, least), min(high, most)
+
+    def clip_difference(self, low: float, high: float) -> tuple[float, float]:
+        """The part of an interval where the difference of two values can lie."""
+        most = self.bounds[1] - self.bounds[0]
+        return max(low, -most), min(high, most)
+
     def best(self, values: Iterable[float]) -> float:
         """The highest of the values, or the lowest where that is better."""
         return max(values) if self.higher_is_better else min(values)

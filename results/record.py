@@ -70,8 +70,9 @@ class Metric(_Checked):
     """One number of one evaluation.
 
     Shares of images and average precisions are percentages, as the literature writes them: 83.6, not 0.836.
-    `ci_low` and `ci_high` bound the 95 % confidence interval over the `n_eval` images. Everything is finite:
-    a run that diverged has no result, and ResultsError says so.
+    `ci_low` and `ci_high` bound the 95 % confidence interval over the `n_eval` images. `expected` is the published
+    number of the same cell, see `results.expectation`; None where there is none. Everything is finite: a run that
+    diverged has no result, and ResultsError says so.
     """
 
     name: Name
@@ -80,6 +81,7 @@ class Metric(_Checked):
     ci_low: FiniteFloat | None = None
     ci_high: FiniteFloat | None = None
     n_eval: Count | None = None
+    expected: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _interval_is_whole(self) -> "Metric":
@@ -98,7 +100,15 @@ class Record(_Checked):
     the checkpoint, `per_class` each class's own percentage, `versions` those of the libraries that decide numbers.
     `protocol` holds every setting that decides the number, flat, each value as JSON text: `{"optimizer.lr": "0.001"}`.
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
-    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448".
+    `images_per_step` counts the images of one step, over all processes; `batch_norm_images` those that batch norm's
+    statistics rest on and `mixup_images` those of one draw of mixup, each None where there is none. Where a run went on
+    otherwise than it began, they are its last part's, and the notes have all.
+    `normalisation` holds "mean" and "std" of pixels between 0 and 1, for red, green and blue. It belongs to the
+    backbone, not to the protocol. Records without it are of runs before there was a choice: ImageNet's.
+    `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
+    `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
+    the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
+    `parameters` counts those of the encoder, without head and pyramid.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -112,7 +122,10 @@ class Record(_Checked):
     model: Name
     backbone: Name
     arch: str = ""
+    declared: dict[str, str] = {}
+    parameters: Count | None = None
     checkpoint_sha256: str | None = None
+    normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: int
     recipe: Name
     recipe_settings: dict[str, Any] = {}
@@ -125,6 +138,7 @@ class Record(_Checked):
     data_fingerprint: str = ""
     corrupt_images: list[str] = []
     load_report: dict[str, Any] | None = None
+    evaluation_images: Count | None = None
     notes: list[str] = []
 
     train_images_per_second: NonNegative | None = None
@@ -132,6 +146,9 @@ class Record(_Checked):
     wall_seconds: NonNegative | None = None
     device: str = ""
     world_size: Count = 1
+    images_per_step: Count | None = None
+    batch_norm_images: Count | None = None
+    mixup_images: Count | None = None
     precision: str = ""
     backbench_version: str = ""
     git_commit: str | None = None
@@ -147,6 +164,13 @@ class Record(_Checked):
                 raise ValueError(f'metric "{metric.name}" on split "{metric.split}" is given twice')
             seen.add((metric.name, metric.split))
         return self
+
+    def evaluated_part(self, metric: Metric) -> str:
+        """What a metric was evaluated on, "4,998 of 5,000 images", where that is not the whole; else nothing."""
+        found, whole = metric.n_eval, self.evaluation_images
+        if found is None or whole is None or found == whole:
+            return ""
+        return f"{found:,} of {whole:,} images" if found < whole else f"{found:,} images instead of {whole:,}"
 
     @classmethod
     def from_json(cls, text: str) -> "Record":

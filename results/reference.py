@@ -1,12 +1,14 @@
 """The published numbers that every table shows beside ours."""
 
 import csv
+import functools
 import io
 import math
 from dataclasses import dataclass, fields
 from importlib import resources
 
 from results.errors import ResultsError
+from results.measurements import simplified
 from results.metrics import MetricKind, find_metric
 
 PREVIOUS_BEST = "prev best"
@@ -36,6 +38,21 @@ def reference_rows(table: str | None = None) -> list[ReferenceRow]:
     text = (resources.files("results") / name).read_text(encoding="utf-8")
     rows = parse_reference(text, f"results/{name}")
     return [row for row in rows if table is None or row.table == table]
+
+
+@functools.cache
+def _all_rows() -> tuple[ReferenceRow, ...]:
+    return tuple(reference_rows())
+
+
+def reference_value(table: str, dataset: str, metric: str, method: str, pretrain_data: str, model: str) -> float | None:
+    """The published number in one cell of a table, by the names that tables compare; None where there is none."""
+    wanted = (table, dataset, metric, simplified(method), simplified(pretrain_data), simplified(model))
+    for row in _all_rows():
+        names = (simplified(row.method), simplified(row.pretrain_data), simplified(row.model))
+        if row.method != PREVIOUS_BEST and (row.table, row.dataset, row.metric, *names) == wanted:
+            return row.value
+    return None
 
 
 def parse_reference(text: str, name: str) -> list[ReferenceRow]:

@@ -80,6 +80,24 @@ def seed_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, f
     return mean - half, mean + half
 
 
+def seed_difference(differences: ArrayLike, confidence: float = 0.95) -> PairedDifference:
+    """Compare two backbones seed by seed: the mean of one difference of their numbers a seed (S,), S >= 2.
+
+    Interval and two-sided p-value are those of Student's t test of paired values (Student 1908, "The probable error of
+    a mean"). It takes in all that differs from seed to seed, for these images; `paired_difference` of values that are
+    averaged over the seeds takes in the choice of images, for these seeds.
+    Raises ResultsError as `seed_interval` does.
+    """
+    from scipy.special import stdtr
+
+    low, high = seed_interval(differences, confidence)
+    values_S = _values(differences, least=2)
+    mean, error = float(values_S.mean()), float(values_S.std(ddof=1)) / math.sqrt(len(values_S))
+    if error == 0:
+        return PairedDifference(mean, low, high, 1.0 if mean == 0 else 0.0)
+    return PairedDifference(mean, low, high, 2 * float(stdtr(len(values_S) - 1, -abs(mean) / error)))
+
+
 def paired_difference(
     a: ArrayLike, b: ArrayLike, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> PairedDifference:

@@ -2,9 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from results.errors import ResultsError
 from results.record import Record
@@ -27,19 +26,54 @@ def read_record(directory: Path) -> Record:
     return _read(directory / RECORD)
 
 
-def find_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+def find_records(
+    roots: Iterable[Path], on_unreadable: Callable[[ResultsError], None] | None = None
+) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, each once, with its directory, in the order of their paths.
 
-    Raises ResultsError, naming the path, for a root that is no directory, a directory or a record that can't be read.
+    Links are followed, once; what lies below a run is not looked at, and what vanishes meanwhile is not missed.
+    A directory or a record that can't be read is passed over where `on_unreadable` is told of it.
+    Raises ResultsError, naming the path, for a root that is no directory, and without `on_unreadable` for those.
     """
+
+    def report(error: ResultsError) -> None:
+        if on_unreadable is None:
+            raise error
+        on_unreadable(error)
+
     directories: dict[Path, Path] = {}
     for root in roots:
         if not root.is_dir():
             raise ResultsError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
-        for parent, _, files in os.walk(root, onerror=_refuse_unreadable):
-            if RECORD in files:
-                directories.setdefault(Path(parent).resolve(), Path(parent))
-    return [(directory, read_record(directory)) for directory in sorted(directories.values())]
+        for directory in _directories_with(RECORD, root, report):
+            directories.setdefault(directory.resolve(), directory)
+    found = []
+    for directory in sorted(directories.values()):
+        try:
+            found.append((directory, read_record(directory)))
+        except ResultsError as error:
+            if (directory / RECORD).exists():
+                report(error)
+    return found
+
+
+def _directories_with(name: str, root: Path, report: Callable[[ResultsError], None]) -> Iterator[Path]:
+    """The directories below `root` that hold a file of that name, and are not themselves below such a one."""
+
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            report(ResultsError(f"{error.filename}: cannot be read: {error.strerror}"))
+
+    seen = set()
+    for parent, folders, files in os.walk(root, onerror=tell, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        if name in files:
+            folders.clear()
+            yield Path(parent)
 
 
 def find_runs(out: Path, task: str, backbone: str, seed: int) -> list[tuple[Path, Record]]:
@@ -60,10 +94,6 @@ def _read(path: Path) -> Record:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
     except ResultsError as error:
         raise ResultsError(f"{path}: not a record. {error}. Delete the file and repeat the run's command") from error
-
-
-def _refuse_unreadable(error: OSError) -> NoReturn:
-    raise ResultsError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _path_safe(name: str) -> str:

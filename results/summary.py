@@ -10,7 +10,8 @@ from results.record import Metric, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-# The contract's columns, in its order, and what each holds.
+# The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
+LATER = {"images_per_step": "Int64", "expected": "float64", "parameters": "Int64", "evaluation_images": "Int64"}
 COLUMNS = {
     "suite": "string",
     "table": "string",
@@ -41,6 +42,7 @@ COLUMNS = {
     "git_commit": "string",
     "finished_at": "string",
     "key": "string",
+    **LATER,
 }
 ORDER = [
     "suite",
@@ -78,7 +80,8 @@ def results_csv(records: Iterable[Record]) -> str:
 
 
 def read_results_csv(path: Path) -> "pd.DataFrame":
-    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept.
+    """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
+    those that came later stand without values in files of earlier ones.
 
     Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """
@@ -88,9 +91,11 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
+    frame = frame.assign(**{column: "" for column in LATER if column not in frame.columns})
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
+    frame = frame[[*COLUMNS, *(column for column in frame.columns if column not in COLUMNS)]]
     for column, kind in COLUMNS.items():
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")
@@ -106,6 +111,7 @@ def _row(record: Record, metric: Metric) -> dict[str, Any]:
         "n_eval": metric.n_eval,
         "ci_low": metric.ci_low,
         "ci_high": metric.ci_high,
+        "expected": metric.expected,
         "checkpoint_sha256": record.checkpoint_sha256 or "",
         "git_commit": record.git_commit or "",
         "deviations": "; ".join(record.deviations),

@@ -18,7 +18,8 @@ from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
 
 CAPTION = (
     "In brackets the 95 % confidence interval: over seeds (Student's t) where their number is given, else over the "
-    "evaluated images. Bold: the highest of a column whose numbers share one protocol; published numbers take no part."
+    "evaluated images. Bold: the highest of a column whose numbers share one protocol; published numbers, and averages "
+    "over seeds that were made differently, take no part."
 )
 # What the file of reference numbers calls the tables that the project started from.
 SOURCES = {"seed": "MAE (arXiv 2111.06377) tables 4-6"}
@@ -59,12 +60,14 @@ class Table:
     """A paper's table filled with records: first the paper's own data sets, then one block for each other data set.
 
     `caption` explains the notation, `sources` names where the published numbers come from (empty if none are shown).
+    `left_out` says which records stand in other tables, each with the layout that shows them.
     """
 
     name: str
     blocks: tuple[Block, ...]
     caption: str
     sources: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def build_table(records: Sequence[Record], name: str) -> Table:
         own = [one for one in measured if one.record.dataset == dataset]
         blocks.append(_block(paper, f"{dataset}: {table.measures}", own, []))
     sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
-    return Table(table.name, tuple(blocks), CAPTION, sources)
+    elsewhere = [record for record in records if table_of(record) not in (table.name, None)]
+    return Table(table.name, tuple(blocks), CAPTION, sources, tuple(_counted(elsewhere)))
 
 
 class _Paper:
@@ -233,9 +237,13 @@ def _nothing_fits(records: Iterable[Record], fitting: Sequence[Record], table: P
             f'layout "{table.name}" shows {" and ".join(table.metrics)}, but the {len(fitting)} runs that belong to it '
             f"recorded {', '.join(found)} only"
         )
+    return f'no run belongs to layout "{table.name}". Found: {"; ".join(_counted(records))}'
+
+
+def _counted(records: Iterable[Record]) -> list[str]:
+    """How many records there are of what, and where they stand: "2 of detection on coco2017 (layout coco)"."""
     counts = Counter((record.task, record.dataset, table_of(record)) for record in records)
-    found = [
+    return [
         f"{count} of {task} on {dataset}" + (f" (layout {own})" if own else "")
         for (task, dataset, own), count in sorted(counts.items(), key=str)
     ]
-    return f'no run belongs to layout "{table.name}". Found: {"; ".join(found)}'

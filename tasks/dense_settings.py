@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from backbones.training.settings import FixedOptimizer, PositiveInt, RuntimeSettings, Settings
+from backbones.training.settings import FixedOptimizer, PositiveInt, Settings
+from backbones.weights.patches import PatchResampling
 
 NoWeightDecay = Annotated[
     Literal["norms_and_positions", "detectron2", "one_dimensional", "nothing"],
@@ -12,6 +13,14 @@ NoWeightDecay = Annotated[
         description="what has no weight decay; norms_and_positions: norms, position embeddings and bias tables; "
         "detectron2: its own list, norms but for its own LayerNorm over channels, and position embeddings; "
         "one_dimensional: parameters of one dimension and biases"
+    ),
+]
+
+PatchFilters = Annotated[
+    PatchResampling,
+    Field(
+        description="how filters of patches whose side is no power of two, such as ViT-H's 14 pixels, come to the next "
+        "one; pseudo_inverse: an enlarged patch gives what the patch gave; bicubic: as images are enlarged"
     ),
 ]
 
@@ -33,11 +42,3 @@ class DenseEvaluation(Settings):
 
     every_iterations: Annotated[PositiveInt | None, Field(description="by default only at the end")] = None
     allow_unreadable: bool = False
-
-
-class DenseRuntime(RuntimeSettings):
-    """How the machine goes about it."""
-
-    activation_checkpointing: Annotated[
-        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
-    ] = False

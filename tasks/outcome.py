@@ -40,6 +40,7 @@ class TaskOutcome:
     unreadable:   evaluation images that were left out, and why
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
+    parameters:   how many the encoder has, without head and pyramid
     """
 
     metrics: dict[str, float]
@@ -53,3 +54,4 @@ class TaskOutcome:
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     write: Callable[[Path], Any] = _write_nothing
+    parameters: int | None = None

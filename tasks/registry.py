@@ -137,7 +137,7 @@ TASKS = {
             package="tasks.classification",
             recipe="tasks.classification.recipe:ClassificationRecipe",
             data_sets=("imagenet1k", "mini", "folders"),
-            tables=("imagenet", "transfer"),
+            tables=("transfer", "imagenet"),  # images of one's own are what a backbone is carried over to
             columns_by_image_size=True,
         ),
         Task(
@@ -188,6 +188,12 @@ def pretraining_name(data_set: str) -> str:
     """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k; others keep their name."""
     names = {each.record_name: each.pretraining_name for each in DATA_SETS.values()}
     return names.get(data_set) or data_set
+
+
+def published_evaluation_images(data_set: str) -> int | None:
+    """How many images the data set of that recorded name has to evaluate on; None where that is not published."""
+    counts = {each.record_name: each.counts for each in DATA_SETS.values()}.get(data_set)
+    return counts.evaluation_images if counts else None
 
 
 def settings_kind(task: str) -> Any:

@@ -14,6 +14,7 @@ from backbones.adapters.layer_decay import parameter_groups
 from backbones.adapters.plain_vit import PlainTrunk, Positions, foreign_part
 from backbones.adapters.pyramids import Norm, Pyramid, hierarchical_pyramid, simple_pyramid, tapped_pyramid
 from backbones.errors import InputError
+from backbones.weights.patches import PatchResampling
 
 __all__ = ["Adapter", "Pyramid", "build_pyramid", "parameter_groups"]
 
@@ -33,6 +34,7 @@ def build_pyramid(
     layer_scale: float | None = None,
     norm: Norm = nn.BatchNorm2d,
     channels: int = 256,
+    patch_resampling: PatchResampling = "pseudo_inverse",
     activation_checkpointing: bool = False,
 ) -> Pyramid:
     """Turn a backbone into a feature pyramid; the backbone is taken over and must not be used afterwards.
@@ -60,6 +62,8 @@ def build_pyramid(
                               (mae_segmentation); None to add none
     norm:                     the norm in the finest map's pyramid of `beit`, for a number of channels
     channels:                 of each map of `simple`
+    patch_resampling:         how the patch filters of a plain ViT come to a power of two: "pseudo_inverse" (timm) or
+                              "bicubic" (EVA)
     activation_checkpointing: compute the trunk's activations again in the backward pass instead of keeping them
 
     Raises InputError for a backbone that has no such maps, and for settings that do not fit.
@@ -97,6 +101,7 @@ def build_pyramid(
             positions=own[adapter] if relative_position else None,
             taps=taps,
             layer_scale=layer_scale,
+            patch_resampling=patch_resampling,
             activation_checkpointing=activation_checkpointing,
         )
         return simple_pyramid(trunk, channels) if adapter == "simple" else tapped_pyramid(trunk, norm if beit else None)

@@ -10,6 +10,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
+from backbones.activations import recompute_activations
 from backbones.errors import InputError
 
 _REDUCTIONS = (4, 8, 16, 32)
@@ -28,6 +29,8 @@ class HierarchicalTrunk(nn.Module):
     backbone:   a model with `stage_indices`, taken over: do not use it afterwards
     image_size: side in pixels of the largest images, for models that are built for one size (Swin): theirs is set to
                 it, with the windows as they are, and smaller images are padded to it
+
+    Raises InputError as `recompute_activations` does, with `activation_checkpointing`.
     """
 
     def __init__(self, backbone: Any, image_size: int, activation_checkpointing: bool) -> None:
@@ -39,7 +42,7 @@ class HierarchicalTrunk(nn.Module):
         self.layer_matcher = backbone.group_matcher()
         backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
         if activation_checkpointing:
-            backbone.set_grad_checkpointing(True)
+            recompute_activations(backbone)
         self.backbone: Any = backbone
         self.fixed_size = _fit(backbone, image_size)
 

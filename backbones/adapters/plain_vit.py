@@ -18,6 +18,7 @@ from backbones.adapters.position_embeddings import PositionEmbeddings, position_
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
 from backbones.errors import InputError
 from backbones.linear import replace_linear_layers
+from backbones.weights.patches import FILTERS, PatchResampling, pyramid_side, resample_filters
 
 Positions = Literal["decomposed", "tables", "shared tables"]
 _MAPS = 4
@@ -59,9 +60,10 @@ class PlainTrunk(nn.Module):
     taps:                     the four blocks whose outputs become maps, from 0, ascending, the last block among them;
                               None for the last of each quarter
     layer_scale:              initial value of the layer scale to add to blocks without; None to add none
+    patch_resampling:         how the filters of patches whose side is no power of two come to the next larger one: 14
+                              becomes 16, as in ViTDet's ViT-H. The backbone's `load_report` tells of it
     activation_checkpointing: keep only the blocks' inputs for the backward pass
 
-    Patches whose side is no power of two become the next larger one: 14 becomes 16, as in ViTDet's ViT-H.
     Raises InputError if the taps are no such blocks, if windows or maps need quarters and the number of blocks is no
     multiple of four, if a block has no place for layer scale, or if the patches are not square.
     """
@@ -77,6 +79,7 @@ class PlainTrunk(nn.Module):
         positions: Positions | None,
         taps: Sequence[int] | None,
         layer_scale: float | None,
+        patch_resampling: PatchResampling,
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class PlainTrunk(nn.Module):
         self.layer_matcher = backbone.group_matcher()
         self.activation_checkpointing = activation_checkpointing
         pretrained_grid: tuple[int, int] = backbone.patch_embed.grid_size
-        self.patch_embed = _with_power_of_two(backbone.patch_embed)
+        self.patch_embed = _with_power_of_two(backbone, patch_resampling)
         self.pos_drop = getattr(backbone, "pos_drop", nn.Identity())
         self.norm_pre = getattr(backbone, "norm_pre", nn.Identity())
         self.blocks = nn.ModuleList(backbone.blocks)
@@ -231,11 +234,15 @@ def _has_own_bias(attention: nn.Module, shared_bias: nn.Module | None) -> bool:
     return shared_bias is not None or getattr(attention, "relative_position_bias_table", None) is not None
 
 
-def _with_power_of_two(patch_embed: PatchEmbed) -> PatchEmbed:
-    """Resample the filters of a patch embedding if the side of its patches is no power of two."""
+def _with_power_of_two(backbone: Any, resampling: PatchResampling) -> PatchEmbed:
+    """The patch embedding, its filters resampled if the side of its patches is no power of two."""
+    patch_embed: PatchEmbed = backbone.patch_embed
     height, width = patch_embed.patch_size
     if height != width:
         raise InputError(f"patches of {height} × {width}: a pyramid needs square ones.")
-    side = 1 << (height - 1).bit_length()
-    patch_embed.set_input_size(patch_size=side)
+    if (side := pyramid_side(height)) != height:
+        resample_filters(patch_embed, side, resampling)
+        if report := getattr(backbone, "load_report", None):
+            done = f"{height}×{height} → {side}×{side} pixels, {resampling}"
+            report.converted[FILTERS] = ", ".join(filter(None, (report.converted.get(FILTERS), done)))
     return patch_embed

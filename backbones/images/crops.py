@@ -1,8 +1,9 @@
-"""Crop, resize and flip images of bytes, then normalise the whole batch.
+"""Crop, resize and flip images of bytes.
 
 The geometry is torchvision's and the MAE reference's and so are the pixels, to two levels of 255: cropping is a view,
-resizing is antialiased bicubic interpolation on uint8, and only the finished batch becomes floating point. All
-randomness comes from a `random.Random` that the caller passes in, so an image's augmentation can be drawn again.
+resizing is antialiased bicubic interpolation on uint8, and only the finished batch becomes floating point
+(`normalise`, in the module beside this one). All randomness comes from a `random.Random` that the caller passes in, so
+an image's augmentation can be drawn again.
 """
 
 import math
@@ -11,9 +12,6 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 EVALUATION_SHARE = 224 / 256
 """What the centre crop keeps of the resized short side, up to 224 pixels (MAE, util/datasets.py)."""
@@ -135,36 +133,6 @@ def evaluation_crop(image: Tensor, size: int, ratio: float | None = None) -> Ten
         ratio = EVALUATION_SHARE if size <= 224 else 1.0
     resized = int(size / ratio)
     return centre_crop(resize_short_side(_trim_far_ends(image, resized), resized), size)
-
-
-def normalise(
-    images: Tensor,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
-    dtype: torch.dtype = torch.float32,
-    out: Tensor | None = None,
-) -> Tensor:
-    """Turn a batch of bytes into the network's input: (x / 255 - mean) / std per channel.
-
-    Args:
-        images: uint8 (B, 3, H, W), on any device.
-        mean, std: per channel, of pixels between 0 and 1.
-        dtype: of the result; the arithmetic is done in float32.
-        out: memory to write to instead of new memory, (B, 3, H, W) of `dtype`. On the CPU this is several times faster:
-            most of the time goes into the operating system's first touch of the new pages.
-
-    Returns:
-        (B, 3, H, W) of `dtype`, on the device of `images`; `out` if it was given.
-    """
-    shift = torch.tensor(mean, device=images.device).view(3, 1, 1).mul_(255)
-    factor = torch.tensor(std, device=images.device).view(3, 1, 1).mul_(255).reciprocal_()
-    if out is None:
-        out = torch.empty(images.shape, dtype=dtype, device=images.device)
-    if images.device.type != "cpu":
-        return out.copy_(images.to(torch.float32).sub_(shift).mul_(factor))
-    for image, normalised in zip(images, out, strict=True):  # one image fits the processor's cache, the batch does not
-        normalised.copy_(image.to(torch.float32).sub_(shift).mul_(factor))
-    return out
 
 
 def _trim_far_ends(image: Tensor, short_side: int) -> Tensor:

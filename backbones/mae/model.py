@@ -7,6 +7,7 @@ parameters at the root of the module, so that MAE's published checkpoints load a
 B images, L patches, K kept and M masked of them, P numbers in a patch (rows, columns, channels), D width.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, cast
@@ -14,6 +15,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -176,7 +178,7 @@ class MaskedAutoencoder(VisionTransformer):
         weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
         tokens_BKD = linear(visible_BKP, weight_DP, projection.bias) + self.pos_embed[0, 1:][kept_BK]
         class_BD = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens_BKD), -1, -1)
-        return self.norm(self.blocks(torch.cat([class_BD, tokens_BKD], dim=1)))
+        return self.norm(self._run(self.blocks, torch.cat([class_BD, tokens_BKD], dim=1)))
 
     def _decode(self, latent_BND: Tensor, kept_BK: Tensor, masked_BM: Tensor, predict_kept: bool) -> Tensor:
         """Predict the pixels of the masked patches (B, M, P), or of the kept and then the masked ones (B, L, P).
@@ -189,11 +191,18 @@ class MaskedAutoencoder(VisionTransformer):
         known = self.decoder_embed(latent_BND)
         missing = self.mask_token.expand(len(known), masked, -1).to(known.dtype)
         tokens = torch.cat([known, missing], dim=1) + self.decoder_pos_embed[0][order]
-        for block in self.decoder_blocks[:-1]:
-            tokens = block(tokens)
+        tokens = self._run(self.decoder_blocks[:-1], tokens)
         last_block = cast(Block, self.decoder_blocks[-1])
         tokens = _last_block(last_block, tokens, skip=1 if predict_kept else tokens.shape[1] - masked)
         return self.decoder_pred(self.decoder_norm(tokens))
+
+    def _run(self, blocks: Iterable[nn.Module], tokens: Tensor) -> Tensor:
+        """Tokens through blocks, whose activations are kept or, after `set_grad_checkpointing`, computed again."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint_seq(list(blocks), tokens)
+        for block in blocks:
+            tokens = block(tokens)
+        return tokens
 
     def _loss(self, predicted_BMP: Tensor, target_BMP: Tensor) -> Tensor:
         """Mean squared error of the masked patches, each normalised by its own mean and spread if norm_pix_loss."""

@@ -16,8 +16,9 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from backbones.images.crops import horizontal_flip, normalise, random_resized_crop
+from backbones.images.crops import horizontal_flip, random_resized_crop
 from backbones.images.folders import find_images
+from backbones.images.normalisation import IMAGENET, Normalisation, normalise
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.masking import kept_patches
 from backbones.mae.model import MaskedAutoencoder, create_mae
@@ -25,13 +26,22 @@ from backbones.mae.reconstructions import PictureHook
 from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.randomness import mix, seed_generators
-from backbones.training.settings import EpochSchedule, Fraction, PositiveInt, Recipe, ScaledOptimizer, Settings, Shares
+from backbones.training.settings import (
+    EpochSchedule,
+    Fraction,
+    PixelSettings,
+    PositiveInt,
+    Recipe,
+    ScaledOptimizer,
+    Settings,
+    Shares,
+)
 
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's default, which the reference keeps)."""
 
 
-class MaskedAutoencoderSettings(Settings):
+class MaskedAutoencoderSettings(PixelSettings):
     """Which masked autoencoder, on which input."""
 
     arch: str
@@ -86,26 +96,27 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
 class PretrainingStep(BaseModel):
     """The masked autoencoder as mmengine's loop wants it: bytes in, `{"loss": …}` out."""
 
-    def __init__(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
+    def __init__(self, network: MaskedAutoencoder, mask_ratio: float, normalisation: Normalisation) -> None:
         super().__init__()
-        self.network, self.mask_ratio = network, mask_ratio
+        self.network, self.mask_ratio, self.normalisation = network, mask_ratio, normalisation
 
     def init_weights(self) -> None:
         """Leave the weights as they are: the model has initialised itself."""
 
     def forward(self, images: Tensor, corrupt: object = None, mode: str = "loss") -> dict[str, Tensor]:
         """images: uint8 (B, 3, H, W)."""
-        loss, _, _ = self.network(normalise(images), self.mask_ratio)
+        loss, _, _ = self.network(normalise(images, self.normalisation), self.mask_ratio)
         return {"loss": loss}
 
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """What pre-training leaves behind."""
+    """What pre-training leaves behind. `parameters` counts those of the encoder."""
 
     encoder: Path
     autoencoder: Path
     outcome: Outcome
+    parameters: int
 
 
 def pretrain(
@@ -120,20 +131,22 @@ def pretrain(
     """
     paths = find_images(data)
     seed_generators(seed, "weights")
-    settings = recipe.model
+    settings, normalisation = recipe.model, recipe.model.normalisation or IMAGENET
     network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
+    network.set_grad_checkpointing(recipe.runtime.activation_checkpointing)
     kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
     pictures = PictureHook(
         network,
         paths,
         directory / "pictures",
         mask_ratio=settings.mask_ratio,
+        normalisation=normalisation,
         seed=seed,
         every_epochs=recipe.runtime.pictures_every or max(1, recipe.schedule.epochs // 10),
     )
     outcome = run_job(
         Job(
-            model=PretrainingStep(network, settings.mask_ratio),
+            model=PretrainingStep(network, settings.mask_ratio, normalisation),
             dataset=UnlabelledImages(paths, settings.image_size, recipe.augment, seed),
             parameter_groups=param_groups_weight_decay(network, recipe.optimizer.weight_decay),
             recipe=recipe,
@@ -148,11 +161,14 @@ def pretrain(
         "pretrain_data": pretrain_data,
         "arch": network.encoder_name,
         "image_size": settings.image_size,
+        "grid": "{}×{}".format(*network.patch_embed.grid_size),
         "autoencoder": settings.arch,
+        **normalisation.as_dict(),
     }
     encoder, autoencoder = directory / "checkpoints/encoder.pth", directory / "checkpoints/autoencoder.pth"
     if is_main_process():
         save_atomically({"model": network.encoder_state_dict(), **about}, encoder)
         save_atomically({"model": network.state_dict(), **about}, autoencoder)
     barrier()
-    return PretrainedModel(encoder, autoencoder, outcome)
+    parameters = sum(tensor.numel() for tensor in network.encoder_state_dict().values())
+    return PretrainedModel(encoder, autoencoder, outcome, parameters)

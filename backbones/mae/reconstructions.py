@@ -10,26 +10,29 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD, evaluation_crop, normalise
+from backbones.images.crops import evaluation_crop
+from backbones.images.normalisation import Normalisation, normalise, to_pixels
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.model import MaskedAutoencoder
 from backbones.training.writing import written_whole
 
 IMAGES = 8
-GREY = 0.5
 
 
 @torch.no_grad()
-def reconstruct(model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noise: Tensor) -> Tensor:
+def reconstruct(
+    model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noise: Tensor, normalisation: Normalisation
+) -> Tensor:
     """The original, the masked input and the reconstruction of each image side by side.
 
     images: uint8 (B, 3, H, W); noise: (B, L). Returns (3B, 3, H, W) between 0 and 1, three in a row for each image.
-    The visible patches are shown as they are. A model trained on normalised pixels predicts each patch up to its mean
+    The visible patches are shown as they are, the hidden ones in the normalisation's mean, as in the reference's
+    demo/mae_visualize.ipynb (`run_one_image`). A model trained on normalised pixels predicts each patch up to its mean
     and deviation; the picture borrows those of the original patch.
     """
     training = model.training
     model.eval()
-    inputs = normalise(images)
+    inputs = normalise(images, normalisation)
     _, prediction, mask = model(inputs, mask_ratio, noise)
     model.train(training)
     assert prediction is not None
@@ -40,14 +43,9 @@ def reconstruct(model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noi
         prediction = prediction * (variance + 1e-6).sqrt() + mean
     masked = mask[..., None].bool()
     painted = model.unpatchify(torch.where(masked, prediction, patches))
-    hidden = model.unpatchify(torch.where(masked, torch.nan, patches))
-    shown = [_to_pixels(inputs), _to_pixels(hidden).nan_to_num(GREY), _to_pixels(painted)]
+    hidden = model.unpatchify(torch.where(masked, 0.0, patches))
+    shown = [to_pixels(each, normalisation) for each in (inputs, hidden, painted)]
     return torch.stack(shown, dim=1).flatten(0, 1)
-
-
-def _to_pixels(normalised: Tensor) -> Tensor:
-    mean, std = normalised.new_tensor(IMAGENET_MEAN), normalised.new_tensor(IMAGENET_STD)
-    return (normalised * std.view(3, 1, 1) + mean.view(3, 1, 1)).clamp(0, 1)
 
 
 class PictureHook(Hook):
@@ -60,11 +58,12 @@ class PictureHook(Hook):
         directory: Path,
         *,
         mask_ratio: float,
+        normalisation: Normalisation,
         seed: int,
         every_epochs: int,
     ) -> None:
         self.model, self.directory, self.mask_ratio = model, directory, mask_ratio
-        self.every_epochs = every_epochs
+        self.normalisation, self.every_epochs = normalisation, every_epochs
         chosen = torch.linspace(0, len(paths) - 1, min(IMAGES, len(paths))).round().int().tolist()
         size = model.patch_embed.img_size
         crops = [evaluation_crop(read_or_replace(paths, index)[0], size[0]) for index in chosen]
@@ -84,6 +83,7 @@ class PictureHook(Hook):
     def save(self, done: int) -> None:
         """Write the picture of `done` iterations."""
         device = self.model.mask_token.device
-        panels = reconstruct(self.model, self.images.to(device), self.mask_ratio, self.noise.to(device))
+        images, noise = self.images.to(device), self.noise.to(device)
+        panels = reconstruct(self.model, images, self.mask_ratio, noise, self.normalisation)
         with written_whole(self.directory / f"reconstruction_{done}.png") as file:
             save_image(make_grid(panels, nrow=6, padding=2, pad_value=1.0), file, format="png")

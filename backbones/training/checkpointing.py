@@ -20,12 +20,16 @@ from backbones.training.writing import written_whole
 
 @dataclass
 class Tally:
-    """What a run counts over all its parts, interrupted or not."""
+    """What a run counts over all its parts, interrupted or not.
+
+    step_images: the `StepImages` of each part in which steps differed from those before it, as dictionaries
+    """
 
     seconds: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
     corrupt: dict[str, str] = field(default_factory=dict)
+    step_images: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def loss(self) -> float:

@@ -20,13 +20,18 @@ from backbones.training.runner import build_runner
 from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
+from backbones.training.step_images import StepImages, StepImagesHook, count_step_images
 
 __all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "run_job"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished training says of itself, for the record."""
+    """What a finished training says of itself, for the record.
+
+    step_images: of each part in which steps differed from those before it; none if all training was an earlier
+                 version's
+    """
 
     train_loss: float
     images_per_second: float | None
@@ -36,6 +41,7 @@ class Outcome:
     precision: str
     device: str
     processes: int
+    step_images: tuple[StepImages, ...]
     metrics: dict[str, float]
 
 
@@ -84,6 +90,14 @@ def run_job(job: Job) -> Outcome:
     progress, checkpoints = _bookkeeping(job, sampler, accumulation)
     tally = progress.tally
     interrupt = InterruptHook(checkpoints, accumulation)
+    step_images = StepImagesHook(
+        job.directory,
+        tally,
+        count_step_images(job.model.train(), recipe, accumulation, processes),
+        batch_size=recipe.optimizer.batch_size,
+        accumulation=accumulation,
+        allow_change=recipe.runtime.allow_changed_steps,
+    )
     per_epoch = sampler.iterations_per_epoch
     curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
     schedule = ScheduleHook(curve, accumulation)
@@ -93,7 +107,7 @@ def run_job(job: Job) -> Outcome:
     plan = Plan(
         job=job,
         sampler=sampler,
-        hooks=[RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
+        hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
         optimizer=_optimizer(job, precision, accumulation),
         checkpoints=checkpoints,
         accumulation=accumulation,
@@ -118,6 +132,7 @@ def run_job(job: Job) -> Outcome:
         precision=precision,
         device=device_name(),
         processes=processes,
+        step_images=step_images.parts,
         metrics=metrics,
     )
 

@@ -10,10 +10,21 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from yaml import YAMLError
 
 from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -39,6 +50,37 @@ class Settings(BaseModel):
     """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Channels = Annotated[tuple[float, float, float], Field(strict=False)]
+
+
+class PixelSettings(Settings):
+    """A network's own section, which may take the place of the normalisation that its backbone brings.
+
+    Both settings are left out of what is dumped where they are not set: they then are no part of a run's key or
+    protocol, so that backbones of different normalisations stay comparable.
+    """
+
+    mean: Annotated[
+        Channels | None, Field(description="of red, green and blue between 0 and 1; null: the backbone's")
+    ] = None
+    std: Annotated[Channels | None, Field(description="likewise")] = None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """What the recipe insists on; None for the backbone's."""
+        return Normalisation.of(self.mean, self.std)
+
+    @model_validator(mode="after")
+    def _mean_and_std_serve(self) -> "PixelSettings":
+        Normalisation.of(self.mean, self.std)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unset = {name for name in ("mean", "std") if getattr(self, name) is None}
+        return {name: value for name, value in dump(self).items() if name not in unset}
 
 
 class OptimizerSettings(Settings):
@@ -155,11 +197,21 @@ class RuntimeSettings(Settings):
     """How the machine goes about it. Nothing here belongs to the protocol, nothing here is part of a run's key."""
 
     batch_per_device: Annotated[
-        PositiveInt | None, Field(description="images per step and process; gradients accumulate up to batch_size")
+        PositiveInt | None,
+        Field(
+            description="images per step and process; gradients accumulate up to batch_size, but batch norm and mixup "
+            "see these images only"
+        ),
     ] = None
     workers: Annotated[
         int | None, Field(ge=0, description="loader processes; by default one a processor, 10 at most")
     ] = None
+    activation_checkpointing: Annotated[
+        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
+    ] = False
+    allow_changed_steps: Annotated[
+        bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
+    ] = False
     compile: bool = False
     log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
     checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
@@ -169,6 +221,13 @@ class RuntimeSettings(Settings):
     ] = None
 
 
+class Origin(Settings):
+    """Whose a published number is: a method's, pre-trained on these data, both as the paper's tables call them."""
+
+    method: str
+    pretrain_data: str
+
+
 class Recipe(Settings):
     """What every recipe has. Each job adds its own sections."""
 
@@ -176,6 +235,7 @@ class Recipe(Settings):
     dataset: str
     source: Annotated[str, Field(description="where the numbers below come from")]
     expect: Annotated[dict[str, float], Field(description="the published result")] = {}
+    expect_of: Annotated[Origin | None, Field(description="whose result that is; nobody else's is expected")] = None
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
     precision: Annotated[
@@ -184,8 +244,13 @@ class Recipe(Settings):
     ] = "auto"
     runtime: RuntimeSettings = RuntimeSettings()
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether images of a step are mixed, with one draw for all of a process."""
+        return False
 
-UNDECIDING = ("data", "runtime", "evaluation", "source", "expect")
+
+UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")
 """The sections of a recipe that decide no number: where the data lie, how the machine goes about it, what is said."""
 
 

@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,20 @@ class Checkpoint:
     def parameters(self) -> int:
         """How many numbers all its tensors hold together."""
         return sum(tensor.numel() for tensor in self.state_dict.values())
+
+    @cached_property
+    def md5(self) -> str:
+        """Of the whole file, 32 hexadecimal digits: some pages print nothing else. Empty if the file is gone."""
+        if not self.path.is_file():
+            return ""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches that the position embeddings were made for, where the file says: "6×6"."""
+        stated = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", self.extras.get("grid", ""))
+        return (int(stated[1]), int(stated[2])) if stated else None
 
 
 class _Unread:
@@ -94,6 +109,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
     content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
     container, state_dict, extras = _find_weights(path, content)
+    if kind == "safetensors":
+        extras |= _safetensors_metadata(path)
     return Checkpoint(path, file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
 
 
@@ -130,6 +147,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             f"{path}: a safetensors file that cannot be read ({error}). It is probably truncated: "
             "compare its size with the original's and copy it again."
         ) from error
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the writer put into the file's header, but for the name of the framework."""
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return {key: _abridge(value) for key, value in metadata.items() if key != "format"}
 
 
 def _read_torch(path: Path) -> object:
@@ -221,11 +245,13 @@ def _entries(content: object) -> str:
 
 
 def _abridge(value: object) -> str:
-    """Say in at most 60 characters what a value is."""
+    """Say in at most 60 characters what a value is; three numbers, one a channel, are kept as they are."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
+    if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value):
+        return str(list(value))
     if isinstance(value, Mapping | list | tuple | set):
         return f"{type(value).__name__.replace('OrderedDict', 'dict')} of {len(value)}"
     if isinstance(value, _Unread):

@@ -18,6 +18,7 @@ class Weights:
     converted:   what was done to a tensor's values or shape, by current name; renaming alone is not listed
     dropped:     the reason, by key of the file
     initialised: the reason, by name of a model's parameter that the file need not have
+    grid:        rows and columns of the patches that it was trained with, if the file says so
     """
 
     tensors: dict[str, Tensor]
@@ -25,11 +26,12 @@ class Weights:
     converted: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     initialised: dict[str, str] = field(default_factory=dict)
+    grid: tuple[int, int] | None = None
 
     @classmethod
-    def from_file(cls, state_dict: Mapping[str, Tensor]) -> "Weights":
+    def from_file(cls, state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> "Weights":
         """Start with every tensor under the file's own name."""
-        return cls(dict(state_dict), {key: (key,) for key in state_dict})
+        return cls(dict(state_dict), {key: (key,) for key in state_dict}, grid=grid)
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the current names whose beginning matches a regular expression."""

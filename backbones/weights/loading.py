@@ -10,12 +10,14 @@ import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import Method
+from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
+from backbones.weights.positions import may_have_grid
 from backbones.weights.recognition import recognise
 
 _SHOWN = 8  # names in each list of an error message
@@ -60,13 +62,19 @@ def _reasons(account: dict[str, str]) -> str:
     return f" ({'; '.join(reason for reason, _ in reasons.most_common())})" if reasons else ""
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> LoadReport:
+def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_pyramid: bool = False) -> LoadReport:
     """Load a checkpoint into a model, reading it as the method's files are read, and report what landed where.
+
+    A model that is going to be a feature pyramid takes a file whose patch filters have the size that it needs there,
+    such as 16 pixels for a ViT-H of 14, and has patches of that size from then on.
 
     Raises InputError, and leaves the model as it was, if a key of the file or a tensor of the model stays unexplained,
     if shapes differ, or if a weight is not a finite number.
     """
+    held = prepare_for_pyramid(model, checkpoint, method) if for_pyramid else None
     weights, report = match_weights(model, checkpoint, method)
+    if held:
+        report.converted[FILTERS] = held
     broken = [name for name, tensor in weights.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise InputError(
@@ -83,9 +91,9 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    weights = Weights.from_file(checkpoint.state_dict)
+    weights = Weights.from_file(checkpoint.state_dict, checkpoint.grid)
     try:
-        for step in (*method.steps, _fit_position_embeddings, _fit_position_biases, _allow_missing_counters):
+        for step in (*method.steps, *_FITTING):
             step(weights, model)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
@@ -108,11 +116,23 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
     return weights, report
 
 
+def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
+    """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
+    weights = Weights.from_file(checkpoint.state_dict)
+    try:
+        for step in method.steps:
+            step(weights, model)
+    except InputError:
+        return None  # which `match_weights` is going to tell
+    return hold_filters_of(model, weights)
+
+
 def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
     """Interpolate a ViT's position embeddings to the model's grid, if the file's is another one.
 
     Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. The class token
-    keeps its own. The file's grid can only be told if it is square.
+    keeps its own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
+    else a square one, as every published file has. Raises InputError if its embeddings speak against that.
     """
     own = model.state_dict().get("pos_embed")
     position = weights.tensors.get("pos_embed")
@@ -120,12 +140,31 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
         return
     height, width = model.patch_embed.grid_size
     prefix = own.shape[1] - height * width
-    side = _square_root(position.shape[1] - prefix) if position.ndim == 3 else None
-    if side and position.shape[1] != own.shape[1] and position.shape[2] == own.shape[2]:
+    if position.ndim != 3 or position.shape[2] != own.shape[2]:
+        return
+    grid = _grid_of_positions(position, position.shape[1] - prefix, weights.grid, (height, width))
+    if grid and grid != (height, width):
         weights.tensors["pos_embed"] = resample_abs_pos_embed(
-            position, [height, width], old_size=[side, side], num_prefix_tokens=prefix, antialias=False
+            position, [height, width], old_size=list(grid), num_prefix_tokens=prefix, antialias=False
         )
-        weights.converted["pos_embed"] = f"{side}×{side} → {height}×{width}"
+        weights.converted["pos_embed"] = f"{grid[0]}×{grid[1]} → {height}×{width}"
+
+
+def _grid_of_positions(
+    position: Tensor, count: int, stated: tuple[int, int] | None, models: tuple[int, int]
+) -> tuple[int, int] | None:
+    """Return the rows and columns of `count` patches, None if nobody knows."""
+    if stated and stated[0] * stated[1] == count:
+        return stated
+    side = _square_root(count)
+    grid = models if count == models[0] * models[1] else (side, side) if side else None
+    if grid and not may_have_grid(position, grid):
+        raise InputError(
+            f"its position embeddings do not look like those of {grid[0]}×{grid[1]} patches, and the file does not say "
+            "which grid they are for. Save it again with its rows and columns beside the weights: "
+            'torch.save({"model": weights, "grid": "4×9"}, FILE).'
+        )
+    return grid
 
 
 def _fit_position_biases(weights: Weights, model: nn.Module) -> None:
@@ -137,14 +176,17 @@ def _fit_position_biases(weights: Weights, model: nn.Module) -> None:
     if not isinstance(model, Beit):
         return
     height, width = model.patch_embed.grid_size
-    own = model.state_dict()
+    own, stated = model.state_dict(), weights.grid
     for name in [name for name in weights.tensors if name.endswith("relative_position_bias_table") and name in own]:
         table = weights.tensors[name]
         extra = own[name].shape[0] - (2 * height - 1) * (2 * width - 1)
-        side = _square_root(table.shape[0] - extra)
-        if side and side % 2 and table.shape[0] != own[name].shape[0] and table.shape[1:] == own[name].shape[1:]:
-            weights.tensors[name] = resize_rel_pos_bias_table(table, (height, width), own[name].shape)
-            weights.converted[name] = f"{(side + 1) // 2}×{(side + 1) // 2} → {height}×{width}"
+        offsets = table.shape[0] - extra
+        grid = stated if stated and (2 * stated[0] - 1) * (2 * stated[1] - 1) == offsets else None
+        if grid is None and table.shape[0] != own[name].shape[0] and (side := _square_root(offsets)) and side % 2:
+            grid = ((side + 1) // 2, (side + 1) // 2)
+        if grid and grid != (height, width) and table.shape[1:] == own[name].shape[1:]:
+            weights.tensors[name] = resize_rel_pos_bias_table(table, (height, width), own[name].shape, grid)
+            weights.converted[name] = f"{grid[0]}×{grid[1]} → {height}×{width}"
 
 
 def _square_root(number: int) -> int | None:
@@ -158,6 +200,10 @@ def _allow_missing_counters(weights: Weights, model: nn.Module) -> None:
     for name in model.state_dict():
         if name.endswith("num_batches_tracked") and name not in weights.tensors:
             weights.initialised[name] = "a counter of steps; starts at zero"
+
+
+_FITTING = (require_own_patches, _fit_position_embeddings, _fit_position_biases, _allow_missing_counters)
+"""What is done to weights under the model's names before they have to match."""
 
 
 def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, method: Method) -> None:
@@ -189,7 +235,7 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
 
 
 def _seems(checkpoint: Checkpoint) -> str:
-    return f"The file looks like: {recognise(checkpoint.state_dict)}."
+    return f"The file looks like: {recognise(checkpoint.state_dict, checkpoint.grid)}."
 
 
 def _described(model: nn.Module) -> str:

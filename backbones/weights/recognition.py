@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import ANY_NAMING
+from backbones.weights.positions import Positions, kind_of_positions, may_have_grid
 
 # (width, depth) of the sizes that have a name in timm.
 _VIT_SIZES = {
@@ -28,6 +29,12 @@ _RESNETS: dict[tuple[int, ...], str] = {
     (3, 8, 36, 3, True): "ResNet-152",
 }
 
+_POSITIONS: dict[Positions, str] = {
+    "column first": "fixed as MAE's",
+    "row first": "fixed as MoCo v3's",
+    "learned": "learned",
+}
+
 
 @dataclass(frozen=True)
 class Recognised:
@@ -38,7 +45,8 @@ class Recognised:
     family:      "ViT", "BEiT", "ResNet-50", "Swin", "ConvNeXt"
     width, depth: of a ViT, or of the first stage and summed over the stages
     patch:       side in pixels
-    grid:        patches along height and width, from the position embeddings; square
+    grid:        rows and columns of patches, as the file says, else from the position embeddings if it may be square
+    positions:   what kind of position embeddings it has, if a ViT
     has_decoder: whether MAE's decoder is there
     classes:     outputs of its classification head
     """
@@ -49,14 +57,22 @@ class Recognised:
     width: int | None = None
     depth: int | None = None
     patch: int | None = None
-    grid: int | None = None
+    grid: tuple[int, int] | None = None
+    positions: Positions | None = None
     has_decoder: bool = False
     classes: int | None = None
 
     @property
+    def likely_method(self) -> str | None:
+        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE may be MoCo v3."""
+        fixed = {"column first": "MAE", "row first": "MoCo v3"}
+        return self.method or fixed.get(self.positions or "")
+
+    @property
     def image_size(self) -> int | None:
-        """Side in pixels that the position embeddings were made for."""
-        return self.grid * self.patch if self.grid and self.patch else None
+        """Side in pixels that the position embeddings were made for, of a square image."""
+        square = self.grid and self.grid[0] == self.grid[1]
+        return self.grid[0] * self.patch if self.grid and square and self.patch else None
 
     @property
     def timm_name(self) -> str | None:
@@ -81,7 +97,8 @@ class Recognised:
             f"width {self.width}" if self.width else "",
             f"{self.depth} blocks" if self.depth else "",
             f"patch {self.patch}" if self.patch else "",
-            f"{self.grid}×{self.grid} grid" if self.grid else "",
+            f"{self.grid[0]}×{self.grid[1]} grid" if self.grid else "",
+            f"positions {_POSITIONS[self.positions]}" if self.positions else "",
             "with a decoder" if self.has_decoder else "",
             f"a head for {self.classes} classes" if self.classes else "",
             f"named as by {self.naming}" if self.naming else "",
@@ -89,8 +106,11 @@ class Recognised:
         return ", ".join(filter(None, parts))
 
 
-def recognise(state_dict: Mapping[str, Tensor]) -> Recognised:
-    """Guess what a state_dict is, by any of the namings that are read here. Never raises for odd contents."""
+def recognise(state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> Recognised:
+    """Guess what a state_dict is, by any of the namings that are read here. Never raises for odd contents.
+
+    grid: rows and columns of patches, if the file says so
+    """
     names = " ".join(state_dict)
     naming, method = _origin(names)
     weights = Weights.from_file(state_dict)
@@ -101,7 +121,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Recognised:
         except (InputError, LookupError, ValueError, RuntimeError):
             continue
     return replace(
-        _architecture(weights.tensors),
+        _architecture(weights.tensors, grid),
         method=method,
         naming=naming,
         has_decoder="decoder_embed" in names,
@@ -125,10 +145,10 @@ def _origin(names: str) -> tuple[str, str | None]:
     return "timm" if "blocks.0.attn.qkv" in names else "", method
 
 
-def _architecture(tensors: Mapping[str, Tensor]) -> Recognised:
+def _architecture(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recognised:
     """Find family, width, depth, patch and grid among timm's names."""
     if "blocks.0.attn.qkv.weight" in tensors and "patch_embed.proj.weight" in tensors:
-        return _vit(tensors)
+        return _vit(tensors, grid)
     if "layer1.0.conv1.weight" in tensors:
         blocks = [_count(rf"layer{stage}\.(\d+)\.", tensors) for stage in range(1, 5)]
         known = _RESNETS.get((*blocks, "layer1.0.conv3.weight" in tensors), "ResNet")
@@ -143,21 +163,26 @@ def _architecture(tensors: Mapping[str, Tensor]) -> Recognised:
     return Recognised()
 
 
-def _vit(tensors: Mapping[str, Tensor]) -> Recognised:
+def _vit(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recognised:
     projection = tensors["patch_embed.proj.weight"]
     position = tensors.get("pos_embed")
     table = tensors.get("blocks.0.attn.relative_position_bias_table")
-    grid = None
+    side, positions = None, None
     if position is not None and position.ndim == 3:
-        grid = _square_root(position.shape[1] - 1) or _square_root(position.shape[1])
+        side = _square_root(position.shape[1] - 1) or _square_root(position.shape[1])
+        side = side if side and may_have_grid(position, (side, side)) else None
     elif table is not None and (offsets := _square_root(table.shape[0] - 3)):
-        grid = (offsets + 1) // 2  # BEiT: (2 grid - 1)² offsets and three for the class token
+        side = (offsets + 1) // 2  # BEiT: (2 grid - 1)² offsets and three for the class token
+    grid = grid or ((side, side) if side else None)
+    if position is not None and grid:
+        positions = kind_of_positions(position, grid)
     return Recognised(
         family="ViT" if table is None else "BEiT",
         width=projection.shape[0],
         depth=_count(r"blocks\.(\d+)\.", tensors),
         patch=projection.shape[-1] if projection.ndim == 4 else None,
         grid=grid,
+        positions=positions,
     )
 
 

@@ -45,8 +45,10 @@ class Commands(typer.core.TyperGroup):
             if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
                 raise
             message = (
-                "out of memory. Lower runtime.batch_per_device (gradients accumulate, the numbers stay the same), "
-                f"runtime.workers or model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
+                "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
+                "runtime.batch_per_device: gradients accumulate, but batch norm and mixup then see fewer images, as "
+                "record and tables tell; or lower runtime.workers or "
+                f"model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
             )
         except KeyboardInterrupt:
             print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
@@ -69,6 +71,19 @@ app.add_typer(data_app, name="data")
 Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
 Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="How the weights came about: the table's row. Insists where the file says otherwise."),
+]
+PretrainData = Annotated[
+    str | None, typer.Option(help="What the weights were trained on: beside the method in the table's row.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model is, e.g. ViT-B: the table's column. A module of your own is a column by its name."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
 Set = Annotated[
     list[str] | None,
@@ -140,6 +155,9 @@ def run(
         ),
     ],
     out: Out,
+    method: Method = None,
+    pretrain_data: PretrainData = None,
+    model: Model = None,
     seed: Seed = 0,
     overrides: Set = None,
     dry_run: DryRun = False,
@@ -151,15 +169,23 @@ def run(
     Detection: backbench run --recipe coco_fpn_vit_base --data COCO --backbone mae_vit_base=FILE --out runs
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
+
+    Row and column: … --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B
+
+    These three come before what the file says of itself, and that before what is known of the backbone's name.
+
+    They decide no number: a finished run whose command is repeated with other names is recorded under those.
     """
+    from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
 
+    declared = Declared(method, pretrain_data, model)
     if dry_run:
-        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [])
+        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
         raise typer.Exit(0 if show_plan(plan, out) else 1)
-    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or []))
+    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared))
 
 
 @app.command()
@@ -174,27 +200,53 @@ def table(
         bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
     ] = False,
 ) -> None:
-    """Lay finished runs out as the paper does, each number beside the paper's own."""
+    """Lay finished runs out as the paper does, each number beside the paper's own.
+
+    Images of your own stand under their own name: classified ones in layout transfer, the others in coco and ade20k.
+    """
     from benchmarks.planning.records import load_records
+    from benchmarks.running.collecting import warn
     from results import build_table, render, select_records
 
-    records = [record for _, record in load_records(directories)]
-    print(render(build_table(select_records(records, where or [], only_reference), layout), format))
+    records = [record for _, record in load_records(directories, on_unreadable=warn)]
+    built = build_table(select_records(records, where or [], only_reference), layout)
+    print(render(built, format))
+    if built.left_out:
+        print(f"backbench: in other layouts: {'; '.join(built.left_out)}", file=sys.stderr)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds a single run.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The run to test it against.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds runs of several seeds.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What to test it against.")],
 ) -> None:
     """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
 
-    Both must have been evaluated on the same images of the same data set. For example, with the runs of the demo:
+    Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
+    same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
     """
     from benchmarks.commands.comparison import show_comparison
 
     show_comparison(a, b)
+
+
+@app.command()
+def collect(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that were --out of runs.")],
+) -> None:
+    """Write results.csv anew from the finished runs below each directory.
+
+    Every run does so when it ends; this is for directories that were copied together, or cleared of runs.
+    """
+    from benchmarks.running.collecting import RESULTS
+    from benchmarks.running.collecting import collect as collect_results
+
+    for directory in directories:
+        runs = collect_results(directory)
+        print(f"{directory / RESULTS}: {runs} finished runs")
 
 
 @app.command("list")

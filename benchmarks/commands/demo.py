@@ -14,6 +14,7 @@ from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
 from benchmarks.running.comparison import compare_cells
 from benchmarks.running.writing import write_text
 from results import build_table, render, seed_interval
+from results.metrics import find_metric
 from results.paper_tables import PAPER_TABLES
 
 
@@ -27,7 +28,7 @@ class Trial:
 
 
 TRIALS = (
-    Trial("mini_classification", ".", "imagenet"),
+    Trial("mini_classification", ".", "transfer"),
     Trial("mini_detection", "coco", "coco"),
     Trial("mini_segmentation", "ade20k", "ade20k"),
 )
@@ -89,7 +90,7 @@ def verdicts(pairs: Sequence[Sequence[FinishedCell]], metrics: Sequence[str]) ->
     sentences = []
     for name in metrics:
         gains = [_value(ours, name) - _value(theirs, name) for ours, theirs in pairs]
-        low, high = seed_interval(gains)
+        low, high = find_metric(name).clip_difference(*seed_interval(gains))
         over = f"95 % interval over {len(gains)} pairs of seeds"
         sentences.append(_verdict(name, sum(gains) / len(gains), low, high, over))
     return sentences

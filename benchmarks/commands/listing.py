@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 
 def _backbones() -> Table:
-    from backbones.registry import list_backbones
+    from backbones.registry import list_backbones, normalisation_of
 
-    table = plain_table("name", "method", "pre-training data", "column", "architecture in timm")
+    table = plain_table("name", "method", "pre-training data", "column", "architecture in timm", "normalisation")
     for entry in list_backbones():
-        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch)
+        pixels = normalisation_of(entry).label
+        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch, pixels)
     table.caption = "and every model of timm by its name, and package.module:function"
     return table
 
@@ -43,11 +44,40 @@ def _datasets() -> Table:
     return table
 
 
-LISTS: dict[str, Callable[[], Table]] = {
+def _weights() -> Group:
+    """The cells of the paper's tables, those of one row and column together; and the files."""
+    from backbones.weights.published import Cell, published
+
+    listed = published()
+    rows: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in listed.cells:
+        rows.setdefault(cell.place[1:], []).append(cell)
+    cells = plain_table("method", "pre-training data", "column", "tables", "what", "file, or how it is known")
+    for row, group in rows.items():
+        tables: dict[tuple[str, str], list[str]] = {}
+        for cell in group:
+            kinds = {"none": () if cell.weights else (cell.evidence,), "weights": cell.weights}
+            for kind, names in (kinds | {"nearest": cell.nearest, "finished": cell.finished}).items():
+                for name in names:
+                    tables.setdefault((kind, name), []).append(cell.place.table)
+        for (kind, name), places in tables.items():
+            cells.add_row(*row, ", ".join(places), kind, name)
+    cells.caption = (
+        "weights: what a run of the cell starts from, none: not released, nearest: what else can be had, "
+        "finished: trained on the table's task already"
+    )
+    files = plain_table("file", "known by", "page", "how it differs from what the paper's row had")
+    for file in listed.files:
+        files.add_row(file.name, file.digest, file.page, file.differs)
+    return Group(cells, "", files)
+
+
+LISTS: dict[str, Callable[[], RenderableType]] = {
     "backbones": _backbones,
     "methods": _methods,
     "recipes": _recipes,
     "datasets": _datasets,
+    "weights": _weights,
 }
 """What `backbench list` lists, by the name that it takes."""
 

@@ -6,14 +6,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
 from backbones.training.machine import process_rank
+from backbones.training.settings import Recipe
+from backbones.training.step_images import MIXUP_REFERENCE
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
+from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
-from results import Metric
+from results import Metric, Record
 from results.metrics import METRICS
-from tasks.registry import PRETRAINING
+from tasks.registry import PRETRAINING, TASKS
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -27,13 +33,26 @@ def show_cell(cell: FinishedCell) -> None:
         (record.backbone, "bold"), f" on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}"
     )
     console.print(headline, soft_wrap=True)
+    if record.table:
+        size = f"; an encoder of {record.parameters:,} parameters" if record.parameters else ""
+        console.print(f"  {place_of(record)}{size}", soft_wrap=True)
+    if cell.renamed:
+        console.print(f"  recorded until now as {cell.renamed}", soft_wrap=True)
     for metric in record.metrics:
         if metric.ci_low is not None or len(record.metrics) == 1:
             images = f", {metric.n_eval:,} images" if metric.n_eval else ""
-            console.print(f"  {metric.name} {_shown(metric)}{_interval(metric)}{images}")
-    others = [f"{metric.name} {_shown(metric)}" for metric in record.metrics if metric.ci_low is None]
+            if part := record.evaluated_part(metric):
+                images = f", {part}"
+            console.print(f"  {metric.name} {_shown(metric)}{_expected(record, metric)}{_interval(metric)}{images}")
+    others = [
+        f"{metric.name} {_shown(metric)}{_expected(record, metric)}"
+        for metric in record.metrics
+        if metric.ci_low is None
+    ]
     if others and len(record.metrics) > 1:
         console.print(f"  {', '.join(others)}", soft_wrap=True)
+    if record.normalisation:
+        console.print(f"  normalisation {Normalisation(**record.normalisation)}", soft_wrap=True)
     for title, lines in (
         ("deviates", record.deviations),
         ("note", record.notes),
@@ -52,8 +71,11 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
     Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
     """
+    names = None
     if plan.recipe.task != PRETRAINING:
-        _, plan = find_planned_backbone(plan)
+        entry, plan = find_planned_backbone(plan)
+        file = plan.checkpoint
+        names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
     if process_rank() != 0:
         return not plan.missing
     console = Console(highlight=False, markup=False)
@@ -64,6 +86,12 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
         console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+    if names:
+        console.print(f"  {place_of(names)}", soft_wrap=True)
+        for remark in names.remarks:
+            console.print(f"  note: {remark}", soft_wrap=True)
+    if plan.checkpoint is None or plan.checkpoint.is_file():
+        console.print(f"  normalisation {plan.normalisation}", soft_wrap=True)
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
@@ -77,12 +105,32 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         )
     else:
         console.print(f"  to be run; results go below {out}", soft_wrap=True)
+        for line in _decided_at_start(plan.recipe):
+            console.print(f"  decided at start: {line}", soft_wrap=True)
     return True
 
 
-def _shown(metric: Metric) -> str:
+def _decided_at_start(recipe: Recipe) -> list[str]:
+    """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
+    lines = []
+    if recipe.task != PRETRAINING:
+        lines.append(f"over how many images batch norm goes, if there is any (reference {recipe.optimizer.batch_size})")
+    if recipe.mixes_images:
+        fewest, most = MIXUP_REFERENCE
+        lines.append(f"for how many images mixup is drawn (reference {fewest} to {most})")
+    return lines
+
+
+def _shown(metric: Metric, value: float | None = None) -> str:
     kind = METRICS.get(metric.name)  # a later version's record may hold others
-    return kind.shown(metric.value) if kind else f"{metric.value:.2f}"
+    value = metric.value if value is None else value
+    return kind.shown(value) if kind else f"{value:.2f}"
+
+
+def _expected(record: Record, metric: Metric) -> str:
+    if metric.expected is None:
+        return ""
+    return f" (published {_shown(metric, metric.expected)}, {record.method} on {record.pretrain_data})"
 
 
 def _interval(metric: Metric) -> str:
@@ -99,7 +147,6 @@ def outputs(directory: Path) -> list[Path]:
 def show_checkpoint(path: Path, backbone: str | None) -> None:
     """What a checkpoint is, and where each weight lands in a backbone."""
     from backbones.inspection import describe
-    from backbones.weights.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path)
     description = describe(checkpoint, backbone)
@@ -113,12 +160,36 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
         table.add_row(name, value)
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
-            table.add_row(name.replace("_", " "), str(value))
+            label = "method by its names" if name == "method" else name.replace("_", " ")
+            table.add_row(label, "×".join(map(str, value)) if name == "grid" else str(value))
+    for task, normalisation in _normalisations(checkpoint, backbone).items():
+        table.add_row(f"normalisation{task}", str(normalisation))
+    if description.statement.method or description.statement.pretrain_data:
+        table.add_row("says", str(description.statement))
+    if known := description.published:
+        table.add_row("published as", f"{known.name}: {known.method}, {known.pretrain_data}, {known.model}")
+    if origin := description.origin:
+        table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
+        for remark in origin.remarks:
+            table.add_row("", remark)
     table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
     console = Console(highlight=False)
     console.print(table)
     if description.report:
         _show_report(console, description.report, backbone or "")
+    if description.refusal:
+        raise InputError(description.refusal)
+
+
+def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:
+    """How pixels are normalised for it in a backbone: under "" where all tasks do the same, else by task."""
+    from backbones.registry import find_backbone, normalisation_of
+
+    if backbone is None:
+        return {}
+    entry = find_backbone(backbone, with_checkpoint=True)
+    by_task = {f", {task}": normalisation_of(entry, checkpoint, task) for task in TASKS}
+    return by_task if len({*by_task.values()}) > 1 else {"": next(iter(by_task.values()))}
 
 
 def _show_report(console: Console, report: LoadReport, backbone: str) -> None:

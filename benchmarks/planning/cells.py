@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.training.settings import Recipe, protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
@@ -14,6 +15,8 @@ from tasks.registry import PRETRAINING, TASKS
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
+    from backbones.weights.checkpoints import Checkpoint
+    from backbones.weights.origin import Declared
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class PlannedCell:
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
     checkpoint:  the file of its weights
+    declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
     """
 
     recipe_name: str
@@ -37,6 +41,7 @@ class PlannedCell:
     backbone: str
     checkpoint: Path | None
     seed: int
+    declared: "Declared | None" = None
 
     @property
     def missing(self) -> list[Path]:
@@ -63,13 +68,34 @@ class PlannedCell:
         if record.backbone != self.backbone or planned != done:
             return False
         # The record of a pre-training has the checkpoint that came out.
-        return self.recipe.task == PRETRAINING or record.checkpoint_sha256 == self._checkpoint_sha256
+        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._checkpoint_sha256:
+            return False
+        return record.normalisation == self.normalisation.as_dict()
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """How pixels are normalised: as the recipe insists, or as the backbone and its weights have it.
+
+        Raises InputError for an unknown backbone and for weights that cannot be read.
+        """
+        settings: Any = self.recipe
+        override: Normalisation | None = settings.model.normalisation
+        if self.recipe.task == PRETRAINING:
+            return override or IMAGENET
+        from backbones.registry import find_backbone, normalisation_of
+
+        entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
+        return normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
 
     @cached_property
     def _checkpoint_sha256(self) -> str | None:
-        from backbones.weights.checkpoints import file_sha256
+        return self._weights.sha256 if self._weights else None
 
-        return file_sha256(self.checkpoint) if self.checkpoint else None
+    @cached_property
+    def _weights(self) -> "Checkpoint | None":
+        from backbones.weights.checkpoints import read_checkpoint
+
+        return read_checkpoint(self.checkpoint) if self.checkpoint else None
 
 
 def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:
@@ -81,31 +107,38 @@ def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]
     )
 
 
-def plan_task(recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`. Raises InputError for a wrong recipe or override.
+def plan_task(
+    recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str], declared: "Declared | None" = None
+) -> PlannedCell:
+    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`, named in the tables as declared.
 
-    Whether there is such a backbone, `find_planned_backbone` tells.
+    Raises InputError for a wrong recipe or override. Whether there is such a backbone, `find_planned_backbone` tells.
     """
     loaded = load_recipe(recipe, overrides, TASKS)
     name, checkpoint = parse_backbone(backbone)
     deviations = tuple(loaded.deviations(loaded.recipe))
-    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed)
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared)
 
 
 def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCell]:
     """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
 
-    Builds nothing. Raises InputError for an unknown backbone, and where weights are missing or have no place.
+    What is declared comes back as the tables spell it. Builds nothing. Raises InputError for an unknown backbone, and
+    where weights are missing or have no place.
     """
     from backbones.registry import find_backbone, require_checkpoint
+    from backbones.weights.origin import Declared
+    from benchmarks.planning.names import column, spell_declared
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
     require_checkpoint(entry, plan.checkpoint is not None)
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
-    if entry.model == meant_for:
+    declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
+    plan, model = replace(plan, declared=declared), declared.model or entry.model
+    if column(model, plan.recipe) == column(meant_for, plan.recipe):
         return entry, plan
-    deviation = f"model={entry.model} (reference {meant_for})"
+    deviation = f"model={model} (reference {meant_for})"
     return entry, replace(plan, deviations=(*plan.deviations, deviation))
 
 

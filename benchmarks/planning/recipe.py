@@ -52,7 +52,8 @@ def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> Load
     layers = _layers(path)
     settings = _merged(layers, overrides)
     if len(layers) > 1:
-        settings["expect"] = read_settings([path], overrides).get("expect", {})
+        own = read_settings([path], overrides)
+        settings |= {"expect": own.get("expect", {}), "expect_of": own.get("expect_of")}
     recipe = _build(settings, f"recipe {name}", tasks)
     if len(layers) == 1 and not packaged:
         return LoadedRecipe(path.stem, recipe, None)

@@ -1,22 +1,22 @@
 """The records in a store, those of earlier versions completed by what today's runs write themselves."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from backbones.images.normalisation import IMAGENET
 from backbones.training.settings import protocol
-from results import Record, find_records
-from results.paper_tables import PAPER_TABLES
-from tasks.registry import TASKS, pretraining_name
+from results import Record, ResultsError, find_records
+from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluation_images
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
 _UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"inference": {"crop_ratio": None}},
-    "detection": {"model": {"position_embeddings": "loaded"}},
-    "segmentation": {"model": {"adapter": "fpn"}},
+    "detection": {"model": {"patch_resampling": "pseudo_inverse", "position_embeddings": "loaded"}},
+    "segmentation": {"model": {"adapter": "fpn", "patch_resampling": "pseudo_inverse"}},
     "pretraining": {"augment": {"crop_tries": 1}},
 }
 """By task, settings that came later, and what the runs before them did."""
@@ -24,25 +24,35 @@ _UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
 _SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
 
 
-def load_records(roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+def load_records(
+    roots: Iterable[Path], on_unreadable: Callable[[ResultsError], None] | None = None
+) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, as `results.find_records` has them, each record completed.
 
-    Raises ResultsError, naming the path, for what can't be read.
+    Raises ResultsError as that does.
     """
-    return [(directory, complete(record)) for directory, record in find_records(roots)]
+    return [(directory, complete(record)) for directory, record in find_records(roots, on_unreadable)]
 
 
 def complete(record: Record) -> Record:
-    """Give a record of an earlier version its table, its protocol and the paper's name of its pre-training data.
+    """Give a record of an earlier version its table, its protocol, the paper's name of its pre-training data, and the
+    normalisation that all had then, ImageNet's.
 
+    And how many images there are to evaluate on, if its data set goes by a known name: earlier versions gave those to
+    parts of a data set too. What was fine-tuned on images of one's own once stood in ImageNet's table.
     A protocol without a setting that came later gets it, as the run had it. A record that has all that, or can have
     none, stays.
     """
     missing: dict[str, Any] = {}
-    if record.task in TASKS and record.table not in PAPER_TABLES:
-        missing["table"] = TASKS[record.task].table_of(record.dataset)
+    if record.task in TASKS and record.table != (table := TASKS[record.task].table_of(record.dataset)):
+        missing["table"] = table
+    if record.task in TASKS and record.evaluation_images is None:
+        images = published_evaluation_images(record.dataset)
+        missing |= {"evaluation_images": images} if images else {}
     if record.pretrain_data != pretraining_name(record.pretrain_data):
         missing["pretrain_data"] = pretraining_name(record.pretrain_data)
+    if record.task in RECIPES and not record.normalisation:
+        missing["normalisation"] = IMAGENET.as_dict()
     if record.recipe_settings and not record.protocol:
         settings = _with_later(_renamed(record.recipe_settings), record.task)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}

@@ -1,25 +1,32 @@
 """Carrying out one cell: its key, whether it is done, the run itself, and its record."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from backbones.errors import InputError
 from backbones.images.folders import find_images, fingerprint
+from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.registry import BackboneEntry
+from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import device_type, process_rank
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.training.step_images import step_deviations, step_notes
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
+from backbones.weights.origin import Declared
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
-from benchmarks.planning.records import load_records
+from benchmarks.planning.names import given, place_of, settle_names
 from benchmarks.running.claim import claimed
-from benchmarks.running.writing import write_record, write_results_csv, write_text
+from benchmarks.running.collecting import collect, is_collected
+from benchmarks.running.renaming import rename
+from benchmarks.running.writing import write_record, write_text
 from results import (
     Metric,
     Record,
@@ -28,21 +35,24 @@ from results import (
     read_record,
     run_directory,
 )
+from results.expectation import with_expected
 from tasks.datasets.identity import Contents, NamedData
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import TASKS, name_data_set, pretraining_name
 
-RESULTS = "results.csv"
-
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A cell's directory and record, and whether this call had anything left to do."""
+    """A cell's directory and record, and whether this call had anything left to do.
+
+    renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
+    """
 
     directory: Path
     record: Record
     skipped: bool
+    renamed: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Cell:
     recipe: Recipe
     deviations: list[str]
     data: NamedData
+    normalisation: Normalisation
     key: str
     directory: Path
 
@@ -61,7 +72,8 @@ class Cell:
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    model is the table's column, load_report what became of each weight of the checkpoint.
+    model is the table's column, declared what the call gave of these names, load_report what became of each weight of
+    the checkpoint, parameters how many the encoder has.
     """
 
     method: str
@@ -69,14 +81,20 @@ class WeightsOrigin:
     model: str
     arch: str
     checkpoint_sha256: str | None
+    declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a run measured: its metrics, percentages by class, and evaluation images that were left out, with why."""
+    """What a run measured: its metrics, percentages by class, and evaluation images that were left out, with why.
+
+    images: how many the data set has to evaluate on, None where nothing is evaluated
+    """
 
     metrics: list[Metric]
+    images: int | None = None
     table: str = ""
     per_class: Mapping[str, float] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +107,7 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
     contents = _unlabelled(data)
-    cell = _cell(plan, contents, None, out)
+    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
@@ -102,38 +120,63 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
             model=settings.model.arch,
             arch=settings.model.arch,
             checkpoint_sha256=file_sha256(model.encoder),
+            parameters=model.parameters,
         )
         metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
         return _finish(cell, out, origin, Evaluated([metric]), model.outcome)
 
 
-def run_task(recipe: str, data: Path, backbone: str, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
-    """Fine-tune and evaluate, or go on, or find it done. Raises InputError for a wrong call or input."""
-    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides)
+def run_task(
+    recipe: str,
+    data: Path,
+    backbone: str,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    declared: Declared | None = None,
+) -> FinishedCell:
+    """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
+
+    Raises InputError for a wrong call or input.
+    """
+    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
-    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, out)
+    normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation, plan.declared)
+    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, normalisation, out)
     if finished := _already_finished(cell, out):
-        return finished
+        return _renamed(finished, cell, entry, checkpoint, out)
+    origin = settle_names(plan, entry, checkpoint)
     check_batch_size(settings, contents.train_images)
     with _claimed(cell, out):
         outcome: TaskOutcome = task.module("task").fine_tune(
-            settings, data, plan.backbone, checkpoint, cell.directory, seed=seed
+            settings, data, plan.backbone, checkpoint, cell.directory, seed=seed, normalisation=normalisation
         )
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
-        column = task.column_of(entry.model, settings.model.image_size)
         evaluated = Evaluated(
             metrics=metrics_with_intervals(outcome),
+            images=contents.evaluation_images,
             table=task.table_of(cell.data.name),
             per_class=outcome.per_class,
             unreadable=outcome.unreadable,
-            notes=tuple(outcome.notes),
+            notes=(*origin.remarks, *outcome.notes),
         )
-        return _finish(cell, out, _origin(entry, column, checkpoint, outcome), evaluated, outcome.training)
+        weights = WeightsOrigin(
+            method=origin.method,
+            pretrain_data=origin.pretrain_data,
+            model=origin.model,
+            arch=entry.arch,
+            checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
+            declared=given(plan.declared),
+            load_report=asdict(outcome.load_report) if outcome.load_report else None,
+            parameters=outcome.parameters,
+        )
+        return _finish(cell, out, weights, evaluated, outcome.training)
 
 
 def _unlabelled(data: Path) -> Contents:
@@ -142,20 +185,8 @@ def _unlabelled(data: Path) -> Contents:
     return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
 
 
-def _origin(entry: BackboneEntry, column: str, checkpoint: Checkpoint | None, outcome: TaskOutcome) -> WeightsOrigin:
-    stated = checkpoint.extras.get("pretrain_data") if checkpoint else None
-    return WeightsOrigin(
-        method=entry.method,
-        pretrain_data=pretraining_name(stated) if stated else entry.pretrain_data,
-        model=column,
-        arch=entry.arch,
-        checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
-        load_report=asdict(outcome.load_report) if outcome.load_report else None,
-    )
-
-
-def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, out: Path) -> Cell:
-    """Make the key, and with it the directory."""
+def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, normalisation: Normalisation, out: Path) -> Cell:
+    """Make the key, and with it the directory. ImageNet's normalisation has no part in it, as when all had that."""
     precision = resolve_precision(plan.recipe.precision, device_type())
     recipe = plan.recipe.model_copy(update={"precision": precision})
     data = name_data_set(recipe.dataset, plan.data, contents)
@@ -166,21 +197,35 @@ def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, out: Path) 
             "checkpoint": sha256,
             "data": data.fingerprint,
             "seed": plan.seed,
+            **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
     )
     directory = run_directory(out, recipe.task, data.name, plan.backbone, plan.seed, key)
-    return Cell(plan, recipe, list(plan.deviations), data, key, directory)
+    return Cell(plan, recipe, list(plan.deviations), data, normalisation, key, directory)
 
 
 def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     if not (cell.directory / "record.json").is_file():
         return None
     record = read_record(cell.directory)
-    results = out / RESULTS
-    stale = not results.exists() or results.stat().st_mtime < (cell.directory / "record.json").stat().st_mtime
-    if stale and process_rank() == 0:
+    if process_rank() == 0 and not is_collected(out, cell.directory, record):
         _collect(out)
     return FinishedCell(cell.directory, record, skipped=True)
+
+
+def _renamed(
+    finished: FinishedCell, cell: Cell, entry: BackboneEntry, checkpoint: Checkpoint | None, out: Path
+) -> FinishedCell:
+    """Write the names that are declared into the record of a finished run, if it stands under others."""
+    before = finished.record
+    named = rename(before, cell.plan, entry, checkpoint)
+    if named is before:
+        return finished
+    record = with_expected(named)
+    if process_rank() == 0:
+        write_record(finished.directory, record)
+        _collect(out)
+    return replace(finished, record=record, renamed=place_of(before))
 
 
 def _claimed(cell: Cell, out: Path) -> Any:
@@ -189,7 +234,11 @@ def _claimed(cell: Cell, out: Path) -> Any:
 
 
 def _collect(out: Path) -> None:
-    write_results_csv(out / RESULTS, (found for _, found in load_records([out])))
+    """Renew results.csv; that another process is stuck in it does not spoil the run that has just finished."""
+    try:
+        collect(out)
+    except InputError as error:
+        print(f"backbench: {error}", file=sys.stderr)
 
 
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
@@ -202,31 +251,38 @@ def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
 def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> FinishedCell:
     unreadable = {**training.corrupt, **evaluated.unreadable}
     settings = cell.recipe.model_dump(mode="json")
+    steps = training.step_images[-1] if training.step_images else None
     record = Record(
         table=evaluated.table,
         task=cell.recipe.task,
         dataset=cell.data.name,
         metrics=evaluated.metrics,
         backbone=cell.plan.backbone,
+        normalisation=cell.normalisation.as_dict(),
         seed=cell.plan.seed,
         recipe=cell.plan.recipe_name,
         recipe_settings=settings,
         protocol=protocol(settings),
-        deviations=cell.deviations,
+        deviations=[*cell.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
         key=cell.key,
         train_loss=training.train_loss,
         per_class=dict(evaluated.per_class),
         data_fingerprint=cell.data.fingerprint,
+        evaluation_images=evaluated.images,
         corrupt_images=[f"{path}: {why}" for path, why in sorted(unreadable.items())],
         train_images_per_second=training.images_per_second,
         peak_memory_mb=training.peak_memory_mb,
         wall_seconds=training.seconds,
         world_size=training.processes,
+        images_per_step=steps.per_step if steps else None,
+        batch_norm_images=steps.batch_norm if steps else None,
+        mixup_images=steps.mixup if steps else None,
         precision=training.precision,
-        notes=[*cell.data.notes, *evaluated.notes],
+        notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images)],
         **vars(origin),
         **environment(training.device),
     )
+    record = with_expected(record)
     if process_rank() == 0:
         write_record(cell.directory, record)
         _collect(out)

@@ -1,11 +1,14 @@
-"""Whether one finished run is better than another: paired tests on the images that both were evaluated on."""
+"""Whether one backbone's finished runs are better than another's: paired tests on the same images, over seeds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import NoReturn
 
 from benchmarks.planning.records import load_records
-from results import PairedDifference, Record, ResultsError
-from results.measurements import differences, measurements, protocol
+from results import PairedDifference, Record, ResultsError, seed_difference
+from results.measurements import Measurement, differences, measurements, protocol, unlike_origins
 from results.metrics import find_metric
 from tasks.pairing import PairedRuns
 from tasks.registry import TASKS
@@ -17,77 +20,171 @@ LONGEST = 60
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of both runs: A's value, B's, and A's minus B's with its 95 % interval and two-sided p-value."""
+    """One metric of both sides: A's value, B's, and A's minus B's, each averaged over the `seeds`.
+
+    difference: with its 95 % interval and two-sided p-value over the images, for these seeds
+    over_seeds: the same over the seeds, for these images; None where there is one
+    """
 
     metric: str
     a: float
     b: float
     difference: PairedDifference
+    over_seeds: PairedDifference | None = None
+    seeds: int = 1
 
     @property
     def better(self) -> bool | None:
-        """Whether A is better than B; None unless the interval and the test both tell them apart."""
-        low, high = self.difference.low, self.difference.high
-        if self.difference.p_value > SIGNIFICANT or low <= 0 <= high:
+        """Whether A is better than B; None unless all intervals and tests tell them apart."""
+        tests = [self.difference, *([self.over_seeds] if self.over_seeds else [])]
+        if any(test.p_value > SIGNIFICANT or test.low <= 0 <= test.high for test in tests):
             return None
-        return (low > 0) == find_metric(self.metric).higher_is_better
+        return (self.difference.mean > 0) == find_metric(self.metric).higher_is_better
 
     @property
     def verdict(self) -> str:
-        """One sentence. Intervals are over images: between seeds there is more noise."""
+        """One sentence, which says how much it rests on."""
         direction = "" if find_metric(self.metric).higher_is_better else " (lower is better)"
         if self.better is None:
-            return f"{self.metric}: no difference that these images could tell"
-        return f"{self.metric}: {'A' if self.better else 'B'} is better on these images, one seed each{direction}"
+            seeds = f" and {self.seeds} seeds" if self.seeds > 1 else ""
+            return f"{self.metric}: no difference that these images{seeds} could tell"
+        seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
+        return f"{self.metric}: {'A' if self.better else 'B'} is better on these images, {seeds} each{direction}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared: its runs by seed, ascending, each with its directory."""
+
+    runs: dict[int, tuple[Path, Record]]
+
+    @property
+    def directories(self) -> list[Path]:
+        return [directory for directory, _ in self.runs.values()]
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for _, record in self.runs.values()]
+
+    def only(self, seeds: list[int]) -> "Side":
+        """The runs of these seeds."""
+        return Side({seed: self.runs[seed] for seed in seeds})
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images. `protocol_differences` says what else than the backbone sets them apart."""
+    """Both sides on the same images.
 
-    a: Path
-    b: Path
-    a_record: Record
-    b_record: Record
+    protocol_differences: what else than the backbone sets them apart
+    remarks:              seeds that were left out, and what else than the seed sets one side's runs apart
+    """
+
+    a: Side
+    b: Side
     images: int
     rows: list[Row]
     protocol_differences: list[str]
+    remarks: list[str]
 
 
 def compare_cells(a: Path, b: Path) -> Comparison:
-    """Test two finished runs against each other, from what their directories hold.
+    """Test finished runs against each other, from what their directories hold.
 
-    Each path is a run's directory, or one with a single finished run below it. Detection on COCO takes half a minute.
-    Raises ResultsError or InputError unless both are finished runs of one task, on one data set and the same images.
+    Each path is a run's directory, or one below which finished runs differ in the seed alone. Where a side has several,
+    runs of the same seed are paired, and a difference has to show over the images, averaged over the seeds, as well as
+    over the seeds (Student's t). Two detectors on COCO take half a minute.
+    Raises ResultsError or InputError unless all are finished runs of one task, on one data set and the same images, and
+    where several seeds have none in common.
     """
-    (a, a_record), (b, b_record) = _finished_run(a), _finished_run(b)
-    _require_same_data(a, a_record, b, b_record)
-    if a_record.task not in TASKS:
+    ours, theirs = _side(a), _side(b)
+    _require_same_data(a, ours.records[0], b, theirs.records[0])
+    task = ours.records[0].task
+    if task not in TASKS:
         raise ResultsError(
-            f"{a}: a run of {a_record.task}, which has no results image by image. Expected runs of {' or '.join(TASKS)}"
+            f"{a}: a run of {task}, which has no results image by image. Expected runs of {' or '.join(TASKS)}"
         )
-    tested: PairedRuns = TASKS[a_record.task].module("paired").compare(a, b)
-    a_metrics, b_metrics = _values(a_record), _values(b_record)
-    rows = [Row(name, a_metrics[name], b_metrics[name], each) for name, each in tested.differences.items()]
-    unlike = _protocol_differences(a_record, b_record, rows[0].metric)
-    return Comparison(a, b, a_record, b_record, tested.images, rows, unlike)
+    left_out = _without_counterpart(ours, theirs)
+    if len(ours.runs) > 1 or len(theirs.runs) > 1:
+        shared = _shared_seeds(a, ours, b, theirs)
+        ours, theirs = ours.only(shared), theirs.only(shared)
+    tested: PairedRuns = TASKS[task].module("paired").compare(ours.directories, theirs.directories)
+    rows = [_row(name, ours, theirs, difference) for name, difference in tested.differences.items()]
+    unlike = _protocol_differences(ours.records[0], theirs.records[0], rows[0].metric)
+    origins = [
+        f"{name}'s seeds differ in {', '.join(found)}"
+        for name, side in (("A", ours), ("B", theirs))
+        if (found := unlike_origins(side.records))
+    ]
+    return Comparison(ours, theirs, tested.images, rows, unlike, [*left_out, *origins])
 
 
-def _finished_run(path: Path) -> tuple[Path, Record]:
+def _side(path: Path) -> Side:
+    """The finished runs below a directory; where a seed was run twice, the later run counts."""
     runs = load_records([path])
-    if len(runs) == 1:
-        return runs[0]
-    if runs:
-        raise ResultsError(f"{path}: holds {len(runs)} finished runs. Name one of them, for example {runs[0][0]}")
+    if not runs:
+        _refuse_nothing(path)
+    if unlike := _differences([record for _, record in runs]):
+        raise ResultsError(
+            f"{path}: holds {len(runs)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
+            f"example {runs[0][0]}, or a folder whose runs differ in the seed alone"
+        )
+    later = {record.seed: (directory, record) for directory, record in sorted(runs, key=_finished)}
+    return Side(dict(sorted(later.items())))
+
+
+def _finished(run: tuple[Path, Record]) -> tuple[float, str]:
+    return run[1].finished_at.timestamp(), run[1].key
+
+
+def _refuse_nothing(path: Path) -> NoReturn:
     if unfinished := next(path.rglob("recipe.yaml"), None):
         raise ResultsError(f"{unfinished.parent}: the run has not finished. Repeat its command, then compare")
     raise ResultsError(
-        f"{path}: not a run. Expected a directory with a record.json, such as OUT/detection/coco2017/NAME/seed0-KEY"
+        f"{path}: not a run. Expected a directory with a record.json, such as OUT/detection/coco2017/NAME/seed0-KEY, "
+        "or one of several seeds, such as OUT/detection/coco2017/NAME"
     )
 
 
-def _values(record: Record) -> dict[str, float]:
-    return {metric.name: metric.value for metric in record.metrics}
+def _differences(records: list[Record]) -> list[str]:
+    """In what runs differ that are not the seeds of one cell."""
+    named = {
+        "task": [record.task for record in records],
+        "backbone": [record.backbone for record in records],
+        "checkpoint": [(record.checkpoint_sha256 or "none")[:8] for record in records],
+    }
+    found = [f"{what} ({', '.join(sorted(set(values)))})" for what, values in named.items() if len(set(values)) > 1]
+    return found or differences([protocol(Measurement(record, record.metrics[0])) for record in records])
+
+
+def _without_counterpart(a: Side, b: Side) -> list[str]:
+    if len(a.runs) == len(b.runs) == 1:
+        return []
+    alone = (("A", a.runs.keys() - b.runs.keys(), "B"), ("B", b.runs.keys() - a.runs.keys(), "A"))
+    return [f"left out: {_seeds(seeds)} of {name}, which {other} has not" for name, seeds, other in alone if seeds]
+
+
+def _shared_seeds(a: Path, ours: Side, b: Path, theirs: Side) -> list[int]:
+    shared = sorted(ours.runs.keys() & theirs.runs.keys())
+    if not shared:
+        raise ResultsError(
+            f"{a} and {b}: they have {_seeds(ours.runs)} and {_seeds(theirs.runs)}, none in common. Several runs are "
+            "paired by their seed: run the same seeds, or name one run of each"
+        )
+    return shared
+
+
+def _row(metric: str, a: Side, b: Side, difference: PairedDifference) -> Row:
+    a_values, b_values = ([_value(record, metric) for record in side.records] for side in (a, b))
+    values = (fmean(a_values), fmean(b_values))
+    if len(a_values) == 1:
+        return Row(metric, *values, difference)
+    found = seed_difference([ours - theirs for ours, theirs in zip(a_values, b_values, strict=True)])
+    low, high = find_metric(metric).clip_difference(found.low, found.high)
+    return Row(metric, *values, difference, PairedDifference(found.mean, low, high, found.p_value), len(a_values))
+
+
+def _value(record: Record, name: str) -> float:
+    return next(metric.value for metric in record.metrics if metric.name == name)
 
 
 def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
@@ -110,6 +207,11 @@ def _require_same_data(a: Path, a_record: Record, b: Path, b_record: Record) -> 
                 f"{a} and {b}: they differ in {what}, {values[0]} against {values[1]}. "
                 "Only runs of one task on the same data can be compared image by image"
             )
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    ordered = sorted(seeds)
+    return f"{'seed' if len(ordered) == 1 else 'seeds'} {', '.join(map(str, ordered))}"
 
 
 def _shortened(value: str) -> str:

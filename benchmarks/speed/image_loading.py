@@ -31,14 +31,8 @@ from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import functional
 
-from backbones.images.crops import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    draw_rectangle,
-    horizontal_flip,
-    normalise,
-    random_resized_crop,
-)
+from backbones.images.crops import draw_rectangle, horizontal_flip, random_resized_crop
+from backbones.images.normalisation import IMAGENET, normalise
 from backbones.images.reading import read_image
 
 _SIZE = 224
@@ -69,7 +63,7 @@ def make_reference_loader(paths: list[Path]) -> Callable[[], Tensor]:
             transforms.RandomResizedCrop(_SIZE, scale=_SCALE, ratio=_RATIO, interpolation=_BICUBIC),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
-            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            transforms.Normalize(IMAGENET.mean, IMAGENET.std),
         ]
     )
     return lambda: torch.stack([transform(pil_loader(str(path))) for path in paths])
@@ -83,7 +77,7 @@ def make_our_loader(paths: list[Path]) -> Callable[[], Tensor]:
     def load(path: Path) -> Tensor:
         return horizontal_flip(random_resized_crop(read_image(path), _SIZE, _SCALE, _RATIO, rng), rng)
 
-    return lambda: normalise(torch.stack([load(path) for path in paths]), out=memory)
+    return lambda: normalise(torch.stack([load(path) for path in paths]), IMAGENET, out=memory)
 
 
 def take_turns(loaders: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from mmengine import Config
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from backbones.images.crops import normalise
+from backbones.images.normalisation import IMAGENET, normalise
 from backbones.training.machine import peak_memory_mb
 from benchmarks.planning.recipe import load_recipe
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
@@ -35,7 +35,7 @@ def ours(image_size: int) -> nn.Module:
     """Our segmentor under the packaged recipe."""
     settings_of_a_step = [f"model.image_size={image_size}", "inference.mode=whole", "inference.stride=null"]
     recipe: Any = load_recipe("ade20k_vit_base", settings_of_a_step, {"segmentation"}).recipe
-    segmentor, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, seed=0)
+    segmentor, _, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, 0, IMAGENET)
     return segmentor
 
 
@@ -58,7 +58,7 @@ def losses(model: nn.Module, side: str, images: Tensor, labels: Tensor) -> list[
         found = model(mode="loss", images=images, labels=labels, heights=height, widths=width)
     else:
         samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
-        found = model(normalise(images), samples, mode="loss")
+        found = model(normalise(images, IMAGENET), samples, mode="loss")
     return [value for name, value in found.items() if "loss" in name]
 
 

@@ -9,7 +9,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images.crops import normalise
+from backbones.images.normalisation import Normalisation, normalise
 from tasks.classification.recipe import FineTuningAugmentation
 
 
@@ -19,8 +19,8 @@ class BatchAugmentation:
     Called with images uint8 (B, 3, H, W) and labels (B,); gives float images and targets (B, C) that sum to one.
     """
 
-    def __init__(self, augment: FineTuningAugmentation, classes: int) -> None:
-        self.classes, self.smoothing = classes, augment.label_smoothing
+    def __init__(self, augment: FineTuningAugmentation, classes: int, normalisation: Normalisation) -> None:
+        self.classes, self.smoothing, self.normalisation = classes, augment.label_smoothing, normalisation
         self.erasing_probability = augment.random_erasing
         self.mixup = None
         if augment.mixup or augment.cutmix:
@@ -32,7 +32,7 @@ class BatchAugmentation:
             )
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = normalise(images)
+        inputs = normalise(images, self.normalisation)
         if self.erasing_probability:
             inputs = RandomErasing(self.erasing_probability, mode="pixel", device=str(inputs.device))(inputs)
         if self.mixup:

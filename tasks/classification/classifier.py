@@ -12,7 +12,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.images.crops import normalise
+from backbones.images.normalisation import normalise
 from backbones.training.precision import Precision, autocast
 from tasks.classification.augmentation import BatchAugmentation
 
@@ -81,7 +81,7 @@ class ClassificationStep(BaseModel):
     def predict(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Each image's label, prediction, cross-entropy, and whether the label is among the first one and five."""
         with autocast(self.precision, images.device.type):
-            logits_BC = self.network(normalise(images))
+            logits_BC = self.network(normalise(images, self.augmentation.normalisation))
         logits_BC = logits_BC.float()
         best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
         hit = best == labels[:, None]

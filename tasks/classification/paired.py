@@ -1,24 +1,34 @@
 """Comparing two classifiers image by image, from their `per_image.csv`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from backbones.training.progress import with_progress
 from results import ResultsError, paired_difference
 from tasks.classification.metric import MEANS
 from tasks.pairing import PairedRuns, require_same_images
 
 
-def compare(a: Path, b: Path) -> PairedRuns:
-    """Test the runs in two directories on the same images: metrics that are means over images.
+def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
+    """Test the runs in two lists of directories on the same images: metrics that are means over images.
 
-    Raises ResultsError unless both have their results of the same images.
+    Several runs a side are averaged, image by image. Raises ResultsError unless all have their results of the same
+    images.
     """
-    a_frame, b_frame = _per_image(a), _per_image(b)
-    require_same_images(a, a_frame.index.tolist(), b, b_frame.index.tolist())
-    b_frame = b_frame.loc[a_frame.index]
-    return PairedRuns(len(a_frame), {name: paired_difference(a_frame[name], b_frame[name]) for name in MEANS})
+    runs = [*a, *b]
+    frames = [_per_image(run) for run in runs]
+    require_same_images(runs, [frame.index.tolist() for frame in frames])
+    values = [frame.loc[frames[0].index] for frame in frames]
+    differences = {}
+    for name in with_progress(MEANS, "comparing", len(MEANS), "metrics"):
+        ours, theirs = (
+            np.mean([frame[name].to_numpy() for frame in side], axis=0) for side in (values[: len(a)], values[len(a) :])
+        )
+        differences[name] = paired_difference(ours, theirs)
+    return PairedRuns(len(values[0]), differences)
 
 
 def _per_image(directory: Path) -> pd.DataFrame:

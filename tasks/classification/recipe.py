@@ -8,6 +8,7 @@ from backbones.training.settings import (
     EpochSchedule,
     Fraction,
     NonNegative,
+    PixelSettings,
     PositiveInt,
     Recipe,
     ScaledOptimizer,
@@ -16,7 +17,7 @@ from backbones.training.settings import (
 )
 
 
-class ClassifierSettings(Settings):
+class ClassifierSettings(PixelSettings):
     """The backbone that a recipe was written for, and how it becomes a classifier."""
 
     arch: str
@@ -74,3 +75,7 @@ class ClassificationRecipe(Recipe):
     augment: FineTuningAugmentation = FineTuningAugmentation()
     inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def mixes_images(self) -> bool:
+        return bool(self.augment.mixup or self.augment.cutmix)

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from backbones.errors import InputError
-from backbones.images.crops import IMAGENET_MEAN, evaluation_crop, horizontal_flip, random_resized_crop
+from backbones.images.crops import evaluation_crop, horizontal_flip, random_resized_crop
+from backbones.images.normalisation import Normalisation
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.images.tolerance import read_or_replace
 from backbones.training.randomness import mix, seed_generators
@@ -21,17 +22,17 @@ ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's and timm's default)."""
 
 
-def rand_augment(notation: str | None, size: int) -> Any:
+def rand_augment(notation: str | None, size: int, normalisation: Normalisation) -> Any:
     """timm's RandAugment on PIL images of `size` pixels, or None, with the parameters of `timm.data.create_transform`.
 
-    Raises InputError for a notation that timm does not know.
+    What comes into the image from outside has the mean's colour. Raises InputError for a notation that timm does not
+    know.
     """
     if notation is None:
         return None
     try:
-        fill = tuple(round(255 * channel) for channel in IMAGENET_MEAN)
-        parameters = {"translate_const": int(0.45 * size), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
-        return rand_augment_transform(notation, parameters)
+        parameters = {"translate_const": int(0.45 * size), "interpolation": Image.Resampling.BICUBIC}
+        return rand_augment_transform(notation, parameters | {"img_mean": normalisation.fill})
     except (AssertionError, ValueError, KeyError) as error:
         raise InputError(
             f'key "augment.rand_augment": timm cannot read "{notation}". Expected for example "rand-m9-mstd0.5-inc1", '
@@ -47,10 +48,16 @@ class LabelledImages(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, paths: list[Path], labels: list[int], size: int, augment: FineTuningAugmentation, seed: int
+        self,
+        paths: list[Path],
+        labels: list[int],
+        size: int,
+        augment: FineTuningAugmentation,
+        seed: int,
+        normalisation: Normalisation,
     ) -> None:
         self.paths, self.labels, self.size, self.augment, self.seed = paths, labels, size, augment, seed
-        self.rand_augment = rand_augment(augment.rand_augment, size)
+        self.rand_augment = rand_augment(augment.rand_augment, size, normalisation)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from backbones.activations import recompute_activations
+from backbones.architectures import count_parameters
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
@@ -33,10 +36,12 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Fine-tune `backbone` under `recipe` on the class folders below `data`, and evaluate every image once.
 
-    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
+    settings, weights or output.
     """
     train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
     accumulation = accumulation_steps(recipe, process_count())
@@ -44,7 +49,9 @@ def fine_tune(
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
-    load_report = network.load_report
+    load_report, parameters = network.load_report, count_parameters(network)
+    if recipe.runtime.activation_checkpointing:
+        recompute_activations(network)
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
     if not recipe.evaluation.allow_unreadable:
@@ -52,13 +59,13 @@ def fine_tune(
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
     step = ClassificationStep(
         network,
-        BatchAugmentation(recipe.augment, len(train.classes)),
+        BatchAugmentation(recipe.augment, len(train.classes), normalisation),
         resolve_precision(recipe.precision, device_type()),
     )
     outcome = run_job(
         Job(
             model=step,
-            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed),
+            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed, normalisation),
             parameter_groups=parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay),
             recipe=recipe,
             directory=directory,
@@ -82,4 +89,5 @@ def fine_tune(
         load_report=load_report,
         unreadable=metric.unreadable,
         notes=[note for note in (val.note,) if note],
+        parameters=parameters,
     )

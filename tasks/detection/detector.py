@@ -27,7 +27,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.adapters import Pyramid
-from backbones.images.crops import IMAGENET_MEAN, IMAGENET_STD
+from backbones.images.normalisation import IMAGENET, Normalisation
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 from tasks.detection.recipe import DetectorSettings
 
@@ -124,7 +124,9 @@ class Pooler(ROIPooler):
         return super().forward([level.float() for level in x], box_lists)
 
 
-def build_detector(pyramid: Pyramid, settings: DetectorSettings, classes: int) -> Detector:
+def build_detector(
+    pyramid: Pyramid, settings: DetectorSettings, classes: int, normalisation: Normalisation = IMAGENET
+) -> Detector:
     """Mask R-CNN for `classes` categories.
 
     As in Li et al. 2021 (arXiv 2111.11429) and ViTDet (arXiv 2203.16527): two 3 × 3 convolutions before the region
@@ -138,8 +140,8 @@ def build_detector(pyramid: Pyramid, settings: DetectorSettings, classes: int) -
         backbone=backbone,
         proposal_generator=_proposals(settings),
         roi_heads=_heads(settings, classes, head_norm),
-        pixel_mean=[255 * mean for mean in IMAGENET_MEAN],
-        pixel_std=[255 * std for std in IMAGENET_STD],
+        pixel_mean=[255 * mean for mean in normalisation.mean],
+        pixel_std=[255 * std for std in normalisation.std],
         input_format="RGB",
     )
 

@@ -1,24 +1,26 @@
 """Comparing two detectors image by image, from their `matches_AP_box.npz` and `matches_AP_mask.npz`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from results import PairedDifference, paired_statistic_difference
 from tasks.detection.matches import load_matches, matches_file
-from tasks.pairing import PairedRuns, require_same_images
+from tasks.pairing import PairedRuns, compare_statistics, require_same_images
 
 AVERAGE_PRECISIONS = ("AP_box", "AP_mask")
 
 
-def compare(a: Path, b: Path) -> PairedRuns:
-    """Test the runs in two directories on the same images: AP, which is no mean over images. COCO takes half a minute.
+def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
+    """Test the runs in two lists of directories on the same images: AP, which is no mean over images.
 
-    Raises InputError for a missing or broken file, ResultsError for other images.
+    Several runs a side are averaged. Raises InputError for a missing or broken file, ResultsError for other images.
     """
-    images = 0
-    differences: dict[str, PairedDifference] = {}
-    for metric in AVERAGE_PRECISIONS:
-        ours, theirs = (load_matches(directory / matches_file(metric)) for directory in (a, b))
-        require_same_images(a, ours.image_ids.tolist(), b, theirs.image_ids.tolist())
-        images = len(ours.image_ids)
-        differences[metric] = paired_statistic_difference(ours.average_precision, theirs.average_precision, images)
-    return PairedRuns(images, differences)
+    runs = [*a, *b]
+    matches = {metric: [load_matches(run / matches_file(metric)) for run in runs] for metric in AVERAGE_PRECISIONS}
+    for found in matches.values():
+        require_same_images(runs, [each.image_ids.tolist() for each in found])
+    ours, theirs = (
+        {metric: [each.average_precision for each in found[side]] for metric, found in matches.items()}
+        for side in (slice(len(a)), slice(len(a), None))
+    )
+    images = len(matches[AVERAGE_PRECISIONS[0]][0].image_ids)
+    return PairedRuns(images, compare_statistics(ours, theirs, images))

@@ -7,16 +7,17 @@ from pydantic import AfterValidator, Field
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
+    PixelSettings,
     PositiveInt,
     Recipe,
     Settings,
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
 
 
-class DetectorSettings(Settings):
+class DetectorSettings(PixelSettings):
     """The backbone that a recipe was written for, and the Mask R-CNN round it.
 
     The defaults are those of detectron2's Mask R-CNN with a feature pyramid; only what a small one for a CPU has to
@@ -29,6 +30,7 @@ class DetectorSettings(Settings):
     ]
     image_size: Annotated[PositiveInt, Field(description="side of the square that images are padded to, in pixels")]
     drop_path: Fraction = 0.0
+    patch_resampling: PatchFilters = "pseudo_inverse"
     window: Annotated[PositiveInt, Field(description="side of the attention windows, in patches")]
     position_embeddings: Annotated[
         Literal["loaded", "sincos"],
@@ -74,4 +76,3 @@ class DetectionRecipe(Recipe):
     schedule: IterationSchedule
     augment: LargeScaleJitter = LargeScaleJitter()
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
+from backbones.architectures import count_parameters
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.loading import LoadReport
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
@@ -42,18 +45,21 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Train Mask R-CNN on `backbone` under `recipe` on the COCO-format set below `data`, and score it.
 
-    Goes on from whatever stands in `directory`, and leaves the detections there. Raises InputError for unusable data,
-    settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`, and leaves the detections there.
+    Raises InputError for unusable data, settings, weights or output.
 
     The notes count the evaluation images that were turned by their EXIF orientation. Those of training are turned as
     well and not counted: their sizes are in the annotation file, so nothing else would open all of them beforehand, and
     a resumed run sees a part. `backbench data check coco` counts both.
     """
     train, val = open_coco(data, recipe.data)
-    detector, load_report = _detector(recipe, backbone, checkpoint, len(train.categories), seed)
+    detector, load_report, parameters = _detector(
+        recipe, backbone, checkpoint, len(train.categories), seed, normalisation
+    )
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
@@ -92,6 +98,7 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
+        parameters=parameters,
     )
 
 
@@ -103,11 +110,18 @@ def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) ->
 
 
 def _detector(
-    recipe: DetectionRecipe, backbone: str, checkpoint: Checkpoint | None, categories: int, seed: int
-) -> tuple[Detector, Any]:
+    recipe: DetectionRecipe,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    categories: int,
+    seed: int,
+    normalisation: Normalisation,
+) -> tuple[Detector, LoadReport | None, int]:
+    """The detector, where the checkpoint's weights went, and how many parameters the encoder has."""
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -117,6 +131,7 @@ def _detector(
         position_embeddings=settings.position_embeddings,
         relative_position=settings.relative_position,
         channels=settings.channels,
+        patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
-    return build_detector(pyramid, settings, categories), network.load_report
+    return build_detector(pyramid, settings, categories, normalisation), network.load_report, parameters

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
+    PixelSettings,
     PositiveInt,
     Recipe,
     Settings,
@@ -14,7 +15,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, DenseRuntime, NoWeightDecay
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
@@ -38,7 +39,7 @@ def _require_pixels(resize: tuple[int, int], factor: float) -> None:
         raise ValueError(f"{factor} times resize {list(resize)} is less than a pixel")
 
 
-class SegmentorSettings(Settings):
+class SegmentorSettings(PixelSettings):
     """The backbone that a recipe was written for, and the UPerNet round it.
 
     What cannot be set is as in mmsegmentation's UPerNet: pooling to 1, 2, 3 and 6 cells, an auxiliary head of one
@@ -55,6 +56,7 @@ class SegmentorSettings(Settings):
     ] = "fpn"
     image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
     drop_path: Fraction = 0.0
+    patch_resampling: PatchFilters = "pseudo_inverse"
     taps: Annotated[
         tuple[Block, Block, Block, Block] | None,
         Field(strict=False, description="blocks of a plain ViT that give the maps; null: the ends of its quarters"),
@@ -132,7 +134,6 @@ class SegmentationRecipe(Recipe):
     augment: SegmentationAugmentation
     inference: Inference
     evaluation: DenseEvaluation = DenseEvaluation()
-    runtime: DenseRuntime = DenseRuntime()
 
     @model_validator(mode="after")
     def _windows_leave_no_gap(self) -> "SegmentationRecipe":

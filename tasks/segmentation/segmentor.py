@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from backbones.adapters import Pyramid
-from backbones.images.crops import normalise
+from backbones.images.normalisation import IMAGENET, Normalisation, normalise
 from tasks.batch_norm import dense_norm
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize
@@ -42,6 +42,8 @@ class PyramidBackbone(BaseModule):
 class Segmentor(EncoderDecoder):
     """mmsegmentation's EncoderDecoder, which takes this task's batches and combines several views of an image."""
 
+    normalisation = IMAGENET
+
     @property
     def pyramid(self) -> Pyramid:
         """The encoder and its adapter."""
@@ -65,7 +67,7 @@ class Segmentor(EncoderDecoder):
         """
         if mode == "predict":
             return [{"predictions": self.predict_labels(batch["views"], labels.shape[-2:])}]
-        images = normalise(batch["images"])
+        images = normalise(batch["images"], self.normalisation)
         for image, height, width in zip(images, batch["heights"].tolist(), batch["widths"].tolist(), strict=True):
             image[:, height:], image[:, :, width:] = 0, 0
         samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
@@ -84,7 +86,7 @@ class Segmentor(EncoderDecoder):
 
     def logits(self, view: Tensor, size: Sequence[int], flip: bool = False) -> Tensor:
         """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images."""
-        images = normalise(view.flip(3) if flip else view)
+        images = normalise(view.flip(3) if flip else view, self.normalisation)
         shapes = {"ori_shape": tuple(size), "img_shape": images.shape[2:], "pad_shape": images.shape[2:]}
         logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
         if flip:
@@ -92,7 +94,13 @@ class Segmentor(EncoderDecoder):
         return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=self.align_corners, warning=False)
 
 
-def build_segmentor(pyramid: Pyramid, settings: SegmentorSettings, inference: Inference, classes: int) -> Segmentor:
+def build_segmentor(
+    pyramid: Pyramid,
+    settings: SegmentorSettings,
+    inference: Inference,
+    classes: int,
+    normalisation: Normalisation = IMAGENET,
+) -> Segmentor:
     """UPerNet for `classes` classes, its heads initialised.
 
     Settings become mmsegmentation's configuration here and nowhere else: UPerHead on all four maps, and an FCNHead on
@@ -139,6 +147,7 @@ def build_segmentor(pyramid: Pyramid, settings: SegmentorSettings, inference: In
             ),
         }
     )
+    segmentor.normalisation = normalisation
     for part in (segmentor.decode_head, segmentor.auxiliary_head):
         initialize(part, part.init_cfg)
     return segmentor

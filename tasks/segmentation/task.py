@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
+from backbones.architectures import count_parameters
 from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
@@ -39,14 +41,18 @@ def fine_tune(
     directory: Path,
     *,
     seed: int,
+    normalisation: Normalisation,
 ) -> TaskOutcome:
     """Train UPerNet on `backbone` under `recipe` on the images and label maps below `data`, and score it.
 
-    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
+    settings, weights or output.
     """
     train, val = open_segmentation(data, recipe.data)
     _require_several_images(recipe)
-    segmentor, load_report = create_segmentor(recipe, backbone, checkpoint, len(train.classes), seed)
+    segmentor, load_report, parameters = create_segmentor(
+        recipe, backbone, checkpoint, len(train.classes), seed, normalisation
+    )
     notes = check_annotations(train, val)
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
@@ -83,19 +89,27 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=[*train.notes, *val.notes, *notes],
         write=lambda run: save_areas(run / AREAS, areas),
+        parameters=parameters,
     )
 
 
 def create_segmentor(
-    recipe: SegmentationRecipe, backbone: str, checkpoint: Checkpoint | None, classes: int, seed: int
-) -> tuple[Segmentor, LoadReport | None]:
-    """UPerNet for `classes` classes on a backbone as `recipe` has it, and where the checkpoint's weights went.
+    recipe: SegmentationRecipe,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    classes: int,
+    seed: int,
+    normalisation: Normalisation,
+) -> tuple[Segmentor, LoadReport | None, int]:
+    """UPerNet for `classes` classes on a backbone as `recipe` has it.
 
-    Raises InputError for a backbone, weights or settings that do not fit each other.
+    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
+    backbone, weights or settings that do not fit each other.
     """
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(
         network,
@@ -107,10 +121,15 @@ def create_segmentor(
         taps=settings.taps,
         layer_scale=settings.layer_scale,
         norm=dense_norm(),
+        patch_resampling=settings.patch_resampling,
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     _require_views_that_fit(pyramid, recipe)
-    return build_segmentor(pyramid, settings, recipe.inference, classes), network.load_report
+    return (
+        build_segmentor(pyramid, settings, recipe.inference, classes, normalisation),
+        network.load_report,
+        parameters,
+    )
 
 
 def _require_several_images(recipe: SegmentationRecipe) -> None:

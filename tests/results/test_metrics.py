@@ -63,6 +63,16 @@ def test_a_metric_is_shown_as_people_know_it(name: str, label: str, shown: str) 
     assert (metric.label, metric.shown(83.6)) == (label, shown)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "difference"), [("top1", (0, 100), (-100, 100)), ("loss", (0, 300), (-300, 300))]
+)
+def test_an_interval_is_cut_to_where_values_and_differences_lie(
+    name: str, value: tuple[float, float], difference: tuple[float, float]
+) -> None:
+    assert find_metric(name).clip(-300, 300) == value
+    assert find_metric(name).clip_difference(-300, 300) == difference
+
+
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(ResultsError, match=r'^metric "topl": no such metric\. Did you mean "top5" or "top1"\?$'):
         find_metric("topl")

@@ -6,12 +6,14 @@ import pytest
 import scipy.stats  # type: ignore[import-untyped]
 
 from results import (
+    PairedDifference,
     ResultsError,
     Statistic,
     bootstrap_interval,
     paired_difference,
     paired_statistic_difference,
     proportion_interval,
+    seed_difference,
     seed_interval,
     statistic_interval,
 )
@@ -106,6 +108,22 @@ def test_two_seeds_are_enough_and_wide() -> None:
 def test_one_seed_has_no_interval() -> None:
     with pytest.raises(ResultsError, match="at least 2"):
         seed_interval([83.6])
+
+
+def test_the_difference_over_seeds_is_students_paired_test() -> None:
+    a, b = np.array([83.6, 83.7, 83.5, 83.4]), np.array([83.0, 83.4, 83.3, 83.3])
+    found, expected = seed_difference(a - b), scipy.stats.ttest_rel(a, b)
+    low, high = expected.confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (found.mean, found.p_value) == (pytest.approx(0.3), pytest.approx(expected.pvalue))
+    assert seed_difference(b - a).p_value == pytest.approx(found.p_value)
+
+
+def test_equal_differences_over_seeds_are_certain_and_none_are_none() -> None:
+    assert seed_difference([0.5, 0.5]) == PairedDifference(0.5, 0.5, 0.5, 0.0)
+    assert seed_difference([0.0, 0.0, 0.0]) == PairedDifference(0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ResultsError, match="at least 2"):
+        seed_difference([0.5])
 
 
 def test_a_paired_difference_is_mcnemars() -> None:

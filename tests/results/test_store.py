@@ -1,4 +1,5 @@
 import random
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from results import (
     read_results_csv,
     results_csv,
     run_directory,
+    store,
     to_frame,
 )
 
 CONTRACT = (
     "suite, table, task, dataset, split, metric, value, method, pretrain_data, model, backbone, checkpoint_sha256, "
     "seed, recipe, deviations, n_eval, ci_low, ci_high, train_images_per_second, peak_memory_mb, wall_seconds, device, "
-    "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key"
+    "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
+    "images_per_step, expected, parameters, evaluation_images"
 )
 
 
@@ -103,6 +106,36 @@ def test_a_broken_record_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad" / "record.json").write_bytes(content)
     with pytest.raises(ResultsError, match=r"bad/record\.json"):
         find_records([tmp_path])
+    told: list[ResultsError] = []
+    assert [path.name for path, _ in find_records([tmp_path], told.append)] == ["good"]
+    assert [str(error).partition(":")[0] for error in told] == [str(tmp_path / "bad" / "record.json")]
+
+
+def test_what_vanishes_meanwhile_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        put(tmp_path / name, make_record())
+    real = store.read_record
+
+    def read(directory: Path) -> Record:
+        if directory.name == "a":
+            shutil.rmtree(directory)
+        return real(directory)
+
+    monkeypatch.setattr(store, "read_record", read)
+    assert [path.name for path, _ in find_records([tmp_path])] == ["b"]
+
+
+def test_links_are_followed_once_and_runs_are_not_searched(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere" / "run", make_record(1))
+    put(tmp_path / "out" / "run", make_record(2))
+    put(tmp_path / "out" / "run" / "copy", make_record(3))
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out" / "circle").symlink_to(tmp_path / "out")
+    found = find_records([tmp_path / "out"])
+    assert [(path.relative_to(tmp_path).as_posix(), record.seed) for path, record in found] == [
+        ("out/link/run", 1),
+        ("out/run", 2),
+    ]
 
 
 def test_a_run_without_a_record_has_not_finished(tmp_path: Path) -> None:
@@ -154,9 +187,25 @@ def test_a_csv_with_more_columns_is_read_and_one_with_fewer_refused(tmp_path: Pa
     frame = to_frame([make_record()])
     frame.assign(energy="3").to_csv(path, index=False)
     assert read_results_csv(path)["energy"].tolist() == ["3", "3"]
+    frame.drop(columns=["images_per_step"]).to_csv(path, index=False)  # an earlier version's
+    pd.testing.assert_frame_equal(read_results_csv(path), frame)
     frame.drop(columns=["split", "key"]).to_csv(path, index=False)
     with pytest.raises(ResultsError, match=r"results\.csv.*lacks the columns split, key"):
         read_results_csv(path)
+
+
+def test_a_csv_of_an_earlier_version_is_read_with_empty_columns_for_what_came_later(tmp_path: Path) -> None:
+    """It was refused as soon as a column was added."""
+    path = tmp_path / "results.csv"
+    frame = to_frame([make_record()])
+    later = list(frame.columns)[list(frame.columns).index("key") + 1 :]
+    assert later and frame.columns[28] == "key"
+    frame.drop(columns=later).to_csv(path, index=False)
+    read = read_results_csv(path)
+    assert list(read.columns) == list(frame.columns)
+    pd.testing.assert_frame_equal(read.drop(columns=later), frame.drop(columns=later))
+    assert set(read[later].astype("string").fillna("").to_numpy().ravel()) == {""}
+    assert read[later].dtypes.equals(frame[later].dtypes)
 
 
 def test_text_among_the_numbers_is_refused(tmp_path: Path) -> None:

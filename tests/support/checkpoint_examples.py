@@ -1,17 +1,37 @@
 """Small models with weights of their own, their checkpoints in every layout, and whether all of a file was loaded."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from backbones import registry
 from backbones.registry import create_backbone
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import LoadReport
 
 State = dict[str, Tensor]
+
+
+def small_vit(patch: int, grid: int) -> nn.Module:
+    """A ViT with a class token, as small as can be, of grid × grid patches."""
+    sizes = {"img_size": patch * grid, "patch_size": patch, "embed_dim": 32, "depth": 4, "num_heads": 2}
+    return randomised(VisionTransformer(**sizes, num_classes=0))
+
+
+def shrink_vit_huge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let mae_vit_huge be a small one, of patches of 14 in a grid of 4."""
+
+    def build(image_size: int | None, drop_path: float) -> nn.Module:
+        return small_vit(14, (image_size or 56) // 14)
+
+    entry = replace(registry._entries["mae_vit_huge"], build=build)
+    monkeypatch.setitem(registry._entries, "mae_vit_huge", entry)
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -52,6 +52,7 @@ class TestTasks:
             for dataset in PAPER_TABLES[table].datasets:
                 assert task.table_of(dataset) == table
         assert task.table_of("somebody's own") == task.tables[0]
+        assert task.tables[0] != "imagenet"  # images of one's own are no ImageNet
 
     def test_runs_on_known_data_sets(self, task: Task) -> None:
         assert task.data_sets and set(task.data_sets) <= DATA_SETS.keys()

@@ -39,8 +39,10 @@ HIERARCHICAL = {
 }
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("kind", HIERARCHICAL)
+@pytest.mark.parametrize(
+    ("kind", "checkpointing"),
+    [("convnext", False), ("convnext", True), ("resnet", False), ("swin", False), ("swin", True)],
+)
 def test_hierarchical_models_give_their_own_maps(kind: str, checkpointing: bool) -> None:
     name, options, widths = HIERARCHICAL[kind]
     sized = {"img_size": 160} if kind == "swin" else {}
@@ -56,6 +58,13 @@ def test_hierarchical_models_give_their_own_maps(kind: str, checkpointing: bool)
         torch.testing.assert_close(level, wanted[..., : level.shape[2], : level.shape[3]])
     sum(level.square().mean() for level in maps).backward()
     assert [name for name, parameter in pyramid.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_trunk_with_batch_norm_does_not_compute_activations_twice() -> None:
+    """Its running statistics would take every batch in twice."""
+    name, options, _ = HIERARCHICAL["resnet"]
+    with pytest.raises(InputError, match=r"runtime\.activation_checkpointing.*ResNet has batch norm"):
+        build_pyramid(timm_model(name, **options), "fpn", image_size=160, window=16, activation_checkpointing=True)
 
 
 @pytest.mark.parametrize("windows", [7, (7, 7, 14, 7)])

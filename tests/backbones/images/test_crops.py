@@ -12,6 +12,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from backbones.images import crops
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation, normalise, to_pixels
 from backbones.images.reading import read_image
 from tests.support.image_examples import as_tensor, largest_difference
 
@@ -164,17 +165,17 @@ def test_same_generator_state_gives_the_same_augmentation(photo: Image.Image) ->
     assert not torch.equal(first, other)
 
 
-def test_normalisation_equals_torchvisions() -> None:
+@pytest.mark.parametrize("normalisation", [IMAGENET, HALF], ids=lambda each: each.label)
+def test_normalisation_equals_torchvisions(normalisation: Normalisation) -> None:
     images = [noise(16, 20), Image.new("RGB", (20, 16), "white"), Image.new("RGB", (20, 16))]
-    to_input = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(crops.IMAGENET_MEAN, crops.IMAGENET_STD)]
-    )
+    to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(normalisation.mean, normalisation.std)])
     expected = torch.stack([to_input(image) for image in images])
     batch = torch.stack([as_tensor(image) for image in images])
-    torch.testing.assert_close(crops.normalise(batch), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(normalise(batch, normalisation), expected, rtol=0, atol=1e-6)
     memory = torch.full(expected.shape, torch.nan)
-    assert crops.normalise(batch, out=memory) is memory
+    assert normalise(batch, normalisation, out=memory) is memory
     torch.testing.assert_close(memory, expected, rtol=0, atol=1e-6)
-    half = crops.normalise(batch, dtype=torch.bfloat16)
+    torch.testing.assert_close(to_pixels(memory, normalisation), batch / 255, rtol=0, atol=1e-6)
+    half = normalise(batch, normalisation, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half, expected.to(torch.bfloat16), rtol=2**-8, atol=0)

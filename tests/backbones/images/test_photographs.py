@@ -158,7 +158,7 @@ def test_file_names_in_an_encoding_of_the_past(album: Path, tmp_path: Path) -> N
     (corrupt,) = record["corrupt_images"]
     assert corrupt == rf"{tmp_path}/\xe4lter/caf\xe9/broken.jpg: text, not an image"
     assert len(pd.read_csv(file.with_name("per_image.csv"))) == record["metrics"][0]["n_eval"]
-    assert call("table", tmp_path / "out", "--layout", "imagenet").exit_code == 0
+    assert call("table", tmp_path / "out", "--layout", "transfer").exit_code == 0
     assert call("data", "check", "folders", "--root", root).exit_code == 1
 
 

@@ -236,6 +236,24 @@ def test_autocast_to_bfloat16_stays_close_and_returns_a_single_precision_loss() 
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
+def test_activations_computed_again_change_no_loss_and_no_gradient() -> None:
+    model = small_mae()
+    images, noise = images_and_noise(model)
+    found = []
+    for checkpointing in (False, True):
+        model.set_grad_checkpointing(checkpointing)
+        model.zero_grad()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, to=sizes: to.append(x.numel()) or x, lambda x: x):
+            loss, _, _ = model.train()(images, noise=noise)
+        loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+        found.append((sum(sizes), [loss, *gradients]))
+    (kept, expected), (fewer, again) = found
+    assert fewer < kept / 2
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))
+
+
 def test_graph_is_captured_whole_for_compilation() -> None:
     model = small_mae().train()
     images, noise = images_and_noise(model)

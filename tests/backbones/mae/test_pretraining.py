@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images.crops import evaluation_crop, horizontal_flip, normalise, random_resized_crop
+from backbones.images.crops import evaluation_crop, horizontal_flip, random_resized_crop
 from backbones.images.folders import find_images
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation, normalise
 from backbones.images.reading import read_image
 from backbones.mae.model import create_mae
 from backbones.mae.pretraining import PretrainingAugmentation, UnlabelledImages
-from backbones.mae.reconstructions import GREY, reconstruct
+from backbones.mae.reconstructions import reconstruct
 from backbones.training.randomness import mix
 from benchmarks.running.cells import FinishedCell, run_pretraining
 
@@ -78,15 +79,16 @@ def test_the_encoder_loads_in_timm(cell: FinishedCell, images: Tensor) -> None:
     content = torch.load(path, weights_only=True)
     assert model.state_dict().keys() == content["model"].keys()
     assert (content["arch"], content["method"], content["image_size"]) == ("vit_mini_patch8_48", "MAE", 48)
+    assert content["grid"] == "6×6"
 
     autoencoder = create_mae("mae_vit_mini_patch8").eval()
     whole = torch.load(cell.directory / "checkpoints/autoencoder.pth", weights_only=True)
     autoencoder.load_state_dict(whole["model"])
     with torch.no_grad():
-        features = autoencoder.forward_features(normalise(images))
-        torch.testing.assert_close(model.forward_features(normalise(images)), features, rtol=1e-5, atol=1e-5)
+        features = autoencoder.forward_features(normalise(images, IMAGENET))
+        torch.testing.assert_close(model.forward_features(normalise(images, IMAGENET)), features, rtol=1e-5, atol=1e-5)
         fresh: Any = timm.create_model("vit_mini_patch8_48", num_classes=0).eval()
-        assert not torch.allclose(fresh.forward_features(normalise(images)), features, atol=0.1)
+        assert not torch.allclose(fresh.forward_features(normalise(images, IMAGENET)), features, atol=0.1)
 
 
 def test_the_exported_weights_are_those_of_the_last_checkpoint(cell: FinishedCell) -> None:
@@ -153,12 +155,15 @@ def test_pictures_are_saved_at_intervals_and_at_the_end(cell: FinishedCell) -> N
     assert pictures[0].read_bytes() != pictures[1].read_bytes()
 
 
+@pytest.mark.parametrize("normalisation", [IMAGENET, HALF], ids=lambda each: each.label)
 @pytest.mark.parametrize("norm_pix_loss", [True, False])
-def test_a_reconstruction_leaves_visible_patches_as_they_are(images: Tensor, norm_pix_loss: bool) -> None:
+def test_a_reconstruction_leaves_visible_patches_as_they_are(
+    images: Tensor, norm_pix_loss: bool, normalisation: Normalisation
+) -> None:
     torch.manual_seed(0)
     model = create_mae("mae_vit_mini_patch8", norm_pix_loss=norm_pix_loss).train()
     noise = torch.rand(3, 36)
-    panels = reconstruct(model, images, 0.75, noise).view(3, 3, 3, 48, 48)
+    panels = reconstruct(model, images, 0.75, noise, normalisation).view(3, 3, 3, 48, 48)
     assert model.training
     pixels = images / 255
     masked = noise.argsort(1).argsort(1) >= 9
@@ -167,7 +172,8 @@ def test_a_reconstruction_leaves_visible_patches_as_they_are(images: Tensor, nor
     torch.testing.assert_close(original, pixels, atol=1e-5, rtol=0)
     torch.testing.assert_close(hidden[~mask], pixels[~mask], atol=1e-5, rtol=0)
     torch.testing.assert_close(painted[~mask], pixels[~mask], atol=1e-5, rtol=0)
-    assert (hidden[mask] == GREY).all()
+    colour = torch.tensor(normalisation.mean).view(3, 1, 1).expand_as(hidden)
+    torch.testing.assert_close(hidden[mask], colour[mask])
     assert (painted[mask] - pixels[mask]).abs().mean() > 0.01
     assert panels.min() >= 0 and panels.max() <= 1
 
@@ -175,10 +181,10 @@ def test_a_reconstruction_leaves_visible_patches_as_they_are(images: Tensor, nor
 def test_a_perfect_prediction_paints_the_original(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture undoes the normalisation of the target patches."""
     model = create_mae("mae_vit_mini_patch8")
-    patches = model.patchify(normalise(images))
+    patches = model.patchify(normalise(images, IMAGENET))
     deviation = (patches.var(-1, keepdim=True) + 1e-6).sqrt()
     target = (patches - patches.mean(-1, keepdim=True)) / deviation
     mask = (torch.rand(3, 36) < 0.75).float()
     monkeypatch.setattr(model, "forward", lambda *arguments: (torch.zeros(()), target, mask))
-    panels = reconstruct(model, images, 0.75, torch.rand(3, 36)).view(3, 3, 3, 48, 48)
+    panels = reconstruct(model, images, 0.75, torch.rand(3, 36), IMAGENET).view(3, 3, 3, 48, 48)
     torch.testing.assert_close(panels[:, 2], images / 255, atol=1e-4, rtol=0)

@@ -56,11 +56,11 @@ class Errors(BaseMetric):
         return {"error": results[-1]}
 
 
-def train(directory: Path, metric: Errors, every_epochs: int | None = None) -> dict[str, float]:
+def train(directory: Path, metric: Errors, every_epochs: int | None = None, **runtime: object) -> dict[str, float]:
     model = Normalised()
     evaluation = Evaluation(Points(), metric, batch_size=5, every_epochs=every_epochs)
     groups = [{"params": list(model.network.parameters())}]
-    job = Job(model, Points(), groups, recipe(), directory, seed=0, title="test", evaluation=evaluation)
+    job = Job(model, Points(), groups, recipe(runtime=runtime), directory, seed=0, title="test", evaluation=evaluation)
     return run_job(job).metrics
 
 
@@ -122,7 +122,7 @@ def test_processes_evaluate_with_the_statistics_of_the_first(tmp_path: Path) -> 
     assert [parts[0]["metrics"]["error"]] == pytest.approx(metric.found, rel=1e-5)
     (tmp_path / "run/checkpoints/iteration_8.pth").unlink()
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", metric := Errors(fail_at=2), every_epochs=1)
+        train(tmp_path / "run", metric := Errors(fail_at=2), every_epochs=1, allow_changed_steps=True)
     assert parts[0]["found"][:1] == pytest.approx(metric.found, rel=1e-5)
 
 

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from backbones.errors import InputError
+from backbones.registry import find_backbone
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import METHODS
+from backbones.weights.origin import settle_origin
+from backbones.weights.recognition import recognise
 from tests.support.checkpoint_examples import beit_mini, check_account, images, load, randomised, save
+from tests.support.position_examples import mae
 
 HF_SIZES = {
     "hidden_size": 128,
@@ -25,6 +31,22 @@ def hf_files(model: nn.Module, folder: Path) -> list[Path]:
     """The model as transformers publishes it, and with the names that it has in memory."""
     model.save_pretrained(folder)
     return [folder / "model.safetensors", save(model.state_dict(), folder, "in_memory.pth")]
+
+
+def test_mae_in_transformers_names_passes_as_mae_alone(tmp_path: Path) -> None:
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    decoder = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    theirs = ViTMAEForPreTraining(ViTMAEConfig(**HF_SIZES, **decoder, decoder_intermediate_size=64))
+    with torch.no_grad():
+        theirs.vit.embeddings.position_embeddings.copy_(mae(6, 6, 128))
+    encoder = theirs.vit.state_dict()
+    for path in (*hf_files(theirs, tmp_path), save(encoder, tmp_path, "encoder.pth")):
+        checkpoint = read_checkpoint(path)
+        assert recognise(checkpoint.state_dict).positions == "column first"
+        assert settle_origin(find_backbone("mae_vit_mini"), checkpoint).remarks == ()
+        with pytest.raises(InputError, match="insist on this one: --method supervised"):
+            settle_origin(find_backbone("supervised_vit_mini"), checkpoint)
 
 
 def test_hugging_face_vit_mae(tmp_path: Path) -> None:

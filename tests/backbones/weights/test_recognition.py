@@ -19,7 +19,7 @@ def test_inspection_says_what_it_is_and_where_it_fits(tmp_path: Path) -> None:
     description = describe(read_checkpoint(save({"model": mae.state_dict()}, tmp_path)), "mae_vit_mini")
     found = description.recognised
     assert (found.method, found.family, found.width, found.depth) == ("MAE", "ViT", 128, 4)
-    assert (found.patch, found.grid, found.image_size, found.has_decoder) == (8, 6, 48, True)
+    assert (found.patch, found.grid, found.image_size, found.has_decoder) == (8, (6, 6), 48, True)
     assert description.fits == ("mae_vit_mini", "vit_mini_patch8_48")
     assert description.report is not None and len(description.report.used) == 54
     with pytest.raises(InputError, match="does not fit"):
@@ -37,5 +37,5 @@ def test_recognition_of_other_families() -> None:
     assert recognise(state("vit_large_patch16_384")).timm_name == "vit_large_patch16_224"
     assert recognise(state("vit_large_patch16_384")).image_size == 384
     beit = recognise(state("beit_base_patch16_224"))
-    assert (beit.method, beit.family, beit.grid) == ("BEiT", "BEiT", 14)
+    assert (beit.method, beit.family, beit.grid) == ("BEiT", "BEiT", (14, 14))
     assert recognise({"nothing": torch.zeros(1)}).family is None

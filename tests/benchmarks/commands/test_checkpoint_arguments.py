@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.support.commands import read_record
 from tests.support.in_process import call, refusal, run, success
 
 
@@ -57,6 +58,37 @@ def test_another_architecture(small: Path, encoder: Path, tmp_path: Path) -> Non
 def test_random_weights_take_no_file(small: Path, encoder: Path, tmp_path: Path) -> None:
     message = refusal(*run(small, tmp_path / "out", f"random_vit_mini={encoder}"))
     assert "random_vit_mini takes no checkpoint" in message
+
+
+def test_a_file_does_not_run_under_another_methods_name(small: Path, encoder: Path, tmp_path: Path) -> None:
+    """Our own encoder of MAE as supervised, by its word; and without a word, by its position embeddings."""
+    content = torch.load(encoder, weights_only=True)
+    bare = tmp_path / "bare.pth"
+    torch.save(content["model"], bare)
+    for file, why in (
+        (encoder, "the file says of itself: MAE on unlabelled"),
+        (bare, "its position embeddings are fixed sin-cos ones, the column first as in MAE's"),
+    ):
+        message = refusal(*run(small, tmp_path / "out", f"supervised_vit_mini={file}"))
+        assert f"{file}: {why}; --backbone supervised_vit_mini says supervised." in message
+        assert "insist on this one: --method supervised" in message
+        result = call("inspect", file, "--backbone", "supervised_vit_mini")
+        assert result.exit_code == 2 and "54 of 54 tensors loaded" in result.output
+        assert call("inspect", file).exit_code == 0
+    assert not list(tmp_path.rglob("record.json"))
+    success(*run(small, tmp_path / "out", f"supervised_vit_mini={encoder}"), "--method", "supervised")
+    record = read_record(tmp_path / "out")
+    assert record["method"] == "supervised"
+    assert "the file says of itself: MAE on unlabelled; supervised as declared" in record["notes"]
+
+
+def test_the_record_says_what_the_file_says(small: Path, encoder: Path, tmp_path: Path) -> None:
+    success(*run(small, tmp_path, f"vit_mini_patch8_48={encoder}"))
+    record = read_record(tmp_path)
+    assert (record["method"], record["pretrain_data"], record["model"]) == ("MAE", "unlabelled", "ViT-mini")
+    output = call("inspect", encoder, "--backbone", "mae_vit_mini").output
+    assert "the file says of itself: MAE on unlabelled" in output and "MAE, unlabelled, ViT-mini" in output
+    assert "6×6" in output and "column first" in output
 
 
 def test_inspect_says_what_a_file_is(pretrained: Path, encoder: Path, tmp_path: Path) -> None:

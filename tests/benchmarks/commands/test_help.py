@@ -53,10 +53,19 @@ def test_help_imports_nothing_heavy() -> None:
             ["pretrain", *["--recipe", "r", "--data", "d", "--out", "o", "--seed", "x"]],
             "'--seed': expected a value",
         ),
-        (["list", "recipe"], "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets'."),
+        (
+            ["list", "recipe"],
+            "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets', 'weights'.",
+        ),
         (["table", ".", "--layout", "imagnet"], "'--layout': 'imagnet' is not one of 'imagenet', 'coco',"),
         (["table", ".", "--layout", "coco", "--format", "xlsx"], "'xlsx' is not one of 'md', 'csv', 'latex'."),
     ],
 )
 def test_a_mistyped_call_is_explained(arguments: list[str], expected: str) -> None:
     assert expected in usage_refusal(*arguments)
+
+
+def test_help_teaches_how_to_name_row_and_column() -> None:
+    text = " ".join(call("run", "--help").output.replace("│", " ").split())
+    assert "--method MyMethod --pretrain-data IN1K --model ViT-B" in text
+    assert "recorded under those" in text

@@ -1,15 +1,16 @@
 """A command that is repeated does what is left to do, and nothing else."""
 
-import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from benchmarks.running.claim import claimed
 from tests.support.commands import comparable, read_record, run_directory
 from tests.support.finished_runs import assert_skipped
-from tests.support.in_process import hide_training, refusal, run, success
+from tests.support.in_process import call, hide_training, refusal, run, success
 
 
 def test_a_finished_run_is_skipped(small: Path, encoder: Path, finished: Path) -> None:
@@ -31,19 +32,19 @@ def test_without_its_record_only_the_evaluation_is_repeated(
 def test_two_processes_do_not_share_a_run(small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     (run_directory(out) / "record.json").unlink()
-    with (run_directory(out) / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with claimed(run_directory(out), out, "task: classification"):
         message = refusal(*run(small, out, f"mae_vit_mini={encoder}"))
-    assert message == f"{run_directory(out)}: another process is at work on this run. Wait for it"
+    assert message.startswith(f"{run_directory(out)}: process {os.getpid()} on ")
+    assert "is at work on this run since 20" in message and message.endswith("Wait for it, or stop it")
 
 
 def test_a_broken_record_is_named(small: Path, encoder: Path, finished: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     record = run_directory(out) / "record.json"
     record.write_text('{"task": ')
-    for arguments in (["table", out, "--layout", "imagenet"], run(small, out, f"mae_vit_mini={encoder}")):
-        message = refusal(*arguments)
-        assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
+    message = refusal(*run(small, out, f"mae_vit_mini={encoder}"))
+    assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
+    assert f"passed over: {record}: not a record" in call("table", out, "--layout", "transfer").output
 
 
 def test_a_metric_of_a_later_version_is_shown_as_it_is(

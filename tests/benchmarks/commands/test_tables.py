@@ -3,29 +3,47 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from benchmarks.running.writing import write_record
 from tasks.datasets.identity import Counts
 from tasks.registry import DATA_SETS
 from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, pretrain, refusal, run, success
-from tests.support.results_examples import read_markdown
+from tests.support.results_examples import make_record, read_markdown
 
 
 @pytest.mark.parametrize(("format", "expected"), [("md", "| "), ("csv", ","), ("latex", "\\begin{tabular}")])
 def test_every_format(finished: Path, format: str, expected: str) -> None:
-    result = call("table", finished, "--layout", "imagenet", "--format", format)
+    result = call("table", finished, "--layout", "transfer", "--format", format)
     assert result.exit_code == 0
     assert expected in result.output
     assert f"{read_record(finished)['metrics'][0]['value']:.1f}" in result.output
 
 
 def test_only_some_of_the_runs(finished: Path) -> None:
-    fixed = ["table", finished, "--layout", "imagenet"]
+    fixed = ["table", finished, "--layout", "transfer"]
     assert call(*fixed, "--where", "method=MAE").output == call(*fixed).output
     assert "none of the 1 runs. They have method MAE" in refusal(*fixed, "--where", "method=random")
     assert "none of the 1 runs" in refusal(*fixed, "--only-reference")  # a quick run's recipe deviates
     assert 'Did you mean "method"?' in refusal(*fixed, "--where", "methd=MAE")
+
+
+def test_images_of_ones_own_are_no_imagenet(finished: Path) -> None:
+    """They stood in ImageNet's layout, and results.csv called that their table."""
+    message = refusal("table", finished, "--layout", "imagenet")
+    assert message == 'no run belongs to layout "imagenet". Found: 1 of classification on shapes (layout transfer)'
+    assert call("table", finished, "--layout", "transfer").output.startswith("### shapes: top-1 accuracy in %")
+    assert set(pd.read_csv(finished / "results.csv")["table"]) == {"transfer"}
+
+
+def test_runs_that_stand_elsewhere_are_told_with_their_layout(finished: Path, pretrained: Path, tmp_path: Path) -> None:
+    other = make_record(48.0, task="segmentation", dataset="ade20k", table="ade20k", metric="mIoU")
+    write_record(tmp_path / "ade20k", other)
+    result = call("table", finished, pretrained, tmp_path, "--layout", "ade20k", "--format", "csv")
+    assert result.stderr == "backbench: in other layouts: 1 of classification on shapes (layout transfer)\n"
+    assert result.stdout.startswith("table,dataset,")
 
 
 def test_without_runs(tmp_path: Path) -> None:

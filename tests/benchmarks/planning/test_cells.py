@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from backbones.errors import InputError
 from backbones.training.settings import protocol
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, parse_backbone, plan_pretraining, plan_task
 from benchmarks.running.writing import write_record
 from results import Record, run_directory
+from tests.support.checkpoint_examples import save
 from tests.support.in_process import call, refusal
 from tests.support.results_examples import make_record
 
@@ -80,12 +82,11 @@ def test_where_the_machine_goes_about_it_otherwise_the_record_still_answers(
 
 
 def test_the_weights_have_to_be_the_same(tmp_path: Path, finish: Callable[..., Path]) -> None:
-    weights = tmp_path / "weights.pth"
-    weights.write_bytes(b"weights")
+    weights = save({"cls_token": torch.zeros(1)}, tmp_path, "weights.pth")
     plan = planned(f"mae_vit_mini={weights}")
     finish(plan, checkpoint_sha256="0" * 64)
     assert plan.find_record(tmp_path) is None
-    directory = finish(plan, checkpoint_sha256=hashlib.sha256(b"weights").hexdigest())
+    directory = finish(plan, checkpoint_sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
     found = plan.find_record(tmp_path)
     assert found is not None and found[0] == directory
 
@@ -119,7 +120,11 @@ def test_a_dry_run_refuses_a_backbone_as_a_run_does(tmp_path: Path, backbone: st
     assert told in refusal(*fixed, "--backbone", backbone)
 
 
-def test_a_backbone_whose_folder_has_the_same_name_is_another(tmp_path: Path, finish: Callable[..., Path]) -> None:
+def test_a_backbone_whose_folder_has_the_same_name_is_another(
+    tmp_path: Path, finish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models.py").write_text("def vit(image_size, drop_path): ...")
+    monkeypatch.syspath_prepend(tmp_path)
     finish(planned("models:vit"))
     assert planned("models:vit").find_record(tmp_path)
     assert planned("models-vit").find_record(tmp_path) is None

@@ -120,6 +120,7 @@ def test_segmentation_has_the_protocols_numbers(name: str) -> None:
             "adapter": "beit",
             "image_size": 512,
             "drop_path": drop_path,
+            "patch_resampling": "pseudo_inverse",
             "taps": taps,
             "relative_position": True,
             "layer_scale": 1.0,

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from backbones.images.normalisation import HALF, IMAGENET
 from backbones.training.settings import protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete, load_records
 from results import Record, build_table
+from results.summary import to_frame
 from tests.support.results_examples import make_record
 
 OLD = Path(__file__).parents[2] / "support/record_0.1.json"
@@ -25,10 +27,13 @@ def test_an_older_record_gets_its_table_and_the_protocol_that_its_recipe_has_tod
     completed = complete(old)
     assert (old.table, old.protocol) == ("", {})
     assert completed.table == "coco"
+    assert (completed.declared, completed.parameters) == ({}, None)
+    assert to_frame([completed])["parameters"].isna().all()
     recipe = load_recipe("mini_detection", ["precision=bf16"], {"detection"}).recipe
     assert completed.protocol == protocol(recipe.model_dump(mode="json"))
-    same = completed.model_dump(exclude={"table", "protocol", "recipe_settings"})
-    assert same == old.model_dump(exclude={"table", "protocol", "recipe_settings"})
+    assert completed.normalisation == IMAGENET.as_dict()
+    renewed = {"table", "protocol", "recipe_settings", "normalisation"}
+    assert completed.model_dump(exclude=renewed) == old.model_dump(exclude=renewed)
 
 
 @pytest.mark.parametrize(
@@ -54,43 +59,67 @@ def test_a_foreign_optimizer_is_left_alone(old: Record, optimizer: object) -> No
     assert complete(foreign).recipe_settings["optimizer"] == optimizer
 
 
-@pytest.mark.parametrize(
-    ("task", "setting", "then"),
-    [
-        ("classification", "inference.crop_ratio", "null"),
-        ("detection", "model.position_embeddings", '"loaded"'),
-        ("segmentation", "model.adapter", '"fpn"'),
-        ("pretraining", "augment.crop_tries", "1"),
-    ],
-)
-def test_a_setting_that_came_later_stands_as_the_run_had_it(task: str, setting: str, then: str) -> None:
+LATER: dict[str, dict[str, str]] = {
+    "classification": {"inference.crop_ratio": "null"},
+    "detection": {"model.patch_resampling": '"pseudo_inverse"', "model.position_embeddings": '"loaded"'},
+    "segmentation": {"model.adapter": '"fpn"', "model.patch_resampling": '"pseudo_inverse"'},
+    "pretraining": {"augment.crop_tries": "1"},
+}
+"""By task, the settings that came later, as the runs before them had them."""
+
+
+@pytest.mark.parametrize("task", LATER)
+def test_a_setting_that_came_later_stands_as_the_run_had_it(task: str) -> None:
     """So that numbers made without it are ranked beside those made with it at that value, and with no other."""
-    before = {"optimizer.lr": "0.1"}
-    assert complete(make_record(task=task, protocol=before)).protocol == before | {setting: then}
-    section, name = setting.split(".")
+    before, later = {"optimizer.lr": "0.1"}, LATER[task]
+    assert complete(make_record(task=task, protocol=before)).protocol == before | later
+    (section,) = {setting.split(".")[0] for setting in later}
+    values = {setting.split(".")[1]: json.loads(then) for setting, then in later.items()}
     for own in ({}, {section: {"flip": 0.5}}):
         completed = complete(make_record(task=task, recipe_settings={"optimizer": {"lr": 0.1}, **own}))
-        assert completed.protocol[setting] == then
-        assert completed.recipe_settings[section] == {name: json.loads(then), **own.get(section, {})}
-    with_it = before | {setting: "0.5"}
-    assert complete(make_record(task=task, protocol=with_it)).protocol == with_it
+        assert completed.protocol.items() >= later.items()
+        assert completed.recipe_settings[section] == values | own.get(section, {})
+    with_them = before | dict.fromkeys(later, "0.5")
+    assert complete(make_record(task=task, protocol=with_them)).protocol == with_them
     foreign = make_record(task=task, recipe_settings={section: "theirs"})
     assert complete(foreign).recipe_settings == {section: "theirs"}
 
 
 def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
     for record in (
-        make_record(protocol={"optimizer.lr": "0.1", "inference.crop_ratio": "null"}),
-        make_record(task="detection", table="coco", protocol={"model.position_embeddings": '"sincos"'}),
+        make_record(
+            protocol={"optimizer.lr": "0.1", "inference.crop_ratio": "null"},
+            normalisation=HALF.as_dict(),
+            evaluation_images=50_000,
+        ),
+        make_record(
+            task="detection",
+            table="coco",
+            dataset="mini-coco",
+            protocol={"model.patch_resampling": '"bicubic"', "model.position_embeddings": '"sincos"'},
+            normalisation=HALF.as_dict(),
+        ),
+        make_record(task="depth", table="depth"),
     ):
         assert complete(record) is record
+
+
+@pytest.mark.parametrize(("dataset", "images"), [("ade20k", 2_000), ("coco2017", 5_000), ("mini-ade20k", None)])
+def test_a_known_data_set_of_an_earlier_version_has_its_published_number_of_images(
+    dataset: str, images: int | None
+) -> None:
+    """Before names had to be earned, 400 images stood as ADE20K beside the paper's numbers; now they are marked."""
+    completed = complete(make_record(task="segmentation", dataset=dataset, n_eval=400))
+    assert completed.evaluation_images == images
+    assert bool(completed.evaluated_part(completed.metrics[0])) is (images is not None)
+    assert complete(make_record(task="pretraining", dataset=dataset)).evaluation_images is None
 
 
 @pytest.mark.parametrize(
     ("task", "dataset", "table"),
     [
         ("classification", "imagenet1k", "imagenet"),
-        ("classification", "photos", "imagenet"),
+        ("classification", "photos", "transfer"),
         ("classification", "inat2017", "transfer"),
         ("detection", "coco2017", "coco"),
         ("detection", "mini-coco", "coco"),
@@ -98,7 +127,7 @@ def test_a_record_that_has_its_protocol_stays_as_it_is() -> None:
         ("segmentation", "mini-ade20k", "ade20k"),
     ],
 )
-@pytest.mark.parametrize("stated", ["", "of another suite"])
+@pytest.mark.parametrize("stated", ["", "of another suite", "imagenet"])
 def test_a_record_without_a_table_of_the_papers_gets_its_tasks(
     task: str, dataset: str, table: str, stated: str
 ) -> None:
@@ -119,9 +148,8 @@ def test_sections_that_decide_nothing_take_no_part(old: Record) -> None:
 def test_a_pretraining_belongs_to_no_table(old: Record) -> None:
     completed = complete(old.model_copy(update={"task": "pretraining"}))
     assert completed.table == ""
-    expected = complete(old).protocol | {"augment.crop_tries": "1"}
-    del expected["model.position_embeddings"]
-    assert completed.protocol == expected
+    expected = complete(old).protocol | LATER["pretraining"]
+    assert completed.protocol == {name: value for name, value in expected.items() if name not in LATER["detection"]}
 
 
 def test_an_older_store_is_tabled(old: Record, tmp_path: Path) -> None:

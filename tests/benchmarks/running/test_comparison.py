@@ -1,85 +1,21 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from benchmarks.running.comparison import Row, compare_cells
-from benchmarks.running.writing import write_record
-from results import (
-    Metric,
-    PairedDifference,
-    ResultsError,
-    paired_difference,
-    paired_statistic_difference,
+from results import PairedDifference, ResultsError, paired_difference, paired_statistic_difference
+from tasks.segmentation.areas import Areas
+from tests.support.paired_runs import (
+    IMAGES,
+    answers,
+    compare,
+    draw_areas,
+    write_classification,
+    write_detection,
+    write_segmentation,
 )
-from tasks.classification.metric import MEANS
-from tasks.detection.matches import save_matches
-from tasks.detection.scoring import score
-from tasks.segmentation.areas import Areas, save_areas
-from tests.support.in_process import call
-from tests.support.results_examples import make_record
-from tests.support.scoring_examples import draw_detections, draw_truth, image_ids, write_truth
-
-IMAGES = 200
-NAMES = [f"val/{index:03d}.png" for index in range(IMAGES)]
-
-
-def answers(accuracy: float, seed: int = 0) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    right = generator.random(IMAGES) < accuracy
-    loss = np.where(right, 0.2, 2.0) + 0.1 * generator.random(IMAGES)
-    return pd.DataFrame({"image": NAMES, "labels": 1, "top1": 100.0 * right, "top5": 100.0, "loss": loss})
-
-
-def write_classification(directory: Path, frame: pd.DataFrame, **fields: Any) -> Path:
-    metrics = [Metric(name=name, value=frame[name].mean(), split="val", n_eval=len(frame)) for name in MEANS]
-    settings = {"dataset": "mini", "data_fingerprint": "f" * 64, "protocol": {"drop_path": "0.1"}, **fields}
-    write_record(directory, make_record(metrics=metrics, **settings))
-    frame.to_csv(directory / "per_image.csv", index=False)
-    return directory
-
-
-def write_detection(directory: Path, jitter: float, images: int = 40) -> Path:
-    """A finished run as detection leaves it; the annotations are gone afterwards."""
-    truth = draw_truth(0, images=images)
-    file = write_truth(directory.parent / "truth.json", truth)
-    scores = score(file, draw_detections(truth, 0, jitter=jitter, ties=False), image_ids(truth))
-    file.unlink()
-    metrics = [Metric(name=name, value=value, split="val", n_eval=images) for name, value in scores.metrics.items()]
-    write_record(directory, make_record(metrics=metrics, task="detection", dataset="coco2017", table="coco"))
-    for name, matches in scores.matches.items():
-        save_matches(directory / f"matches_{name}.npz", matches)
-    return directory
-
-
-def draw_areas(share: float, images: int = 80) -> Areas:
-    """The same annotations each time, of which about `share` is found."""
-    generator = np.random.default_rng(0)
-    annotated = generator.integers(1_000, 5_000, (images, 6)) * (generator.random((images, 6)) < 0.4)
-    annotated[:, 0] += 1_000
-    found = (annotated * np.clip(share + generator.normal(0, 0.1, annotated.shape), 0, 1)).astype(np.int64)
-    return Areas(NAMES[:images], found, annotated, found + np.roll(annotated - found, 1, axis=1))
-
-
-def write_segmentation(directory: Path, areas: Areas, **fields: Any) -> Path:
-    """A finished run as segmentation leaves it."""
-    ones = np.ones((1, len(areas.image_names)), dtype=int)
-    metrics = [
-        Metric(name=name, value=metric(ones)[0], split="val", n_eval=len(areas.image_names))
-        for name, metric in areas.weighted.items()
-    ]
-    settings = {"task": "segmentation", "dataset": "ade20k", "table": "", **fields}
-    write_record(directory, make_record(metrics=metrics, **settings))
-    save_areas(directory / "areas.npz", areas)
-    return directory
-
-
-def compare(*arguments: object) -> tuple[int, str]:
-    result = call("compare", *arguments)
-    return result.exit_code, result.output
 
 
 def test_classifications_are_paired_by_the_images_names(tmp_path: Path) -> None:
@@ -130,7 +66,7 @@ def test_segmentations_are_tested_from_the_run_directories_alone(tmp_path: Path)
     status, output = compare(a, b)
     assert status == 0
     assert "mIoU: A is better on these images, one seed each" in output
-    assert "ade20k: both on the same 80 images" in output
+    assert "ade20k: both on the same 80 of 2,000 images" in output
 
 
 def test_segmentations_that_differ_by_chance_are_not_told_apart(tmp_path: Path) -> None:
@@ -191,6 +127,15 @@ def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
     assert "200 images" in output
 
 
+def test_a_part_of_the_data_set_is_called_that(tmp_path: Path) -> None:
+    runs = [
+        write_classification(tmp_path / name, answers(0.9), evaluation_images=whole)
+        for name, whole in (("part", 203), ("whole", 200))
+    ]
+    assert "mini: both on the same 200 of 203 images\n" in compare(runs[0], runs[0])[1]
+    assert "mini: both on the same 200 images\n" in compare(runs[1], runs[1])[1]
+
+
 def test_protocols_that_differ_are_named_and_compared_all_the_same(tmp_path: Path) -> None:
     a = write_classification(tmp_path / "a", answers(0.9))
     protocol = {"drop_path": "0.2", "mixup": json.dumps("m" * 99)}
@@ -221,7 +166,7 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_message(tmp_path: Path)
         (tmp_path / "nowhere", "nowhere: no such directory"),
         (tmp_path / "empty", "empty: not a run"),
         (tmp_path / "unfinished", "unfinished/seed0: the run has not finished. Repeat its command"),
-        (tmp_path, "holds 5 finished runs. Name one of them, for example"),
+        (tmp_path, "holds 5 finished runs that differ in task (classification, pretraining). Name one of them, for"),
         (other_set, "they differ in data set, mini against places"),
         (other_files, "they differ in contents of the data set, ffffffffffff against eeeeeeeeeeee"),
         (pretraining, "they differ in task, classification against pretraining"),

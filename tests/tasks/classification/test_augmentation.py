@@ -5,17 +5,20 @@ from timm.data import create_transform
 from timm.data.auto_augment import RandAugment
 
 from backbones import InputError
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from tasks.classification.samples import rand_augment
 
 NOTATION = "rand-m9-mstd0.5-inc1"
 
 
-def test_rand_augment_has_the_parameters_of_timm_create_transform() -> None:
+@pytest.mark.parametrize("normalisation", [IMAGENET, HALF], ids=lambda each: each.label)
+def test_rand_augment_has_the_parameters_of_timm_create_transform(normalisation: Normalisation) -> None:
+    """The colour that it fills with among them."""
     theirs = create_transform(
-        224, is_training=True, auto_augment=NOTATION, interpolation="bicubic", mean=(0.485, 0.456, 0.406)
+        224, is_training=True, auto_augment=NOTATION, interpolation="bicubic", mean=normalisation.mean
     )
     (reference,) = [step for step in theirs.transforms if isinstance(step, RandAugment)]
-    ours = rand_augment(NOTATION, 224)
+    ours = rand_augment(NOTATION, 224, normalisation)
     assert ours.num_layers == reference.num_layers
     assert len(ours.ops) == len(reference.ops)
     for mine, other in zip(ours.ops, reference.ops, strict=True):
@@ -28,4 +31,4 @@ def test_rand_augment_has_the_parameters_of_timm_create_transform() -> None:
 
 def test_an_unknown_notation_is_named() -> None:
     with pytest.raises(InputError, match=r'augment.rand_augment.*"nonsense"'):
-        rand_augment("nonsense", 224)
+        rand_augment("nonsense", 224, IMAGENET)

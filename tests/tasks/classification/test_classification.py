@@ -14,7 +14,8 @@ from timm.models.beit import Beit
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.images.crops import evaluation_crop, normalise
+from backbones.images.crops import evaluation_crop
+from backbones.images.normalisation import IMAGENET, normalise
 from backbones.registry import create_backbone
 from benchmarks.running.cells import run_task
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
@@ -73,7 +74,9 @@ def batch(count: int = 4, size: int = 48) -> tuple[Tensor, Tensor]:
 )
 def test_every_kind_of_backbone_learns(name: str, pool: Any, size: int) -> None:
     network = classifier(name, pool, size)
-    step = ClassificationStep(network, BatchAugmentation(augmentation(mixup=0.8, cutmix=1.0), CLASSES), "fp32")
+    step = ClassificationStep(
+        network, BatchAugmentation(augmentation(mixup=0.8, cutmix=1.0), CLASSES, IMAGENET), "fp32"
+    )
     optimizer = torch.optim.AdamW(parameter_groups(network, 0.05, 0.75), lr=1e-3)
     images, labels = batch(4, size)
     loss = step.train_step({"images": images, "labels": labels, "corrupt": {}}, OptimWrapper(optimizer))["loss"]
@@ -86,7 +89,7 @@ def test_average_pooling_is_that_of_mae() -> None:
     network: Any = classifier().eval()
     nn.init.normal_(network.head.weight)
     nn.init.normal_(network.fc_norm.weight)
-    inputs = normalise(batch()[0])
+    inputs = normalise(batch()[0], IMAGENET)
     tokens = network.patch_embed(inputs)
     tokens = torch.cat([network.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + network.pos_embed
     for block in network.blocks:
@@ -100,7 +103,7 @@ def test_average_pooling_is_that_of_mae() -> None:
 
 def test_token_pooling_takes_the_normalised_class_token() -> None:
     network: Any = classifier(pool="token").eval()
-    inputs = normalise(batch()[0])
+    inputs = normalise(batch()[0], IMAGENET)
     expected = network.head(network.forward_features(inputs)[:, 0])
     torch.testing.assert_close(network(inputs), expected)
     assert isinstance(network.norm, nn.LayerNorm)
@@ -128,11 +131,13 @@ def test_token_pooling_needs_a_token() -> None:
 
 
 def test_prediction_draws_nothing_and_leaves_the_weights() -> None:
-    step = ClassificationStep(classifier(), BatchAugmentation(augmentation(mixup=0.8), CLASSES), "fp32").eval()
+    step = ClassificationStep(
+        classifier(), BatchAugmentation(augmentation(mixup=0.8), CLASSES, IMAGENET), "fp32"
+    ).eval()
     nn.init.normal_(step.network.head.weight)
     images, labels = batch(6)
     (first,), (second,) = (step(images=images, labels=labels, mode="predict") for _ in range(2))
-    logits = step.network(normalise(images))
+    logits = step.network(normalise(images, IMAGENET))
     assert torch.equal(first["loss"], second["loss"])
     torch.testing.assert_close(first["loss"], torch.nn.CrossEntropyLoss(reduction="none")(logits, labels))
     assert torch.equal(first["predictions"], logits.argmax(1))
@@ -143,14 +148,14 @@ def test_prediction_draws_nothing_and_leaves_the_weights() -> None:
 
 def test_two_classes_have_no_top_5_to_miss() -> None:
     network = add_head(create_backbone("random_vit_mini"), 2, "avg")
-    step = ClassificationStep(network, BatchAugmentation(augmentation(), 2), "fp32").eval()
+    step = ClassificationStep(network, BatchAugmentation(augmentation(), 2, IMAGENET), "fp32").eval()
     assert step.predict(batch()[0], torch.tensor([0, 1, 0, 1]))["top5"].all()
 
 
 @pytest.mark.parametrize("mixup, cutmix, smoothing", [(0.8, 1.0, 0.1), (0.8, 0.0, 0.0), (0.0, 1.0, 0.1), (0, 0, 0.1)])
 def test_targets_sum_to_one(mixup: float, cutmix: float, smoothing: float) -> None:
     augment = BatchAugmentation(
-        augmentation(mixup=float(mixup), cutmix=float(cutmix), label_smoothing=smoothing), CLASSES
+        augmentation(mixup=float(mixup), cutmix=float(cutmix), label_smoothing=smoothing), CLASSES, IMAGENET
     )
     np.random.seed(0)
     for _ in range(5):
@@ -164,24 +169,24 @@ def test_targets_sum_to_one(mixup: float, cutmix: float, smoothing: float) -> No
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_label_smoothing_alone_is_that_of_torch(smoothing: float) -> None:
     step = ClassificationStep(
-        classifier(), BatchAugmentation(augmentation(label_smoothing=smoothing), CLASSES), "fp32"
+        classifier(), BatchAugmentation(augmentation(label_smoothing=smoothing), CLASSES, IMAGENET), "fp32"
     ).eval()
     nn.init.normal_(step.network.head.weight)
     images, labels = batch(6)
     loss = step(images=images, labels=labels, mode="loss")["loss"]
-    expected = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(step.network(normalise(images)), labels)
+    expected = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(step.network(normalise(images, IMAGENET)), labels)
     torch.testing.assert_close(loss, expected)
 
 
 def test_mixup_mixes_images_as_it_mixes_targets() -> None:
     """With one share for the whole batch, image i is mixed with image B - 1 - i (timm)."""
-    augment = BatchAugmentation(augmentation(mixup=0.8), CLASSES)
+    augment = BatchAugmentation(augmentation(mixup=0.8), CLASSES, IMAGENET)
     images, labels = batch(4)
     np.random.seed(3)
     inputs, targets = augment(images, labels)
     share = float(targets[0, labels[0]])
     assert 0 < share < 1
-    plain = normalise(images)
+    plain = normalise(images, IMAGENET)
     torch.testing.assert_close(inputs, share * plain + (1 - share) * plain.flip(0), rtol=1e-4, atol=1e-4)
     expected = share * F.one_hot(labels, CLASSES) + (1 - share) * F.one_hot(labels.flip(0), CLASSES)
     torch.testing.assert_close(targets, expected)
@@ -190,8 +195,10 @@ def test_mixup_mixes_images_as_it_mixes_targets() -> None:
 def test_random_erasing_fills_one_rectangle_with_noise() -> None:
     images = torch.zeros(8, 3, 48, 48, dtype=torch.uint8)
     torch.manual_seed(0)
-    inputs, _ = BatchAugmentation(augmentation(random_erasing=1.0), CLASSES)(images, torch.zeros(8, dtype=torch.long))
-    changed = (inputs != normalise(images)).any(1)
+    inputs, _ = BatchAugmentation(augmentation(random_erasing=1.0), CLASSES, IMAGENET)(
+        images, torch.zeros(8, dtype=torch.long)
+    )
+    changed = (inputs != normalise(images, IMAGENET)).any(1)
     shares = changed.flatten(1).float().mean(1)
     assert (shares > 0.01).all() and (shares < 0.4).all()
     for one in changed:
@@ -201,8 +208,8 @@ def test_random_erasing_fills_one_rectangle_with_noise() -> None:
 
 def test_without_augmentation_nothing_happens() -> None:
     images, labels = batch(3)
-    inputs, targets = BatchAugmentation(augmentation(), CLASSES)(images, labels)
-    assert torch.equal(inputs, normalise(images))
+    inputs, targets = BatchAugmentation(augmentation(), CLASSES, IMAGENET)(images, labels)
+    assert torch.equal(inputs, normalise(images, IMAGENET))
     assert torch.equal(targets, F.one_hot(labels, CLASSES).float())
 
 
@@ -215,7 +222,7 @@ def test_mixup_of_an_odd_batch_is_refused_before_training() -> None:
 
 def test_an_unknown_rand_augment_is_refused() -> None:
     with pytest.raises(InputError, match=r'key "augment.rand_augment": timm cannot read "nonsense-m9"'):
-        rand_augment("nonsense-m9", 224)
+        rand_augment("nonsense-m9", 224, IMAGENET)
 
 
 SHORT = ["optimizer.batch_size=16", "schedule.epochs=1", "schedule.warmup_epochs=0", "runtime.workers=0"]

@@ -18,9 +18,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones.adapters import build_pyramid
+from backbones.training.step_images import count_step_images
 from tasks.batch_norm import SynchronisedBatchNorm
 from tasks.detection.detector import DetectionStep, Detector, Pooler, build_detector
 from tasks.detection.recipe import DetectorSettings
+from tests.support.points_runs import recipe
 
 CLASSES = 3
 SIZE = 96
@@ -139,6 +141,13 @@ def test_parts_are_those_of_the_published_configurations(adapter: str) -> None:
     assert own_norms == ([SynchronisedBatchNorm] * 4 if adapter == "fpn" else [])
     if adapter == "fpn":
         assert {layer.norm._stats_mode for layer in convolutions} == {"N"}
+
+
+@pytest.mark.parametrize(("adapter", "images"), [("fpn", 3), ("simple", None)])
+def test_batch_norm_sees_the_images_of_all_processes(adapter: str, images: int | None) -> None:
+    """Six images in two steps of three processes; ViTDet's has none."""
+    detector = DetectionStep(small_detector(adapter=adapter)).train()
+    assert count_step_images(detector, recipe(), accumulation=2, processes=3).batch_norm == images
 
 
 def test_anchors_are_those_of_mask_r_cnn() -> None:

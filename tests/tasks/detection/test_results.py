@@ -105,6 +105,7 @@ class TestDirectory:
 
     def test_the_recipe_and_the_log_tell_what_happened(self, run: Path, record: dict[str, Any]) -> None:
         assert yaml.safe_load((run / "recipe.yaml").read_text()) == record["recipe_settings"]
+        assert record["parameters"] == 822_912  # the encoder's own, as tests/backbones/test_registry.py counts them
         assert any(text.startswith("schedule.iterations=4 (reference ") for text in record["deviations"])
         lines = read_log(run)
         assert [line["iteration"] for line in lines] == [1, 2, 3, 4]

@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 
 from backbones.errors import InputError
+from backbones.images.normalisation import IMAGENET
 from backbones.training.settings import validate
 from tasks.detection import task
 from tasks.detection.recipe import DetectionRecipe
@@ -61,7 +62,7 @@ def recipe(**sections: dict[str, Any] | str) -> DetectionRecipe:
 def train(mini: Path, directory: Path, settings: DetectionRecipe) -> TaskOutcome:
     """Run a recipe as the command does, results included."""
     directory.mkdir(exist_ok=True)
-    outcome = task.fine_tune(settings, mini / "coco", BACKBONE, None, directory, seed=0)
+    outcome = task.fine_tune(settings, mini / "coco", BACKBONE, None, directory, seed=0, normalisation=IMAGENET)
     outcome.write(directory)
     return outcome
 

@@ -28,7 +28,8 @@ def test_they_leave_one_record_of_all_images(odd: Path, tmp_path: Path) -> None:
     assert text.count("random_vit_mini on mini-ade20k") == 1
     assert len(list(out.glob("**/record.json"))) == 1
     record = read_record(out)
-    assert record["world_size"] == 2
+    assert (record["world_size"], record["images_per_step"], record["batch_norm_images"]) == (2, 4, 4)
+    assert not [deviation for deviation in record["deviations"] if "batch norm" in deviation]
     assert {metric["n_eval"] for metric in record["metrics"]} == {len(VAL) - 1}
     assert all(0 < metric["value"] < 100 for metric in record["metrics"])
     areas = load_areas(run_directory(out) / "areas.npz")

@@ -136,6 +136,7 @@ class TestDirectory:
         assert "model.image_size=32 (reference 96)" in record["deviations"]
         assert record["notes"] == record["corrupt_images"] == []
         assert (record["method"], record["model"], record["arch"]) == ("random", "ViT-mini", "vit_mini_patch8_48")
+        assert record["parameters"] == 822_912  # the encoder's own, as tests/backbones/test_registry.py counts them
         lines = read_log(run)
         assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
         assert record["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 4, rel=1e-5)
@@ -153,11 +154,14 @@ def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_p
     began = [line.partition(":")[0] for line in finished.stderr.splitlines()]
     expected = ["checking annotations", "checking evaluation images"]
     assert began == [*expected, "training UPerNet on random_vit_mini", "evaluating"], finished.stderr
-    headline, *lines = finished.stdout.splitlines()
+    headline, place, *lines = finished.stdout.splitlines()
     assert headline == "random_vit_mini on mini-ade20k, recipe mini_segmentation, seed 0"
+    expected_place = "method random, pre-training data none, column ViT-mini; an encoder of 822,912 parameters"
+    assert place.strip() == expected_place
     directory = run_directory(tmp_path / "out")
     assert [line.split()[0] for line in lines[:3]] == METRICS
     assert [line.strip() for line in lines if not line.startswith("  deviates: ")][3:] == [
+        "normalisation mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet's)",
         str(directory / "record.json"),
         str(directory / "pictures/segmentations_4.png"),
     ]

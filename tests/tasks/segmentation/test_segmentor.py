@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from backbones import create_backbone
 from backbones.adapters import build_pyramid, parameter_groups
-from backbones.images.crops import normalise
+from backbones.images.normalisation import IMAGENET, normalise
 from backbones.training.schedule import learning_rate_curve
 from benchmarks.planning.recipe import load_recipe
 from tasks.datasets.label_maps.maps import IGNORED
@@ -65,7 +65,7 @@ def test_windows_are_averaged_as_mmsegmentation_does() -> None:
     theirs.decode_head.load_state_dict(ours.decode_head.state_dict())
     image = scene(97, 130)
     meta = {"ori_shape": (97, 130), "img_shape": (97, 130), "pad_shape": (97, 130)}
-    expected = theirs.slide_inference(normalise(image), [meta])
+    expected = theirs.slide_inference(normalise(image, IMAGENET), [meta])
     torch.testing.assert_close(ours.logits(image, (97, 130)), expected, rtol=0, atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_windows_are_averaged_by_hand() -> None:
     image = scene(64, 130)
     total, count = torch.zeros(1, CLASSES, 64, 130), torch.zeros(130)
     for left in (0, 43, 66):
-        maps = model.pyramid(normalise(image[..., left : left + 64]))
+        maps = model.pyramid(normalise(image[..., left : left + 64], IMAGENET))
         logits = nn.functional.interpolate(model.decode_head(maps), size=(64, 64), mode="bilinear")
         total[..., left : left + 64] += logits
         count[left : left + 64] += 1
@@ -113,7 +113,7 @@ def test_padding_is_of_the_mean_colour_and_has_no_say_in_the_loss() -> None:
     again = model(mode="loss", images=other, labels=labels, **sizes)
     assert losses["decode.loss_ce"] == again["decode.loss_ce"]
     assert losses["aux.loss_ce"] == again["aux.loss_ce"]
-    normalised = normalise(images)
+    normalised = normalise(images, IMAGENET)
     normalised[0, :, 50:], normalised[0, :, :, 40:] = 0, 0
     maps = model.pyramid(normalised)
     for head, name, weight in ((model.decode_head, "decode", 1.0), (model.auxiliary_head, "aux", 0.4)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbones import create_backbone
 from backbones.adapters import parameter_groups
-from backbones.images.crops import normalise
+from backbones.images.normalisation import IMAGENET, normalise
 from benchmarks.planning.recipe import load_recipe
 from tasks.batch_norm import dense_norm
 from tasks.segmentation.recipe import Inference, SegmentorSettings
@@ -95,7 +95,7 @@ def test_features_losses_and_gradients_are_those_of_mmsegmentation() -> None:
     own_losses = ours(mode="loss", images=images, labels=labels, heights=whole, widths=whole)
     torch.manual_seed(2)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None].long())) for each in labels]
-    losses = theirs.loss(normalise(images), samples)
+    losses = theirs.loss(normalise(images, IMAGENET), samples)
     assert own_losses.keys() == losses.keys()
     for name, value in losses.items():
         torch.testing.assert_close(own_losses[name], value, rtol=1e-4, atol=0)
@@ -114,7 +114,7 @@ def test_features_losses_and_gradients_are_those_of_mmsegmentation() -> None:
     for name, value in ours.named_buffers():
         torch.testing.assert_close(value, statistics[mmseg_name(name)], rtol=1e-4, atol=1e-4)
     for own_map, expected in zip(
-        ours.extract_feat(normalise(images)), theirs.extract_feat(normalise(images)), strict=True
+        ours.extract_feat(normalise(images, IMAGENET)), theirs.extract_feat(normalise(images, IMAGENET)), strict=True
     ):
         close(own_map, expected)
 
@@ -125,7 +125,7 @@ def test_sliding_windows_predict_as_mmsegmentations(size: tuple[int, int]) -> No
     ours = own_segmentor()
     image = torch.randint(256, (1, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     meta = {"ori_shape": size, "img_shape": size, "pad_shape": size}
-    expected = mmseg_segmentor(ours).slide_inference(normalise(image), [meta])
+    expected = mmseg_segmentor(ours).slide_inference(normalise(image, IMAGENET), [meta])
     close(ours.logits(image, size), expected)
     assert len(expected.argmax(1).unique()) > 2
 
@@ -135,7 +135,7 @@ def test_the_recipe_trains_the_class_token_in_the_first_layer() -> None:
     recipe: Any = load_recipe(
         "ade20k_vit_base", ["model.channels=16", "model.auxiliary_channels=8"], {"segmentation"}
     ).recipe
-    model, _ = create_segmentor(recipe, "random_vit_base", None, CLASSES, seed=0)
+    model, _, _ = create_segmentor(recipe, "random_vit_base", None, CLASSES, 0, IMAGENET)
     trunk = model.pyramid.trunk
     assert trunk.pos_embed.shape == (1, 1 + 32 * 32, 768)
     source = create_backbone("random_vit_base").pos_embed
@@ -156,8 +156,8 @@ def test_a_recipe_of_an_earlier_version_builds_what_it_built() -> None:
     recipe: Any = load_recipe("mini_segmentation", [], {"segmentation"}).recipe
     model = {name: value for name, value in recipe.model.model_dump().items() if name != "adapter"}
     earlier = recipe.model_copy(update={"model": SegmentorSettings.model_validate(model)})
-    segmentor, _ = create_segmentor(earlier, "random_vit_mini", None, CLASSES, seed=0)
+    segmentor, _, _ = create_segmentor(earlier, "random_vit_mini", None, CLASSES, 0, IMAGENET)
     assert segmentor.pyramid.trunk.pos_embed.shape == (1, 6, 6, 128)
     assert not any("cls_token" in name for name in segmentor.state_dict())
-    today, _ = create_segmentor(recipe, "random_vit_mini", None, CLASSES, seed=0)
+    today, _, _ = create_segmentor(recipe, "random_vit_mini", None, CLASSES, 0, IMAGENET)
     assert today.pyramid.trunk.pos_embed.shape == (1, 1 + 12 * 12, 128)

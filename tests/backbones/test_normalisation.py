@@ -1,0 +1,154 @@
+"""How each backbone's pixels are normalised: whose constants they are, and what beats what."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from backbones import find_backbone, list_backbones, normalisation_of, register_backbone
+from backbones.errors import InputError
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation
+from backbones.registry import BackboneEntry, _entries
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.origin import Declared
+from tests.support.checkpoint_examples import beit_mini, save, vit_mini
+
+CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""openai/CLIP, clip/clip.py, `_transform`."""
+
+DARK = Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+TASKS = ("classification", "detection", "segmentation")
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which a test may register a backbone of its own."""
+    monkeypatch.setattr(sys.modules["backbones.registry"], "_entries", dict(_entries))
+    return "mine_vit"
+
+
+def register(name: str, method: str = "Mine", **options: object) -> BackboneEntry:
+    register_backbone(name, method=method, model="ViT-B", **options)(lambda image_size, drop_path: vit_mini())
+    return find_backbone(name)
+
+
+def written(folder: Path, state: dict[str, torch.Tensor], **beside: object) -> Checkpoint:
+    return read_checkpoint(save({"model": state, **beside}, folder))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_registered_methods_of_the_paper_have_imagenets_but_beit_of_its_public_files(task: str) -> None:
+    names = {entry.name for entry in list_backbones() if normalisation_of(entry, task=task) != IMAGENET}
+    assert names == (set() if task == "segmentation" else {"beit_vit_base", "beit_vit_large"})
+    in1k = Declared(pretrain_data="IN1K+DALLE")
+    assert normalisation_of(find_backbone("beit_vit_base"), None, task, declared=in1k) == IMAGENET
+
+
+def test_the_declared_method_has_its_own() -> None:
+    entry = find_backbone("vit_base_patch16_224")
+    assert (normalisation_of(entry), normalisation_of(entry, declared=Declared("MAE"))) == (HALF, IMAGENET)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vit_base_patch16_224", HALF),
+        ("vit_base_patch16_224.augreg_in21k", HALF),
+        ("vit_base_patch16_224.mae", IMAGENET),
+        ("vit_base_patch16_224.dino", IMAGENET),
+        ("deit_base_patch16_224", IMAGENET),
+        ("vit_base_patch16_clip_224.openai", CLIP),
+        ("vit_base_patch16_clip_224", CLIP),
+        ("tf_efficientnet_lite0", HALF),
+        ("resnet50", IMAGENET),
+        ("vit_mini_patch8_48", IMAGENET),
+    ],
+)
+def test_timms_models_have_timms(name: str, expected: Normalisation) -> None:
+    assert normalisation_of(find_backbone(name)) == expected
+
+
+def test_all_of_timms_models_have_one() -> None:
+    for name in timm.list_models():
+        config = timm.get_pretrained_cfg(name)
+        assert normalisation_of(find_backbone(name)).as_dict() == {"mean": config.mean, "std": config.std}
+
+
+def test_a_tag_that_timm_does_not_know_is_refused() -> None:
+    with pytest.raises(InputError, match=r"vit_base_patch16_224.mea.*tag"):
+        normalisation_of(find_backbone("vit_base_patch16_224.mea"))
+
+
+def test_a_plug_in_brings_its_own_or_has_imagenets(plugin: str) -> None:
+    assert normalisation_of(register(plugin, mean=DARK.mean, std=list(DARK.std))) == DARK
+    assert normalisation_of(register("mine_too")) == IMAGENET
+    assert normalisation_of(register("mine_beit", method="BEiT", mean=DARK.mean, std=DARK.std)) == DARK
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"mean": (0.5, 0.5, 0.5)}, "belong together"),
+        ({"std": (0.5, 0.5, 0.5)}, "belong together"),
+        ({"mean": (0.5, 0.5), "std": (0.5, 0.5, 0.5)}, r"mean \[0.5, 0.5\]: expected three numbers"),
+        ({"mean": (0.5, 0.5, float("nan")), "std": (0.5, 0.5, 0.5)}, "from 0 to 1"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.0, 0.5)}, "above 0"),
+        ({"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}, "divided by 255"),
+    ],
+)
+def test_a_plug_in_with_what_cannot_be_meant_is_refused(plugin: str, options: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError, match=f"backbone {plugin}.*{told}"):
+        register(plugin, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("IN1K+DALLE", dict.fromkeys(TASKS, IMAGENET)),
+        ("IN22K+DALLE", {"classification": HALF, "detection": HALF, "segmentation": IMAGENET}),
+    ],
+)
+def test_beits_depends_on_its_data_and_on_the_task(plugin: str, data: str, expected: dict[str, Normalisation]) -> None:
+    """microsoft/unilm, beit/README.md:119; beit/semantic_segmentation/configs/_base_/datasets/ade20k.py:5."""
+    entry = register(plugin, method="BEiT", pretrain_data=data)
+    assert {task: normalisation_of(entry, task=task) for task in TASKS} == expected
+
+
+def test_the_recipe_beats_the_file_which_beats_the_registration(plugin: str, tmp_path: Path) -> None:
+    entry = register(plugin, mean=DARK.mean, std=DARK.std)
+    plain = written(tmp_path, vit_mini().state_dict())
+    stated = written(tmp_path, vit_mini().state_dict(), mean=CLIP.mean, std=list(CLIP.std))
+    assert normalisation_of(entry, plain) == DARK
+    assert normalisation_of(entry, stated) == CLIP
+    assert normalisation_of(entry, stated, "detection", HALF) == HALF
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}, {"mean": 0.5, "std": 0.5}, {"mean": "x"}],
+)
+def test_what_else_a_file_calls_mean_is_passed_over(tmp_path: Path, beside: dict[str, object]) -> None:
+    checkpoint = written(tmp_path, vit_mini().state_dict(), **beside)
+    assert normalisation_of(find_backbone("mae_vit_mini"), checkpoint) == IMAGENET
+
+
+def test_a_file_under_timms_name_has_its_methods_where_that_can_be_told(tmp_path: Path) -> None:
+    """MoCo v3 in timm's ViT, whose own weights have 0.5; a bare encoder could be timm's."""
+    entry = find_backbone("vit_tiny_patch16_224", with_checkpoint=True)
+    state = vit_mini().state_dict()
+    moco = written(tmp_path, {f"module.base_encoder.{name}": tensor for name, tensor in state.items()})
+    mae = written(tmp_path, state | {"decoder_embed.weight": torch.zeros(2, 2)})
+    own = written(tmp_path, state, method="MAE", autoencoder="mae_vit_tiny_patch16")
+    assert [normalisation_of(entry, file) for file in (moco, mae, own)] == [IMAGENET] * 3
+    assert normalisation_of(entry, written(tmp_path, state)) == HALF
+
+
+def test_a_beit_under_timms_name_has_timms_but_on_ade20k(tmp_path: Path) -> None:
+    """Which data it was pre-trained on its names do not tell; BEiT v2's ran under ImageNet's, as timm says."""
+    checkpoint = written(tmp_path, beit_mini().state_dict() | {"lm_head.weight": torch.zeros(2, 2)})
+    first, second = (find_backbone(f"{name}_base_patch16_224", with_checkpoint=True) for name in ("beit", "beitv2"))
+    assert normalisation_of(first, checkpoint, "classification") == HALF
+    assert normalisation_of(first, checkpoint, "segmentation") == IMAGENET
+    assert normalisation_of(second, checkpoint, "classification") == IMAGENET

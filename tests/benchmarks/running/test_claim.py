@@ -1,0 +1,140 @@
+"""One process at a time has a run's directory: others are refused, the dead are followed."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from backbones.errors import InputError
+from benchmarks.running import claim
+from benchmarks.running.claim import CLAIM, RECIPE, claimed
+
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def hold(directory: Path, out: Path, host: str, lease_seconds: float, ends: Connection) -> None:
+    socket.gethostname = lambda: host
+    claim.LEASE_SECONDS = lease_seconds
+    with claimed(directory, out, "task: x"):
+        ends.send(os.getpid())
+        ends.recv()
+
+
+@contextmanager
+def held(directory: Path, out: Path, host: str | None = None) -> Iterator[int]:
+    """Another process, on this host or one that calls itself otherwise, has the claim; gives its number."""
+    here, there = PROCESSES.Pipe()
+    arguments = (directory, out, host or socket.gethostname(), claim.LEASE_SECONDS, there)
+    process = PROCESSES.Process(target=hold, args=arguments)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        with suppress(OSError):
+            here.send("end")
+        process.join()
+
+
+def refusal(directory: Path, out: Path) -> str:
+    with pytest.raises(InputError) as error, claimed(directory, out, "task: x"):
+        pass
+    return str(error.value)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "task" / "seed0-abc"
+
+
+def test_a_process_at_work_is_named(directory: Path, tmp_path: Path) -> None:
+    with held(directory, tmp_path / "out") as number:
+        message = refusal(directory, tmp_path / "out")
+    owner = f"process {number} on {socket.gethostname()}"
+    assert message.startswith(f"{directory}: {owner} is at work on this run since 20")
+
+
+@pytest.mark.parametrize("host", [None, "elsewhere"])
+def test_a_killed_owner_is_followed(
+    directory: Path, tmp_path: Path, host: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "LEASE_SECONDS", 0.3)
+    with held(directory, tmp_path / "out", host) as number:
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+        with claimed(directory, tmp_path / "out", "task: y"):
+            assert (directory / RECIPE).read_text() == "task: y"
+
+
+def test_an_owner_on_another_host_that_lives_is_not_followed(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(claim, "LEASE_SECONDS", 0.6)
+    with held(directory, tmp_path / "out", "elsewhere") as number:
+        message = refusal(directory, tmp_path / "out")
+    assert f"process {number} on elsewhere is at work" in message
+    assert f"claimed by process {number} on elsewhere. Waiting up to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_will_do(
+    directory: Path, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with claimed(directory, tmp_path / "out", "task: x"):
+        (directory / "log.jsonl").touch()
+    assert {path.name for path in directory.iterdir()} == {RECIPE, "log.jsonl"}
+
+
+def test_a_call_that_came_to_nothing_leaves_nothing(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="no weights"), claimed(directory, tmp_path / "out", "task: x"):
+        raise InputError("no weights")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_claim_that_is_lost_stops_the_run(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(claim, "LEASE_SECONDS", 0.3)
+    stopped = Event()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
+    try:
+        with claimed(directory, tmp_path / "out", "task: x"):
+            (directory / CLAIM).unlink()
+            assert stopped.wait(10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "the claim on this run is lost" in capsys.readouterr().err
+
+
+def compete(out: Path) -> None:
+    entries = 0
+    while entries < 5:
+        with suppress(InputError), claimed(out / "task" / "run", out, "task: x"):
+            inside = os.open(out / "inside", os.O_CREAT | os.O_EXCL)  # fails if another is inside
+            os.close(inside)
+            (out / "inside").unlink()
+            entries += 1
+
+
+def test_of_many_that_come_and_go_one_is_inside(tmp_path: Path) -> None:
+    processes = [PROCESSES.Process(target=compete, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
