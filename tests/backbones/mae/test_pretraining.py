@@ -99,6 +99,24 @@ def test_the_exported_weights_are_those_of_the_last_checkpoint(cell: FinishedCel
     assert all(torch.equal(last[f"network.{name}"], tensor) for name, tensor in whole.items())
 
 
+def test_less_memory_or_smaller_steps_change_nothing(cell: FinishedCell, data: Path, tmp_path: Path) -> None:
+    """The same run, its activations computed again; and one of smaller steps, which nothing looks at."""
+    again = [*SETTINGS, "runtime.activation_checkpointing=true"]
+    found = run_pretraining("mae_vit_mini", data, tmp_path / "again", seed=3, overrides=again)
+    assert found.record.key == cell.record.key
+    assert losses(found) == losses(cell)
+    assert found.record.checkpoint_sha256 == cell.record.checkpoint_sha256
+    smaller = [
+        "optimizer.batch_size=40",
+        "schedule.epochs=1",
+        "schedule.warmup_epochs=0",
+        "runtime.batch_per_device=20",
+    ]
+    record = run_pretraining("mae_vit_mini", data, tmp_path / "smaller", seed=3, overrides=smaller).record
+    assert (record.images_per_step, record.batch_norm_images, record.mixup_images) == (20, None, None)
+    assert not [deviation for deviation in record.deviations if "reference 40" in deviation]
+
+
 def test_broken_images_are_replaced_and_named(cell: FinishedCell, data: Path, mini: Path) -> None:
     paths = find_images(mini / "unlabelled")
     broken = [data / paths[7].name, data / paths[100].name]
