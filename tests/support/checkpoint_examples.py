@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones import registry
+from backbones.mae.positions import sincos_position_embedding
 from backbones.registry import create_backbone
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import LoadReport
@@ -22,6 +23,12 @@ def small_vit(patch: int, grid: int) -> nn.Module:
     """A ViT with a class token, as small as can be, of grid × grid patches."""
     sizes = {"img_size": patch * grid, "patch_size": patch, "embed_dim": 32, "depth": 4, "num_heads": 2}
     return randomised(VisionTransformer(**sizes, num_classes=0))
+
+
+def published_mae(patch: int, grid: int) -> State:
+    """The weights of `small_vit` as MAE publishes them: its position embeddings are fixed."""
+    state = {name: tensor.detach() for name, tensor in small_vit(patch, grid).state_dict().items()}
+    return state | {"pos_embed": sincos_position_embedding((grid, grid), state["pos_embed"].shape[2])}
 
 
 def shrink_vit_huge(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backbones.weights.patches import FILTERS
-from tests.support.checkpoint_examples import save, shrink_vit_huge, small_vit
+from tests.support.checkpoint_examples import published_mae, save, shrink_vit_huge
 from tests.support.commands import read_record, run_arguments
 from tests.support.detection_runs import detection
 from tests.support.in_process import refusal_before_training, success
@@ -32,7 +32,7 @@ def small_vit_huge(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_dense_tasks_take_either_and_tell(mini: Path, tmp_path: Path, layout: str, patch: int, told: str) -> None:
     arguments: Callable[..., list[str]] = DENSE[layout]
-    weights = save({"model": small_vit(patch, 4).state_dict()}, tmp_path)
+    weights = save({"model": published_mae(patch, 4)}, tmp_path)
     changes = {**SIZES, "model__patch_resampling": "bicubic"}
     success(*arguments(mini / layout, tmp_path / "out", f"mae_vit_huge={weights}", **changes))
     record = read_record(tmp_path / "out")
@@ -45,7 +45,7 @@ def test_dense_tasks_take_either_and_tell(mini: Path, tmp_path: Path, layout: st
 
 
 def test_classification_needs_filters_of_its_own_patches(mini: Path, tmp_path: Path) -> None:
-    weights = save({"model": small_vit(16, 4).state_dict()}, tmp_path)
+    weights = save({"model": published_mae(16, 4)}, tmp_path)
     changes = {"model__image_size": 56, "schedule__epochs": 1, "schedule__warmup_epochs": 0, "runtime__workers": 0}
     message = refusal_before_training(*run_arguments(mini, tmp_path, f"mae_vit_huge={weights}", **changes))
     assert "classification needs the one that has filters of 14×14" in message

@@ -14,10 +14,9 @@ from backbones import create_backbone
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
 from backbones.inspection import describe
-from backbones.mae.positions import sincos_position_embedding
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.patches import FILTERS
-from tests.support.checkpoint_examples import State, save, shrink_vit_huge, small_vit
+from tests.support.checkpoint_examples import published_mae, save, shrink_vit_huge, small_vit
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +28,8 @@ def pyramid(network: Any, **options: Any) -> Any:
     return build_pyramid(network, "simple", image_size=96, window=3, relative_position=False, **options)
 
 
-def published(patch: int, grid: int) -> State:
-    """A small encoder as MAE publishes them: position embeddings are fixed."""
-    state = {name: tensor.detach() for name, tensor in small_vit(patch, grid).state_dict().items()}
-    return state | {"pos_embed": sincos_position_embedding((grid, grid), state["pos_embed"].shape[2])}
-
-
 def test_the_filters_are_interpolated_as_images_are_if_asked_to(tmp_path: Path) -> None:
-    state = published(14, 4)
+    state = published_mae(14, 4)
     found = {}
     for resampling in ("pseudo_inverse", "bicubic"):
         network: Any = create_backbone("mae_vit_huge", save({"model": state}, tmp_path), for_pyramid=True)
@@ -61,7 +54,7 @@ def test_bicubic_filters_learn_and_have_their_bias() -> None:
 @pytest.mark.parametrize("resampling", ["pseudo_inverse", "bicubic"])
 def test_a_file_with_filters_of_16_pixels_is_taken_as_it_is(tmp_path: Path, grid: int, resampling: str) -> None:
     """As ViTDet's mae_pretrain_vit_huge_p14to16.pth. The features are those of a model of such patches."""
-    state = published(16, grid)
+    state = published_mae(16, grid)
     network: Any = create_backbone("mae_vit_huge", save({"model": state}, tmp_path), drop_path=0.0, for_pyramid=True)
     report = network.load_report
     taken = pyramid(network, patch_resampling=resampling).eval()
@@ -81,7 +74,7 @@ def test_a_file_with_filters_of_16_pixels_is_taken_as_it_is(tmp_path: Path, grid
 
 @pytest.mark.parametrize("image_size", [None, 56, 84])
 def test_classification_says_why_it_does_not_take_it(tmp_path: Path, image_size: int | None) -> None:
-    path = save({"model": published(16, 3)}, tmp_path)
+    path = save({"model": published_mae(16, 3)}, tmp_path)
     with pytest.raises(InputError) as caught:
         create_backbone("mae_vit_huge", path, image_size)
     message = str(caught.value)
@@ -90,16 +83,16 @@ def test_classification_says_why_it_does_not_take_it(tmp_path: Path, image_size:
 
 
 def test_an_inspection_names_the_tasks_that_take_it(tmp_path: Path) -> None:
-    description = describe(read_checkpoint(save({"model": published(16, 3)}, tmp_path)), "mae_vit_huge")
+    description = describe(read_checkpoint(save({"model": published_mae(16, 3)}, tmp_path)), "mae_vit_huge")
     assert "mae_vit_huge (detection and segmentation)" in description.fits
     assert "mae_vit_huge" not in description.fits
     assert description.report is not None and list(description.report.converted) == [FILTERS]
-    assert "mae_vit_huge" in describe(read_checkpoint(save({"model": published(14, 4)}, tmp_path))).fits
+    assert "mae_vit_huge" in describe(read_checkpoint(save({"model": published_mae(14, 4)}, tmp_path))).fits
 
 
 @pytest.mark.parametrize(("name", "value"), [(FILTERS, (32, 3, 18, 18)), (FILTERS, (48, 3, 16, 16)), ("cls", (1,))])
 def test_a_pyramid_takes_no_other_file(tmp_path: Path, name: str, value: tuple[int, ...]) -> None:
-    state = published(16 if name == "cls" else 14, 4) | {name: torch.zeros(value)}
+    state = published_mae(16 if name == "cls" else 14, 4) | {name: torch.zeros(value)}
     with pytest.raises(InputError, match=f"{name}|no place in the model"):
         create_backbone("mae_vit_huge", save({"model": state}, tmp_path), for_pyramid=True)
 

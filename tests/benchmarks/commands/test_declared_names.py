@@ -66,8 +66,8 @@ def copy(unnamed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def row_and_heading(out: Path) -> tuple[list[str], list[str]]:
     """The names before the only number of the table, and the columns' headings."""
-    ((heading, row),) = read_markdown(success("table", out, "--layout", "imagenet").output)
-    return row[:2], heading[2:]
+    ((heading, row),) = read_markdown(success("table", out, "--layout", "transfer").output)
+    return row[1:3], heading[3:]
 
 
 def test_without_a_word_ones_own_module_is_its_own_column(unnamed: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from backbones import create_backbone
 from backbones.activations import recompute_activations
 from backbones.errors import InputError
+from backbones.images.normalisation import IMAGENET
 from backbones.training.randomness import seed_generators
 from tasks.classification.augmentation import BatchAugmentation
 from tasks.classification.classifier import ClassificationStep, add_head
@@ -67,7 +68,7 @@ def test_losses_and_gradients_are_those_of_activations_kept(name: str) -> None:
             recompute_activations(network)
         add_head(network, 5, "avg")
         augment = FineTuningAugmentation(mixup=0.8, cutmix=1.0, random_erasing=0.5)
-        step = ClassificationStep(network, BatchAugmentation(augment, 5), "fp32")
+        step = ClassificationStep(network, BatchAugmentation(augment, 5, IMAGENET), "fp32")
         side = 48 if "mini" in name else 64
         images = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
         seed_generators(2)
