@@ -147,7 +147,7 @@ def create_backbone(
     """
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
     require_checkpoint(entry, checkpoint is not None)
-    model = _build(entry, image_size, drop_path)
+    model = build_backbone(entry, image_size, drop_path)
     report = None
     if checkpoint is not None:
         if not isinstance(checkpoint, Checkpoint):
@@ -239,7 +239,8 @@ def _of_timm(name: str) -> Normalisation | None:
     return Normalisation.of(config.mean, config.std) if config else None
 
 
-def _build(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
+def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
+    """Build what an entry describes, without loading anything. Raises InputError if its author's function fails."""
     try:
         model = entry.build(image_size, drop_path)
     except InputError:

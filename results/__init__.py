@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         seed_interval,
         statistic_interval,
     )
-    from results.store import find_records, find_runs, read_record, run_directory
+    from results.store import find_records, find_runs, read_record, run_directory, runs_of_cell
     from results.summary import read_results_csv, results_csv, to_frame
     from results.table_formats import render
     from results.tables import Table, build_table
@@ -56,6 +56,7 @@ __all__ = [
     "render",
     "results_csv",
     "run_directory",
+    "runs_of_cell",
     "seed_difference",
     "seed_interval",
     "select_records",
@@ -79,7 +80,7 @@ _HOME = {
         "seed_interval",
         "statistic_interval",
     ),
-    "store": ("find_records", "find_runs", "read_record", "run_directory"),
+    "store": ("find_records", "find_runs", "read_record", "run_directory", "runs_of_cell"),
     "summary": ("read_results_csv", "results_csv", "to_frame"),
     "table_formats": ("render",),
     "tables": ("Table", "build_table"),

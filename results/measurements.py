@@ -89,17 +89,20 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     """Average each backbone's seeds in one column of a table, and compare the backbones if they may be compared.
 
     `column` is in the order of `measurements` and holds one metric of one model on one data set. Measurements that
-    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts. Where
-    protocols differ, those that follow the reference recipe on all images are compared among themselves, if theirs
-    agree. An average over seeds that were made with different code, libraries or machines is compared with none.
+    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts, and the
+    number's note has both if they differ. Where protocols differ, those that follow the reference recipe on all images
+    are compared among themselves, if theirs agree. An average over seeds that were made with different code, libraries
+    or machines is compared with none.
     Returns the numbers, each with one of its measurements, and the names of what differs between their protocols.
     """
-    groups = [_latest_of_each_seed(group) for _, group in groupby(column, key=_identity)]
+    found = [list(group) for _, group in groupby(column, key=_identity)]
+    groups = [_latest_of_each_seed(group) for group in found]
     differing = differences([protocol(group[0]) for group in groups])
     numbers = []
-    for group in groups:
+    for group, all_runs in zip(groups, found, strict=True):
         rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
-        numbers.append(_number(group, _note(group, rivals, differing)))
+        repeats = unlike_repeats([one.record for one in all_runs], [group[0].metric.name])
+        numbers.append(_number(group, "; ".join([*_notes(group, rivals, differing), *repeats])))
     ranked = _ranked(groups, differing)
     if len(ranked) > 1:
         best = _best([numbers[index] for index in ranked], find_metric(column[0].metric.name))
@@ -110,13 +113,48 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
 
 
+def latest_of_each_seed(records: Iterable[Record]) -> list[Record]:
+    """Of each seed the run that counts, by seed: of one key's runs the last, of several keys' the latest finished."""
+    of_key = {record.key: record for record in sorted(records, key=lambda one: one.run)}
+    in_order = sorted(of_key.values(), key=lambda one: (one.finished_at, one.key))
+    latest = {record.seed: record for record in in_order}
+    return [latest[seed] for seed in sorted(latest)]
+
+
+def unlike_repeats(records: Iterable[Record], metrics: Sequence[str]) -> list[str]:
+    """Of each seed that was run more than once, not with the same numbers: those of a metric, and what else differs.
+
+    "seed 0 was run 2 times: top1 17.40, then 11.60; they differ in code (1a2b3c4d5e6f, 9f8e7d6c5b4a)".
+    """
+    told = []
+    in_order = sorted(records, key=lambda one: (one.seed, one.finished_at, one.run, one.key))
+    for seed, group in groupby(in_order, key=lambda one: one.seed):
+        runs = list(group)
+        for name in metrics:
+            values = [metric.value for record in runs for metric in record.metrics if metric.name == name]
+            if len(set(values)) > 1:
+                shown = ", then ".join(f"{value:.2f}" for value in values)
+                origins = ", ".join(unlike_origins(runs))
+                why = f"they differ in {origins}" if origins else "nothing that is recorded sets them apart"
+                told.append(f"seed {seed} was run {len(runs)} times: {name} {shown}; {why}")
+                break
+    return told
+
+
 def unlike_origins(records: Sequence[Record]) -> list[str]:
-    """In what the runs of several seeds differ that should differ in the seed alone: "torch (2.13.0, 2.14.1)"."""
+    """In what runs differ that should differ in the seed alone, or in nothing: "torch (2.13.0, 2.14.1)"."""
     stated: dict[str, list[str]] = {}
+    have_digests = all(record.code for record in records)
     for record in records:
         commit = (record.git_commit or "")[:7] + ("-dirty" if (record.git_commit or "").endswith("-dirty") else "")
         code = " ".join(part for part in (record.backbench_version, commit) if part)
-        origin = {"code": code, **record.versions, "device": record.device, "processes": str(record.world_size)}
+        origin = {
+            "code": record.code if have_digests else code,
+            **({"model code": record.model_code} if have_digests else {}),
+            **record.versions,
+            "device": record.device,
+            "processes": str(record.world_size),
+        }
         for name, value in origin.items():
             stated.setdefault(name, []).append(value or "not stated")
     for values in stated.values():
@@ -158,11 +196,9 @@ def _pixels(measurement: Measurement) -> str:
     return ", ".join(f"{name} {' '.join(map(str, numbers[name]))}" for name in sorted(numbers))
 
 
-def _latest_of_each_seed(group: Iterable[Measurement]) -> list[Measurement]:
-    latest: dict[int, Measurement] = {}
-    for measurement in sorted(group, key=lambda one: (one.record.finished_at, one.record.key)):
-        latest[measurement.record.seed] = measurement
-    return [latest[seed] for seed in sorted(latest)]
+def _latest_of_each_seed(group: Sequence[Measurement]) -> list[Measurement]:
+    of = {id(measurement.record): measurement for measurement in group}
+    return [of[id(record)] for record in latest_of_each_seed(one.record for one in group)]
 
 
 def _number(group: Sequence[Measurement], note: str) -> Number:
@@ -176,7 +212,7 @@ def _number(group: Sequence[Measurement], note: str) -> Number:
     return Number(metric.value, metric.ci_low, metric.ci_high, interval, seeds, metric.split, metric.n_eval, note)
 
 
-def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing: Sequence[str]) -> str:
+def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differing: Sequence[str]) -> list[str]:
     """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is.
 
     Also what keeps a number from being ranked: that only a part was evaluated, or that its seeds were made differently.
@@ -196,7 +232,7 @@ def _note(group: Sequence[Measurement], rivals: Sequence[Measurement], differing
         parts.append(f"normalisation {_pixels(group[0]) or 'unknown'}")
     if unlike := unlike_origins([one.record for one in group]):
         parts.append(f"its seeds differ in {', '.join(unlike)}")
-    return "; ".join(parts)
+    return parts
 
 
 def _part(measurement: Measurement) -> str:

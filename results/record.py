@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -109,6 +109,10 @@ class Record(_Checked):
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
     the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
     `parameters` counts those of the encoder, without head and pyramid.
+    `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record; `run`
+    counts the runs of one key, of which there are several where a finished one was run anew.
+    `code` is the digest of backbench's own sources, `model_code` that of a model from elsewhere. Records without them
+    are of earlier versions.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -132,6 +136,8 @@ class Record(_Checked):
     protocol: dict[str, str] = {}
     deviations: list[str] = []
     key: Key
+    plan: Key | Literal[""] = ""
+    run: Count = 1
 
     train_loss: FiniteFloat | None = None
     per_class: dict[str, FiniteFloat] = {}
@@ -152,6 +158,8 @@ class Record(_Checked):
     precision: str = ""
     backbench_version: str = ""
     git_commit: str | None = None
+    code: str = ""
+    model_code: str = ""
     versions: dict[str, str] = {}
     command: str = ""
     finished_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -221,14 +229,19 @@ class Environment(TypedDict):
 
 def environment(device: str) -> Environment:
     """Describe this process for a record: `Record(..., **environment(device="NVIDIA H100"))`. Never fails."""
-    versions = {name: version for name in DECIDING_DISTRIBUTIONS if (version := _version(name))}
     return Environment(
         backbench_version=_version("backbench") or "",
         git_commit=_git_commit(Path(__file__).resolve().parents[1]),
-        versions={"python": platform.python_version()} | versions,
+        versions=deciding_versions(),
         device=device,
         command=shlex.join(sys.argv),
     )
+
+
+def deciding_versions() -> dict[str, str]:
+    """The versions of Python and of the installed ones of `DECIDING_DISTRIBUTIONS`, by their names."""
+    versions = {name: version for name in DECIDING_DISTRIBUTIONS if (version := _version(name))}
+    return {"python": platform.python_version()} | versions
 
 
 def _version(distribution: str) -> str | None:

@@ -1,5 +1,6 @@
 """Where records lie: one directory a run, one `record.json` in it."""
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,16 +10,31 @@ from results.errors import ResultsError
 from results.record import Record
 
 RECORD = "record.json"
+_PLAN = re.compile(rb'"plan":\s*"([0-9a-f]{12})"')
 
 
-def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, key: str) -> Path:
-    """The directory of one cell: OUT/<task>/<dataset>/<backbone>/seed<N>-<key>. Nothing is created.
+def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, key: str, run: int = 1) -> Path:
+    """The directory of one cell: OUT/<task>/<dataset>/<backbone>/seed<N>-<key>, or <key>.2, <key>.3, … of a later run.
+
+    Nothing is created.
 
     Names may be anything a backbone is called by, such as "package.module:function" or "hf-hub:timm/vit": what does not
     belong in a path becomes a dash. Two names that then agree still have different keys.
     Raises ResultsError for a name of which nothing is left.
     """
-    return out / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / f"seed{seed}-{_path_safe(key)}"
+    later = f".{run}" if run > 1 else ""
+    name = f"seed{seed}-{_path_safe(key)}{later}"
+    return out / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / name
+
+
+def runs_of_cell(first: Path) -> dict[int, Path]:
+    """The directories of all runs of a cell that there are, by their number, ascending; `first` is that of run 1."""
+    found = {1: first} if first.is_dir() else {}
+    for path in first.parent.glob(f"{glob.escape(first.name)}.*"):
+        number = path.name.rpartition(".")[2]
+        if number.isdecimal() and int(number) > 1 and path.is_dir():
+            found[int(number)] = path
+    return dict(sorted(found.items()))
 
 
 def read_record(directory: Path) -> Record:
@@ -76,13 +92,50 @@ def _directories_with(name: str, root: Path, report: Callable[[ResultsError], No
             yield Path(parent)
 
 
-def find_runs(out: Path, task: str, backbone: str, seed: int) -> list[tuple[Path, Record]]:
+def find_runs(
+    out: Path,
+    task: str,
+    backbone: str,
+    seed: int,
+    plan: str = "",
+    on_unreadable: Callable[[ResultsError], None] | None = None,
+) -> list[tuple[Path, Record]]:
     """The finished runs of one backbone and seed below the `out` of `run_directory`, on whatever data sets.
 
-    Looks nowhere else. Raises ResultsError, naming the path, for a record that can't be read.
+    Looks nowhere else. With a `plan`, those of other plans are left out, without reading much of their records; those
+    of earlier versions, which have none, stay. Raises ResultsError, naming the path, for a record that can't be read,
+    unless `on_unreadable` is told of it.
     """
-    places = out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}/seed{seed}-*/{RECORD}")
-    return [(path.parent, read_record(path.parent)) for path in sorted(places)]
+    found = []
+    for path in sorted(out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}")):
+        for directory in _of_seed(path, seed):
+            try:
+                if not plan or _plan_in(directory / RECORD) in ("", plan):
+                    found.append((directory, read_record(directory)))
+            except ResultsError as error:
+                if not (directory / RECORD).exists():
+                    continue
+                if on_unreadable is None:
+                    raise
+                on_unreadable(error)
+    return found
+
+
+def _of_seed(folder: Path, seed: int) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in entries if entry.name.startswith(f"seed{seed}-"))
+    except OSError:  # not a folder, or gone
+        return []
+
+
+def _plan_in(record: Path) -> str:
+    """The plan that a record names, at a hundredth of the cost of reading it whole; empty if it names none."""
+    try:
+        found = _PLAN.search(record.read_bytes())
+    except OSError:  # reading it whole says what is wrong
+        return ""
+    return found[1].decode() if found else ""
 
 
 def _read(path: Path) -> Record:

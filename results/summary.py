@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
 LATER = {"images_per_step": "Int64", "expected": "float64", "parameters": "Int64", "evaluation_images": "Int64"}
+LATER |= {"run": "Int64", "code": "string"}
 COLUMNS = {
     "suite": "string",
     "table": "string",
@@ -91,7 +92,8 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
-    frame = frame.assign(**{column: "" for column in LATER if column not in frame.columns})
+    empty = pd.Series("", index=frame.index, dtype="string")
+    frame = frame.assign(**{column: empty for column in LATER if column not in frame.columns})
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")

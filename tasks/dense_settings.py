@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from backbones.training.later import Later
 from backbones.training.settings import FixedOptimizer, PositiveInt, Settings
 from backbones.weights.patches import PatchResampling
 
@@ -22,6 +23,7 @@ PatchFilters = Annotated[
         description="how filters of patches whose side is no power of two, such as ViT-H's 14 pixels, come to the next "
         "one; pseudo_inverse: an enlarged patch gives what the patch gave; bicubic: as images are enlarged"
     ),
+    Later("pseudo_inverse"),
 ]
 
 

@@ -25,6 +25,7 @@ from backbones.mae.model import MaskedAutoencoder, create_mae
 from backbones.mae.reconstructions import PictureHook
 from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
+from backbones.training.later import Later
 from backbones.training.randomness import mix, seed_generators
 from backbones.training.settings import (
     EpochSchedule,
@@ -55,7 +56,7 @@ class PretrainingAugmentation(Settings):
 
     crop_scale: Shares = (0.2, 1.0)
     crop_tries: Annotated[
-        PositiveInt, Field(description="draws of a crop until one fits; 1: a single one, cut to the image")
+        PositiveInt, Field(description="draws of a crop until one fits; 1: a single one, cut to the image"), Later(1)
     ] = 10
     flip: Fraction = 0.5
 

@@ -16,15 +16,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 from yaml import YAMLError
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.training.later import Later, later_settings, without_neutral
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -58,14 +57,14 @@ Channels = Annotated[tuple[float, float, float], Field(strict=False)]
 class PixelSettings(Settings):
     """A network's own section, which may take the place of the normalisation that its backbone brings.
 
-    Both settings are left out of what is dumped where they are not set: they then are no part of a run's key or
-    protocol, so that backbones of different normalisations stay comparable.
+    Where they are not set they are no part of a run's key or protocol, so that backbones of different normalisations
+    stay comparable.
     """
 
     mean: Annotated[
-        Channels | None, Field(description="of red, green and blue between 0 and 1; null: the backbone's")
+        Channels | None, Field(description="of red, green and blue between 0 and 1; null: the backbone's"), Later(None)
     ] = None
-    std: Annotated[Channels | None, Field(description="likewise")] = None
+    std: Annotated[Channels | None, Field(description="likewise"), Later(None)] = None
 
     @property
     def normalisation(self) -> Normalisation | None:
@@ -76,11 +75,6 @@ class PixelSettings(Settings):
     def _mean_and_std_serve(self) -> "PixelSettings":
         Normalisation.of(self.mean, self.std)
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unset = {name for name in ("mean", "std") if getattr(self, name) is None}
-        return {name: value for name, value in dump(self).items() if name not in unset}
 
 
 class OptimizerSettings(Settings):
@@ -255,14 +249,19 @@ UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")
 
 
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:
-    """The part of a recipe that decides its numbers."""
+    """The part of a recipe that decides its numbers, without what came later and is set as it was before: of that keys
+    and protocols are made, and so they survive a setting that is added."""
+    return without_neutral(_deciding(recipe), later_settings(type(recipe)))
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude=set(UNDECIDING))
 
 
 def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
     """Every setting that decides a number, flat, its value as JSON: `{"model.drop_path": "0.1", …}`.
 
-    `settings` are a recipe's, in full, as its YAML or a record has them. Numbers may be compared where these agree.
+    `settings` are `deciding_settings`, or a recipe's in full. Numbers may be compared where these agree.
     """
     deciding = {name: value for name, value in settings.items() if name not in UNDECIDING}
     return {name: json.dumps(value, sort_keys=True) for name, value in _flatten(deciding).items()}
@@ -317,7 +316,7 @@ def validate(kind: type[Model], settings: Mapping[str, Any], where: str) -> Mode
 
 def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     """Where a recipe departs from its reference, such as `schedule.epochs=25 (reference 100)`."""
-    ours, theirs = _flatten(deciding_settings(recipe)), _flatten(deciding_settings(reference))
+    ours, theirs = _flatten(_deciding(recipe)), _flatten(_deciding(reference))
     missing = object()
     return [
         f"{key}={ours.get(key)} (reference {theirs.get(key)})"

@@ -5,7 +5,7 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 import typer.core
@@ -97,11 +97,24 @@ if TYPE_CHECKING:  # type checkers know only enums that are spelt out
     Layout: TypeAlias = str
     Format: TypeAlias = str
     Listable: TypeAlias = str
+    IfChanged: TypeAlias = Literal["keep", "rerun", "fail"]
 else:
     Layout = StrEnum("Layout", {name: name for name in PAPER_TABLES})
     Format = StrEnum("Format", {name: name for name in FORMATS})
     Listable = StrEnum("Listable", {name: name for name in LISTS})
+    IfChanged = StrEnum("IfChanged", {name: name for name in ("keep", "rerun", "fail")})
 
+Rerun = Annotated[
+    bool, typer.Option("--rerun", help="Run anew what has finished, beside it: in seed<N>-<key>.2, .3 and so on.")
+]
+Changed = Annotated[
+    IfChanged,
+    typer.Option(
+        "--if-changed",
+        help="What to do where a run has finished whose code, model or libraries have changed since: tell and keep it, "
+        "rerun it as --rerun does, or fail with exit status 1.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -127,7 +140,14 @@ def demo(
 
 @app.command()
 def pretrain(
-    recipe: Recipe, data: Data, out: Out, seed: Seed = 0, overrides: Set = None, dry_run: DryRun = False
+    recipe: Recipe,
+    data: Data,
+    out: Out,
+    seed: Seed = 0,
+    overrides: Set = None,
+    rerun: Rerun = False,
+    if_changed: Changed = "keep",
+    dry_run: DryRun = False,
 ) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
 
@@ -136,11 +156,15 @@ def pretrain(
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.planning.cells import plan_pretraining
     from benchmarks.running.cells import run_pretraining
+    from benchmarks.running.repeating import Repeat
 
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
         raise typer.Exit(0 if show_plan(plan, out) else 1)
-    show_cell(run_pretraining(recipe, data, out, seed=seed, overrides=overrides or []))
+    repeat = Repeat(rerun, if_changed)
+    cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
+    show_cell(cell)
+    raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
 @app.command()
@@ -160,6 +184,8 @@ def run(
     model: Model = None,
     seed: Seed = 0,
     overrides: Set = None,
+    rerun: Rerun = False,
+    if_changed: Changed = "keep",
     dry_run: DryRun = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
@@ -180,12 +206,16 @@ def run(
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
+    from benchmarks.running.repeating import Repeat
 
     declared = Declared(method, pretrain_data, model)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
         raise typer.Exit(0 if show_plan(plan, out) else 1)
-    show_cell(run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared))
+    repeat = Repeat(rerun, if_changed)
+    cell = run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat)
+    show_cell(cell)
+    raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
 @app.command()

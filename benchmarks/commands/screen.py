@@ -17,6 +17,7 @@ from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
+from benchmarks.running.collecting import warn
 from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING, TASKS
@@ -36,6 +37,10 @@ def show_cell(cell: FinishedCell) -> None:
     if record.table:
         size = f"; an encoder of {record.parameters:,} parameters" if record.parameters else ""
         console.print(f"  {place_of(record)}{size}", soft_wrap=True)
+    for change in cell.changes:
+        console.print(f"  changed since {'this run' if cell.skipped else 'the run before'}: {change}", soft_wrap=True)
+    if cell.changes and cell.skipped:
+        console.print("  kept as it is; --rerun, or --if-changed rerun, runs it anew beside it", soft_wrap=True)
     if cell.renamed:
         console.print(f"  recorded until now as {cell.renamed}", soft_wrap=True)
     for metric in record.metrics:
@@ -98,7 +103,7 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         console.print(f"  missing: {path}", soft_wrap=True)
     if plan.missing:
         return False
-    finished = plan.find_record(out)
+    finished = plan.find_record(out, on_unreadable=warn)
     if finished:
         console.print(
             f"  finished on {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True

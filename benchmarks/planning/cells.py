@@ -1,16 +1,20 @@
 """Planned cells: what a run is going to be, said before any image is read or any model is built."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
-from backbones.training.settings import Recipe, protocol
+from backbones.training.later import later_settings
+from backbones.training.settings import Recipe, deciding_settings, protocol
+from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
-from results import Record, find_runs
+from results import Record, ResultsError, cell_key, find_runs
+from results.code import code_digest
 from tasks.registry import PRETRAINING, TASKS
 
 if TYPE_CHECKING:
@@ -50,25 +54,70 @@ class PlannedCell:
         wanted += [(self.checkpoint, self.checkpoint.is_file())] if self.checkpoint else []
         return [path for path, is_there in wanted if not is_there]
 
-    def find_record(self, out: Path) -> tuple[Path, Record] | None:
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hex digits of all that decides its numbers but the data, as its records have them in `plan`.
+
+        Raises InputError as `normalisation` does.
+        """
+        return cell_key(self.decided_by(self._sha256, self.normalisation))
+
+    def decided_by(self, sha256: str | None, normalisation: Normalisation) -> dict[str, Any]:
+        """All that decides its numbers but the data, its weights being those.
+
+        ImageNet's normalisation has no part in it, as when all had that.
+        """
+        return {
+            "recipe": deciding_settings(self.recipe),
+            "backbone": self.backbone,
+            "checkpoint": sha256,
+            "seed": self.seed,
+            **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
+        }
+
+    def find_record(
+        self, out: Path, on_unreadable: Callable[[ResultsError], None] | None = None
+    ) -> tuple[Path, Record] | None:
         """The directory and the record of a finished run below `out` that answers to this plan, the latest of several.
 
-        Whether its data are still the same only the carrying out can tell.
+        Whether its data are still the same only the carrying out can tell. Raises ResultsError as `find_runs` does.
         """
-        runs = find_runs(out, self.recipe.task, self.backbone, self.seed)
-        completed = ((directory, complete(record)) for directory, record in runs)
-        answers = [(directory, record) for directory, record in completed if self._is_answered_by(record)]
+        runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
+        answers = [
+            (directory, record)
+            for directory, record in runs
+            if record.plan == self.digest or (not record.plan and self.is_answered_by_earlier(record))
+        ]
+        return max(answers, key=lambda run: (run[1].finished_at, run[1].run)) if answers else None
+
+    def find_earlier(
+        self, out: Path, dataset: str, fingerprint: str, on_unreadable: Callable[[ResultsError], None]
+    ) -> tuple[Path, Record] | None:
+        """The latest run on those data that a version finished whose keys were made otherwise."""
+        runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
+        answers = [
+            (directory, record)
+            for directory, record in runs
+            if (record.plan, record.dataset, record.data_fingerprint) == ("", dataset, fingerprint)
+            and self.is_answered_by_earlier(record)
+        ]
         return max(answers, key=lambda run: run[1].finished_at) if answers else None
 
-    def _is_answered_by(self, record: Record) -> bool:
-        planned, done = protocol(self.recipe.model_dump(mode="json")), dict(record.protocol)
+    def is_answered_by_earlier(self, record: Record) -> bool:
+        """Whether a record without a plan is of a run as this one would be, wherever it lies and on whatever data."""
+        record = complete(record)
+        undecided = protocol(later_settings(type(self.recipe))).items()
+        planned, done = (
+            {name: value for name, value in settings.items() if (name, value) not in undecided}
+            for settings in (protocol(deciding_settings(self.recipe)), record.protocol)
+        )
         if self.recipe.precision == "auto":
             del planned["precision"]
             done.pop("precision", None)
         if record.backbone != self.backbone or planned != done:
             return False
         # The record of a pre-training has the checkpoint that came out.
-        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._checkpoint_sha256:
+        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._sha256:
             return False
         return record.normalisation == self.normalisation.as_dict()
 
@@ -85,11 +134,33 @@ class PlannedCell:
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
-        return normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
+        if self._known is None:
+            return normalisation_of(entry, None, self.recipe.task, override, self.declared)
+        question = {
+            "code": code_digest(),
+            "backbone": [entry.name, entry.method, entry.pretrain_data],
+            "registered": entry.normalisation and entry.normalisation.as_dict(),
+            "task": self.recipe.task,
+            "override": override and override.as_dict(),
+            "declared": asdict(self.declared) if self.declared else None,
+        }
+        found = self._known.normalisation(question)
+        if found is None:
+            found = normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
+            assert self._weights is not None
+            self._known.remember(self._weights.sha256, question, found)
+        return found
 
     @cached_property
-    def _checkpoint_sha256(self) -> str | None:
-        return self._weights.sha256 if self._weights else None
+    def _sha256(self) -> str | None:
+        if self._known is None:
+            return None
+        known = self._known.sha256
+        return known or (self._weights.sha256 if self._weights else None)
+
+    @cached_property
+    def _known(self) -> KnownWeights | None:
+        return KnownWeights(self.checkpoint) if self.checkpoint else None
 
     @cached_property
     def _weights(self) -> "Checkpoint | None":

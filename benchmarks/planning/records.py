@@ -13,13 +13,14 @@ from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluatio
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
-_UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
+UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {"inference": {"crop_ratio": None}},
     "detection": {"model": {"patch_resampling": "pseudo_inverse", "position_embeddings": "loaded"}},
     "segmentation": {"model": {"adapter": "fpn", "patch_resampling": "pseudo_inverse"}},
     "pretraining": {"augment": {"crop_tries": 1}},
 }
-"""By task, settings that came later, and what the runs before them did."""
+"""By task, settings that came before such ones left protocols alone: what the runs until then did. The list is closed:
+what is added to a recipe is declared with `backbones.training.later.Later`, and needs no completion."""
 
 _SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
 
@@ -58,7 +59,7 @@ def complete(record: Record) -> Record:
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
         missing["deviations"] = [_SPARE.sub(_as_no_weight_decay, text) for text in record.deviations]
     elif record.protocol:
-        whole = protocol(_UNTIL_THEN.get(record.task, {})) | record.protocol
+        whole = protocol(UNTIL_THEN.get(record.task, {})) | record.protocol
         missing |= {"protocol": whole} if whole != record.protocol else {}
     return record.model_copy(update=missing) if missing else record
 
@@ -66,7 +67,7 @@ def complete(record: Record) -> Record:
 def _with_later(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The settings of a recipe with those that came later."""
     whole = dict(settings)
-    for section, later in _UNTIL_THEN.get(task, {}).items():
+    for section, later in UNTIL_THEN.get(task, {}).items():
         own = whole.get(section, {})
         whole[section] = later | dict(own) if isinstance(own, Mapping) else own
     return whole

@@ -1,7 +1,8 @@
 """Carrying out one cell: its key, whether it is done, the run itself, and its record."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import Outcome, check_batch_size
-from backbones.training.machine import device_type, process_rank
-from backbones.training.precision import resolve_precision
+from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
@@ -24,15 +24,16 @@ from backbones.weights.origin import Declared
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import given, place_of, settle_names
 from benchmarks.running.claim import claimed
-from benchmarks.running.collecting import collect, is_collected
+from benchmarks.running.collecting import collect, is_collected, warn
 from benchmarks.running.renaming import rename
+from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.starting import note_code, settle_precision, tell
 from benchmarks.running.writing import write_record, write_text
 from results import (
     Metric,
     Record,
     cell_key,
     environment,
-    read_record,
     run_directory,
 )
 from results.expectation import with_expected
@@ -41,31 +42,47 @@ from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import TASKS, name_data_set, pretraining_name
 
+ONCE = Repeat()
+
 
 @dataclass(frozen=True)
 class FinishedCell:
     """A cell's directory and record, and whether this call had anything left to do.
 
     renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
+    changes: what is not as it was for the latest finished run, a line each
     """
 
     directory: Path
     record: Record
     skipped: bool
     renamed: str = ""
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """All that decides one run, and where it lies."""
+    """All that decides one run, and where it lies.
+
+    recipe:   with the precision that this run began with
+    digest:   the plan's
+    standing: whether it has finished, and which of the cell's runs it is
+    """
 
     plan: PlannedCell
     recipe: Recipe
-    deviations: list[str]
     data: NamedData
     normalisation: Normalisation
     key: str
-    directory: Path
+    digest: str
+    code: Code
+    standing: Standing
+    notes: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """The run's."""
+        return self.standing.directory
 
 
 @dataclass(frozen=True)
@@ -101,19 +118,22 @@ class Evaluated:
     notes: tuple[str, ...] = ()
 
 
-def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str]) -> FinishedCell:
+def run_pretraining(
+    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
+) -> FinishedCell:
     """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
     plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
     contents = _unlabelled(data)
-    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out)
+    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
-    with _claimed(cell, out):
+    with _claimed(cell, out) as remarks:
         pretrain_data = pretraining_name(cell.data.name)
-        model = pretrain(settings, data, cell.directory, seed=seed, pretrain_data=pretrain_data)
+        assert isinstance(cell.recipe, PretrainingRecipe)
+        model = pretrain(cell.recipe, data, cell.directory, seed=seed, pretrain_data=pretrain_data)
         origin = WeightsOrigin(
             method="MAE",
             pretrain_data=pretrain_data,
@@ -123,7 +143,7 @@ def run_pretraining(recipe: str, data: Path, out: Path, *, seed: int, overrides:
             parameters=model.parameters,
         )
         metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
-        return _finish(cell, out, origin, Evaluated([metric]), model.outcome)
+        return _finish(cell, out, origin, Evaluated([metric], notes=tuple(remarks)), model.outcome)
 
 
 def run_task(
@@ -135,6 +155,7 @@ def run_task(
     seed: int,
     overrides: list[str],
     declared: Declared | None = None,
+    repeat: Repeat = ONCE,
 ) -> FinishedCell:
     """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
 
@@ -147,14 +168,15 @@ def run_task(
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
     normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation, plan.declared)
-    cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, normalisation, out)
+    sha256 = checkpoint.sha256 if checkpoint else None
+    cell = _cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
     if finished := _already_finished(cell, out):
         return _renamed(finished, cell, entry, checkpoint, out)
     origin = settle_names(plan, entry, checkpoint)
     check_batch_size(settings, contents.train_images)
-    with _claimed(cell, out):
+    with _claimed(cell, out) as remarks:
         outcome: TaskOutcome = task.module("task").fine_tune(
-            settings, data, plan.backbone, checkpoint, cell.directory, seed=seed, normalisation=normalisation
+            cell.recipe, data, plan.backbone, checkpoint, cell.directory, seed=seed, normalisation=normalisation
         )
         if process_rank() == 0:
             _write_per_image(cell.directory, outcome)
@@ -164,14 +186,14 @@ def run_task(
             table=task.table_of(cell.data.name),
             per_class=outcome.per_class,
             unreadable=outcome.unreadable,
-            notes=(*origin.remarks, *outcome.notes),
+            notes=(*origin.remarks, *remarks, *outcome.notes),
         )
         weights = WeightsOrigin(
             method=origin.method,
             pretrain_data=origin.pretrain_data,
             model=origin.model,
             arch=entry.arch,
-            checkpoint_sha256=checkpoint.sha256 if checkpoint else None,
+            checkpoint_sha256=sha256,
             declared=given(plan.declared),
             load_report=asdict(outcome.load_report) if outcome.load_report else None,
             parameters=outcome.parameters,
@@ -185,32 +207,43 @@ def _unlabelled(data: Path) -> Contents:
     return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
 
 
-def _cell(plan: PlannedCell, contents: Contents, sha256: str | None, normalisation: Normalisation, out: Path) -> Cell:
-    """Make the key, and with it the directory. ImageNet's normalisation has no part in it, as when all had that."""
-    precision = resolve_precision(plan.recipe.precision, device_type())
-    recipe = plan.recipe.model_copy(update={"precision": precision})
-    data = name_data_set(recipe.dataset, plan.data, contents)
-    key = cell_key(
-        {
-            "recipe": deciding_settings(recipe) | {"dataset": data.name},
-            "backbone": plan.backbone,
-            "checkpoint": sha256,
-            "data": data.fingerprint,
-            "seed": plan.seed,
-            **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
-        }
+def _cell(
+    plan: PlannedCell,
+    contents: Contents,
+    sha256: str | None,
+    normalisation: Normalisation,
+    out: Path,
+    code: Code,
+    repeat: Repeat,
+) -> Cell:
+    """Make the key, and find out which of its runs this is."""
+    data = name_data_set(plan.recipe.dataset, plan.data, contents)
+    decided = plan.decided_by(sha256, normalisation)
+    recipe = decided["recipe"] | {"dataset": data.name}
+    key = cell_key(decided | {"recipe": recipe, "data": data.fingerprint})
+    first = run_directory(out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
+    standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, data.name, data.fingerprint, warn))
+    precision, notes = settle_precision(plan.recipe, standing.directory)
+    return Cell(
+        plan,
+        plan.recipe.model_copy(update={"precision": precision}),
+        data,
+        normalisation,
+        key,
+        cell_key(decided),
+        code,
+        standing,
+        notes,
     )
-    directory = run_directory(out, recipe.task, data.name, plan.backbone, plan.seed, key)
-    return Cell(plan, recipe, list(plan.deviations), data, normalisation, key, directory)
 
 
 def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
-    if not (cell.directory / "record.json").is_file():
+    record = cell.standing.finished
+    if record is None:
         return None
-    record = read_record(cell.directory)
     if process_rank() == 0 and not is_collected(out, cell.directory, record):
         _collect(out)
-    return FinishedCell(cell.directory, record, skipped=True)
+    return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
 
 
 def _renamed(
@@ -228,9 +261,14 @@ def _renamed(
     return replace(finished, record=record, renamed=place_of(before))
 
 
-def _claimed(cell: Cell, out: Path) -> Any:
+@contextmanager
+def _claimed(cell: Cell, out: Path) -> Iterator[list[str]]:
+    """The run's directory for this call alone; what its record has to note of how it goes on."""
     text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return claimed(cell.directory, out, text)
+    with claimed(cell.directory, out, text):
+        remarks = [*cell.notes, *note_code(cell.directory, cell.code)]
+        tell(cell.directory, remarks)
+        yield remarks
 
 
 def _collect(out: Path) -> None:
@@ -262,9 +300,11 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         seed=cell.plan.seed,
         recipe=cell.plan.recipe_name,
         recipe_settings=settings,
-        protocol=protocol(settings),
-        deviations=[*cell.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
+        protocol=protocol(deciding_settings(cell.recipe)),
+        deviations=[*cell.plan.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
         key=cell.key,
+        plan=cell.digest,
+        run=cell.standing.run,
         train_loss=training.train_loss,
         per_class=dict(evaluated.per_class),
         data_fingerprint=cell.data.fingerprint,
@@ -280,10 +320,11 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         precision=training.precision,
         notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images)],
         **vars(origin),
+        **vars(cell.code),
         **environment(training.device),
     )
     record = with_expected(record)
     if process_rank() == 0:
         write_record(cell.directory, record)
         _collect(out)
-    return FinishedCell(cell.directory, record, skipped=False)
+    return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

@@ -23,7 +23,7 @@ from backbones.errors import InputError
 from backbones.training.machine import process_rank
 from benchmarks.running.writing import write_text
 
-CLAIM, RECIPE = ".claim", "recipe.yaml"
+CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
 
 LEASE_SECONDS = 60.0
 """How long a claim without a sign of life from another host is taken to be alive; signs come three times as often."""
@@ -146,9 +146,10 @@ def _held(directory: Path, owner: OwnerRecord) -> str:
 
 def _give_back(claim: SoftFileLease, directory: Path, out: Path) -> None:
     """End the claim, and take back the directories below `out` of a call that failed before it began to train."""
-    nothing_came_of_it = {path.name for path in directory.iterdir()} <= {CLAIM, RECIPE}
+    nothing_came_of_it = {path.name for path in directory.iterdir()} <= {CLAIM, RECIPE, CODE}
     if nothing_came_of_it:
-        (directory / RECIPE).unlink(missing_ok=True)
+        for name in (RECIPE, CODE):
+            (directory / name).unlink(missing_ok=True)
     claim.release()
     if nothing_came_of_it:
         with suppress(OSError):  # the first that is not empty, or that another call works in by now

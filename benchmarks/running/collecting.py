@@ -1,5 +1,6 @@
 """results.csv: every finished run below a directory in one file, whoever else finishes a run there at the same time."""
 
+import csv
 import sys
 from pathlib import Path
 
@@ -40,9 +41,12 @@ def is_collected(out: Path, directory: Path, record: Record) -> bool:
     """Whether `out/results.csv` has the finished run in `directory`, as it now is."""
     results = out / RESULTS
     try:
-        is_newer = results.stat().st_mtime >= (directory / "record.json").stat().st_mtime
-        return is_newer and record.key.encode() in results.read_bytes()
-    except FileNotFoundError:
+        if results.stat().st_mtime < (directory / "record.json").stat().st_mtime:
+            return False
+        with results.open(encoding="utf-8", newline="") as file:
+            lines = csv.DictReader([next(file, ""), *(line for line in file if record.key in line)])
+            return any((row["key"], row.get("run")) == (record.key, str(record.run)) for row in lines)
+    except (FileNotFoundError, UnicodeDecodeError, KeyError, csv.Error):
         return False
 
 

@@ -8,7 +8,15 @@ from typing import NoReturn
 
 from benchmarks.planning.records import load_records
 from results import PairedDifference, Record, ResultsError, seed_difference
-from results.measurements import Measurement, differences, measurements, protocol, unlike_origins
+from results.measurements import (
+    Measurement,
+    differences,
+    latest_of_each_seed,
+    measurements,
+    protocol,
+    unlike_origins,
+    unlike_repeats,
+)
 from results.metrics import find_metric
 from tasks.pairing import PairedRuns
 from tasks.registry import TASKS
@@ -54,9 +62,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared: its runs by seed, ascending, each with its directory."""
+    """One of the two that are compared: its runs by seed, ascending, each with its directory.
+
+    repeats: what to say of seeds that were run more than once with different numbers
+    """
 
     runs: dict[int, tuple[Path, Record]]
+    repeats: tuple[str, ...] = ()
 
     @property
     def directories(self) -> list[Path]:
@@ -68,7 +80,7 @@ class Side:
 
     def only(self, seeds: list[int]) -> "Side":
         """The runs of these seeds."""
-        return Side({seed: self.runs[seed] for seed in seeds})
+        return Side({seed: self.runs[seed] for seed in seeds}, self.repeats)
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,9 @@ def compare_cells(a: Path, b: Path) -> Comparison:
         for name, side in (("A", ours), ("B", theirs))
         if (found := unlike_origins(side.records))
     ]
-    return Comparison(ours, theirs, tested.images, rows, unlike, [*left_out, *origins])
+    repeats = [f"{name}'s {told}" for name, side in (("A", ours), ("B", theirs)) for told in side.repeats]
+    remarks = [*left_out, *origins, *repeats, *_one_key(ours, theirs)]
+    return Comparison(ours, theirs, tested.images, rows, unlike, remarks)
 
 
 def _side(path: Path) -> Side:
@@ -128,12 +142,21 @@ def _side(path: Path) -> Side:
             f"{path}: holds {len(runs)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
             f"example {runs[0][0]}, or a folder whose runs differ in the seed alone"
         )
-    later = {record.seed: (directory, record) for directory, record in sorted(runs, key=_finished)}
-    return Side(dict(sorted(later.items())))
+    records = [record for _, record in runs]
+    directories = {id(record): directory for directory, record in runs}
+    latest = {record.seed: (directories[id(record)], record) for record in latest_of_each_seed(records)}
+    return Side(latest, tuple(unlike_repeats(records, [metric.name for metric in records[0].metrics])))
 
 
-def _finished(run: tuple[Path, Record]) -> tuple[float, str]:
-    return run[1].finished_at.timestamp(), run[1].key
+def _one_key(a: Side, b: Side) -> list[str]:
+    """What sets two runs of one key apart: as they should not differ, that is what is being compared."""
+    pairs = [(a.runs[seed][1], b.runs[seed][1]) for seed in a.runs.keys() & b.runs.keys()]
+    return [
+        f"A and B are runs {ours.run} and {theirs.run} of one key, "
+        f"{ours.key}; they differ in {', '.join(unlike_origins([ours, theirs])) or 'nothing that is recorded'}"
+        for ours, theirs in pairs
+        if ours.key == theirs.key and ours.run != theirs.run
+    ]
 
 
 def _refuse_nothing(path: Path) -> NoReturn:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from backbones.training.later import Later
 from backbones.training.settings import (
     EpochSchedule,
     Fraction,
@@ -43,6 +44,7 @@ class Inference(Settings):
             description="share of the resized short side that the central crop keeps; null: 0.875 up to 224 pixels, "
             "1 above them (MAE's code)",
         ),
+        Later(None),
     ] = None
 
 

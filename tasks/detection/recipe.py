@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from backbones.training.later import Later
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
@@ -38,6 +39,7 @@ class DetectorSettings(PixelSettings):
             description="of a ViT that has some; loaded: its own, interpolated to each image (ViTDet); sincos: new "
             "ones for image_size, which train (MIMDet)"
         ),
+        Later("loaded"),
     ] = "loaded"
     relative_position: Annotated[bool, Field(description="add relative position terms, from zero, for transfer")] = True
     channels: Annotated[PositiveInt, Field(description="of the pyramid and of the heads' convolutions")] = 256

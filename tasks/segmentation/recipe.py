@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from backbones.training.later import Later
 from backbones.training.settings import (
     Fraction,
     IterationSchedule,
@@ -53,6 +54,7 @@ class SegmentorSettings(PixelSettings):
             description="how a plain ViT becomes a pyramid; beit: as in BEiT's segmentation code, with its class token "
             "and batch norm; fpn: as in detection, without windows"
         ),
+        Later("fpn"),
     ] = "fpn"
     image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
     drop_path: Fraction = 0.0

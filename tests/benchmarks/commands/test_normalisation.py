@@ -47,10 +47,9 @@ def of(record: dict[str, Any]) -> dict[str, tuple[float, ...]]:
 
 def key_without_normalisation(plan: PlannedCell, record: dict[str, Any]) -> str:
     """As a run's key was made before there was a choice."""
-    recipe = plan.recipe.model_copy(update={"precision": record["precision"]})
     return cell_key(
         {
-            "recipe": deciding_settings(recipe) | {"dataset": record["dataset"]},
+            "recipe": deciding_settings(plan.recipe) | {"dataset": record["dataset"]},
             "backbone": record["backbone"],
             "checkpoint": None,
             "data": record["data_fingerprint"],

@@ -127,7 +127,8 @@ def test_a_backbone_whose_folder_has_the_same_name_is_another(
     monkeypatch.syspath_prepend(tmp_path)
     finish(planned("models:vit"))
     assert planned("models:vit").find_record(tmp_path)
-    assert planned("models-vit").find_record(tmp_path) is None
+    with pytest.raises(InputError, match="models-vit: no such name"):
+        planned("models-vit").find_record(tmp_path)
 
 
 @pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base="])

@@ -120,7 +120,6 @@ def test_segmentation_has_the_protocols_numbers(name: str) -> None:
             "adapter": "beit",
             "image_size": 512,
             "drop_path": drop_path,
-            "patch_resampling": "pseudo_inverse",
             "taps": taps,
             "relative_position": True,
             "layer_scale": 1.0,
@@ -204,7 +203,6 @@ def test_fine_tuning_has_the_numbers_of_table_9(name: str) -> None:
             "label_smoothing": 0.1,
             "random_erasing": 0.25,
         },
-        "inference": {"crop_ratio": None},
         "precision": "auto",
     }
     assert recipe.expect == {"top1": top1}

@@ -1,0 +1,84 @@
+"""What an earlier look at a file of weights found out, so that planning need not read gigabytes again.
+
+It is kept in the user's cache folder, a small file for each file of weights, and holds as long as that has the same
+size and modification time. Whoever carries a cell out reads the weights in any case.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
+from backbones.training.writing import written_whole
+
+SETTLED_NS = 2_000_000_000
+"""A file that was written within the last two seconds may be written again without its modification time telling."""
+
+
+class KnownWeights:
+    """The SHA-256 of one file, and how its pixels are normalised under each question that was asked.
+
+    Nothing here fails: what cannot be read is not known, and what cannot be written is found out again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32]
+        self._file = cache_folder() / "weights" / f"{name}.json"
+        self._state = _state(self.path)
+        self._known = self._read()
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file's bytes; None if it is not known."""
+        return self._known.get("sha256")
+
+    def normalisation(self, question: Mapping[str, Any]) -> Normalisation | None:
+        """The answer to a question that was asked before."""
+        with suppress(KeyError, TypeError, InputError):
+            return Normalisation.of(**self._known["normalisations"][_digest(question)])
+        return None
+
+    def remember(self, sha256: str, question: Mapping[str, Any], answer: Normalisation) -> None:
+        """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
+        if not self._state or self._state != _state(self.path) or time.time_ns() - self._state[1] < SETTLED_NS:
+            return
+        others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
+        answers = others | {_digest(question): answer.as_dict()}
+        self._known = {"path": str(self.path), "state": self._state, "sha256": sha256, "normalisations": answers}
+        with (
+            suppress(OSError),
+            written_whole(self._file, several_writers=True, safe_from_power_cuts=False) as file,
+        ):
+            file.write(json.dumps(self._known, indent=2).encode())
+
+    def _read(self) -> dict[str, Any]:
+        with suppress(OSError, ValueError, AttributeError):
+            known = json.loads(self._file.read_bytes())
+            if self._state and known.get("state") == self._state:
+                return dict(known)
+        return {}
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be found out again: $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench."""
+    home = os.environ.get("HOME", "/nonexistent")
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "backbench"
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and modification time; None if there is no such file."""
+    with suppress(OSError):
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns]
+    return None
+
+
+def _digest(question: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:32]

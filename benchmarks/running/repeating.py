@@ -1,0 +1,120 @@
+"""What a repeated command finds: a run that has finished, what has changed since, or which run it is to begin or go on.
+
+The runs of one key lie in seed<N>-<key>, seed<N>-<key>.2, .3, …; the latest one that has finished stands for it.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from backbones.registry import BackboneEntry, build_backbone
+from results import Record, cell_key, read_record, runs_of_cell
+from results.code import PACKAGES, code_digest, sources_digest
+from results.record import deciding_versions
+from results.store import RECORD
+
+IfChanged = Literal["keep", "rerun", "fail"]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What a call does where it finds its run finished: nothing, unless it is to be run anew.
+
+    rerun:      run it anew in any case
+    if_changed: what to do where code, model or libraries have changed since; "fail" keeps the run and says no
+    """
+
+    rerun: bool = False
+    if_changed: IfChanged = "keep"
+
+    def is_failed_by(self, finished_before: bool, changes: Sequence[str]) -> bool:
+        """Whether the call is to say no, because it found a finished run that is not of today's code."""
+        return self.if_changed == "fail" and finished_before and bool(changes)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a run is made with: digests of backbench's sources, and of a model from elsewhere, empty for none."""
+
+    code: str
+    model_code: str = ""
+
+    @classmethod
+    def of(cls, entry: BackboneEntry | None = None) -> "Code":
+        """This process's, to run that backbone. Raises InputError if it is another author's and cannot be built."""
+        return cls(code_digest(), _model_code(entry) if entry else "")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How it stands with a cell.
+
+    directory, run: of the run that is to be begun or gone on, or of the one that has finished
+    finished:       its record, where there is nothing to do
+    changes:        what is not as it was for the latest finished run, a line each
+    """
+
+    directory: Path
+    run: int
+    finished: Record | None = None
+    changes: tuple[str, ...] = ()
+
+
+def find_standing(
+    first: Path, repeat: Repeat, code: Code, earlier: Callable[[], tuple[Path, Record] | None]
+) -> Standing:
+    """Which run of the cell whose first run's directory is `first` a call finds finished, goes on with, or begins.
+
+    `earlier` looks for a finished run that an earlier version left elsewhere. A run that has begun is gone on with
+    before another begins, so all processes of a job, and whoever repeats an interrupted rerun, come to the same.
+    Raises ResultsError for a record that can't be read.
+    """
+    runs = runs_of_cell(first)
+    finished = [number for number, directory in runs.items() if (directory / RECORD).is_file()]
+    latest = (runs[finished[-1]], read_record(runs[finished[-1]])) if finished else earlier()
+    last = max(runs, default=0)
+    number = last if last and last not in finished else last + 1
+    begun = Standing(first.with_name(f"{first.name}.{number}") if number > 1 else first, number)
+    if latest is None:
+        return begun
+    directory, record = latest
+    changes = changes_since(record, code)
+    if repeat.rerun or (changes and repeat.if_changed == "rerun"):
+        return Standing(begun.directory, begun.run, changes=changes)
+    return Standing(directory, record.run, record, changes)
+
+
+def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
+    """What of a run's code and libraries is not as it is now, a line each."""
+    code = code or Code.of()
+    now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
+    then = {"backbench's code": record.code, "the model's code": record.model_code, **record.versions}
+    return tuple(
+        f"{name} {then.get(name) or 'not recorded'} then, {now.get(name) or 'none'} now"
+        for name in dict.fromkeys([*now, *then])
+        if then.get(name, "") != now.get(name, "")
+    )
+
+
+def _model_code(entry: BackboneEntry) -> str:
+    """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
+    and shapes; empty for models of backbench's own and of timm, whose versions are known."""
+    module = entry.name.partition(":")[0] if ":" in entry.name else getattr(entry.build, "__module__", None)
+    package = (module or "__main__").partition(".")[0]
+    if package in (*PACKAGES, "timm"):
+        return ""
+    places: list[str] = []
+    with suppress(ValueError):  # there are none of a script's own functions
+        spec = importlib.util.find_spec(package)
+        if spec:
+            places = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
+    tensors = build_backbone(entry, None, 0.0).state_dict()
+    return cell_key(
+        {
+            "sources": sources_digest(Path(place) for place in places),
+            "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
+        }
+    )

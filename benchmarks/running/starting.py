@@ -1,0 +1,71 @@
+"""With what a run begins: what its first start settled, a later one keeps, or says that it is another."""
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from backbones.errors import InputError
+from backbones.training.machine import device_type, process_rank
+from backbones.training.precision import resolve_precision
+from backbones.training.settings import Recipe
+from benchmarks.running.claim import CODE, RECIPE
+from benchmarks.running.repeating import Code
+from benchmarks.running.writing import write_text
+from results.record import deciding_versions
+
+
+def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:
+    """What `precision: auto` means for the run in `directory`: what it began with, else what this machine is fast at.
+
+    Returns a remark too, if this machine would have taken another. Raises InputError for fp16 without a GPU and for a
+    recipe.yaml that can't be read.
+    """
+    here = resolve_precision(recipe.precision, device_type())
+    kept = _precision_in(directory / RECIPE) if recipe.precision == "auto" else here
+    if kept in (None, here):
+        return here, ()
+    return kept, (f"goes on in {kept}, as it began; precision auto is {here} on this machine",)
+
+
+def _precision_in(path: Path) -> str | None:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return str(settings["precision"])
+    except (FileNotFoundError, KeyError):
+        return None
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}), so the precision that the run began with is not known. Set "
+            "precision=fp32 or another, or delete the run's directory to begin anew"
+        ) from error
+
+
+def note_code(directory: Path, code: Code) -> list[str]:
+    """Write down with which code and libraries a run begins or goes on. Returns what has changed meanwhile, for notes.
+
+    The record names the last; a run that was resumed under other code has them all in its notes.
+    """
+    path = directory / CODE
+    now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
+    parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not parts or parts[-1] != now:
+        parts.append(now)
+        if process_rank() == 0:
+            write_text(path, json.dumps(parts, indent=2) + "\n")
+    names = dict.fromkeys(name for part in parts for name in part)
+    stated = {name: [part.get(name) or "none" for part in parts] for name in names}
+    changed = {name: of for name, of in stated.items() if len({*of}) > 1}
+    return [f"resumed under other code: {name} {' then '.join(_runs(of))}" for name, of in changed.items()]
+
+
+def _runs(values: list[str]) -> list[str]:
+    return [value for before, value in zip([None, *values], values, strict=False) if value != before]
+
+
+def tell(directory: Path, remarks: list[str]) -> None:
+    """Say at the start what the record will note."""
+    if process_rank() == 0:
+        for remark in remarks:
+            print(f"backbench: {directory}: {remark}", file=sys.stderr)
