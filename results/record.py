@@ -109,13 +109,15 @@ class Record(_Checked):
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
     the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
     `parameters` counts those of the encoder, without head and pyramid.
-    `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record; `run`
-    counts the runs of one key, of which there are several where a finished one was run anew.
+    `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record. It
+    comes first, so that whoever looks for it need not read on. `run` counts the runs of one key, of which there are
+    several where a finished one was run anew.
     `code` is the digest of backbench's own sources, `model_code` that of a model from elsewhere. Records without them
     are of earlier versions.
     """
 
     schema_version: int = SCHEMA_VERSION
+    plan: Key | Literal[""] = ""
     suite: str = ""
     table: str = ""
     task: Name
@@ -136,7 +138,6 @@ class Record(_Checked):
     protocol: dict[str, str] = {}
     deviations: list[str] = []
     key: Key
-    plan: Key | Literal[""] = ""
     run: Count = 1
 
     train_loss: FiniteFloat | None = None

@@ -11,6 +11,8 @@ from results.record import Record
 
 RECORD = "record.json"
 _PLAN = re.compile(rb'"plan":\s*"([0-9a-f]{12})"')
+_BEGINNING = 256
+"""Bytes of a record in which its plan is looked for."""
 
 
 def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, key: str, run: int = 1) -> Path:
@@ -107,13 +109,14 @@ def find_runs(
     unless `on_unreadable` is told of it.
     """
     found = []
-    for path in sorted(out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}")):
-        for directory in _of_seed(path, seed):
+    for folder in sorted(out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}")):
+        for name in _of_seed(folder, seed):
+            if plan and _plan_in(f"{folder}/{name}/{RECORD}") not in ("", plan):
+                continue
             try:
-                if not plan or _plan_in(directory / RECORD) in ("", plan):
-                    found.append((directory, read_record(directory)))
+                found.append((folder / name, read_record(folder / name)))
             except ResultsError as error:
-                if not (directory / RECORD).exists():
+                if not (folder / name / RECORD).exists():
                     continue
                 if on_unreadable is None:
                     raise
@@ -121,20 +124,26 @@ def find_runs(
     return found
 
 
-def _of_seed(folder: Path, seed: int) -> list[Path]:
+def _of_seed(folder: Path, seed: int) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(folder / entry.name for entry in entries if entry.name.startswith(f"seed{seed}-"))
+            return sorted(entry.name for entry in entries if entry.name.startswith(f"seed{seed}-"))
     except OSError:  # not a folder, or gone
         return []
 
 
-def _plan_in(record: Path) -> str:
-    """The plan that a record names, at a hundredth of the cost of reading it whole; empty if it names none."""
+def _plan_in(record: str) -> str:
+    """The plan that a record begins with, at a fraction of the cost of reading it; empty if it is not found there."""
     try:
-        found = _PLAN.search(record.read_bytes())
-    except OSError:  # reading it whole says what is wrong
+        descriptor = os.open(record, os.O_RDONLY)
+    except OSError:  # reading it says what is wrong
         return ""
+    try:
+        found = _PLAN.search(os.read(descriptor, _BEGINNING))
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
     return found[1].decode() if found else ""
 
 

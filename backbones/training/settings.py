@@ -5,6 +5,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -282,9 +283,16 @@ def read_settings(paths: list[Path], overrides: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in merged.items()}
 
 
+@lru_cache(maxsize=64)
+def _parsed(path: Path, size: int, changed: int) -> Any:
+    """A file's content; a planner asks for the same recipe a hundred times."""
+    return OmegaConf.load(path)
+
+
 def _read_yaml(path: Path) -> Any:
     try:
-        content = OmegaConf.load(path)
+        status = path.stat()
+        content = _parsed(path.absolute(), status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise InputError(f"recipe {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:

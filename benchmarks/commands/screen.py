@@ -18,6 +18,7 @@ from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
 from benchmarks.running.collecting import warn
+from benchmarks.running.repeating import changes_since
 from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING, TASKS
@@ -108,6 +109,8 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         console.print(
             f"  finished on {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True
         )
+        for change in changes_since(finished[1]):
+            console.print(f"  changed since: {change}", soft_wrap=True)
     else:
         console.print(f"  to be run; results go below {out}", soft_wrap=True)
         for line in _decided_at_start(plan.recipe):

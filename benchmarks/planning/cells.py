@@ -129,24 +129,23 @@ class PlannedCell:
         """
         settings: Any = self.recipe
         override: Normalisation | None = settings.model.normalisation
-        if self.recipe.task == PRETRAINING:
+        if override or self.recipe.task == PRETRAINING:
             return override or IMAGENET
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
         if self._known is None:
-            return normalisation_of(entry, None, self.recipe.task, override, self.declared)
+            return normalisation_of(entry, None, self.recipe.task, declared=self.declared)
         question = {
             "code": code_digest(),
             "backbone": [entry.name, entry.method, entry.pretrain_data],
             "registered": entry.normalisation and entry.normalisation.as_dict(),
             "task": self.recipe.task,
-            "override": override and override.as_dict(),
             "declared": asdict(self.declared) if self.declared else None,
         }
         found = self._known.normalisation(question)
         if found is None:
-            found = normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
+            found = normalisation_of(entry, self._weights, self.recipe.task, declared=self.declared)
             assert self._weights is not None
             self._known.remember(self._weights.sha256, question, found)
         return found

@@ -88,8 +88,8 @@ def find_standing(
 
 
 def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
-    """What of a run's code and libraries is not as it is now, a line each."""
-    code = code or Code.of()
+    """What of a run's code and libraries is not as it is now, a line each; without `code`, of all but its model's."""
+    code = code or Code(code_digest(), record.model_code)
     now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
     then = {"backbench's code": record.code, "the model's code": record.model_code, **record.versions}
     return tuple(

@@ -187,3 +187,8 @@ def test_importing_the_front_door_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = results.no_such_name
+
+
+def test_its_plan_is_found_without_reading_on() -> None:
+    record = Record.from_json(Record(**FIELDS, plan="0123456789ab", suite="long" * 1000).to_json())
+    assert record.plan == "0123456789ab" and record.to_json().index(record.plan) < 100

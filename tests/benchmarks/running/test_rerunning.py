@@ -77,6 +77,10 @@ def assert_kept_with(arguments: list[str], lines: list[str]) -> None:
             told = [line for line in result.output.splitlines() if "changed since" in line]
             assert told == [f"  changed since this run: {line}" for line in lines]
             assert ("--rerun" in result.output) == bool(lines)
+    planned = success(*arguments, "--dry-run").output
+    assert "finished on shapes" in planned
+    told = [line for line in planned.splitlines() if "changed since" in line]
+    assert told == [f"  changed since: {line}" for line in lines if "the model's code" not in line]
 
 
 def test_unchanged_it_is_kept_whatever_is_to_happen_otherwise(small: Path, out: Path) -> None:
