@@ -14,7 +14,7 @@ from results import read_results_csv, to_frame
 from tasks.registry import RECIPES, settings_kind
 from tests.support.in_process import success
 
-STORE = Path(__file__).parents[2] / "support/store_0.1"
+STORE = Path(__file__).parents[2] / "support/store_before_plans"
 """What pre-training, four classifications, a detection and a segmentation of seconds left behind, without weights."""
 
 SHORT = {
