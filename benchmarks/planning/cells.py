@@ -1,6 +1,6 @@
 """Planned cells: what a run is going to be, said before any image is read or any model is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,11 @@ class PlannedCell:
 
         Raises InputError as `normalisation` does.
         """
-        return cell_key(self.decided_by(self._sha256, self.normalisation))
+        return cell_key(self._decided)
+
+    @cached_property
+    def _decided(self) -> dict[str, Any]:
+        return self.decided_by(self._sha256, self.normalisation)
 
     def decided_by(self, sha256: str | None, normalisation: Normalisation) -> dict[str, Any]:
         """All that decides its numbers but the data, its weights being those.
@@ -88,30 +92,38 @@ class PlannedCell:
         answers = [
             (directory, record)
             for directory, record in runs
-            if record.plan == self.digest or (not record.plan and self.is_answered_by_earlier(record))
+            if record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
         ]
         return max(answers, key=lambda run: (run[1].finished_at, run[1].run)) if answers else None
 
     def find_earlier(
-        self, out: Path, dataset: str, fingerprint: str, on_unreadable: Callable[[ResultsError], None]
+        self,
+        out: Path,
+        decided: Mapping[str, Any],
+        data: tuple[str, str],
+        on_unreadable: Callable[[ResultsError], None],
     ) -> tuple[Path, Record] | None:
-        """The latest run on those data that a version finished whose keys were made otherwise."""
-        runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
+        """The latest run that a version finished whose keys were made otherwise, if any.
+
+        decided: `decided_by` what was read of the weights
+        data:    the data set's name and fingerprint
+        """
+        runs = find_runs(out, self.recipe.task, self.backbone, self.seed, cell_key(decided), on_unreadable)
         answers = [
             (directory, record)
             for directory, record in runs
-            if (record.plan, record.dataset, record.data_fingerprint) == ("", dataset, fingerprint)
-            and self.is_answered_by_earlier(record)
+            if not record.plan and (record.dataset, record.data_fingerprint) == data
+            if self._is_answered_by_earlier(record, decided)
         ]
         return max(answers, key=lambda run: run[1].finished_at) if answers else None
 
-    def is_answered_by_earlier(self, record: Record) -> bool:
+    def _is_answered_by_earlier(self, record: Record, decided: Mapping[str, Any]) -> bool:
         """Whether a record without a plan is of a run as this one would be, wherever it lies and on whatever data."""
         record = complete(record)
         undecided = protocol(later_settings(type(self.recipe))).items()
         planned, done = (
             {name: value for name, value in settings.items() if (name, value) not in undecided}
-            for settings in (protocol(deciding_settings(self.recipe)), record.protocol)
+            for settings in (protocol(decided["recipe"]), record.protocol)
         )
         if self.recipe.precision == "auto":
             del planned["precision"]
@@ -119,9 +131,9 @@ class PlannedCell:
         if record.backbone != self.backbone or planned != done:
             return False
         # The record of a pre-training has the checkpoint that came out.
-        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != self._sha256:
+        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != decided["checkpoint"]:
             return False
-        return record.normalisation == self.normalisation.as_dict()
+        return record.normalisation == decided.get("normalisation", IMAGENET.as_dict())
 
     @cached_property
     def normalisation(self) -> Normalisation:

@@ -222,7 +222,8 @@ def _cell(
     recipe = decided["recipe"] | {"dataset": data.name}
     key = cell_key(decided | {"recipe": recipe, "data": data.fingerprint})
     first = run_directory(out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
-    standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, data.name, data.fingerprint, warn))
+    identity = (data.name, data.fingerprint)
+    standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, decided, identity, warn))
     precision, notes = settle_precision(plan.recipe, standing.directory)
     return Cell(
         plan,
