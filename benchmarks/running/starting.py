@@ -33,7 +33,7 @@ def _precision_in(path: Path) -> str | None:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         return str(settings["precision"])
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, KeyError):
         return None
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise InputError(
