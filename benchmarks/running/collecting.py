@@ -27,7 +27,8 @@ def collect(out: Path) -> int:
     try:
         with lease(out / _CLAIM).acquire(timeout=2 * LEASE_SECONDS):
             runs = load_records([out], on_unreadable=warn)
-            write_results_csv(out / RESULTS, (record for _, record in runs))
+            directories = [directory.relative_to(out).as_posix() for directory, _ in runs]
+            write_results_csv(out / RESULTS, (record for _, record in runs), directories)
             return len(runs)
     except Timeout as error:
         raise InputError(
