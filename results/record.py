@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import from_json
 
 from results.errors import ResultsError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2, speed and peak memory are those of the run alone, over all its parts."""
 
 # The distributions whose version can move a number.
 DECIDING_DISTRIBUTIONS = (
@@ -37,6 +40,10 @@ Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
+
+
+_ESCAPED_BYTE = re.compile(r"\\u[dD]")
+"""In JSON, what stands for a byte of a file name that is not UTF-8, among others."""
 
 
 def spell_out(text: str) -> str:
@@ -60,10 +67,13 @@ class _Checked(BaseModel):
     if not TYPE_CHECKING:  # type checkers are to see the signature that pydantic derives from the fields
 
         def __init__(self, **fields: Any) -> None:
-            try:
-                super().__init__(**_spell_out_all(fields))
-            except ValidationError as error:
-                raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
+            self._fill(_spell_out_all(fields))
+
+    def _fill(self, fields: dict[str, Any]) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
 
 
 class Metric(_Checked):
@@ -108,12 +118,20 @@ class Record(_Checked):
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
     the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
-    `parameters` counts those of the encoder, without head and pyramid.
+    `parameters` counts those of the encoder, without head and pyramid. `checkpoint` is the name of the file whose
+    digest is `checkpoint_sha256`.
     `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record. It
     comes first, so that whoever looks for it need not read on. `run` counts the runs of one key, of which there are
     several where a finished one was run anew.
     `code` is the digest of backbench's own sources, `model_code` that of a model from elsewhere. Records without them
     are of earlier versions.
+    `wall_seconds` were spent on training, `evaluation_seconds` on evaluations on the way and at the end, and
+    `total_seconds` on both and all around them, from the claim of the run's directory to the record. They and
+    `train_images_per_second`, over `wall_seconds`, are of all parts of an interrupted run; what a killed part did after
+    its last checkpoint was done again and does not count. `peak_memory_mb` is the most that one training process held
+    during the run, in MiB: what PyTorch allocated on the GPU, else main memory; loader processes do not count. In
+    records of schema version 1 speed is that of the last part, and memory is the most since the process began.
+    `cuda` is the version that PyTorch was built for, `driver` the GPU driver's; empty on a CPU.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -130,6 +148,7 @@ class Record(_Checked):
     arch: str = ""
     declared: dict[str, str] = {}
     parameters: Count | None = None
+    checkpoint: str = ""
     checkpoint_sha256: str | None = None
     normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: int
@@ -151,7 +170,11 @@ class Record(_Checked):
     train_images_per_second: NonNegative | None = None
     peak_memory_mb: NonNegative | None = None
     wall_seconds: NonNegative | None = None
+    evaluation_seconds: NonNegative | None = None
+    total_seconds: NonNegative | None = None
     device: str = ""
+    cuda: str = ""
+    driver: str = ""
     world_size: Count = 1
     images_per_step: Count | None = None
     batch_norm_images: Count | None = None
@@ -188,15 +211,18 @@ class Record(_Checked):
         Raises ResultsError that names the field which is missing or wrong.
         """
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
+            fields = from_json(text)
+        except ValueError as error:
             raise ResultsError(f"not JSON: {error}") from None
         if not isinstance(fields, dict):
             raise ResultsError(f"expected a record's fields, found a {type(fields).__name__}")
         metrics = fields.get("metrics")
         if isinstance(metrics, list):
             fields["metrics"] = [_known(Metric, metric) if isinstance(metric, dict) else metric for metric in metrics]
-        return cls(**_known(cls, fields))
+        known = _known(cls, fields)
+        record = cls.__new__(cls)
+        record._fill(_spell_out_all(known) if _ESCAPED_BYTE.search(text) else known)
+        return record
 
     def to_json(self) -> str:
         """The record as indented JSON, one final newline."""

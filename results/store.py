@@ -1,9 +1,11 @@
 """Where records lie: one directory a run, one `record.json` in it."""
 
+import gc
 import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from results.errors import ResultsError
@@ -66,13 +68,26 @@ def find_records(
         for directory in _directories_with(RECORD, root, report):
             directories.setdefault(directory.resolve(), directory)
     found = []
-    for directory in sorted(directories.values()):
-        try:
-            found.append((directory, read_record(directory)))
-        except ResultsError as error:
-            if (directory / RECORD).exists():
-                report(error)
+    with _without_garbage_collection():
+        for directory in sorted(directories.values()):
+            try:
+                found.append((directory, read_record(directory)))
+            except ResultsError as error:
+                if (directory / RECORD).exists():
+                    report(error)
     return found
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """What is read stays: to look through all of it again and again takes as long as reading it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _directories_with(name: str, root: Path, report: Callable[[ResultsError], None]) -> Iterator[Path]:

@@ -1,18 +1,41 @@
 """Records as rows: `results.csv`, one metric a row, whose columns are only ever added."""
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.errors import ResultsError
+from results.measurements import Measurement
+from results.measurements import protocol as protocol_of
 from results.record import Metric, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The contract's columns, in its order, and what each holds; files of earlier versions end before the later ones.
-LATER = {"images_per_step": "Int64", "expected": "float64", "parameters": "Int64", "evaluation_images": "Int64"}
-LATER |= {"run": "Int64", "code": "string"}
+LATER = {
+    "precision": "string",
+    "torch": "string",
+    "protocol": "string",
+    "images_per_step": "Int64",
+    "corrupt_images": "Int64",
+    "total_seconds": "float64",
+    "evaluation_seconds": "float64",
+    "expected": "float64",
+    "run": "Int64",
+    "code": "string",
+    "cuda": "string",
+    "driver": "string",
+    "parameters": "Int64",
+    "directory": "string",
+    "checkpoint": "string",
+    "settings": "string",
+    "evaluation_images": "Int64",
+    "schema_version": "Int64",
+}
 COLUMNS = {
     "suite": "string",
     "table": "string",
@@ -61,22 +84,29 @@ ORDER = [
 ]
 
 
-def to_frame(records: Iterable[Record]) -> "pd.DataFrame":
+def to_frame(records: Iterable[Record], directories: Sequence[str] | None = None) -> "pd.DataFrame":
     """One row per metric, in the columns of the contract, sorted by what names a number.
 
     The order of the records does not matter. An unknown text is empty, an unknown number missing; several deviations
-    are joined by "; ".
+    are joined by "; ". `directories` say where each record's run lies. Rows of one `protocol`, a digest, may be
+    compared; `settings` holds every setting that decides the number, flat, as a JSON object.
     """
     import pandas as pd
 
-    rows = [_row(record, metric) for record in records for metric in record.metrics]
+    records = list(records)
+    rows = [
+        _row(columns, metric, protocol)
+        for record, directory in zip(records, directories or [""] * len(records), strict=True)
+        for columns in [_columns(record, directory)]
+        for metric, protocol in zip(record.metrics, _protocols(record), strict=True)
+    ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     return frame.sort_values(ORDER, kind="stable", ignore_index=True)
 
 
-def results_csv(records: Iterable[Record]) -> str:
-    """`to_frame(records)` as CSV; the same records give the same text."""
-    text: str = to_frame(records).to_csv(index=False, lineterminator="\n")
+def results_csv(records: Iterable[Record], directories: Sequence[str] | None = None) -> str:
+    """`to_frame(records, directories)` as CSV; the same records give the same text."""
+    text: str = to_frame(records, directories).to_csv(index=False, lineterminator="\n")
     return text
 
 
@@ -104,9 +134,32 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
     return frame
 
 
-def _row(record: Record, metric: Metric) -> dict[str, Any]:
+def _columns(record: Record, directory: str) -> dict[str, Any]:
+    """What the rows of one record share."""
     fields = {column: getattr(record, column) for column in COLUMNS if column in Record.model_fields}
     return fields | {
+        "checkpoint_sha256": record.checkpoint_sha256 or "",
+        "git_commit": record.git_commit or "",
+        "deviations": "; ".join(record.deviations),
+        "finished_at": record.finished_at.isoformat(),
+        "torch": record.versions.get("torch", ""),
+        "corrupt_images": len(record.corrupt_images),
+        "directory": directory,
+        "settings": _settings(record),
+    }
+
+
+_quoted = cache(json.dumps)
+
+
+def _settings(record: Record) -> str:
+    """The settings that decide the number as one JSON object: what the record has as JSON each is not quoted again."""
+    return f"{{{', '.join(f'{_quoted(name)}: {value}' for name, value in sorted(record.protocol.items()))}}}"
+
+
+def _row(columns: Mapping[str, Any], metric: Metric, protocol: str) -> dict[str, Any]:
+    return {
+        **columns,
         "split": metric.split,
         "metric": metric.name,
         "value": metric.value,
@@ -114,11 +167,18 @@ def _row(record: Record, metric: Metric) -> dict[str, Any]:
         "ci_low": metric.ci_low,
         "ci_high": metric.ci_high,
         "expected": metric.expected,
-        "checkpoint_sha256": record.checkpoint_sha256 or "",
-        "git_commit": record.git_commit or "",
-        "deviations": "; ".join(record.deviations),
-        "finished_at": record.finished_at.isoformat(),
+        "protocol": protocol,
     }
+
+
+def _protocols(record: Record) -> list[str]:
+    """For each metric of a record, twelve digits that change with anything in its protocol."""
+    digests: dict[tuple[str, int | None], str] = {}
+    for metric in record.metrics:
+        if (about := (metric.split, metric.n_eval)) not in digests:
+            text = json.dumps(protocol_of(Measurement(record, metric)), sort_keys=True)
+            digests[about] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return [digests[metric.split, metric.n_eval] for metric in record.metrics]
 
 
 def _numbers(texts: "pd.Series[Any]", kind: str, where: str) -> "pd.Series[Any]":

@@ -22,10 +22,19 @@ from backbones.training.writing import written_whole
 class Tally:
     """What a run counts over all its parts, interrupted or not.
 
+    seconds:     spent on training, `evaluation_seconds` on evaluation, `total_seconds` on these and all around them
+    peak_memory_mb: the most that the first process held
+    recent_*:    of the steps since the last line of the log
     step_images: the `StepImages` of each part in which steps differed from those before it, as dictionaries
     """
 
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    total_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    recent: int = 0
+    recent_loss: float = 0.0
+    recent_parts: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
     loss_count: int = 0
     corrupt: dict[str, str] = field(default_factory=dict)

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.optim import OptimWrapper
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
 from backbones.training.interruption import InterruptHook
-from backbones.training.machine import device_name, device_type, peak_memory_mb, process_count, process_rank
+from backbones.training.machine import (
+    cuda_version,
+    device_name,
+    device_type,
+    driver_version,
+    process_count,
+    process_rank,
+)
+from backbones.training.measuring import peak_memory_mb
 from backbones.training.plan import Evaluation, Job, Plan
 from backbones.training.precision import resolve_precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
@@ -29,17 +38,24 @@ __all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_si
 class Outcome:
     """What a finished training says of itself, for the record.
 
-    step_images: of each part in which steps differed from those before it; none if all training was an earlier
-                 version's
+    seconds and evaluation_seconds are those of all parts of the run, peak_memory_mb of the largest process.
+
+    earlier_seconds: what the parts before this one took, with all around training and evaluation
+    step_images:     of each part in which steps differed from those before it; none if all training was an earlier
+                     version's
     """
 
     train_loss: float
     images_per_second: float | None
     peak_memory_mb: float
     seconds: float
+    evaluation_seconds: float
+    earlier_seconds: float
     corrupt: dict[str, str]
     precision: str
     device: str
+    cuda: str
+    driver: str
     processes: int
     step_images: tuple[StepImages, ...]
     metrics: dict[str, float]
@@ -120,18 +136,27 @@ def run_job(job: Job) -> Outcome:
     finally:
         progress.close()
         runner.close_log()
-    speed = progress.images_per_second
+    outcome = _outcome(progress, step_images, precision, metrics)
     del runner
     gc.collect()
+    return outcome
+
+
+def _outcome(progress: ProgressHook, step_images: StepImagesHook, precision: str, metrics: dict[str, float]) -> Outcome:
+    tally = progress.tally
     return Outcome(
         train_loss=tally.loss,
-        images_per_second=speed,
-        peak_memory_mb=peak_memory_mb(),
+        images_per_second=progress.images_per_second,
+        peak_memory_mb=max(all_gather_object(max(tally.peak_memory_mb, peak_memory_mb()))),
         seconds=tally.seconds,
+        evaluation_seconds=tally.evaluation_seconds,
+        earlier_seconds=progress.earlier_seconds,
         corrupt=dict(tally.corrupt),
         precision=precision,
         device=device_name(),
-        processes=processes,
+        cuda=cuda_version(),
+        driver=driver_version(),
+        processes=process_count(),
         step_images=step_images.parts,
         metrics=metrics,
     )
@@ -146,6 +171,7 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
         per_epoch=sampler.iterations_per_epoch,
         every=recipe.runtime.log_every,
         tally=tally,
+        accumulation=accumulation,
     )
     every = recipe.runtime.checkpoint_every or sampler.iterations_per_epoch
     checkpoints = CheckpointHook(

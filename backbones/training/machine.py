@@ -1,9 +1,12 @@
 """The machine a job runs on: its device, its processes, its memory."""
 
 import os
-import resource
+from contextlib import suppress
+from pathlib import Path
 
 import torch
+
+DRIVER = Path("/sys/module/nvidia/version")
 
 
 def device_type() -> str:
@@ -43,8 +46,13 @@ def loader_workers(requested: int | None) -> int:
     return min(share, 10) if requested is None else requested
 
 
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MiB: on the GPU where there is one, else in main memory."""
-    if device_type() == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def cuda_version() -> str:
+    """The CUDA version that PyTorch was built for; empty where jobs run on the CPU."""
+    return str(torch.version.cuda or "") if device_type() == "cuda" else ""
+
+
+def driver_version() -> str:
+    """The version of the GPU's driver; empty where jobs run on the CPU, or it does not tell."""
+    with suppress(OSError):
+        return DRIVER.read_text().strip() if device_type() == "cuda" else ""
+    return ""

@@ -20,7 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones.errors import InputError
 from backbones.images.tolerance import too_many_unreadable
 from backbones.training.checkpointing import Tally
-from backbones.training.machine import process_rank
+from backbones.training.machine import device_type, process_rank
+from backbones.training.measuring import peak_memory_mb, run_seconds
 
 T = TypeVar("T")
 SECONDS_BETWEEN_PLAIN_LINES = 15
@@ -111,19 +112,31 @@ class ProgressHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, directory: Path, *, title: str, batch_size: int, per_epoch: int, every: int, tally: Tally):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        title: str,
+        batch_size: int,
+        per_epoch: int,
+        every: int,
+        tally: Tally,
+        accumulation: int = 1,
+    ) -> None:
         self.directory, self.title, self.tally = directory, title, tally
-        self.batch_size, self.per_epoch, self.every = batch_size, per_epoch, every
+        self.batch_size, self.per_epoch, self.every, self.accumulation = batch_size, per_epoch, every, accumulation
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
 
     def before_train(self, runner: Runner) -> None:
-        self.recent_loss = self.epoch_loss = torch.zeros((), dtype=torch.float64)
-        self.epoch_loss = self.epoch_loss + self.tally.loss_sum
-        self.recent = self.images = 0
-        self.parts: dict[str, Any] = {}
+        self.epoch_loss = torch.tensor(self.tally.loss_sum, dtype=torch.float64)
+        self.recent_loss = torch.tensor(self.tally.recent_loss, dtype=torch.float64)
+        self.parts: dict[str, Any] = dict(self.tally.recent_parts)
         self.done = runner.iter
-        self.training_seconds, self.tick = 0.0, time.monotonic()
+        # checkpoints of earlier versions have no total
+        self.earlier_seconds = max(self.tally.total_seconds, self.tally.seconds + self.tally.evaluation_seconds)
+        self.last_log = (self.done, self.tally.seconds)
+        self.tick = time.monotonic()
         if runner.iter >= runner.max_iters:
             return
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
@@ -144,7 +157,7 @@ class ProgressHook(Hook):
         self.recent_loss = self.recent_loss.to(loss.device) + loss
         for name in outputs.keys() - {"loss"}:
             self.parts[name] = self.parts.get(name, 0.0) + outputs[name].detach()
-        self.recent += 1
+        self.tally.recent += 1
         self.tally.loss_count += 1
         self._count_corrupt(runner, data_batch["corrupt"])
         self.done = done = batch_idx + 1
@@ -170,10 +183,16 @@ class ProgressHook(Hook):
             raise diverged(
                 f"the training loss is {self.tally.loss_sum} before iteration {self.done}: training has diverged"
             )
-        now = time.monotonic()
-        self.tally.seconds += now - self.tick
-        self.training_seconds += now - self.tick
-        self.tick = now
+        self.tally.recent_loss = float(self.recent_loss)
+        self.tally.recent_parts = {name: float(total) for name, total in self.parts.items()}
+        self.tally.seconds += self._lap()
+        self.tally.total_seconds = self.earlier_seconds + run_seconds()
+        self.tally.peak_memory_mb = max(self.tally.peak_memory_mb, peak_memory_mb())
+
+    def _lap(self) -> float:
+        """The seconds since it was last asked."""
+        before, self.tick = self.tick, time.monotonic()
+        return self.tick - before
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.update_tally()
@@ -191,27 +210,32 @@ class ProgressHook(Hook):
                 self.writer.add_scalar(f"val/{name}", value, runner.iter)
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
-        self.tick = time.monotonic()
+        self.tally.evaluation_seconds += self._lap()
 
     @property
     def images_per_second(self) -> float | None:
-        """The mean speed of this part of the run; None before its first report."""
-        return self.images / self.training_seconds if self.images and self.training_seconds else None
+        """The mean speed of the whole run; None where nothing is trained."""
+        return self.done * self.batch_size / self.tally.seconds if self.tally.seconds else None
 
     def _log(self, runner: Runner, done: int) -> None:
-        before = self.training_seconds
         self.update_tally()
-        loss = float(self.recent_loss) / self.recent
-        speed = self.recent * self.batch_size / max(self.training_seconds - before, 1e-9)
-        self.images += self.recent * self.batch_size
-        parts = {name: float(total) / self.recent for name, total in sorted(self.parts.items())}
-        self.recent_loss, self.recent, self.parts = torch.zeros_like(self.recent_loss), 0, {}
+        tally, (done_then, seconds_then) = self.tally, self.last_log
+        loss = tally.recent_loss / tally.recent
+        speed = (done - done_then) * self.batch_size / max(tally.seconds - seconds_then, 1e-9)
+        parts = {name: total / tally.recent for name, total in sorted(tally.recent_parts.items())}
+        self.recent_loss, tally.recent, self.parts = torch.zeros_like(self.recent_loss), 0, {}
+        self.last_log = (done, tally.seconds)
         rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
         if self.line:
             self.line.update(done, figures=f"loss {loss:.4f}, {speed:,.0f} images/s")
         if self.writer:
-            entry = {"iteration": done, "epoch": done / self.per_epoch, "loss": loss, **parts, "lr": rate}
-            entry |= {"images_per_second": speed, "seconds": self.tally.seconds}
+            entry: dict[str, Any] = {
+                "iteration": done,
+                "update": done // self.accumulation,
+                "epoch": done / self.per_epoch,
+            }
+            entry |= {"loss": loss, **parts, "lr": rate, "images_per_second": speed, "seconds": tally.seconds}
+            entry |= {"device": device_type()}
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             for name in ("loss", *parts, "lr", "images_per_second"):

@@ -17,6 +17,7 @@ from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import Outcome, check_batch_size
 from backbones.training.machine import process_rank
+from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
 from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
@@ -89,14 +90,15 @@ class Cell:
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    model is the table's column, declared what the call gave of these names, load_report what became of each weight of
-    the checkpoint, parameters how many the encoder has.
+    checkpoint is the file's name, model the table's column, declared what the call gave of these names, load_report
+    what became of each weight of the checkpoint, parameters how many the encoder has.
     """
 
     method: str
     pretrain_data: str
     model: str
     arch: str
+    checkpoint: str
     checkpoint_sha256: str | None
     declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
@@ -139,6 +141,7 @@ def run_pretraining(
             pretrain_data=pretrain_data,
             model=settings.model.arch,
             arch=settings.model.arch,
+            checkpoint=model.encoder.name,
             checkpoint_sha256=file_sha256(model.encoder),
             parameters=model.parameters,
         )
@@ -193,6 +196,7 @@ def run_task(
             pretrain_data=origin.pretrain_data,
             model=origin.model,
             arch=entry.arch,
+            checkpoint=plan.checkpoint.name if plan.checkpoint else "",
             checkpoint_sha256=sha256,
             declared=given(plan.declared),
             load_report=asdict(outcome.load_report) if outcome.load_report else None,
@@ -264,7 +268,11 @@ def _renamed(
 
 @contextmanager
 def _claimed(cell: Cell, out: Path) -> Iterator[list[str]]:
-    """The run's directory for this call alone; what its record has to note of how it goes on."""
+    """The run's directory for this call alone, from which on time and memory are the run's.
+
+    Gives what its record has to note of how it goes on.
+    """
+    begin_run()
     text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with claimed(cell.directory, out, text):
         remarks = [*cell.notes, *note_code(cell.directory, cell.code)]
@@ -314,6 +322,10 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         train_images_per_second=training.images_per_second,
         peak_memory_mb=training.peak_memory_mb,
         wall_seconds=training.seconds,
+        evaluation_seconds=training.evaluation_seconds,
+        total_seconds=training.earlier_seconds + run_seconds(),
+        cuda=training.cuda,
+        driver=training.driver,
         world_size=training.processes,
         images_per_step=steps.per_step if steps else None,
         batch_norm_images=steps.batch_norm if steps else None,

@@ -29,7 +29,8 @@ def collect(out: Path) -> int:
     try:
         with Lease(out / _CLAIM, patience=_PATIENCE):
             runs = load_records([out], on_unreadable=warn)
-            write_results_csv(out / RESULTS, (record for _, record in runs))
+            directories = [directory.relative_to(out).as_posix() for directory, _ in runs]
+            write_results_csv(out / RESULTS, (record for _, record in runs), directories)
             return len(runs)
     except HeldByAnotherError as owner:
         raise InputError(

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from backbones.training.writing import written_whole
@@ -41,9 +41,12 @@ def write_record(directory: Path, record: Record) -> Path:
         ) from error
 
 
-def write_results_csv(path: Path, records: Iterable[Record]) -> Path:
-    """Write records as `results.csv`, one metric a row. Returns `path`. Raises ResultsError as `write_text` does."""
-    return write_text(path, results_csv(records))
+def write_results_csv(path: Path, records: Iterable[Record], directories: Sequence[str] | None = None) -> Path:
+    """Write records as `results.csv`, one metric a row, with the directory of each.
+
+    Returns `path`. Raises ResultsError as `write_text` does.
+    """
+    return write_text(path, results_csv(records, directories))
 
 
 def _sync_directory(directory: Path) -> None:

@@ -20,7 +20,7 @@ from detectron2.utils.events import EventStorage
 
 from backbones.adapters import build_pyramid
 from backbones.registry import create_backbone
-from backbones.training.machine import peak_memory_mb
+from backbones.training.measuring import peak_memory_mb
 from tasks.detection.detector import Detector, build_detector
 from tasks.detection.recipe import DetectorSettings
 

@@ -21,7 +21,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from backbones.images.normalisation import IMAGENET, normalise
-from backbones.training.machine import peak_memory_mb
+from backbones.training.measuring import peak_memory_mb
 from benchmarks.planning.recipe import load_recipe
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
 from tasks.segmentation.task import create_segmentor

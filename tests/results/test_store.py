@@ -25,7 +25,8 @@ CONTRACT = (
     "suite, table, task, dataset, split, metric, value, method, pretrain_data, model, backbone, checkpoint_sha256, "
     "seed, recipe, deviations, n_eval, ci_low, ci_high, train_images_per_second, peak_memory_mb, wall_seconds, device, "
     "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
-    "images_per_step, expected, parameters, evaluation_images, run, code"
+    "precision, torch, protocol, images_per_step, corrupt_images, total_seconds, evaluation_seconds, expected, run, "
+    "code, cuda, driver, parameters, directory, checkpoint, settings, evaluation_images, schema_version"
 )
 
 

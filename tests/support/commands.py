@@ -144,8 +144,8 @@ def metric_values(record: dict[str, Any]) -> dict[str, float]:
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
     """A record without what differs between two runs of the same thing."""
-    times = {"train_images_per_second", "peak_memory_mb", "wall_seconds", "finished_at", "command"}
-    return {name: value for name, value in record.items() if name not in times}
+    costs = {"train_images_per_second", "peak_memory_mb", "wall_seconds", "evaluation_seconds", "total_seconds"}
+    return {name: value for name, value in record.items() if name not in costs | {"finished_at", "command"}}
 
 
 def log_lines(out: Path) -> int:

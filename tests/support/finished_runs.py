@@ -33,6 +33,14 @@ def assert_pictures_and_curves(directory: Path, picture: str, metrics: list[str]
         assert event.value == pytest.approx(values[name], rel=1e-6)
 
 
+def assert_record_was_written_last(directory: Path, *patterns: str) -> None:
+    """Whoever finds a record finds all that its run leaves behind; files of these patterns are among it."""
+    times = {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
+    record = times.pop(directory / "record.json")
+    assert [path for path, time in times.items() if time > record] == []
+    assert [pattern for pattern in patterns if not list(directory.glob(pattern))] == []
+
+
 def assert_skipped(arguments: list[str], directory: Path, training: str, metric: str) -> None:
     """A command whose run has finished shows its first metric and calls no function `training`; the record stays."""
     record = directory / "record.json"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.commands import comparable, read_record
+from tests.support.commands import comparable, read_record, run_directory
+from tests.support.finished_runs import assert_record_was_written_last
 from tests.support.in_process import (
     FullDisk,
     assert_nothing_is_half_written,
@@ -103,3 +104,8 @@ def test_a_disk_that_is_really_full(small: Path, tmp_path: Path) -> None:
         success(*pretrain(small / "unlabelled", disk / "out"))
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_the_record_is_written_last(finished: Path, pretrained: Path) -> None:
+    assert_record_was_written_last(run_directory(finished), "per_image.csv", "checkpoints/*.pth", "tensorboard/*")
+    assert_record_was_written_last(run_directory(pretrained), "pictures/*.png", "checkpoints/encoder.pth")

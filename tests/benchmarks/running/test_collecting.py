@@ -1,7 +1,11 @@
 """results.csv holds every finished run, whoever else finishes one at the same time and whatever lies beside."""
 
 import csv
+import itertools
 import multiprocessing
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,8 @@ from results import ResultsError
 from tests.support.in_process import refusal, success
 from tests.support.results_examples import make_record
 
-KEYS = [f"{number:012x}" for number in range(100)]
+KEYS = [f"{number:012x}" for number in range(205)]
+NEIGHBOUR = 204
 
 
 def put(out: Path, number: int) -> Path:
@@ -31,31 +36,80 @@ def end_a_run(out: Path, number: int) -> None:
     collect(out)
 
 
+def end_together(out: Path, numbers: Sequence[int]) -> None:
+    """Runs that end at the same time, each in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    runs = [context.Process(target=end_a_run, args=(out, number)) for number in numbers]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0] * len(runs)
+
+
+def spoil(out: Path) -> list[Path]:
+    """Records that can't be read, in the order of their paths."""
+    contents = (("cut", '{"task": '), ("empty", ""), ("foreign", '{"name": "yolo"}'))
+    for name, content in contents:
+        (out / name).mkdir()
+        (out / name / "record.json").write_text(content)
+    return [out / name / "record.json" for name, _ in contents]
+
+
+@contextmanager
+def vanishing(out: Path) -> Iterator[None]:
+    """Meanwhile a neighbour's runs appear, and vanish with their directories."""
+
+    def appear_and_vanish() -> None:
+        for number in itertools.count():
+            shutil.rmtree(put(out / f"neighbour{number % 7}", NEIGHBOUR))
+
+    process = multiprocessing.get_context("fork").Process(target=appear_and_vanish)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+        for place in out.glob("neighbour*"):
+            shutil.rmtree(place)
+
+
 def test_no_row_is_lost_where_runs_end_together(tmp_path: Path) -> None:
     for number in range(40):
         put(tmp_path, number)
-    context = multiprocessing.get_context("fork")
     for first in range(40, 60, 4):
-        runs = [context.Process(target=end_a_run, args=(tmp_path, first + k)) for k in range(4)]
-        for run in runs:
-            run.start()
-        for run in runs:
-            run.join()
-        assert [run.exitcode for run in runs] == [0] * 4
+        end_together(tmp_path, range(first, first + 4))
         assert collected(tmp_path) == set(KEYS[: first + 4])
+
+
+@pytest.mark.slow
+def test_no_row_is_ever_lost_in_a_store_of_two_hundred(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Fifty times four runs end together, among records that can't be read and a neighbour's that vanish."""
+    for number in range(200):
+        put(tmp_path, number)
+    spoilt = spoil(tmp_path)
+    for _ in range(50):
+        with vanishing(tmp_path):
+            end_together(tmp_path, range(200, 204))
+        assert collected(tmp_path) >= set(KEYS[:204])
+        told = capfd.readouterr().err
+        assert [told.count(f"passed over: {path}: ") for path in spoilt] == [4] * 3
+        for number in range(200, 204):
+            shutil.rmtree(tmp_path / f"seed{number}-{KEYS[number]}")
+    for arguments in (["collect"], ["table", "--layout", "imagenet"]):
+        output = success(*arguments, tmp_path).output
+        assert [output.count(f"passed over: {path}: ") for path in spoilt] == [1] * 3
+    assert collected(tmp_path) == set(KEYS[:200])
 
 
 def test_what_cannot_be_read_is_named_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, 0)
-    for name, content in (("empty", ""), ("cut", '{"task": '), ("foreign", '{"name": "yolo"}')):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "record.json").write_text(content)
+    spoilt = spoil(tmp_path)
     assert collect(tmp_path) == 1
     assert collected(tmp_path) == {KEYS[0]}
     told = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[2].strip() for line in told] == [
-        str(tmp_path / name / "record.json") for name in ("cut", "empty", "foreign")
-    ]
+    assert [line.split(":")[2].strip() for line in told] == [*map(str, spoilt)]
 
 
 def test_a_run_is_collected_once_its_key_is_there(tmp_path: Path) -> None:

@@ -120,4 +120,4 @@ def test_two_processes_that_write_at_once_never_tear_the_file(tmp_path: Path) ->
 def test_the_record_on_disk_is_plain_json(tmp_path: Path) -> None:
     fields = json.loads(write_record(tmp_path, make_record()).read_text(encoding="utf-8"))
     assert fields["metrics"][0]["value"] == 83.0
-    assert fields["schema_version"] == 1
+    assert fields["schema_version"] == 2

@@ -20,6 +20,7 @@ from tests.support.finished_runs import (
     assert_in_results_csv,
     assert_in_table,
     assert_pictures_and_curves,
+    assert_record_was_written_last,
     assert_skipped,
     read_log,
 )
@@ -116,6 +117,7 @@ class TestDirectory:
 
     def test_pictures_and_curves_are_there(self, run: Path) -> None:
         assert_pictures_and_curves(run, "detections_4.png", ["AP_box"])
+        assert_record_was_written_last(run, "pictures/*.png", "detections.json", "matches_*.npz")
 
 
 class TestReaders:

@@ -26,6 +26,7 @@ from tests.support.finished_runs import (
     assert_in_results_csv,
     assert_in_table,
     assert_pictures_and_curves,
+    assert_record_was_written_last,
     assert_skipped,
     read_log,
 )
@@ -145,6 +146,7 @@ class TestDirectory:
 
     def test_pictures_and_curves_are_there(self, run: Path) -> None:
         assert_pictures_and_curves(run, "segmentations_4.png", METRICS)
+        assert_record_was_written_last(run, "pictures/*.png", "areas.npz")
 
 
 def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_path: Path) -> None:

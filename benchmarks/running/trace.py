@@ -1,0 +1,174 @@
+"""Whether two runs took the same course: their logs, line by line. The surest sign that code changed behaviour."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backbones.errors import InputError
+from backbones.training.settings import protocol
+
+LOG, RECIPE = "log.jsonl", "recipe.yaml"
+
+TOLERANCES = {"fp32": 1.3e-6, "fp16": 1e-3, "bf16": 1.6e-2}
+"""Relative ones for runs on a GPU, by precision: those of torch.testing.assert_close."""
+
+COMPUTED = ("lr",)
+"""What no device rounds: it has to agree exactly everywhere."""
+
+_UNTRACED = {"iteration", "update", "epoch", "images_per_second", "seconds", "device"}
+"""What tells of the line itself, or of the machine."""
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a run left behind of its course, finished or not: the log's lines, and its recipe's settings."""
+
+    directory: Path
+    entries: list[Entry]
+    settings: dict[str, Any]
+
+    @property
+    def updates(self) -> int:
+        """How far it goes."""
+        return _update(self.entries[-1])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value of one line that differs; None where a run has none."""
+
+    name: str
+    a: float | None
+    b: float | None
+
+    @property
+    def relative(self) -> float | None:
+        """By how much, as a share of the larger one; None where that cannot be told."""
+        if self.a is None or self.b is None:
+            return None
+        return abs(self.a - self.b) / max(abs(self.a), abs(self.b), 1e-300)
+
+
+@dataclass(frozen=True)
+class TraceComparison:
+    """How far two traces are the same.
+
+    same_up_to:  the last update of which both tell, and the same; 0 for none
+    differs_at:  the update at which they first differ, None where they don't
+    differences: what differs there
+    tolerance:   relative; 0 where all has to be equal
+    settings:    those that decide numbers and differ: "optimizer.weight_decay: 0.05 against 0.1"
+    """
+
+    a: Trace
+    b: Trace
+    same_up_to: int
+    differs_at: int | None
+    differences: list[Difference]
+    tolerance: float
+    settings: list[str]
+
+
+def compare_traces(a: Path, b: Path, tolerance: float | None = None) -> TraceComparison:
+    """Compare two runs' logs as far as the shorter one goes: losses, their parts and learning rates, no times.
+
+    Each path is a run's directory, or holds one run. Without a `tolerance` values have to be equal if both runs were on
+    a CPU, and else within `TOLERANCES`; learning rates always have to be equal. Raises InputError if a log is missing
+    or empty, or if no line of one tells of the same updates as one of the other.
+    """
+    ours, theirs = _read_trace(a), _read_trace(b)
+    if tolerance is None:
+        tolerance = _tolerance(ours, theirs)
+    settings = _settings_that_differ(ours, theirs)
+    same_up_to = 0
+    for one, other in _pairs(ours, theirs):
+        update = _update(one)
+        if found := _differences(one, other, tolerance):
+            return TraceComparison(ours, theirs, same_up_to, update, found, tolerance, settings)
+        same_up_to = update
+    return TraceComparison(ours, theirs, same_up_to, None, [], tolerance, settings)
+
+
+def _read_trace(path: Path) -> Trace:
+    log = _only_log(path)
+    entries = [entry for text in log.read_text().splitlines() if (entry := _parsed(text))]
+    if not entries:
+        raise InputError(f"{log}: empty: the run has not come to its first line (runtime.log_every). Compare later")
+    recipe = log.with_name(RECIPE)
+    settings = yaml.safe_load(recipe.read_text()) if recipe.is_file() else {}
+    return Trace(log.parent, entries, settings if isinstance(settings, dict) else {})
+
+
+def _only_log(path: Path) -> Path:
+    if (path / LOG).is_file():
+        return path / LOG
+    logs = sorted(path.rglob(LOG))
+    if len(logs) != 1:
+        found = f"{len(logs)} runs, for example {logs[0].parent}" if logs else "none"
+        raise InputError(f"{path}: expected a run's directory, with a {LOG}, or one that holds one run; found {found}")
+    return logs[0]
+
+
+def _parsed(text: str) -> Entry | None:
+    """A line of a log; None for a torn one."""
+    try:
+        entry = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return entry if isinstance(entry, dict) and {"iteration", "epoch", "loss"} <= entry.keys() else None
+
+
+def _pairs(a: Trace, b: Trace) -> list[tuple[Entry, Entry]]:
+    """The lines of both that are means over the same updates, wherever gradients accumulate over how many steps."""
+    spans = [dict(zip(_spans(trace), trace.entries, strict=True)) for trace in (a, b)]
+    shared = [(entry, spans[1][span]) for span, entry in spans[0].items() if span in spans[1]]
+    if not shared:
+        raise InputError(
+            f"{a.directory} and {b.directory}: no line of one log tells of the same updates as one of the other's. "
+            "Runs are compared that had the same runtime.log_every, and images and batches that make the same epochs"
+        )
+    return shared
+
+
+def _spans(trace: Trace) -> list[tuple[float, float]]:
+    """From where to where each line goes, in epochs, which do not depend on accumulation."""
+    ends = [entry["epoch"] for entry in trace.entries]
+    return list(zip([0.0, *ends[:-1]], ends, strict=True))
+
+
+def _differences(a: Entry, b: Entry, tolerance: float) -> list[Difference]:
+    found = []
+    for name in dict.fromkeys((*a, *b)):
+        if name in _UNTRACED:
+            continue
+        difference = Difference(name, a.get(name), b.get(name))
+        share = difference.relative
+        if share is None or not share <= (0 if name in COMPUTED else tolerance):  # nor is NaN the same as anything
+            found.append(difference)
+    return found
+
+
+def _update(entry: Entry) -> int:
+    """How many updates a line comes after. Logs of earlier versions have iterations only."""
+    update: int = entry["update"] if "update" in entry else entry["iteration"]
+    return update
+
+
+def _tolerance(a: Trace, b: Trace) -> float:
+    if all(entry.get("device", "cpu") == "cpu" for trace in (a, b) for entry in trace.entries):
+        return 0.0
+    return max(TOLERANCES.get(str(trace.settings.get("precision")), TOLERANCES["fp32"]) for trace in (a, b))
+
+
+def _settings_that_differ(a: Trace, b: Trace) -> list[str]:
+    ours, theirs = (protocol(trace.settings) for trace in (a, b))
+    return [
+        f"{name}: {ours.get(name, 'not set')} against {theirs.get(name, 'not set')}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
