@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from results.errors import ResultsError
+from results.errors import NotFiniteError, ResultsError
 
 SCHEMA_VERSION = 1
 
@@ -63,7 +63,9 @@ class _Checked(BaseModel):
             try:
                 super().__init__(**_spell_out_all(fields))
             except ValidationError as error:
-                raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
+                is_finite = all(detail["type"] != "finite_number" for detail in error.errors())
+                kind = ResultsError if is_finite else NotFiniteError
+                raise kind(_explain(type(self).__name__.lower(), fields, error)) from None
 
 
 class Metric(_Checked):

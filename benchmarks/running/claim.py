@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -19,8 +20,9 @@ from tempfile import TemporaryDirectory
 
 from filelock import LeaseCompromise, OwnerRecord, SoftFileLease, Timeout
 
-from backbones.errors import InputError
+from backbones.errors import TryAgainError, not_written
 from backbones.training.machine import process_rank
+from benchmarks.running.together import together
 from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE = ".claim", "recipe.yaml"
@@ -43,12 +45,20 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
     """Keep a second call from training in `directory` at the same time, and put the recipe, as YAML, there.
 
     A claim whose owner is known to be dead is taken over at once, that of another host after `LEASE_SECONDS` without a
-    sign of life. Raises InputError if another process is at work there, or nothing can be written.
+    sign of life. Raises TryAgainError if another process is at work there, and what `not_written` gives if nothing can
+    be written.
     """
     if process_rank() != 0:
-        yield
+        with together():
+            yield
         return
     claim = lease(directory / CLAIM, on_loss=_stop)
+    with together(claim.release), _held_claim(claim, directory, out, recipe):
+        yield
+
+
+@contextmanager
+def _held_claim(claim: SoftFileLease, directory: Path, out: Path, recipe: str) -> Iterator[None]:
     _take(claim, directory, out)
     try:
         write_text(directory / RECIPE, recipe)
@@ -56,9 +66,10 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in WRITE_FAILURES:
             raise
-        raise InputError(
+        raise not_written(
             f"{error.filename or directory}: cannot be written ({error.strerror}). Make room and repeat the "
-            "command: it goes on from the last checkpoint"
+            "command: it goes on from the last checkpoint",
+            error.errno,
         ) from error
     finally:
         _give_back(claim, directory, out)
@@ -89,11 +100,12 @@ def _take(claim: SoftFileLease, directory: Path, out: Path) -> None:
         except OSError as error:
             failure = error
             break
-    raise InputError(f"--out {out}: cannot be written to ({failure.strerror}). Choose another directory") from failure
+    message = f"--out {out}: cannot be written to ({failure.strerror}). Choose another directory"
+    raise not_written(message, failure.errno) from failure
 
 
 def _acquire(claim: SoftFileLease, directory: Path) -> None:
-    """Take the claim, watching that of another host for a sign of life first. Raises InputError if its owner lives."""
+    """Take the claim, watching another host's for a sign of life first. Raises TryAgainError if its owner lives."""
     begin, first_sign = time.monotonic(), None
     while True:
         try:
@@ -105,7 +117,7 @@ def _acquire(claim: SoftFileLease, directory: Path) -> None:
         # Of a process on this host filelock has seen that it lives, or it would have taken over.
         is_alive = (owner and owner.hostname == _this_host()) or (first_sign and sign not in (None, first_sign))
         if owner and (is_alive or waited > 2 * LEASE_SECONDS):
-            raise InputError(_held(directory, owner))
+            raise TryAgainError(_held(directory, owner))
         if owner and first_sign is None:
             first_sign = sign
             print(
@@ -114,6 +126,36 @@ def _acquire(claim: SoftFileLease, directory: Path) -> None:
                 file=sys.stderr,
             )
         time.sleep(_PAUSE)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has a claim: in words, and whether they are known to be gone, or alive, or neither (None)."""
+
+    name: str
+    lives: bool | None
+
+
+def find_owner(directory: Path) -> Owner | None:
+    """Who has claimed a run's directory, without waiting for a sign of life; None if nobody has."""
+    claim = lease(directory / CLAIM)
+    owner, sign = claim.owner, _last_sign(claim)
+    if owner is None or sign is None:
+        return None
+    lives = True if time.time() - sign / 1e9 < 2 * LEASE_SECONDS else None
+    if owner.hostname == _this_host() and not _exists(owner.pid):
+        lives = False
+    return Owner(_named(owner), lives)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def _last_sign(claim: SoftFileLease) -> int | None:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from backbones.errors import InputError
+from backbones.errors import TryAgainError
 from benchmarks.planning.records import load_records
 from benchmarks.running.claim import LEASE_SECONDS, lease
 from benchmarks.running.writing import write_results_csv
 from results import Record, ResultsError
+from results.errors import StoreError
 
 RESULTS = "results.csv"
 _CLAIM = ".results.csv.claim"
@@ -20,17 +21,17 @@ def collect(out: Path) -> int:
 
     One process at a time looks and writes, so that no row is lost where several runs end together. Records that can't
     be read are named on standard error, and passed over. Raises ResultsError if there is no such directory or the file
-    cannot be written, InputError if another process is writing it and comes to no end.
+    cannot be written, TryAgainError if another process is writing it and comes to no end.
     """
     if not out.is_dir():
-        raise ResultsError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
+        raise StoreError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
     try:
         with lease(out / _CLAIM).acquire(timeout=2 * LEASE_SECONDS):
             runs = load_records([out], on_unreadable=warn)
             write_results_csv(out / RESULTS, (record for _, record in runs))
             return len(runs)
     except Timeout as error:
-        raise InputError(
+        raise TryAgainError(
             f"{out / RESULTS}: another process has been writing it for {2 * LEASE_SECONDS:.0f} s. Once it has ended, "
             f"`backbench collect {out}` writes the file anew"
         ) from error

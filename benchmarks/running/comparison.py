@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from benchmarks.planning.records import load_records
 from results import PairedDifference, Record, ResultsError, seed_difference
+from results.errors import StoreError
 from results.measurements import Measurement, differences, measurements, protocol, unlike_origins
 from results.metrics import find_metric
 from tasks.pairing import PairedRuns
@@ -96,7 +97,11 @@ def compare_cells(a: Path, b: Path) -> Comparison:
     Raises ResultsError or InputError unless all are finished runs of one task, on one data set and the same images, and
     where several seeds have none in common.
     """
-    ours, theirs = _side(a), _side(b)
+    return compare_sides(a, _side(a), b, _side(b))
+
+
+def compare_sides(a: Path, ours: Side, b: Path, theirs: Side) -> Comparison:
+    """`compare_cells` of runs that are read already; `a` and `b` are what messages call them."""
     _require_same_data(a, ours.records[0], b, theirs.records[0])
     task = ours.records[0].task
     if task not in TASKS:
@@ -138,8 +143,8 @@ def _finished(run: tuple[Path, Record]) -> tuple[float, str]:
 
 def _refuse_nothing(path: Path) -> NoReturn:
     if unfinished := next(path.rglob("recipe.yaml"), None):
-        raise ResultsError(f"{unfinished.parent}: the run has not finished. Repeat its command, then compare")
-    raise ResultsError(
+        raise StoreError(f"{unfinished.parent}: the run has not finished. Repeat its command, then compare")
+    raise StoreError(
         f"{path}: not a run. Expected a directory with a record.json, such as OUT/detection/coco2017/NAME/seed0-KEY, "
         "or one of several seeds, such as OUT/detection/coco2017/NAME"
     )
