@@ -237,9 +237,11 @@ def compare(
 
     Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
     same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
+
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
 
     Where they hold runs of many kinds, those of the same task, data set, backbone and seed are paired, in one table:
+
     backbench compare tonight last_night --fail-if-worse top1=0.5 --fail-if-worse AP_box=1
     """
     from benchmarks.commands.comparison import show_comparison

@@ -1,6 +1,7 @@
 """How commands end: what may go wrong becomes one message and one exit status, here and nowhere else."""
 
 import errno
+import inspect
 import io
 import os
 import re
@@ -41,7 +42,18 @@ LESS_MEMORY = (
 )
 
 
-class Commands(typer.core.TyperGroup):
+class Group(typer.core.TyperGroup):
+    """Shows the paragraphs of help texts as such: rich would keep the line breaks that they have here."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command and command.help:
+            paragraphs = inspect.cleandoc(command.help).split("\n\n")
+            command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        return command
+
+
+class Commands(Group):
     """Turns what went wrong into one message and an exit status; several processes end with the same one."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -52,7 +52,9 @@ def collect(
 ) -> None:
     """Write results.csv anew from the finished runs below each directory.
 
-    Every run does so when it ends; this is for directories that were copied together, or cleared of runs.
+    Every run does so when it ends; this is for directories that were copied together, or cleared of runs:
+
+    backbench collect runs other_runs
     """
     from benchmarks.running.collecting import RESULTS
     from benchmarks.running.collecting import collect as collect_results

@@ -124,7 +124,7 @@ def compare_sides(a: Path, ours: Side, b: Path, theirs: Side) -> Comparison:
 
 
 def _side(path: Path) -> Side:
-    """The finished runs below a directory; where a seed was run twice, the later run counts."""
+    """The finished runs below a directory, as `side_of` has them."""
     runs = load_records([path])
     if not runs:
         _refuse_nothing(path)
@@ -133,6 +133,11 @@ def _side(path: Path) -> Side:
             f"{path}: holds {len(runs)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
             f"example {runs[0][0]}, or a folder whose runs differ in the seed alone"
         )
+    return side_of(runs)
+
+
+def side_of(runs: list[tuple[Path, Record]]) -> Side:
+    """Runs that differ in the seed alone; where a seed was run twice, the later run counts."""
     later = {record.seed: (directory, record) for directory, record in sorted(runs, key=_finished)}
     return Side(dict(sorted(later.items())))
 

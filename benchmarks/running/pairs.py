@@ -9,7 +9,7 @@ from typing import TypeAlias
 from backbones.errors import InputError
 from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import warn
-from benchmarks.running.comparison import Comparison, Row, Side, compare_cells, compare_sides
+from benchmarks.running.comparison import Comparison, Row, Side, compare_cells, compare_sides, side_of
 from results import Record, ResultsError, find_metric
 from results.measurements import Measurement, protocol
 from results.store import RECORD
@@ -103,7 +103,10 @@ def compare_paths(a: Path, b: Path) -> Comparisons:
                 left_out.append(f"{_named(place)}: {error}")
     if not pairs:
         why = "; ".join(left_out[:3]) or "no finished runs"
-        raise ResultsError(f"{a} and {b}: nothing to compare. Stores are paired by task, data set and backbone: {why}")
+        raise ResultsError(
+            f"{a} and {b}: nothing to compare. Stores are paired by task, data set and backbone: {why}. "
+            "Or name one run of each, or folders whose runs differ in the seed alone"
+        )
     return Comparisons(pairs, left_out, of_stores=True)
 
 
@@ -138,12 +141,11 @@ def _paired(place: Place, ours: list[Side], theirs: list[Side]) -> list[tuple[Si
 
 
 def _cells(path: Path) -> dict[Place, list[Side]]:
-    """The cells below a directory, each with its seeds, by their place; of a seed that was run twice the later run."""
-    runs = sorted(load_records([path], on_unreadable=warn), key=lambda run: (_identity(run[1]), run[1].finished_at))
+    """The cells below a directory, each with its seeds, by their place."""
+    runs = sorted(load_records([path], on_unreadable=warn), key=lambda run: _identity(run[1]))
     cells: dict[Place, list[Side]] = {}
     for _, group in groupby(runs, key=lambda run: _identity(run[1])):
-        by_seed = {record.seed: (directory, record) for directory, record in group}
-        side = Side(dict(sorted(by_seed.items())))
+        side = side_of(list(group))
         record = side.records[0]
         cells.setdefault((record.task, record.dataset, record.backbone), []).append(side)
     return cells
