@@ -30,7 +30,7 @@ class DivergedError(InputError):
 
 
 class TryAgainError(InputError):
-    """What may go well another time: another process is at work, there is no room."""
+    """What may go well another time: another process is at work, there is no room. (sysexits.h, EX_TEMPFAIL.)"""
 
     status = 75
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.running.claim import find_owner
+from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
 from benchmarks.running.inventory import Run, files_of, find_all_runs
+from benchmarks.running.lease import find_owner
 
 _CHECKPOINT = re.compile(r"iteration_(\d+)\.pth")
 _PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|npz|png|md|tex)\.(partial|[0-9a-f]{12})")
@@ -66,7 +67,7 @@ def remove(root: Path, waste: Sequence[Waste]) -> int:
 
 
 def _may_be_at_work(directory: Path) -> bool:
-    owner = find_owner(directory)
+    owner = find_owner(directory / CLAIM)
     return owner is not None and owner.lives is not False
 
 

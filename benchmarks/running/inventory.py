@@ -9,8 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from benchmarks.running.claim import CLAIM, RECIPE, Owner, find_owner
+from benchmarks.running.claim import CLAIM, RECIPE
 from benchmarks.running.collecting import warn
+from benchmarks.running.lease import Owner, find_owner
 from results import ResultsError, read_record
 from results.store import RECORD, find_directories
 
@@ -57,7 +58,7 @@ def files_of(directory: Path) -> list[tuple[Path, int, float]]:
 
 
 def _describe(directory: Path) -> Run:
-    files, owner, log = files_of(directory), find_owner(directory), _read_log(directory)
+    files, owner, log = files_of(directory), find_owner(directory / CLAIM), _read_log(directory)
     state, detail = _state(directory, owner, log)
     seed, _, key = directory.name.removeprefix("seed").partition("-")
     task, dataset, backbone = directory.parts[-4:-1] if len(directory.parts) > 3 else ("", "", "")

@@ -9,7 +9,8 @@ import pytest
 
 from backbones.errors import DataError, DivergedError, InputError, TryAgainError
 from benchmarks.commands.statuses import STATUSES
-from benchmarks.running.claim import claimed, find_owner
+from benchmarks.running.claim import CLAIM, claimed
+from benchmarks.running.lease import find_owner
 from results import ResultsError
 from results.errors import NoRoomError, NotFiniteError, StoreError
 from tests.support.commands import PATIENCE, run_directory, start_torchrun
@@ -100,4 +101,4 @@ class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
         (run_directory(out) / "checkpoints").touch()
         statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
         assert statuses == ["3", "3"] and text.count("iteration_2.pth: cannot be written") == 1, text
-        assert find_owner(run_directory(out)) is None
+        assert find_owner(run_directory(out) / CLAIM) is None
