@@ -1,6 +1,7 @@
 """What lies in a store: each run with its state, finished or not."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,9 @@ from benchmarks.running.collecting import warn
 from benchmarks.running.lease import Owner, find_owner
 from results import ResultsError, read_record
 from results.store import RECORD, find_directories
+
+_END_OF_LOG = 64 << 10
+"""Bytes of a log that its last line is looked for in."""
 
 State: TypeAlias = Literal["finished", "unfinished", "at work", "broken"]
 
@@ -96,23 +100,27 @@ def _state(directory: Path, owner: Owner | None, log: list[dict[str, Any]]) -> t
 def _progress(recipe: Mapping[str, Any], log: list[dict[str, Any]]) -> str:
     """How many updates of the weights are done, as far as the log has come, and how many are to be made.
 
-    How many updates an epoch has is known from the log alone. It counts steps: where gradients accumulate, several make
-    an update, and how many that are is not written; then it is epochs that are told.
+    How many updates an epoch has is known from the log alone. A log that counts steps only says nothing of updates
+    where gradients accumulate; then it is epochs that are told.
     """
     schedule = recipe["schedule"]
     iterations, epochs = schedule.get("iterations"), schedule.get("epochs")
     if not log:
         return f"update 0 of {iterations:,}" if iterations else f"epoch 0 of {epochs:,}"
-    steps, epoch = log[-1]["iteration"], log[-1]["epoch"]
-    if recipe.get("runtime", {}).get("batch_per_device"):
-        return f"epoch {epoch:,.1f}" + (f" of {epochs:,}" if epochs else f", {iterations:,} updates in all")
-    return f"update {steps:,} of {iterations or round(steps / epoch * epochs):,}"
+    last = log[-1]
+    accumulates = bool(recipe.get("runtime", {}).get("batch_per_device"))
+    updates = last.get("update", None if accumulates else last["iteration"])
+    if updates is None:
+        return f"epoch {last['epoch']:,.1f}" + (f" of {epochs:,}" if epochs else f", {iterations:,} updates in all")
+    return f"update {updates:,} of {iterations or round(updates / last['epoch'] * epochs):,}"
 
 
 def _read_log(directory: Path) -> list[dict[str, Any]]:
-    """The last whole line of the log that is one, in a list; no entry where there is none."""
+    """The last whole line of the log, in a list; no entry where there is none."""
     try:
-        lines = (directory / "log.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        with (directory / "log.jsonl").open("rb") as file:
+            file.seek(-min(_END_OF_LOG, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
     for line in reversed(lines):

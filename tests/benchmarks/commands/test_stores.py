@@ -87,6 +87,9 @@ def test_accumulated_steps_are_not_called_updates(store: Path) -> None:
     recipe["runtime"]["batch_per_device"] = 4
     (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert listed(store)[str(directory)][9] == "epoch 1.0 of 1"
+    line = json.loads((directory / "log.jsonl").read_text().splitlines()[-1]) | {"iteration": 8, "update": 2}
+    (directory / "log.jsonl").write_text("x" * 99_999 + f"\n{json.dumps(line)}\n" + '{"torn":')
+    assert listed(store)[str(directory)][9] == "update 2 of 2"
 
 
 def test_a_run_that_somebody_is_at_work_on(store: Path) -> None:
