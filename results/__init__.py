@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         statistic_interval,
     )
     from results.store import find_records, find_runs, read_record, run_directory, runs_of_cell
-    from results.summary import read_results_csv, results_csv, to_frame
-    from results.table_formats import render
-    from results.tables import Table, build_table
+    from results.summary import load_results, read_results_csv, results_csv, to_frame
+    from results.table_formats import render, render_all
+    from results.tables import Table, build_table, build_tables
 
 __all__ = [
     "METRICS",
@@ -42,11 +42,13 @@ __all__ = [
     "Table",
     "bootstrap_interval",
     "build_table",
+    "build_tables",
     "cell_key",
     "environment",
     "find_metric",
     "find_records",
     "find_runs",
+    "load_results",
     "paired_difference",
     "paired_statistic_difference",
     "proportion_interval",
@@ -54,6 +56,7 @@ __all__ = [
     "read_results_csv",
     "reference_rows",
     "render",
+    "render_all",
     "results_csv",
     "run_directory",
     "runs_of_cell",
@@ -81,9 +84,9 @@ _HOME = {
         "statistic_interval",
     ),
     "store": ("find_records", "find_runs", "read_record", "run_directory", "runs_of_cell"),
-    "summary": ("read_results_csv", "results_csv", "to_frame"),
-    "table_formats": ("render",),
-    "tables": ("Table", "build_table"),
+    "summary": ("load_results", "read_results_csv", "results_csv", "to_frame"),
+    "table_formats": ("render", "render_all"),
+    "tables": ("Table", "build_table", "build_tables"),
 }
 
 
@@ -92,3 +95,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(f"results.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

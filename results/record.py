@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json
 
-from results.errors import ResultsError
+from results.errors import NotFiniteError, ResultsError
 
 SCHEMA_VERSION = 2
 """Since 2, speed and peak memory are those of the run alone, over all its parts."""
@@ -73,7 +73,9 @@ class _Checked(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ResultsError(_explain(type(self).__name__.lower(), fields, error)) from None
+            is_finite = all(detail["type"] != "finite_number" for detail in error.errors())
+            kind = ResultsError if is_finite else NotFiniteError
+            raise kind(_explain(type(self).__name__.lower(), fields, error)) from None
 
 
 class Metric(_Checked):

@@ -4,11 +4,11 @@ import gc
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from results.errors import ResultsError
+from results.errors import ResultsError, StoreError
 from results.record import Record
 
 RECORD = "record.json"
@@ -61,15 +61,9 @@ def find_records(
             raise error
         on_unreadable(error)
 
-    directories: dict[Path, Path] = {}
-    for root in roots:
-        if not root.is_dir():
-            raise ResultsError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
-        for directory in _directories_with(RECORD, root, report):
-            directories.setdefault(directory.resolve(), directory)
     found = []
     with _without_garbage_collection():
-        for directory in sorted(directories.values()):
+        for directory in find_directories(roots, (RECORD,), report):
             try:
                 found.append((directory, read_record(directory)))
             except ResultsError as error:
@@ -90,12 +84,26 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _directories_with(name: str, root: Path, report: Callable[[ResultsError], None]) -> Iterator[Path]:
-    """The directories below `root` that hold a file of that name, and are not themselves below such a one."""
+def find_directories(roots: Iterable[Path], names: Sequence[str], report: Callable[[ResultsError], None]) -> list[Path]:
+    """The directories below the roots that hold a file of one of the names, each once, in the order of their paths.
+
+    Looks below none of them. Raises StoreError for a root that is no directory; `report` is told what can't be read.
+    """
+    directories: dict[Path, Path] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise StoreError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
+        for directory in _directories_with(names, root, report):
+            directories.setdefault(directory.resolve(), directory)
+    return sorted(directories.values())
+
+
+def _directories_with(names: Sequence[str], root: Path, report: Callable[[ResultsError], None]) -> Iterator[Path]:
+    """The directories below `root` that hold a file of one of the names, and are not themselves below such a one."""
 
     def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
-            report(ResultsError(f"{error.filename}: cannot be read: {error.strerror}"))
+            report(StoreError(f"{error.filename}: cannot be read: {error.strerror}"))
 
     seen = set()
     for parent, folders, files in os.walk(root, onerror=tell, followlinks=True):
@@ -104,7 +112,7 @@ def _directories_with(name: str, root: Path, report: Callable[[ResultsError], No
             folders.clear()
             continue
         seen.add(place)
-        if name in files:
+        if not {*names}.isdisjoint(files):
             folders.clear()
             yield Path(parent)
 
@@ -166,11 +174,11 @@ def _read(path: Path) -> Record:
     try:
         return Record.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ResultsError(f"{path}: no such file. The run has not finished: repeat its command") from None
+        raise StoreError(f"{path}: no such file. The run has not finished: repeat its command") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(f"{path}: cannot be read: {error}") from error
     except ResultsError as error:
-        raise ResultsError(f"{path}: not a record. {error}. Delete the file and repeat the run's command") from error
+        raise StoreError(f"{path}: not a record. {error}. Delete the file and repeat the run's command") from error
 
 
 def _path_safe(name: str) -> str:

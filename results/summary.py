@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.errors import ResultsError
+from results.errors import StoreError
 from results.measurements import Measurement
 from results.measurements import protocol as protocol_of
 from results.record import Metric, Record
+from results.store import find_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,23 +112,36 @@ def results_csv(records: Iterable[Record], directories: Sequence[str] | None = N
     return text
 
 
+def load_results(path: Path | str) -> "pd.DataFrame":
+    """The numbers of a `results.csv`, or of all finished runs below a directory, one row a metric, for pandas.
+
+    Records below a directory that can't be read are passed over with a warning.
+    Raises StoreError, naming the path, where there is neither.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return read_results_csv(path)
+    found = find_records([path], on_unreadable=lambda error: warnings.warn(f"passed over: {error}", stacklevel=2))
+    return to_frame(record for _, record in found)
+
+
 def read_results_csv(path: Path) -> "pd.DataFrame":
     """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
     those that came later stand without values in files of earlier ones.
 
-    Raises ResultsError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
+    Raises StoreError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
     """
     import pandas as pd
 
     try:
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: cannot be read as CSV: {error}") from error
+        raise StoreError(f"{path}: cannot be read as CSV: {error}") from error
     empty = pd.Series("", index=frame.index, dtype="string")
     frame = frame.assign(**{column: empty for column in LATER if column not in frame.columns})
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
-        raise ResultsError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
+        raise StoreError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
     frame = frame[[*COLUMNS, *(column for column in frame.columns if column not in COLUMNS)]]
     for column, kind in COLUMNS.items():
         if kind != "string":
@@ -189,5 +204,5 @@ def _numbers(texts: "pd.Series[Any]", kind: str, where: str) -> "pd.Series[Any]"
     try:
         numbers = [convert(text) if text else None for text in texts]
     except ValueError as error:
-        raise ResultsError(f"{where}: expected numbers: {error}") from None
+        raise StoreError(f"{where}: expected numbers: {error}") from None
     return pd.Series(numbers, index=texts.index, dtype=kind)

@@ -3,33 +3,15 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from results.errors import ResultsError
 from results.measurements import Number
 from results.paper_tables import FORMATS
-from results.reference import PREVIOUS_BEST
-from results.tables import Block, Column, Row, Table
+from results.table_lines import COLUMNS, table_lines
+from results.tables import Block, Row, Table
 
 NONE = "–"
-CSV_COLUMNS = (
-    "table",
-    "dataset",
-    "split",
-    "metric",
-    "method",
-    "pretrain_data",
-    "model",
-    "published",
-    "value",
-    "ci_low",
-    "ci_high",
-    "interval",
-    "seeds",
-    "n_eval",
-    "best",
-    "note",
-)
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -66,6 +48,14 @@ def render(table: Table, format: str = "md") -> str:
     return writers[format](table)
 
 
+def render_all(tables: Sequence[Table], format: str = "md") -> str:
+    """Several tables as one text, in CSV under one heading. Raises ResultsError for another format."""
+    texts = [render(table, format) for table in tables]
+    if format == "csv":
+        return texts[0] + "".join(text.partition("\n")[2] for text in texts[1:])
+    return "\n".join(texts)
+
+
 def to_markdown(table: Table) -> str:
     """One heading, pipe table with aligned columns, and list of footnotes for each block, then the caption.
 
@@ -84,16 +74,13 @@ def to_markdown(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """One number a line, ours and the published ones (`published` true or false), at full precision.
 
-    `interval` is over "seeds" or "images"; `seeds` lists them, separated by spaces; `note` is the footnote's text.
+    The columns are those of `results.table_lines`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for block in table.blocks:
-        for row in block.rows:
-            for column, cell in zip(block.columns, row.cells, strict=True):
-                if cell is not None:
-                    writer.writerow(_csv_line(table.name, row, column, cell))
+    writer.writerow(COLUMNS)
+    for line in table_lines(table):
+        writer.writerow(str(entry).lower() if isinstance(entry, bool) else entry for entry in line.values())
     return text.getvalue()
 
 
@@ -181,17 +168,6 @@ def _latex_line(cells: list[str]) -> str:
 def _qualification(number: Number) -> str:
     interval = f" [{number.low:.1f}, {number.high:.1f}]" if number.interval else ""
     return interval + (f" ({len(number.seeds)} seeds)" if len(number.seeds) > 1 else "")
-
-
-def _csv_line(table: str, row: Row, column: Column, cell: Number | float) -> list[object]:
-    method, pretrain_data = row.labels[-2:]
-    if isinstance(cell, float):
-        names = (PREVIOUS_BEST, "", "") if column.model == PREVIOUS_BEST else (method, pretrain_data, column.model)
-        return [table, row.dataset, "", column.metric, *names, "true", cell, *[""] * 7]
-    names = (method, pretrain_data, column.model)
-    seeds = " ".join(str(seed) for seed in cell.seeds)
-    measured = (cell.value, cell.low, cell.high, cell.interval, seeds, cell.n_eval, str(cell.best).lower(), cell.note)
-    return [table, row.dataset, cell.split, column.metric, *names, "false", *measured]
 
 
 def _headings(block: Block) -> list[str]:

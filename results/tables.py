@@ -8,13 +8,18 @@ of them, or else those that follow the reference. Published numbers never take p
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from results.errors import ResultsError
+from results.errors import ResultsError, StoreError
 from results.measurements import Measurement, Number, combine, measurements, simplified
 from results.metrics import find_metric
-from results.paper_tables import PaperTable, find_table, table_of
+from results.paper_tables import PAPER_TABLES, PaperTable, find_table, table_of
 from results.record import Record
 from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
+from results.table_lines import COLUMNS, table_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CAPTION = (
     "In brackets the 95 % confidence interval: over seeds (Student's t) where their number is given, else over the "
@@ -69,6 +74,12 @@ class Table:
     sources: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a number, ours and the published ones, in the columns of `results.table_lines`."""
+        import pandas as pd
+
+        return pd.DataFrame(table_lines(self), columns=list(COLUMNS)).astype(COLUMNS)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -89,11 +100,7 @@ def build_table(records: Sequence[Record], name: str) -> Table:
     Raises ResultsError for an unknown table, for no records, and for records among which none fits the table.
     """
     table = find_table(name)
-    if not records:
-        raise ResultsError(
-            "no finished runs found. Expected record.json in the directory of a run: give the directory that was the "
-            "--out of `backbench run`, once the run has finished"
-        )
+    _require_some(records)
     fitting = [record for record in records if table_of(record) == table.name]
     measured = measurements(fitting, table.metrics)
     if not measured:
@@ -107,6 +114,30 @@ def build_table(records: Sequence[Record], name: str) -> Table:
     sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
     elsewhere = [record for record in records if table_of(record) not in (table.name, None)]
     return Table(table.name, tuple(blocks), CAPTION, sources, tuple(_counted(elsewhere)))
+
+
+def build_tables(records: Sequence[Record]) -> list[Table]:
+    """All of the paper's tables to which a record belongs, in the paper's order.
+
+    Raises ResultsError for no records, and for records of which none belongs to a table.
+    """
+    _require_some(records)
+    names = [name for name, table in PAPER_TABLES.items() if any(_fits(record, table) for record in records)]
+    if not names:
+        raise ResultsError(f"no run belongs to one of the paper's tables. Found: {'; '.join(_counted(records))}")
+    return [build_table(records, name) for name in names]
+
+
+def _fits(record: Record, table: PaperTable) -> bool:
+    return table_of(record) == table.name and any(metric.name in table.metrics for metric in record.metrics)
+
+
+def _require_some(records: Sequence[Record]) -> None:
+    if not records:
+        raise StoreError(
+            "no finished runs found. Expected record.json in the directory of a run: give the directory that was the "
+            "--out of `backbench run`, once the run has finished"
+        )
 
 
 class _Paper:

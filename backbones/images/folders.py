@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
@@ -14,11 +14,11 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 def find_images(root: str | Path) -> list[Path]:
     """List every image below `root`, at any depth, sorted by `image_names`' order.
 
-    Raises InputError if `root` is no folder, cannot be read, or holds no image.
+    Raises DataError if `root` is no folder, cannot be read, or holds no image.
     """
     names = image_names(root)
     if not names:
-        raise InputError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
+        raise DataError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
     root = Path(root)
     return [root / name for name in names]
 
@@ -28,10 +28,10 @@ def image_names(root: str | Path) -> list[str]:
 
     An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that start with a dot are passed
     over, files and folders alike. Links to folders are followed, except back into a folder that contains them.
-    Raises InputError if `root` is no folder or a folder below it cannot be read.
+    Raises DataError if `root` is no folder or a folder below it cannot be read.
     """
     if not Path(root).is_dir():
-        raise InputError(f"{root}: {'a file, not a folder' if Path(root).exists() else 'no such folder'}.")
+        raise DataError(f"{root}: {'a file, not a folder' if Path(root).exists() else 'no such folder'}.")
     names: list[str] = []
     # Folders still to be listed: path, prefix of the names below it, identities of the folders above it.
     pending = [(os.fspath(root), "", frozenset[tuple[int, int]]())]
@@ -51,7 +51,7 @@ def image_names(root: str | Path) -> list[str]:
                     elif _has_image_suffix(entry.name):
                         names.append(prefix + entry.name)
         except OSError as error:
-            raise InputError(f"{folder}: the folder cannot be read: {error.strerror}.") from None
+            raise DataError(f"{folder}: the folder cannot be read: {error.strerror}.") from None
     names.sort()
     return names
 
@@ -59,20 +59,20 @@ def image_names(root: str | Path) -> list[str]:
 def folder_names(root: str | Path) -> list[str]:
     """List the names of the folders directly in `root`, links to folders included and hidden ones not, sorted.
 
-    Raises InputError if `root` is no folder or cannot be read.
+    Raises DataError if `root` is no folder or cannot be read.
     """
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
     except OSError as error:
-        raise InputError(f"{root}: the folder cannot be read: {error.strerror}.") from None
+        raise DataError(f"{root}: the folder cannot be read: {error.strerror}.") from None
 
 
 def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:
     """Hash the names of `paths` relative to `root`, and the files' sizes, to 16 hexadecimal digits of SHA-256.
 
     The same for a copy of the data elsewhere, whatever order the paths come in. Contents are not read: a changed file
-    of unchanged size goes unnoticed. Raises InputError if a file is missing.
+    of unchanged size goes unnoticed. Raises DataError if a file is missing.
     """
     # str.removeprefix, because Path.relative_to takes minutes for a million paths.
     prefix = os.path.join(Path(root), "")  # noqa: PTH118
@@ -81,7 +81,7 @@ def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:
         try:
             size = Path(path).stat().st_size
         except OSError as error:
-            raise InputError(f"{path}: the file cannot be read: {error.strerror}.") from None
+            raise DataError(f"{path}: the file cannot be read: {error.strerror}.") from None
         digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from backbones.errors import InputError
+from backbones.errors import not_written
 from backbones.training.writing import written_whole
 
 
@@ -52,19 +52,21 @@ def save_atomically(content: Any, path: Path) -> None:
         with written_whole(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: cannot be written ({_reason(error)}). Make room or give another --out; "
-            "repeating the command goes on from the last checkpoint"
+        reason, number = _reason(error)
+        raise not_written(
+            f"{path}: cannot be written ({reason}). Make room or give another --out; "
+            "repeating the command goes on from the last checkpoint",
+            number,
         ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """What the system said: torch's writer covers its OSError with a RuntimeError about positions in the file."""
+def _reason(error: BaseException) -> tuple[str, int | None]:
+    """What the system said and its number for that, which torch's writer covers with a RuntimeError about positions."""
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    said = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    return next(said, str(error).splitlines()[0])
+    said = ((cause.strerror, cause.errno) for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    return next(said, (str(error).splitlines()[0], None))
 
 
 def bare_model(runner: Runner) -> nn.Module:

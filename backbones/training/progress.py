@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from backbones.errors import InputError
+from backbones.errors import DataError, DivergedError
 from backbones.images.tolerance import too_many_unreadable
 from backbones.training.checkpointing import Tally
 from backbones.training.machine import device_type, process_rank
@@ -98,16 +98,16 @@ def with_progress(items: Iterable[T], title: str, total: int, unit: str) -> Iter
             line.update(done)
 
 
-def diverged(what: str, rate: str = "the learning rate") -> InputError:
+def diverged(what: str, rate: str = "the learning rate") -> DivergedError:
     """The refusal to go on with a training that has diverged; `rate` is the setting to lower, where it is known."""
-    return InputError(f"{what}. Lower {rate}, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0")
+    return DivergedError(f"{what}. Lower {rate}, or use --set precision=fp32 or --set optimizer.clip_grad_norm=1.0")
 
 
 class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
     The loss is the mean over all processes; what else the model puts out, such as the parts of its loss, is the first
-    process's. Raises InputError when the loss is no longer a number: what follows would be worthless.
+    process's. Raises DivergedError when the loss is no longer a number: what follows would be worthless.
     """
 
     priority = "LOW"
@@ -171,13 +171,13 @@ class ProgressHook(Hook):
         images, unreadable = len(runner.train_dataloader.dataset), len(self.tally.corrupt)
         if too_many_unreadable(unreadable, images):
             path, why = next(iter(self.tally.corrupt.items()))
-            raise InputError(
+            raise DataError(
                 f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
                 "Is --data the right folder? Replace or remove what is broken"
             )
 
     def update_tally(self) -> None:
-        """Bring the tally up to the present, for a checkpoint. Raises InputError if training has diverged."""
+        """Bring the tally up to the present, for a checkpoint. Raises DivergedError if training has diverged."""
         self.tally.loss_sum = float(self.epoch_loss)
         if not math.isfinite(self.tally.loss_sum):
             raise diverged(

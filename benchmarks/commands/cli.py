@@ -1,71 +1,26 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
-import io
-import re
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
-import typer.core
 
-from backbones.errors import InputError
+from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
-from results.errors import ResultsError
+from benchmarks.commands.options import AsJson
+from benchmarks.commands.statuses import EPILOGUE, Commands
+from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
-
-
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
-"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
-
-
-class Commands(typer.core.TyperGroup):
-    """Turns mistakes of the caller into one message and exit status 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
-        try:
-            return super().invoke(ctx)
-        except (InputError, ResultsError) as error:
-            message = str(error)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            message = f"{error.filename}: {error.strerror}"
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
-            raise
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
-                raise
-            message = (
-                "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
-                "runtime.batch_per_device: gradients accumulate, but batch norm and mixup then see fewer images, as "
-                "record and tables tell; or lower runtime.workers or "
-                f"model.image_size: {str(error).splitlines()[0] if str(error) else 'MemoryError'}"
-            )
-        except KeyboardInterrupt:
-            print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
-        print(f"backbench: {message}", file=sys.stderr)
-        raise typer.Exit(2)
-
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Is this pre-trained vision backbone better than that one? Start with `backbench demo`.",
+    epilog=EPILOGUE,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(no_args_is_help=True, help="Check data sets, and generate a small one.")
 app.add_typer(data_app, name="data")
 
 Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
@@ -123,6 +78,23 @@ DryRun = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        print(f"backbench {importlib.metadata.version('backbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _backbench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What comes before a command's name."""
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where images, runs, pictures and tables go.")] = Path("demo"),
@@ -148,22 +120,25 @@ def pretrain(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
 
     On many GPUs: torchrun --nproc-per-node 8 -m benchmarks pretrain … Repeating a command resumes it exactly.
     """
     from benchmarks.commands.screen import show_cell, show_plan
+    from benchmarks.commands.sheets import nothing_else_on_stdout
     from benchmarks.planning.cells import plan_pretraining
     from benchmarks.running.cells import run_pretraining
     from benchmarks.running.repeating import Repeat
 
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
-        raise typer.Exit(0 if show_plan(plan, out) else 1)
+        raise typer.Exit(0 if show_plan(plan, out, as_json=as_json) else 1)
     repeat = Repeat(rerun, if_changed)
-    cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
-    show_cell(cell)
+    with nothing_else_on_stdout(as_json):
+        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
+    show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
@@ -187,6 +162,7 @@ def run(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
 
@@ -202,9 +178,12 @@ def run(
 
     They decide no number but where a file does not tell how its pixels are normalised: a finished run whose command
     is repeated with other names is recorded under those.
+
+    For programs: … --json prints the record and where it lies, with --dry-run what would be run.
     """
     from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan
+    from benchmarks.commands.sheets import nothing_else_on_stdout
     from benchmarks.planning.cells import plan_task
     from benchmarks.running.cells import run_task
     from benchmarks.running.repeating import Repeat
@@ -212,44 +191,63 @@ def run(
     declared = Declared(method, pretrain_data, model)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
-        raise typer.Exit(0 if show_plan(plan, out) else 1)
+        raise typer.Exit(0 if show_plan(plan, out, as_json=as_json) else 1)
     repeat = Repeat(rerun, if_changed)
-    cell = run_task(recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat)
-    show_cell(cell)
+    with nothing_else_on_stdout(as_json):
+        cell = run_task(
+            recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat
+        )
+    show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
 @app.command()
 def table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
-    layout: Annotated[Layout, typer.Option(help="Which of the paper's tables.")],
-    format: Annotated[Format, typer.Option(help="How to write it.")] = "md",
+    layout: Annotated[
+        Layout | None, typer.Option(help="Which of the paper's tables; without it all that have runs.")
+    ] = None,
+    format: Annotated[Format | None, typer.Option(help="How to write it; md, or as the suffix of -o says.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only runs of which this is true, e.g. method=MAE.")
     ] = None,
     only_reference: Annotated[
         bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there: .md, .csv, .tex, or .json."),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own.
 
     Images of your own stand under their own name: classified ones in layout transfer, the others in coco and ade20k.
-    """
-    from benchmarks.planning.records import load_records
-    from benchmarks.running.collecting import warn
-    from results import build_table, render, select_records
 
-    records = [record for _, record in load_records(directories, on_unreadable=warn)]
-    built = build_table(select_records(records, where or [], only_reference), layout)
-    print(render(built, format))
-    if built.left_out:
-        print(f"backbench: in other layouts: {'; '.join(built.left_out)}", file=sys.stderr)
+    All that there is: backbench table runs
+
+    Into a paper: backbench table runs --layout coco --only-reference -o coco.tex
+
+    Into pandas: pandas.read_csv("all.csv") after backbench table runs -o all.csv
+    """
+    from benchmarks.commands.tables import show_tables
+
+    show_tables(
+        directories,
+        layout=layout,
+        format=format,
+        conditions=where or [],
+        only_reference=only_reference,
+        output=output,
+        as_json=as_json,
+    )
 
 
 @app.command()
 def compare(
     a: Annotated[
-        Path, typer.Argument(metavar="A", help="A finished run's directory, or one that holds runs of several seeds.")
+        Path,
+        typer.Argument(metavar="A", help="A finished run's directory, one of several seeds, or one that was --out."),
     ],
     b: Annotated[Path, typer.Argument(metavar="B", help="What to test it against.")],
     trace: Annotated[
@@ -268,12 +266,25 @@ def compare(
             "1.3e-6 in fp32, 1e-3 in fp16, 1.6e-2 in bf16.",
         ),
     ] = None,
+    fail_if_worse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=POINTS",
+            help="Exit status 1 if A's mean is worse than B's by more than that, e.g. top1=0.5. May be repeated.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
 
     Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
     same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
+
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
+
+    Where they hold runs of many kinds, those of the same task, data set, backbone and seed are paired, in one table:
+
+    backbench compare tonight last_night --fail-if-worse top1=0.5 --fail-if-worse AP_box=1
     """
     if trace:
         from benchmarks.commands.trace import show_trace_comparison
@@ -281,31 +292,21 @@ def compare(
         raise typer.Exit(0 if show_trace_comparison(a, b, tolerance) else 1)
     from benchmarks.commands.comparison import show_comparison
 
-    show_comparison(a, b)
+    raise typer.Exit(0 if show_comparison(a, b, fail_if_worse or [], as_json=as_json) else 1)
 
 
-@app.command()
-def collect(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that were --out of runs.")],
-) -> None:
-    """Write results.csv anew from the finished runs below each directory.
-
-    Every run does so when it ends; this is for directories that were copied together, or cleared of runs.
-    """
-    from benchmarks.running.collecting import RESULTS
-    from benchmarks.running.collecting import collect as collect_results
-
-    for directory in directories:
-        runs = collect_results(directory)
-        print(f"{directory / RESULTS}: {runs} finished runs")
+app.add_typer(store_app)
 
 
 @app.command("list")
-def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named in the other commands."""
+def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
+    """List what can be named in the other commands.
+
+    The names alone: backbench list recipes | cut -f 1
+    """
     from benchmarks.commands.listing import show_list
 
-    show_list(what)
+    show_list(what, as_json)
 
 
 @app.command()
@@ -314,11 +315,16 @@ def inspect(
     backbone: Annotated[
         str | None, typer.Option(help="Load it into this backbone and tell where each weight lands.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every tensor by itself, not all blocks' as one.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint is, which weights land where, and what is left over."""
-    from benchmarks.commands.screen import show_checkpoint
+    """Say what a checkpoint is, which weights land where, and what is left over.
 
-    show_checkpoint(checkpoint, backbone)
+    For example: backbench inspect mae_pretrain_vit_base.pth --backbone mae_vit_base
+    """
+    from benchmarks.commands.inspection import show_checkpoint
+
+    show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 
 @app.command()
@@ -327,63 +333,6 @@ def doctor() -> None:
     from benchmarks.commands.doctor import examine
 
     raise typer.Exit(0 if examine() else 1)
-
-
-@data_app.command("mini")
-def data_mini(
-    root: Annotated[Path, typer.Argument(help="The folder to draw into.")],
-    level: Annotated[str, typer.Option(help="smooth (the demo's) or textured (harder).")] = "smooth",
-    unlabelled: Annotated[int, typer.Option(min=0, help="Images for pre-training.")] = 12_000,
-    train: Annotated[int, typer.Option(min=1, help="Labelled images to fine-tune on.")] = 1_000,
-    val: Annotated[int, typer.Option(min=1, help="Labelled images to evaluate on.")] = 2_000,
-    coco_train: Annotated[int, typer.Option(min=1, help="Images in COCO's format to train on.")] = 1_000,
-    coco_val: Annotated[int, typer.Option(min=1, help="Images in COCO's format to evaluate on.")] = 500,
-    ade_train: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to train on.")] = 1_000,
-    ade_val: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to evaluate on.")] = 500,
-    image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
-    seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
-) -> None:
-    """Draw the small generated data set: what the demo runs on.
-
-    ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's.
-    """
-    from benchmarks.commands.data import draw_mini
-
-    draw_mini(
-        root,
-        level=level,
-        unlabelled=unlabelled,
-        train=train,
-        val=val,
-        coco_train=coco_train,
-        coco_val=coco_val,
-        ade_train=ade_train,
-        ade_val=ade_val,
-        image_size=image_size,
-        seed=seed,
-    )
-
-
-@data_app.command("check")
-def data_check(
-    dataset: Annotated[str, typer.Argument(help="`backbench list datasets` names them.")],
-    root: Annotated[Path, typer.Option(help="The data set's root folder.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="For coco and ade20k: where their parts lie, e.g. data.train_json=FILE, data.classes=FILE.",
-        ),
-    ] = None,
-) -> None:
-    """Check a data set before a long run: layout, counts, annotations, unreadable files.
-
-    Exit status 1 if something is wrong.
-    """
-    from benchmarks.commands.data import show_data_check
-
-    raise typer.Exit(0 if show_data_check(dataset, root, overrides or []) else 1)
 
 
 def main() -> None:

@@ -1,12 +1,16 @@
 """What `backbench compare` prints."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.running.comparison import Row, Side, compare_cells
+from benchmarks.commands.sheets import Sheet, print_json, show
+from benchmarks.running.comparison import Comparison, Row, Side
+from benchmarks.running.pairs import Comparisons, compare_paths, read_allowances, worse_than_allowed
 from results import PairedDifference
 
 ONE_SEED = "Intervals (95 %) and tests are over images; the noise between seeds comes on top."
@@ -16,10 +20,27 @@ SEVERAL_SEEDS = (
 )
 
 
-def show_comparison(a: Path, b: Path) -> None:
-    """Compare two runs, or the seeds of two, and print what came out. Raises as `compare_cells` does."""
-    console = Console(highlight=False, markup=False)
-    comparison = compare_cells(a, b)
+def show_comparison(a: Path, b: Path, fail_if_worse: Sequence[str] = (), *, as_json: bool = False) -> bool:
+    """Compare two runs, the seeds of two, or two stores, and print what came out. False if A is worse than allowed.
+
+    Raises as `compare_paths` does.
+    """
+    allowances = read_allowances(fail_if_worse)
+    found = compare_paths(a, b)
+    worse = worse_than_allowed(found, allowances)
+    if as_json:
+        print_json({"a": str(a), "b": str(b), **_document(found), "worse": worse})
+    elif found.of_stores:
+        _show_stores(Console(highlight=False, markup=False), a, b, found)
+    else:
+        _show_cells(Console(highlight=False, markup=False), found.pairs[0])
+    sys.stdout.flush()
+    for sentence in worse:
+        print(f"backbench: {sentence}", file=sys.stderr)
+    return not worse
+
+
+def _show_cells(console: Console, comparison: Comparison) -> None:
     for name, side in (("A", comparison.a), ("B", comparison.b)):
         _show_side(console, name, side)
     for remark in comparison.remarks:
@@ -30,14 +51,71 @@ def show_comparison(a: Path, b: Path) -> None:
             console.print(f"  {line}", soft_wrap=True)
     seeds = len(comparison.a.runs)
     each = f", {seeds} seeds each" if seeds > 1 else ""
-    record, images = comparison.a.records[0], f"{comparison.images:,}"
-    if record.evaluation_images and record.evaluation_images != comparison.images:
-        images += f" of {record.evaluation_images:,}"
-    console.print(f"\n{record.dataset}: both on the same {images} images{each}")
-    console.print(_table(comparison.rows))
+    console.print(f"\n{comparison.a.records[0].dataset}: both on the same {_images(comparison)} images{each}")
+    several = any(row.over_seeds for row in comparison.rows)
+    headings = ("metric", *_NUMBERS, *(["over"] if several else []))
+    rows: list[Sequence[str]] = [line for row in comparison.rows for line in _lines(row, several)]
+    show(Sheet(headings, rows, numbers=frozenset(headings[1:])))
     for row in comparison.rows:
         console.print(row.verdict)
     console.print(ONE_SEED if seeds == 1 else SEVERAL_SEEDS, soft_wrap=True)
+
+
+def _show_stores(console: Console, a: Path, b: Path, found: Comparisons) -> None:
+    """One table of all pairs, and only those settings in which some of them differ."""
+    console.print(f"A  {a}\nB  {b}\n", soft_wrap=True)
+    several = any(row.over_seeds for pair in found.pairs for row in pair.rows)
+    over = ["over"] if several else []
+    rows: list[Sequence[str]] = []
+    differing: dict[str, list[str]] = {}
+    for number, pair in enumerate(found.pairs, start=1):
+        record, seeds = pair.a.records[0], " ".join(map(str, pair.a.runs))
+        place = (str(number), record.task, record.dataset, record.backbone, seeds, _images(pair))
+        for row in pair.rows:
+            better = "" if row.better is None else "A" if row.better else "B"
+            rows += [(*place, *line, better) for line in _lines(row, several)]
+        for line in [*pair.protocol_differences, *pair.remarks]:
+            differing.setdefault(line, []).append(str(number))
+    headings = ("pair", "task", "data set", "backbone", "seeds", "images", "metric", *_NUMBERS, *over, "better")
+    show(Sheet(headings, rows, numbers=frozenset([*_NUMBERS, "pair", "images"])))
+    if differing:
+        console.print("\nthe pairs differ in", style="bold")
+    for line, numbers in differing.items():
+        console.print(f"  {line} (pair{'s' * (len(numbers) > 1)} {', '.join(numbers)})", soft_wrap=True)
+    for line in found.left_out:
+        console.print(f"left out: {line}", soft_wrap=True)
+    console.print(SEVERAL_SEEDS if several else ONE_SEED, soft_wrap=True)
+
+
+def _document(found: Comparisons) -> dict[str, Any]:
+    pairs = [
+        {
+            "task": pair.a.records[0].task,
+            "dataset": pair.a.records[0].dataset,
+            "images": pair.images,
+            "a": _side_document(pair.a),
+            "b": _side_document(pair.b),
+            "metrics": [
+                {name: value for name, value in asdict(row).items() if name != "seeds"}
+                | {"better": None if row.better is None else "A" if row.better else "B"}
+                for row in pair.rows
+            ],
+            "differences": pair.protocol_differences,
+            "remarks": pair.remarks,
+        }
+        for pair in found.pairs
+    ]
+    return {"pairs": pairs, "left_out": found.left_out}
+
+
+def _side_document(side: Side) -> dict[str, Any]:
+    record = side.records[0]
+    return {
+        "backbone": record.backbone,
+        "recipe": record.recipe,
+        "seeds": list(side.runs),
+        "directories": [str(directory) for directory in side.directories],
+    }
 
 
 def _show_side(console: Console, name: str, side: Side) -> None:
@@ -48,19 +126,20 @@ def _show_side(console: Console, name: str, side: Side) -> None:
         console.print(f"   {directory}", soft_wrap=True)
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    """A line for each metric; with several seeds one for the test over images and one for that over seeds."""
-    several = any(row.over_seeds for row in rows)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric")
-    for heading in ("A", "B", "A − B", "95 % interval", "p", *(["over"] if several else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        numbers = [row.metric, f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}", *_test(row.difference)]
-        table.add_row(*numbers, *(["images"] if several else []))
-        if row.over_seeds:
-            table.add_row("", "", "", "", *_test(row.over_seeds), "seeds")
-    return table
+def _images(comparison: Comparison) -> str:
+    whole, images = comparison.a.records[0].evaluation_images, f"{comparison.images:,}"
+    return f"{images} of {whole:,}" if whole and whole != comparison.images else images
+
+
+_NUMBERS = ("A", "B", "A − B", "95 % interval", "p")
+
+
+def _lines(row: Row, several: bool) -> Iterator[tuple[str, ...]]:
+    """A metric, and the numbers under its headings: the test over images, and with several seeds that over them."""
+    means = (f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}")
+    yield row.metric, *means, *_test(row.difference), *(["images"] if several else [])
+    if row.over_seeds:
+        yield row.metric, *means, *_test(row.over_seeds), "seeds"
 
 
 def _test(difference: PairedDifference) -> tuple[str, str]:

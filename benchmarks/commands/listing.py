@@ -1,50 +1,50 @@
 """What `backbench list` prints. What a list needs is imported for it alone, so that the others answer at once."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+if TYPE_CHECKING:
+    from benchmarks.commands.sheets import Sheet
 
 
-def _backbones() -> Table:
+def _backbones() -> dict[str, "Sheet"]:
     from backbones.registry import list_backbones, normalisation_of
 
-    table = plain_table("name", "method", "pre-training data", "column", "architecture in timm", "normalisation")
+    sheet = _sheet(
+        *("name", "method", "pre-training data", "column", "architecture in timm", "normalisation"),
+        caption="and every model of timm by its name, and package.module:function",
+    )
     for entry in list_backbones():
         pixels = normalisation_of(entry).label
-        table.add_row(entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch, pixels)
-    table.caption = "and every model of timm by its name, and package.module:function"
-    return table
+        sheet.rows.append((entry.name, entry.method, entry.pretrain_data, entry.model, entry.arch, pixels))
+    return {"backbones": sheet}
 
 
-def _methods() -> Table:
+def _methods() -> dict[str, "Sheet"]:
     from backbones.weights.methods import METHODS
 
-    table = plain_table("method", "pre-training data")
-    for method in METHODS.values():
-        table.add_row(method.name, method.pretrain_data)
-    return table
+    sheet = _sheet("method", "pre-training data")
+    sheet.rows.extend((method.name, method.pretrain_data) for method in METHODS.values())
+    return {"methods": sheet}
 
 
-def _recipes() -> Table:
+def _recipes() -> dict[str, "Sheet"]:
     from benchmarks.planning.recipe import list_recipes
 
-    table = plain_table("recipe", "what to expect of it")
-    for name, line in list_recipes().items():
-        table.add_row(name, line)
-    return table
+    sheet = _sheet("recipe", "what to expect of it")
+    sheet.rows.extend(list_recipes().items())
+    return {"recipes": sheet}
 
 
-def _datasets() -> Table:
+def _datasets() -> dict[str, "Sheet"]:
     from tasks.registry import DATA_SETS
 
-    table = plain_table("data set", "layout")
-    for data_set in DATA_SETS.values():
-        table.add_row(data_set.name, data_set.layout)
-    return table
+    sheet = _sheet("data set", "layout")
+    sheet.rows.extend((data_set.name, data_set.layout) for data_set in DATA_SETS.values())
+    return {"datasets": sheet}
 
 
-def _weights() -> Group:
+def _weights() -> dict[str, "Sheet"]:
     """The cells of the paper's tables, those of one row and column together; and the files."""
     from backbones.weights.published import Cell, published
 
@@ -52,7 +52,11 @@ def _weights() -> Group:
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for cell in listed.cells:
         rows.setdefault(cell.place[1:], []).append(cell)
-    cells = plain_table("method", "pre-training data", "column", "tables", "what", "file, or how it is known")
+    cells = _sheet(
+        *("method", "pre-training data", "column", "tables", "what", "file, or how it is known"),
+        caption="weights: what a run of the cell starts from, none: not released, nearest: what else can be had, "
+        "finished: trained on the table's task already",
+    )
     for row, group in rows.items():
         tables: dict[tuple[str, str], list[str]] = {}
         for cell in group:
@@ -60,35 +64,34 @@ def _weights() -> Group:
             for kind, names in (kinds | {"nearest": cell.nearest, "finished": cell.finished}).items():
                 for name in names:
                     tables.setdefault((kind, name), []).append(cell.place.table)
-        for (kind, name), places in tables.items():
-            cells.add_row(*row, ", ".join(places), kind, name)
-    cells.caption = (
-        "weights: what a run of the cell starts from, none: not released, nearest: what else can be had, "
-        "finished: trained on the table's task already"
-    )
-    files = plain_table("file", "known by", "page", "how it differs from what the paper's row had")
-    for file in listed.files:
-        files.add_row(file.name, file.digest, file.page, file.differs)
-    return Group(cells, "", files)
+        cells.rows.extend((*row, ", ".join(places), kind, name) for (kind, name), places in tables.items())
+    files = _sheet("file", "known by", "page", "how it differs from what the paper's row had")
+    files.rows.extend((file.name, file.digest, file.page, file.differs) for file in listed.files)
+    return {"cells": cells, "files": files}
 
 
-LISTS: dict[str, Callable[[], RenderableType]] = {
+def _sheet(*headings: str, caption: str = "") -> "Sheet":
+    from benchmarks.commands.sheets import Sheet
+
+    return Sheet(headings, caption=caption)
+
+
+LISTS: dict[str, Callable[[], dict[str, "Sheet"]]] = {
     "backbones": _backbones,
     "methods": _methods,
     "recipes": _recipes,
     "datasets": _datasets,
     "weights": _weights,
 }
-"""What `backbench list` lists, by the name that it takes."""
+"""What `backbench list` lists, by the name that it takes: sheets by their names in JSON."""
 
 
-def show_list(what: str) -> None:
+def show_list(what: str, as_json: bool) -> None:
     """Print one of `LISTS`."""
-    Console(highlight=False).print(LISTS[what]())
+    from benchmarks.commands.sheets import print_json, show
 
-
-def plain_table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+    sheets = LISTS[what]()
+    if as_json:
+        print_json({name: sheet.as_dicts() for name, sheet in sheets.items()})
+    else:
+        show(*sheets.values())

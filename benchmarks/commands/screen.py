@@ -2,18 +2,18 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
-from backbones.weights.checkpoints import Checkpoint, read_checkpoint
-from backbones.weights.loading import LoadReport
-from benchmarks.commands.listing import plain_table
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.origin import Origin
+from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
@@ -21,14 +21,18 @@ from benchmarks.running.collecting import warn
 from benchmarks.running.repeating import changes_since
 from results import Metric, Record
 from results.metrics import METRICS
-from tasks.registry import PRETRAINING, TASKS
+from tasks.registry import PRETRAINING
 
 
-def show_cell(cell: FinishedCell) -> None:
+def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
     """A finished run: its numbers, what they deviate in, and where everything lies."""
     if process_rank() != 0:
         return
     record = cell.record
+    if as_json:
+        done = {"directory": str(cell.directory), "skipped": cell.skipped, "renamed": cell.renamed}
+        print_json({**done, "changes": cell.changes, "record": record.model_dump(mode="json")})
+        return
     console = Console(highlight=False, markup=False)
     state = " (finished before; nothing to do)" if cell.skipped else ""
     headline = Text.assemble(
@@ -72,7 +76,7 @@ def show_cell(cell: FinishedCell) -> None:
         console.print(f"  {path}", soft_wrap=True)
 
 
-def show_plan(plan: PlannedCell, out: Path) -> bool:
+def show_plan(plan: PlannedCell, out: Path, *, as_json: bool = False) -> bool:
     """A run that is to be: of what, how it deviates, and whether it is finished. False if files are missing.
 
     Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
@@ -83,6 +87,9 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         file = plan.checkpoint
         names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
     if process_rank() != 0:
+        return not plan.missing
+    if as_json:
+        print_json(_plan_document(plan, names, out))
         return not plan.missing
     console = Console(highlight=False, markup=False)
     headline = Text.assemble(
@@ -118,6 +125,26 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     return True
 
 
+def _plan_document(plan: PlannedCell, names: Origin | None, out: Path) -> dict[str, Any]:
+    finished = None if plan.missing else plan.find_record(out)
+    can_be_read = plan.checkpoint is None or plan.checkpoint.is_file()
+    return {
+        "task": plan.recipe.task,
+        "dataset": plan.recipe.dataset,
+        "recipe": plan.recipe_name,
+        "settings": plan.recipe.model_dump(mode="json"),
+        "deviations": plan.deviations,
+        "data": str(plan.data),
+        "backbone": plan.backbone,
+        "checkpoint": plan.checkpoint and str(plan.checkpoint),
+        "seed": plan.seed,
+        "names": names and asdict(names),
+        "normalisation": plan.normalisation.as_dict() if can_be_read else None,
+        "missing": [str(path) for path in plan.missing],
+        "finished": str(finished[0]) if finished else None,
+    }
+
+
 def _decided_at_start(recipe: Recipe) -> list[str]:
     """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
     lines = [f"whether the images are {recipe.dataset}'s, by their numbers; others go by another name"]
@@ -150,62 +177,3 @@ def outputs(directory: Path) -> list[Path]:
     pictures = sorted((directory / "pictures").glob("*.png"), key=lambda path: path.stat().st_mtime)
     wanted = [directory / "record.json", directory / "checkpoints/encoder.pth", *pictures[-1:]]
     return [path for path in wanted if path.exists()]
-
-
-def show_checkpoint(path: Path, backbone: str | None) -> None:
-    """What a checkpoint is, and where each weight lands in a backbone."""
-    from backbones.inspection import describe
-
-    checkpoint = read_checkpoint(path)
-    description = describe(checkpoint, backbone)
-    table = plain_table("", "")
-    table.show_header = False
-    table.add_row("file", f"{path} ({checkpoint.size / 2**20:,.1f} MiB, {checkpoint.kind})")
-    table.add_row("sha256", checkpoint.sha256)
-    table.add_row("weights", f"{len(checkpoint.state_dict):,} tensors, {checkpoint.parameters:,} numbers")
-    table.add_row("found under", checkpoint.container or "the file itself")
-    for name, value in checkpoint.extras.items():
-        table.add_row(name, value)
-    for name, value in asdict(description.recognised).items():
-        if value not in (None, False):
-            label = "method by its names" if name == "method" else name.replace("_", " ")
-            table.add_row(label, "×".join(map(str, value)) if name == "grid" else str(value))
-    for task, normalisation in _normalisations(checkpoint, backbone).items():
-        table.add_row(f"normalisation{task}", str(normalisation))
-    if description.statement.method or description.statement.pretrain_data:
-        table.add_row("says", str(description.statement))
-    if known := description.published:
-        table.add_row("published as", f"{known.name}: {known.method}, {known.pretrain_data}, {known.model}")
-    if origin := description.origin:
-        table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
-        for remark in origin.remarks:
-            table.add_row("", remark)
-    table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
-    console = Console(highlight=False)
-    console.print(table)
-    if description.report:
-        _show_report(console, description.report, backbone or "")
-    if description.refusal:
-        raise InputError(description.refusal)
-
-
-def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:
-    """How pixels are normalised for it in a backbone: under "" where all tasks do the same, else by task."""
-    from backbones.registry import find_backbone, normalisation_of
-
-    if backbone is None:
-        return {}
-    entry = find_backbone(backbone, with_checkpoint=True)
-    by_task = {f", {task}": normalisation_of(entry, checkpoint, task) for task in TASKS}
-    return by_task if len({*by_task.values()}) > 1 else {"": next(iter(by_task.values()))}
-
-
-def _show_report(console: Console, report: LoadReport, backbone: str) -> None:
-    console.print(f"\n{backbone}: {report.summary()}", soft_wrap=True)
-    table = plain_table("what", "weight", "why or from where")
-    for name, sources in report.used.items():
-        table.add_row("converted" if name in report.converted else "loaded", name, ", ".join(sources))
-    for what, account in (("dropped", report.dropped), ("initialised", report.initialised)):
-        for name, reason in account.items():
-            table.add_row(what, name, reason)
-    console.print(table)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
+from backbones.errors import InputError, not_written
 from benchmarks.mini.ade20k import ADE20K
 from benchmarks.mini.coco import COCO
 from benchmarks.mini.files import write_text
@@ -140,7 +140,8 @@ def write_mini(
         if not _is_complete(root, settings):
             drawn = _write(root, settings, processes, on_progress)
     except OSError as error:
-        raise InputError(f"{root}: cannot write the generated data: {error.strerror or error}.") from error
+        message = f"{root}: cannot write the generated data: {error.strerror or error}."
+        raise not_written(message, error.errno) from error
     return MiniSummary(root=root, classes=SHAPES, level=level, image_size=image_size, drawn=drawn, **counts)
 
 

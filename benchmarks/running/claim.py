@@ -7,9 +7,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import TryAgainError, not_written
 from backbones.training.machine import process_rank
 from benchmarks.running.lease import HeldByAnotherError, Lease
+from benchmarks.running.together import together
 from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
@@ -26,21 +27,38 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
     """Keep a second call from training in `directory` at the same time, and put the recipe, as YAML, there.
 
     A claim whose owner is known to be dead is taken over at once, that of another host after a minute without a sign
-    of life. Raises InputError if another process is at work there, or nothing can be written.
+    of life. Raises TryAgainError if another process is at work there, and what `not_written` gives if nothing can be
+    written.
     """
     if process_rank() != 0:
-        yield
+        with together():
+            yield
         return
-    claim = _take(directory, out)
+    taken: list[Lease] = []
+
+    def give_back() -> None:
+        for claim in taken:
+            claim.release()
+
+    with together(give_back):
+        taken.append(_take(directory, out))
+        with _written(taken[0], directory, out, recipe):
+            yield
+
+
+@contextmanager
+def _written(claim: Lease, directory: Path, out: Path, recipe: str) -> Iterator[None]:
+    """Put the recipe there for the block, tell what it cannot write, and end the claim."""
     try:
         write_text(directory / RECIPE, recipe)
         yield
     except OSError as error:
         if error.errno not in WRITE_FAILURES:
             raise
-        raise InputError(
+        raise not_written(
             f"{error.filename or directory}: cannot be written ({error.strerror}). Make room and repeat the "
-            "command: it goes on from the last checkpoint"
+            "command: it goes on from the last checkpoint",
+            error.errno,
         ) from error
     finally:
         _give_back(claim, directory, out)
@@ -55,13 +73,14 @@ def _take(directory: Path, out: Path) -> Lease:
             directory.mkdir(parents=True, exist_ok=True)
             return Lease(directory / CLAIM, tell=tell)
         except HeldByAnotherError as owner:
-            raise InputError(_held(directory, owner)) from None
+            raise TryAgainError(_held(directory, owner)) from None
         except FileNotFoundError as error:  # its last owner took the directory back
             failure: OSError = error
         except OSError as error:
             failure = error
             break
-    raise InputError(f"--out {out}: cannot be written to ({failure.strerror}). Choose another directory") from failure
+    message = f"--out {out}: cannot be written to ({failure.strerror}). Choose another directory"
+    raise not_written(message, failure.errno) from failure
 
 
 def _held(directory: Path, owner: HeldByAnotherError) -> str:

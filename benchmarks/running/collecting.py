@@ -4,11 +4,12 @@ import csv
 import sys
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import TryAgainError
 from benchmarks.planning.records import load_records
 from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.running.writing import write_results_csv
 from results import Record, ResultsError
+from results.errors import StoreError
 
 RESULTS = "results.csv"
 _CLAIM = ".results.csv.claim"
@@ -22,10 +23,10 @@ def collect(out: Path) -> int:
 
     One process at a time looks and writes, so that no row is lost where several runs end together. Records that can't
     be read are named on standard error, and passed over. Raises ResultsError if there is no such directory or the file
-    cannot be written, InputError if another process is writing it and comes to no end.
+    cannot be written, TryAgainError if another process is writing it and comes to no end.
     """
     if not out.is_dir():
-        raise ResultsError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
+        raise StoreError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
     try:
         with Lease(out / _CLAIM, patience=_PATIENCE):
             runs = load_records([out], on_unreadable=warn)
@@ -33,7 +34,7 @@ def collect(out: Path) -> int:
             write_results_csv(out / RESULTS, (record for _, record in runs), directories)
             return len(runs)
     except HeldByAnotherError as owner:
-        raise InputError(
+        raise TryAgainError(
             f"{out / RESULTS}: {owner} has been writing it for {_PATIENCE:.0f} s. Once that has ended, "
             f"`backbench collect {out}` writes the file anew"
         ) from None

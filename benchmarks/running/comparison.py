@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from benchmarks.planning.records import load_records
 from results import PairedDifference, Record, ResultsError, seed_difference
+from results.errors import StoreError
 from results.measurements import (
     Measurement,
     differences,
@@ -108,7 +109,11 @@ def compare_cells(a: Path, b: Path) -> Comparison:
     Raises ResultsError or InputError unless all are finished runs of one task, on one data set and the same images, and
     where several seeds have none in common.
     """
-    ours, theirs = _side(a), _side(b)
+    return compare_sides(a, _side(a), b, _side(b))
+
+
+def compare_sides(a: Path, ours: Side, b: Path, theirs: Side) -> Comparison:
+    """`compare_cells` of runs that are read already; `a` and `b` are what messages call them."""
     _require_same_data(a, ours.records[0], b, theirs.records[0])
     task = ours.records[0].task
     if task not in TASKS:
@@ -133,7 +138,7 @@ def compare_cells(a: Path, b: Path) -> Comparison:
 
 
 def _side(path: Path) -> Side:
-    """The finished runs below a directory; where a seed was run twice, the later run counts."""
+    """The finished runs below a directory, as `side_of` has them."""
     runs = load_records([path])
     if not runs:
         _refuse_nothing(path)
@@ -142,6 +147,11 @@ def _side(path: Path) -> Side:
             f"{path}: holds {len(runs)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
             f"example {runs[0][0]}, or a folder whose runs differ in the seed alone"
         )
+    return side_of(runs)
+
+
+def side_of(runs: list[tuple[Path, Record]]) -> Side:
+    """Runs that differ in the seed alone; where a seed was run more than once, the latest counts."""
     records = [record for _, record in runs]
     directories = {id(record): directory for directory, record in runs}
     latest = {record.seed: (directories[id(record)], record) for record in latest_of_each_seed(records)}
@@ -161,8 +171,8 @@ def _one_key(a: Side, b: Side) -> list[str]:
 
 def _refuse_nothing(path: Path) -> NoReturn:
     if unfinished := next(path.rglob("recipe.yaml"), None):
-        raise ResultsError(f"{unfinished.parent}: the run has not finished. Repeat its command, then compare")
-    raise ResultsError(
+        raise StoreError(f"{unfinished.parent}: the run has not finished. Repeat its command, then compare")
+    raise StoreError(
         f"{path}: not a run. Expected a directory with a record.json, such as OUT/detection/coco2017/NAME/seed0-KEY, "
         "or one of several seeds, such as OUT/detection/coco2017/NAME"
     )

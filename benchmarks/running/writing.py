@@ -1,13 +1,14 @@
 """Writing what a run leaves behind for people and programs: its record, results.csv, tables, recipes."""
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from backbones.errors import NO_ROOM
 from backbones.training.writing import written_whole
 from results import Record, ResultsError, results_csv
+from results.errors import NoRoomError, StoreError
 from results.record import spell_out
 from results.store import RECORD
 
@@ -22,7 +23,8 @@ def write_text(path: Path, text: str) -> Path:
         with written_whole(path, several_writers=True) as file:
             file.write(spell_out(text).encode())
     except OSError as error:
-        raise ResultsError(_why_not_written(path, error)) from error
+        kind = NoRoomError if error.errno in NO_ROOM else StoreError
+        raise kind(_why_not_written(path, error)) from error
     _sync_directory(path.parent)
     return path
 
@@ -35,7 +37,7 @@ def write_record(directory: Path, record: Record) -> Path:
     try:
         return write_text(directory / RECORD, record.to_json())
     except ResultsError as error:
-        raise ResultsError(
+        raise type(error)(
             f"{error} Then repeat the command: what is trained is kept in {directory}, "
             "so it finishes without training anew."
         ) from error
@@ -60,7 +62,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _why_not_written(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
     return (
         f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."

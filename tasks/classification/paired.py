@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from backbones.training.progress import with_progress
-from results import ResultsError, paired_difference
+from results import paired_difference
+from results.errors import StoreError
 from tasks.classification.metric import MEANS
 from tasks.pairing import PairedRuns, require_same_images
 
@@ -37,9 +38,9 @@ def _per_image(directory: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype={"image": str}, na_filter=False, float_precision="round_trip")
         frame = frame.set_index("image")[list(MEANS)].astype(np.float64)
     except FileNotFoundError:
-        raise ResultsError(f"{path}: no such file. A finished classification run has one; repeat the run") from None
+        raise StoreError(f"{path}: no such file. A finished classification run has one; repeat the run") from None
     except (OSError, ValueError, KeyError) as error:
-        raise ResultsError(f"{path}: not a table of {', '.join(MEANS)} by image: {error}") from error
+        raise StoreError(f"{path}: not a table of {', '.join(MEANS)} by image: {error}") from error
     if not frame.index.is_unique:
-        raise ResultsError(f"{path}: expected each image once, found {frame.index[frame.index.duplicated()][0]} again")
+        raise StoreError(f"{path}: expected each image once, found {frame.index[frame.index.duplicated()][0]} again")
     return frame

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from results.measurements import simplified
 
 CARD = "dataset.json"
@@ -76,7 +76,7 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     A folder's own card decides; else the recipe's `claimed` name holds if the counts are those of that data set; else
     the folder's name serves. Whichever it is, the name of a `published` data set, in any spelling, has to be earned by
     its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data set's.
-    Raises InputError for a card that cannot be read.
+    Raises DataError for a card that cannot be read.
     """
     known = {simplified(name): name for name in published}
     name = _card_name(root) or _card_name(root.resolve().parent)
@@ -107,4 +107,4 @@ def _card_name(folder: Path) -> str | None:
     try:
         return str(json.loads(card.read_text())["name"])
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f'{card}: cannot be read. Expected {{"name": "…"}}, the name of the data set') from error
+        raise DataError(f'{card}: cannot be read. Expected {{"name": "…"}}, the name of the data set') from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.training.writing import written_whole
 from tasks.outcome import checked_weights
 
@@ -107,14 +107,14 @@ def save_matches(path: Path, matches: Matches) -> None:
 
 
 def load_matches(path: Path) -> Matches:
-    """Read what `save_matches` wrote. Raises InputError, naming the file, if it is missing or broken."""
+    """Read what `save_matches` wrote. Raises DataError, naming the file, if it is missing or broken."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Matches.from_arrays(arrays)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. A finished detection run has one; evaluate the run again") from None
+        raise DataError(f"{path}: no such file. A finished detection run has one; evaluate the run again") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a file of matches ({error}). Delete it and evaluate the run again") from error
+        raise DataError(f"{path}: not a file of matches ({error}). Delete it and evaluate the run again") from error
 
 
 def _average_precision(category: CategoryMatches, weights_RN: Floats, objects_R: Floats) -> Floats:

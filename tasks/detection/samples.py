@@ -20,7 +20,7 @@ from detectron2.structures import BoxMode, Instances
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import first_readable
 from backbones.images.upright import UNTURNED, Orientation, read_upright
@@ -35,7 +35,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
     A sample's `inputs` are detectron2's: "image", uint8 (3, H, W), no side longer than `image_size`; "instances" with
     boxes, classes and masks; "image_id". What is random depends on (seed, epoch, index) only. An unreadable image, or
     one whose size is not what its annotations are for, is replaced by the next and named under `corrupt`.
-    Raises InputError for an image so long that the smallest scale leaves nothing of its width.
+    Raises DataError for an image so long that the smallest scale leaves nothing of its width.
     """
 
     def __init__(self, coco: CocoSet, image_size: int, augment: LargeScaleJitter, seed: int) -> None:
@@ -77,7 +77,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 
     `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", the file's "orientation",
     and whether the image is "readable"; an unreadable one is black, and named under `corrupt`.
-    Raises InputError for an image so long that nothing is left of its width.
+    Raises DataError for an image so long that nothing is left of its width.
     """
 
     def __init__(self, images: Sequence[CocoImage], image_size: int) -> None:
@@ -125,10 +125,10 @@ def _read_whole(image: CocoImage) -> tuple[np.ndarray, Orientation]:
 
 
 def _require_thickness(images: Iterable[CocoImage], longer_side: float) -> None:
-    """Raise InputError for an image whose shorter side has no pixel left once the longer one has that many."""
+    """Raise DataError for an image whose shorter side has no pixel left once the longer one has that many."""
     for image in images:
         if longer_side * min(image.height, image.width) / max(image.height, image.width) <= 0.5:
-            raise InputError(
+            raise DataError(
                 f"{image.path}: {image.width} × {image.height} pixels. Resized to a longer side of {longer_side:g}, it "
                 "has no pixel across. Cut such images to pieces, or leave them out of the annotation file"
             )

@@ -11,7 +11,7 @@ from typing import Any
 import hotcoco
 import numpy as np
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from tasks.datasets.coco.annotation_json import garbage_collection_paused
 from tasks.detection.matches import IOU_THRESHOLDS, CategoryMatches, Matches
 
@@ -46,7 +46,7 @@ def score(annotation_file: Path, detections: Sequence[Mapping[str, Any]], image_
     `detections` are in COCO's results format, each with image_id, category_id, bbox (x, y, width, height), score and
     segmentation (compressed RLE). Images without detections count as they should; there may be none at all. As in
     detectron2's evaluator, a mask's size is its own area, not its box's.
-    Raises InputError if no object is to be found in these images, ValueError for a detection in an image that is not
+    Raises DataError if no object is to be found in these images, ValueError for a detection in an image that is not
     among them or of a category that the file doesn't have.
     """
     truth = hotcoco.COCO(str(annotation_file))
@@ -57,7 +57,7 @@ def score(annotation_file: Path, detections: Sequence[Mapping[str, Any]], image_
         found = truth.load_res([_of_kind(detection, kind) for detection in detections])
         evaluation = _evaluate(truth, found, iou_type, image_ids)
         if evaluation.get_results()["AP"] < 0:
-            raise InputError(
+            raise DataError(
                 f"{annotation_file}: the {len(image_ids):,} evaluated images have no object to find (crowds do not "
                 "count). Detection needs annotated evaluation images"
             )

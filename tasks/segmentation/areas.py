@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.training.writing import written_whole
 from tasks.outcome import WeightedMetric, checked_weights
 
@@ -87,15 +87,15 @@ def save_areas(path: Path, areas: Areas) -> None:
 
 
 def load_areas(path: Path) -> Areas:
-    """Read what `save_areas` wrote. Raises InputError, naming the file, if it is missing or broken."""
+    """Read what `save_areas` wrote. Raises DataError, naming the file, if it is missing or broken."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             pixels = [arrays[name] for name in ("intersection", "annotated", "predicted")]
             return Areas(arrays["image_names"].tolist(), *pixels)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
+        raise DataError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
+        raise DataError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
 
 
 def _mean_percentage(parts_RC: Floats, wholes_RC: Floats) -> Floats:

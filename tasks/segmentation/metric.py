@@ -8,7 +8,7 @@ from hotcoco.semantic import SemanticEval
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
@@ -24,7 +24,7 @@ class SegmentationMetric(BaseMetric):
     After evaluation `areas` holds the pixels by image and class, `per_class` the IoU in percent of each class that
     occurs, and `predictions` the label map, uint8 (H, W), of each readable image whose number is in `shown`; all of the
     last evaluation, and the same in every process.
-    Raises InputError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
+    Raises DataError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
     """
 
     default_prefix = ""
@@ -94,7 +94,7 @@ class SegmentationMetric(BaseMetric):
             raise nothing_readable(self.unreadable)
         scores = counts.results()
         if not scores["n_pixels"]:
-            raise InputError(
+            raise DataError(
                 f"{self.dataset.images[0].annotation}: neither here nor in any other annotation of the {len(found):,} "
                 "evaluation images is a pixel of a class, so there is nothing to score. Annotate some of them"
             )

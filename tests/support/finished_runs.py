@@ -81,5 +81,5 @@ def assert_compared(out: Path, data_set: str, images: int, metrics: list[str]) -
     assert "not the same protocol" not in result.output
     for name in metrics:
         ours, theirs = (metric_values(read_record(out, seed))[name] for seed in (0, 1))
-        (line,) = [line.split() for line in result.output.splitlines() if line.startswith(f"{name} ")]
+        (line,) = [line.split() for line in result.output.splitlines() if line.startswith(f"{name}\t")]
         assert line[1:4] == [f"{ours:.2f}", f"{theirs:.2f}", f"{ours - theirs:+.2f}"]

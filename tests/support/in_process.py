@@ -40,10 +40,10 @@ def success(*arguments: object) -> Result:
     return result
 
 
-def refusal(*arguments: object) -> str:
-    """The message of a command that has to be refused: all that it prints, but for its progress."""
+def refusal(*arguments: object, status: int = 2) -> str:
+    """The message of a command that ends with that status: all that it prints, but for its progress."""
     result = call(*arguments)
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == status, result.output
     message = "\n".join(line for line in result.output.splitlines() if not line.endswith(" s left"))
     assert message.startswith("backbench: ") and message.count("backbench: ") == 1, result.output
     return message.removeprefix("backbench: ")
@@ -76,11 +76,11 @@ def hide_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.optim.AdamW.step", train)
 
 
-def refusal_before_training(*arguments: object) -> str:
+def refusal_before_training(*arguments: object, status: int = 2) -> str:
     """The message of a command that has to be refused before the first step of training."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         hide_training(monkeypatch)
-        return refusal(*arguments)
+        return refusal(*arguments, status=status)
 
 
 class FullDisk:
@@ -133,7 +133,7 @@ def assert_nothing_is_half_written(out: Path) -> None:
 def refusal_on_a_full_disk(arguments: list[str], out: Path, full: str) -> str:
     """The message of a command that finds no space left for a file with that in its path; nothing is half-written."""
     with FullDisk(out, full) as disk:
-        message = refusal(*arguments)
+        message = refusal(*arguments, status=75)
     assert disk.hits, "nothing of that name was written"
     assert_nothing_is_half_written(out)
     return message
@@ -141,10 +141,10 @@ def refusal_on_a_full_disk(arguments: list[str], out: Path, full: str) -> str:
 
 def assert_found_by_run_and_check(arguments: list[str], data_set: str, root: Path, expected: str) -> None:
     """The one mistake in a data set is refused by a run and found by `backbench data check`, in the same words."""
-    message = refusal(*arguments)
+    message = refusal(*arguments, status=3)
     assert message.startswith(expected), message
     assert "\n" not in message
-    check = call("data", "check", data_set, "--root", root)
+    check = call("data", "check", data_set, "--data", root)
     assert check.exit_code == 1
     assert [line.strip() for line in check.output.splitlines()][-2:] == [message, "1 problem(s)"]
 

@@ -18,7 +18,7 @@ def check_class_folders(
     """Open both splits of `root` and decode every image in full, on all cores.
 
     There are no settings: the layout is recognised.
-    `on_progress(done, total)` is called after each image. Raises InputError where `ClassFolders.open` does.
+    `on_progress(done, total)` is called after each image. Raises DataError where `ClassFolders.open` does.
     """
     splits = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
     images = [(split.split, path) for split in splits for path in split.paths]

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, folder_names, image_names
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, join_fingerprints
@@ -56,7 +56,7 @@ class ClassFolders:
     def open(cls, root: str | Path, split: Literal["train", "val"]) -> "ClassFolders":
         """List one split of the folder `root`, in any of the layouts that the module describes.
 
-        Raises InputError for a folder in none of them, and where training could only go wrong: fewer than two classes,
+        Raises DataError for a folder in none of them, and where training could only go wrong: fewer than two classes,
         a class without images, a validation class that training doesn't know.
         """
         root = Path(root)
@@ -88,7 +88,7 @@ class ClassFolders:
 
 
 def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
-    """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
+    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint)
 
@@ -103,17 +103,17 @@ def _is_divided(images: Path) -> bool:
 
 def _find_classes(folder: Path, expected: str) -> list[str]:
     if not folder.is_dir():
-        raise InputError(
+        raise DataError(
             f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}. Expected {expected}."
         )
     classes = folder_names(folder)
     if not classes:
-        raise InputError(
+        raise DataError(
             f"{folder}: no class folders found. Expected {expected}; found {describe(folder)} directly in it. "
             f"Sort the images into one folder per class."
         )
     if len(classes) == 1:
-        raise InputError(f"{folder}: only one class, {classes[0]!r}. Telling classes apart takes at least two folders.")
+        raise DataError(f"{folder}: only one class, {classes[0]!r}. Telling classes apart takes at least two folders.")
     return classes
 
 
@@ -121,7 +121,7 @@ def _find_validation_folder(images: Path) -> Path:
     for name in _VALIDATION_FOLDERS:
         if (images / name).is_dir():
             return images / name
-    raise InputError(
+    raise DataError(
         f"{images / 'val'}: no such folder. Expected val/CLASS/*.jpg, or validation images and a file that maps them "
         f"to classes. To hold out a part of the training images instead, pass {images / 'train'}."
     )
@@ -139,7 +139,7 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     """List folder/CLASS/…; every training class needs images, a validation class may be absent."""
     unknown = sorted(set(folder_names(folder)) - set(classes))
     if unknown:
-        raise InputError(
+        raise DataError(
             f"{folder}: {len(unknown):,} class folders that train/ doesn't have: {_name_some(unknown)}. "
             f"Rename or remove them."
         )
@@ -148,7 +148,7 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     if split == "train":
         _refuse_empty(folder, absent)
     if not names:
-        raise InputError(f"{folder}: no images found in its class folders.")
+        raise DataError(f"{folder}: no images found in its class folders.")
     notes = [_describe_stray(folder, stray)] if stray else []
     if absent:
         notes.append(
@@ -160,14 +160,14 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
 def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classes: list[str]) -> ClassFolders:
     names = [name for name in image_names(folder) if "/" not in name]
     if not names:
-        raise InputError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
+        raise DataError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
     labels, mapping = read_validation_labels(names, mapping_folders, classes)
     layout = f"class folders; flat validation folder labelled by {mapping.name}"
     return ClassFolders(root, "val", layout, [folder / name for name in names], labels, classes)
 
 
 def _refuse_half(root: Path) -> None:
-    """Raise InputError for one half of a divided data set, which would be divided anew."""
+    """Raise DataError for one half of a divided data set, which would be divided anew."""
     absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link: it may lead here on purpose
     above = absolute.parent
     beside = folder_names(above) if above.is_dir() else []
@@ -176,7 +176,7 @@ def _refuse_half(root: Path) -> None:
         return
     if above.as_posix().endswith(f"/{_KAGGLE_FOLDER}"):
         above = above.parents[2]
-    raise InputError(
+    raise DataError(
         f"{root}: one half of a data set, with train/ and {validation}/ beside each other. Training on a part of it "
         f"and evaluating on the rest is hardly meant: pass the folder above, {above}. For that all the same, pass a "
         f"link to it of another name."
@@ -190,7 +190,7 @@ def _open_undivided(root: Path, split: str) -> ClassFolders:
     _refuse_empty(root, _absent_classes(labels, classes))
     held_out = _hold_out(names, labels)
     if not held_out:
-        raise InputError(f"{root}: one image per class leaves none to validate on. Add images or a val/ folder.")
+        raise DataError(f"{root}: one image per class leaves none to validate on. Add images or a val/ folder.")
     wanted = [index for index in range(len(names)) if (index in held_out) == (split == "val")]
     single = [classes[label] for label, count in sorted(Counter(labels).items()) if count == 1]
     notes = [
@@ -244,7 +244,7 @@ def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:
 
 def _refuse_empty(folder: Path, empty: Sequence[str]) -> None:
     if empty:
-        raise InputError(
+        raise DataError(
             f"{folder}: {len(empty):,} class folders without images: {_name_some(empty)}. Add images or remove them."
         )
 

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.folders import IMAGE_SUFFIXES
 
 NAMED_FILES = (
@@ -42,7 +42,7 @@ def read_validation_labels(
         folders: where to look for a mapping file, in this order.
         classes: names of the classes, sorted; a label is a position in this list.
 
-    Returns the label of each image and the mapping file's path. Raises InputError if there is no mapping file, or if
+    Returns the label of each image and the mapping file's path. Raises DataError if there is no mapping file, or if
     it doesn't give each image one of the classes.
     """
     for name in (*NAMED_FILES, *ORDERED_FILES, DEVKIT_FILE):
@@ -51,7 +51,7 @@ def read_validation_labels(
                 named = _read_named(path, images) if name in NAMED_FILES else _read_ordered(path, images)
                 positions = {name: position for position, name in enumerate(classes)}
                 return [_find_label(entry, positions, image, path) for image, entry in named], path
-    raise InputError(
+    raise DataError(
         f"{folders[0]}: {len(images):,} images without class folders, and no file that says which class they are. "
         f"Sort them into class folders, or put one of these there or in {folders[1]}: "
         f"{', '.join((*NAMED_FILES, *ORDERED_FILES))}, or {DEVKIT_FILE} with meta.mat."
@@ -63,7 +63,7 @@ def _read_named(path: Path, images: Sequence[str]) -> Iterator[tuple[str, str]]:
     entries = {_without_suffix(name): entry for name, entry in _name_and_entry(path)}
     missing = [image for image in images if _without_suffix(image) not in entries]
     if missing:
-        raise InputError(
+        raise DataError(
             f"{path}: no class for {len(missing):,} of {len(images):,} validation images, {missing[0]} among them."
         )
     return ((image, entries[_without_suffix(image)]) for image in images)
@@ -77,7 +77,7 @@ def _name_and_entry(path: Path) -> Iterator[tuple[str, str]]:
         rows = (line.split("\t") if "\t" in line else line.split(maxsplit=1) for line in lines)
     for number, row in enumerate(rows, start=1):
         if len(row) < 2:
-            raise InputError(f"{path}, line {number}: expected an image and its class, found {' '.join(row)!r}.")
+            raise DataError(f"{path}, line {number}: expected an image and its class, found {' '.join(row)!r}.")
         yield row[0], row[1].strip()
 
 
@@ -85,7 +85,7 @@ def _read_ordered(path: Path, images: Sequence[str]) -> Iterator[tuple[str, str]
     """Pair each image with the line of the same number."""
     lines = _read_lines(path)
     if len(lines) != len(images):
-        raise InputError(
+        raise DataError(
             f"{path}: {len(lines):,} lines for {len(images):,} validation images. The file goes by the order of all "
             f"images; for a part of them use one that names them, such as val.txt."
         )
@@ -98,7 +98,7 @@ def _read_ordered(path: Path, images: Sequence[str]) -> Iterator[tuple[str, str]
 def _read_devkit_classes(path: Path) -> dict[str, str]:
     """Read from the development kit's meta.mat which WordNet id each ILSVRC2012 id stands for."""
     if not path.is_file():
-        raise InputError(
+        raise DataError(
             f"{path}: not found. {DEVKIT_FILE} numbers the classes in an order of its own, which only meta.mat from "
             f"the same folder of the development kit (ILSVRC2012_devkit_t12/data) translates. Copy it there."
         )
@@ -110,7 +110,7 @@ def _read_devkit_classes(path: Path) -> dict[str, str]:
             str(int(number)): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)
         }
     except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
-        raise InputError(f"{path}: not the development kit's table of classes: {error}.") from None
+        raise DataError(f"{path}: not the development kit's table of classes: {error}.") from None
 
 
 def _find_label(entry: str, positions: dict[str, int], image: str, path: Path) -> int:
@@ -121,7 +121,7 @@ def _find_label(entry: str, positions: dict[str, int], image: str, path: Path) -
             return positions[name]
     if first_word.isdecimal() and int(first_word) < len(positions):
         return int(first_word)
-    raise InputError(
+    raise DataError(
         f"{path}: {image} is of class {entry!r}. Expected the name of a folder in train/ or its position there, "
         f"0 to {len(positions) - 1:,}."
     )
@@ -132,7 +132,7 @@ def _read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {error}.") from None
+        raise DataError(f"{path}: cannot be read as text: {error}.") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("ImageId,")]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 
 SECTIONS = ("images", "annotations", "categories")
 
@@ -50,27 +50,27 @@ def garbage_collection_paused() -> Iterator[None]:
 def read_coco_json(path: Path) -> CocoJson:
     """Parse the file at `path`.
 
-    Raises InputError if it is missing, empty, cut short or no JSON, saying where, or if it lacks one of COCO's lists.
+    Raises DataError if it is missing, empty, cut short or no JSON, saying where, or if it lacks one of COCO's lists.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: the file cannot be read: {error.strerror}.") from None
+        raise DataError(f"{path}: the file cannot be read: {error.strerror}.") from None
     sha256 = hashlib.sha256(data).hexdigest()
     content = _parse(path, data)
     if not isinstance(content, dict):
         kind = "a list, as of detections" if isinstance(content, list) else f"the JSON value {str(content)[:40]!r}"
-        raise InputError(f"{path}: {kind}, not annotations in COCO's format. {_expectation()}")
+        raise DataError(f"{path}: {kind}, not annotations in COCO's format. {_expectation()}")
     return CocoJson(path, sha256, *(_take_section(path, content, name) for name in SECTIONS))
 
 
 def _parse(path: Path, data: bytes) -> Any:
     if not data.strip():
-        raise InputError(f"{path}: the file is empty. Download or copy it again.")
+        raise DataError(f"{path}: the file is empty. Download or copy it again.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
+        raise DataError(
             f"{path}: not JSON: byte {error.start + 1:,} is no UTF-8 text. Expected the annotations as plain JSON, not "
             "packed (.zip, .gz) or pickled."
         ) from None
@@ -82,25 +82,25 @@ def _parse(path: Path, data: bytes) -> Any:
         if error.msg.startswith("Unterminated string") or (
             not error.msg.startswith("Extra data") and _INCOMPLETE_END.fullmatch(text[error.pos :].rstrip())
         ):
-            raise InputError(
+            raise DataError(
                 f"{path}: cut short: the JSON is still open at the file's end, after {len(data):,} bytes ({fault}). "
                 "Download or copy it again."
             ) from None
-        raise InputError(f"{path}: not valid JSON: {fault}. Correct it, or write it anew.") from None
+        raise DataError(f"{path}: not valid JSON: {fault}. Correct it, or write it anew.") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in thousands of brackets
-        raise InputError(f"{path}: not annotations in COCO's format: {error}. {_expectation()}") from None
+        raise DataError(f"{path}: not annotations in COCO's format: {error}. {_expectation()}") from None
 
 
 def _take_section(path: Path, content: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if name not in content:
         found = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
-        raise InputError(f"{path}: no key {name!r}; found {found}. {_expectation()}")
+        raise DataError(f"{path}: no key {name!r}; found {found}. {_expectation()}")
     entries = content[name]
     if not isinstance(entries, list):
-        raise InputError(f"{path}: key {name!r} holds {_describe(entries)}, not a list. {_expectation()}")
+        raise DataError(f"{path}: key {name!r} holds {_describe(entries)}, not a list. {_expectation()}")
     for index, entry in enumerate(entries):
         if type(entry) is not dict:
-            raise InputError(f"{path}: {name}[{index}] is {_describe(entry)}, not an object. {_expectation()}")
+            raise DataError(f"{path}: {name}[{index}] is {_describe(entry)}, not an object. {_expectation()}")
     return entries
 
 

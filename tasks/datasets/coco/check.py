@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hotcoco
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
@@ -60,7 +60,7 @@ def check_coco(
         try:
             with garbage_collection_paused():
                 files[split] = read_coco_json(root / annotations)
-        except InputError as error:
+        except DataError as error:
             report.problems.append(str(error))
             if not (root / folder).is_dir():
                 report.problems.append(f"{root / folder}: no such folder of images.")

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.folders import fingerprint
 from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
@@ -92,20 +92,20 @@ class CocoSet:
 
         "train" leaves out the annotations that show nothing (a box of no size or outside its image, an empty mask),
         and polygons of less than three points; "val" keeps everything as it is. The notes name them.
-        Raises InputError for a file that is not sound COCO, and for missing images.
+        Raises DataError for a file that is not sound COCO, and for missing images.
         """
         if not images.is_dir():
-            raise InputError(
+            raise DataError(
                 f"{images}: {'a file, not a folder' if images.exists() else 'no such folder'}. {_hint(split)}"
             )
         if not annotations.is_file():
-            raise InputError(f"{annotations}: no such file. {_hint(split)}")
+            raise DataError(f"{annotations}: no such file. {_hint(split)}")
         with garbage_collection_paused():
             file, found = _read(annotations, split)
             problems = [*found.problems, *missing_files(file, images, split)]
             if problems:
                 more = f" Other mistakes in this file: {len(problems) - 1}; `backbench data check coco` lists all."
-                raise InputError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
+                raise DataError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
             return _assemble(file, found, images, split)
 
     @cached_property
@@ -121,10 +121,10 @@ class CocoSet:
 def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]:
     """Open the training and the evaluation split below `root`.
 
-    Raises InputError where `CocoSet.open` does, and if the splits don't have the same categories.
+    Raises DataError where `CocoSet.open` does, and if the splits don't have the same categories.
     """
     if absent := explain_absence(root, settings.model_dump(), KIND):
-        raise InputError(absent)
+        raise DataError(absent)
     train = CocoSet.open(root / settings.train_images, root / settings.train_json, "train")
     val = CocoSet.open(root / settings.val_images, root / settings.val_json, "val")
     difference = compare_categories(
@@ -132,12 +132,12 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
         dict(zip(val.category_ids, val.categories, strict=True)),
     )
     if difference:
-        raise InputError(f"{val.annotation_file}: not the categories of {train.annotation_file}: {difference}")
+        raise DataError(f"{val.annotation_file}: not the categories of {train.annotation_file}: {difference}")
     return train, val
 
 
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
-    """What tells which data set the two splits are. Raises InputError if an image has gone since they were opened."""
+    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     return Contents(len(train.images), len(val.images), len(train.categories), fingerprint)
 

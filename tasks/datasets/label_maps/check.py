@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
@@ -61,7 +61,7 @@ def check_ade20k(
         return report
     try:
         report.classes = read_class_list(find_class_list(root, settings.classes))
-    except InputError as error:
+    except DataError as error:
         report.problems.append(str(error))
     pairs: dict[Split, list[AnnotatedImage]] = {}
     for split in ("train", "val"):

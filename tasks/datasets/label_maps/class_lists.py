@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from tasks.datasets.label_maps.maps import MAX_CLASSES
 from tasks.datasets.wording import counted, name_some
 
@@ -20,19 +20,19 @@ _COLUMNS_WITH_STUFF = [*_COLUMNS[:-1], "stuff", "name"]
 def find_class_list(root: Path, named: str | None) -> Path:
     """The file `named` in the settings, below `root` or absolute, or else the only objectInfo*.txt in `root`.
 
-    Raises InputError if there is none, or more than one.
+    Raises DataError if there is none, or more than one.
     """
     expected = "objectInfo150.txt there, or --set data.classes=FILE with one name a line, in the order of the labels"
     if named is not None:
         if not (root / named).is_file():
-            raise InputError(f"{root / named}: no such class list. Expected {expected}.")
+            raise DataError(f"{root / named}: no such class list. Expected {expected}.")
         return root / named
     found = sorted(path for path in root.glob("objectInfo*.txt") if path.is_file())
     if not found:
-        raise InputError(f"{root}: no class list found. Expected {expected}.")
+        raise DataError(f"{root}: no class list found. Expected {expected}.")
     if len(found) > 1:
         names = name_some((path.name for path in found), len(found))
-        raise InputError(f"{root}: {len(found)} class lists: {names}. Choose one: --set data.classes={found[0].name}")
+        raise DataError(f"{root}: {len(found)} class lists: {names}. Choose one: --set data.classes={found[0].name}")
     return found[0]
 
 
@@ -41,12 +41,12 @@ def read_class_list(path: Path) -> list[str]:
 
     The file has one name a line, taken as it stands; or it is a table with the columns of ADE20K's objectInfo150.txt,
     where a class goes by its first synonym unless another class begins with the same one.
-    Raises InputError for what is neither, for a name used twice, for a single class, and for more than `MAX_CLASSES`.
+    Raises DataError for what is neither, for a name used twice, for a single class, and for more than `MAX_CLASSES`.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the class list cannot be read as text: {error}.") from None
+        raise DataError(f"{path}: the class list cannot be read as text: {error}.") from None
     lines = [line for line in lines if line]
     has_header = bool(lines) and re.match(r'"?idx\b', lines[0], re.IGNORECASE) is not None
     names = _shorten(_read_table(path, lines)) if has_header else _read_names(path, lines)
@@ -56,17 +56,17 @@ def read_class_list(path: Path) -> list[str]:
 
 def _require_distinct(path: Path, names: Sequence[str]) -> None:
     if not names:
-        raise InputError(f"{path}: the class list is empty. Expected one name a line.")
+        raise DataError(f"{path}: the class list is empty. Expected one name a line.")
     if len(names) == 1:
-        raise InputError(
+        raise DataError(
             f"{path}: {names[0]!r} is the only class, and UPerNet needs two or more to choose from. List the "
             "background as well; where an annotation has it as 0, with --set data.reduce_zero_label=false."
         )
     if len(names) > MAX_CLASSES:
-        raise InputError(f"{path}: {len(names):,} classes. Label maps of 8 bits hold up to {MAX_CLASSES}.")
+        raise DataError(f"{path}: {len(names):,} classes. Label maps of 8 bits hold up to {MAX_CLASSES}.")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise InputError(
+        raise DataError(
             f"{path}: {counted(len(repeated), 'class name')} used more than once: "
             f"{name_some(repeated, len(repeated))}. Give each class a name of its own."
         )
@@ -75,7 +75,7 @@ def _require_distinct(path: Path, names: Sequence[str]) -> None:
 def _read_names(path: Path, lines: Sequence[str]) -> list[str]:
     for line in lines:
         if "\t" in line:
-            raise InputError(
+            raise DataError(
                 f"{path}: {line!r} holds a tab, as a table's rows. Expected one name a line, or a table whose first "
                 f"line has the columns {_titles(_COLUMNS)}."
             )
@@ -87,7 +87,7 @@ def _read_table(path: Path, lines: Sequence[str]) -> list[list[str]]:
     commas = "," in lines[0]
     columns = [field.lower() for field in _split(lines[0], len(_COLUMNS_WITH_STUFF), commas)]
     if columns not in (_COLUMNS, _COLUMNS_WITH_STUFF):
-        raise InputError(
+        raise DataError(
             f"{path}: its first line is {lines[0]!r}. Expected the columns {_titles(_COLUMNS)}, with Stuff before Name "
             "or without, separated by tabs, blanks or commas; or one name a line and no header."
         )
@@ -97,7 +97,7 @@ def _read_table(path: Path, lines: Sequence[str]) -> list[list[str]]:
         names = [name.strip() for name in re.split("[,;]", fields[-1]) if name.strip()]
         fits = len(fields) == len(columns) and fields[0] == str(number) and all(map(_is_number, fields[:-1]))
         if not fits or not names or "\t" in fields[-1]:
-            raise InputError(
+            raise DataError(
                 f"{path}: {line!r} is not the class of label {number}. Expected the columns {_titles(columns)}, all of "
                 "them numbers but the last, and Idx to count from 1 without gaps."
             )

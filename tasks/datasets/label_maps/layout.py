@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright_size
@@ -92,10 +92,10 @@ class SegmentationSet:
 def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[SegmentationSet, SegmentationSet]:
     """List the training and the evaluation split below `root`; no image is opened.
 
-    Raises InputError for a missing folder or class list, an empty split, an image without annotation and the reverse.
+    Raises DataError for a missing folder or class list, an empty split, an image without annotation and the reverse.
     """
     if absent := explain_absence(root, settings.folders, KIND):
-        raise InputError(absent)
+        raise DataError(absent)
     classes = read_class_list(find_class_list(root, settings.classes))
     train, val = _open_split(root, settings, "train", classes), _open_split(root, settings, "val", classes)
     val.notes.extend(images_in_both(root, settings, train.images, val.images))
@@ -107,7 +107,7 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
 
     Returns notes on the images that are turned by their EXIF orientation: to hold sizes against each other, their
     headers are read anyway.
-    Raises InputError that names the first few in colour, with a label of no class, or of another size than their
+    Raises DataError that names the first few in colour, with a label of no class, or of another size than their
     image, and for a training split without a labelled pixel. Unreadable files are passed over: training replaces them
     and evaluation names them.
     """
@@ -132,9 +132,9 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
     if wrong:
         few = " ".join(str(error) for error in wrong[:3])
         more = f" And {len(wrong) - 3:,} more; `backbench data check ade20k` lists all." if len(wrong) > 3 else ""
-        raise InputError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
+        raise DataError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
     for dataset in unlabelled:
-        raise InputError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
+        raise DataError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
     return [note for split, found in orientations.items() for note in describe_orientations(split, found)]
 
 
@@ -205,7 +205,7 @@ def pair_files(images: Path, annotations: Path, split: Split) -> tuple[list[Anno
     for folder, expected in ((images, "images"), (annotations, "annotations, one PNG an image")):
         try:
             names[folder] = image_names(folder)
-        except InputError as error:
+        except DataError as error:
             problems.append(f"{error} Expected a folder of {expected}. {places}")
             continue
         if not names[folder]:
@@ -256,9 +256,9 @@ def _open_split(root: Path, settings: SegmentationDataSettings, split: Split, cl
     images, annotations = split_folders(root, settings, split)
     pairs, problems = pair_files(images, annotations, split)
     if problems:
-        check = f"backbench data check ade20k --root {shlex.quote(str(root))}"
+        check = f"backbench data check ade20k --data {shlex.quote(str(root))}"
         more = f" Other mistakes in this split: {len(problems) - 1}; `{check}` lists all."
-        raise InputError(f"{problems[0]}{more if len(problems) > 1 else ''}")
+        raise DataError(f"{problems[0]}{more if len(problems) > 1 else ''}")
     identity = (
         fingerprint((pair.image for pair in pairs), images),
         fingerprint((pair.annotation for pair in pairs), annotations),

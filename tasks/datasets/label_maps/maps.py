@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from backbones.errors import InputError
+from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage, find_fault
 from tasks.datasets.wording import counted, name_some
 
@@ -36,7 +36,7 @@ _GREY_STEPS = {1: 1, 2: 85, 4: 17}
 _EXPECTED = "expected a PNG with one number a pixel, greyscale or with a palette, of up to 8 bits"
 
 
-class WrongLabels(InputError):  # noqa: N818 - reads as the sentence it is
+class WrongLabels(DataError):  # noqa: N818 - reads as the sentence it is
     """An annotation that can be read but not used: `path` is the file, `why` says the reason and what to do."""
 
     def __init__(self, path: str | Path, why: str) -> None:

@@ -124,7 +124,7 @@ def test_that_encoder_is_fine_tuned_on_the_same_photographs(
 
 
 def test_the_check_finds_nothing_wrong(album: Path) -> None:
-    result = call("data", "check", "folders", "--root", album)
+    result = call("data", "check", "folders", "--data", album)
     assert result.exit_code == 0, result.output
     assert "class folders, undivided, 2 classes" in result.output
     assert "every image can be read" in result.output
@@ -159,7 +159,7 @@ def test_file_names_in_an_encoding_of_the_past(album: Path, tmp_path: Path) -> N
     assert corrupt == rf"{tmp_path}/\xe4lter/caf\xe9/broken.jpg: text, not an image"
     assert len(pd.read_csv(file.with_name("per_image.csv"))) == record["metrics"][0]["n_eval"]
     assert call("table", tmp_path / "out", "--layout", "transfer").exit_code == 0
-    assert call("data", "check", "folders", "--root", root).exit_code == 1
+    assert call("data", "check", "folders", "--data", root).exit_code == 1
 
 
 @pytest.fixture

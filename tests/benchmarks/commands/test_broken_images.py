@@ -40,7 +40,7 @@ def test_in_pretraining_too(copied: Path, tmp_path: Path) -> None:
 def test_all_of_them(copied: Path, tmp_path: Path) -> None:
     for path in (copied / "unlabelled").iterdir():
         path.write_text("not an image")
-    message = refusal(*pretrain(copied / "unlabelled", tmp_path / "out"))
+    message = refusal(*pretrain(copied / "unlabelled", tmp_path / "out"), status=3)
     assert "of 32 training images are unreadable, the first is" in message
     assert message.endswith(": text, not an image. Is --data the right folder? Replace or remove what is broken")
 
@@ -50,7 +50,7 @@ def test_in_evaluation_it_is_an_error_before_training(
     copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     broken = break_one(copied / "val", how)
-    message = refusal_before_training(*run(copied, tmp_path / "out"))
+    message = refusal_before_training(*run(copied, tmp_path / "out"), status=3)
     assert message.startswith(f"1 unreadable evaluation image(s): {broken}: ")
     assert "--set evaluation.allow_unreadable=true" in message
     success(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true"))
@@ -70,7 +70,7 @@ def test_hidden_damage_is_found_after_training_which_is_not_lost(
     from backbones.images.reading import find_fault, quick_check
 
     assert quick_check(path) is None and find_fault(path)
-    message = refusal(*run(copied, tmp_path / "out"))
+    message = refusal(*run(copied, tmp_path / "out"), status=3)
     assert message.startswith(f"{path}: unreadable evaluation image") and "what is trained is kept" in message
     hide_training(monkeypatch)
     success(*run(copied, tmp_path / "out", evaluation__allow_unreadable="true"))
@@ -78,8 +78,8 @@ def test_hidden_damage_is_found_after_training_which_is_not_lost(
 
 
 def test_data_check_names_it(copied: Path) -> None:
-    success("data", "check", "folders", "--root", copied)
+    success("data", "check", "folders", "--data", copied)
     broken = break_one(copied / "train", "truncated")
-    result = call("data", "check", "folders", "--root", copied)
+    result = call("data", "check", "folders", "--data", copied)
     assert result.exit_code == 1
     assert f"unreadable: {broken}: " in result.output.replace("\n", "")

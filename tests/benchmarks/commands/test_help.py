@@ -7,12 +7,27 @@ import pytest
 
 from tests.support.in_process import call, usage_refusal
 
+COMMANDS = [
+    "demo",
+    "pretrain",
+    "run",
+    "table",
+    "compare",
+    "runs",
+    "clean",
+    "collect",
+    "list",
+    "inspect",
+    "doctor",
+    "data",
+]
+
 
 @pytest.mark.parametrize(
     "command",
     [
         (),
-        *((c,) for c in ["demo", "pretrain", "run", "table", "list", "inspect", "doctor", "data"]),
+        *((c,) for c in COMMANDS),
         *(("data", c) for c in ("mini", "check")),
     ],
 )

@@ -43,6 +43,6 @@ def test_a_recipe_without_a_task_says_what_to_write(small: Path, tmp_path: Path)
 
 
 def test_an_unknown_data_set_names_the_nearest(small: Path) -> None:
-    assert refusal("data", "check", "imagenet", "--root", small) == (
+    assert refusal("data", "check", "imagenet", "--data", small) == (
         "data set imagenet: not known. Did you mean imagenet1k?"
     )

@@ -14,7 +14,7 @@ from tests.support.in_process import call, refusal
         ("methods", "MoCo v3"),
         ("recipes", "mini_classification"),
         ("datasets", "imagenet1k"),
-        ("weights", "coco, ade20k, transfer, imagenet  weights   mae_pretrain_vit_large.pth"),
+        ("weights", "coco, ade20k, transfer, imagenet\tweights\tmae_pretrain_vit_large.pth"),
         ("weights", "deit_base_patch16_224-b5f2ef4d.pth"),
         ("weights", "microsoft/unilm offers files pre-trained on ImageNet-22K only"),
     ],

@@ -33,7 +33,7 @@ def test_two_processes_do_not_share_a_run(small: Path, finished: Path, encoder: 
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     (run_directory(out) / "record.json").unlink()
     with claimed(run_directory(out), out, "task: classification"):
-        message = refusal(*run(small, out, f"mae_vit_mini={encoder}"))
+        message = refusal(*run(small, out, f"mae_vit_mini={encoder}"), status=75)
     assert message.startswith(f"{run_directory(out)}: process {os.getpid()} on ")
     assert "is at work on this run since 20" in message and "Wait for it, or stop it" in message
 
@@ -42,7 +42,7 @@ def test_a_broken_record_is_named(small: Path, encoder: Path, finished: Path, tm
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     record = run_directory(out) / "record.json"
     record.write_text('{"task": ')
-    message = refusal(*run(small, out, f"mae_vit_mini={encoder}"))
+    message = refusal(*run(small, out, f"mae_vit_mini={encoder}"), status=3)
     assert message.startswith(f"{record}: not a record") and "Delete the file and repeat" in message
     assert f"passed over: {record}: not a record" in call("table", out, "--layout", "transfer").output
 

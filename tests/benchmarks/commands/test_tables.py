@@ -47,9 +47,11 @@ def test_runs_that_stand_elsewhere_are_told_with_their_layout(finished: Path, pr
 
 
 def test_without_runs(tmp_path: Path) -> None:
-    message = refusal("table", tmp_path / "gone", "--layout", "imagenet")
+    message = refusal("table", tmp_path / "gone", "--layout", "imagenet", status=3)
     assert message.startswith(f"{tmp_path}/gone: no such directory")
-    assert "no finished runs found. Expected record.json" in refusal("table", tmp_path, "--layout", "imagenet")
+    assert "no finished runs found. Expected record.json" in refusal(
+        "table", tmp_path, "--layout", "imagenet", status=3
+    )
 
 
 def test_what_was_pretrained_here_on_imagenet_stands_in_the_papers_row(

@@ -28,7 +28,7 @@ from tests.support.in_process import (
 def test_a_file_in_the_way(small: Path, tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     out = tmp_path / "file" / below
-    message = refusal(*pretrain(small / "unlabelled", out))
+    message = refusal(*pretrain(small / "unlabelled", out), status=3)
     assert message == f"--out {out}: cannot be written to (Not a directory). Choose another directory"
 
 
@@ -37,7 +37,7 @@ def test_a_read_only_directory(small: Path, tmp_path: Path, monkeypatch: pytest.
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    message = refusal(*run(small, tmp_path / "out"))
+    message = refusal(*run(small, tmp_path / "out"), status=3)
     assert message == f"--out {tmp_path}/out: cannot be written to (Permission denied). Choose another directory"
 
 
@@ -97,7 +97,7 @@ def test_a_disk_that_is_really_full(small: Path, tmp_path: Path) -> None:
     try:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(38 << 20))
-        message = refusal(*pretrain(small / "unlabelled", disk / "out"))
+        message = refusal(*pretrain(small / "unlabelled", disk / "out"), status=75)
         assert "iteration_2.pth: cannot be written (No space left on device). Make room" in message
         assert_nothing_is_half_written(disk / "out")
         ballast.unlink()

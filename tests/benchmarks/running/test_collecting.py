@@ -131,5 +131,5 @@ def test_the_command_makes_the_file_anew(tmp_path: Path) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="nowhere: no such directory"):
         collect(tmp_path / "nowhere")
-    assert "nowhere: no such directory" in refusal("collect", tmp_path / "nowhere")
+    assert "nowhere: no such directory" in refusal("collect", tmp_path / "nowhere", status=3)
     assert not (tmp_path / "nowhere").exists()

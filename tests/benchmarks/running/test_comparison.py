@@ -119,7 +119,7 @@ def test_the_command_shows_both_runs_and_every_number(tmp_path: Path) -> None:
     assert "random_vit_base" in output
     assert str(tmp_path / "random/seed0") in output
     row = compare_cells(a, tmp_path / "random").rows[0]
-    (line,) = (line.split() for line in output.splitlines() if line.startswith("top1 "))
+    (line,) = (line.split() for line in output.splitlines() if line.startswith("top1\t"))
     low, high = f"{row.difference.low:+.2f}", f"{row.difference.high:+.2f}"
     assert line[1:] == [f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference.mean:+.2f}", low, "to", high, "0.0001"]
     assert "top1: A is better on these images, one seed each" in output
@@ -162,18 +162,18 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_message(tmp_path: Path)
     (tmp_path / "unfinished/seed0").mkdir(parents=True)
     (tmp_path / "unfinished/seed0/recipe.yaml").touch()
     (tmp_path / "empty").mkdir()
-    for b, expected in (
-        (tmp_path / "nowhere", "nowhere: no such directory"),
-        (tmp_path / "empty", "empty: not a run"),
-        (tmp_path / "unfinished", "unfinished/seed0: the run has not finished. Repeat its command"),
-        (tmp_path, "holds 5 finished runs that differ in task (classification, pretraining). Name one of them, for"),
-        (other_set, "they differ in data set, mini against places"),
-        (other_files, "they differ in contents of the data set, ffffffffffff against eeeeeeeeeeee"),
-        (pretraining, "they differ in task, classification against pretraining"),
-        (fewer, "3 of 200 images are only in the first, 0 of 197 only in the second, for example val/000.png"),
+    for b, expected, ends in (
+        (tmp_path / "nowhere", "nowhere: no such directory", 3),
+        (tmp_path / "empty", "empty: not a run", 3),
+        (tmp_path / "unfinished", "unfinished/seed0: the run has not finished. Repeat its command", 3),
+        (tmp_path, "holds 5 finished runs that differ in task (classification, pretraining). Name one of them, for", 2),
+        (other_set, "they differ in data set, mini against places", 2),
+        (other_files, "they differ in contents of the data set, ffffffffffff against eeeeeeeeeeee", 2),
+        (pretraining, "they differ in task, classification against pretraining", 2),
+        (fewer, "3 of 200 images are only in the first, 0 of 197 only in the second, for example val/000.png", 2),
     ):
         status, output = compare(a, b)
-        assert status == 2
+        assert status == ends
         assert output.startswith("backbench: ")
         assert expected in output
         assert output.count("\n") == 1
@@ -211,7 +211,7 @@ def test_a_broken_table_of_images_is_named(content: str | None, expected: str, t
     if content is not None:
         (b / "per_image.csv").write_text(content)
     status, output = compare(a, b)
-    assert status == 2
+    assert status == 3
     assert "b/per_image.csv: " in output
     assert expected in output
 
@@ -220,7 +220,7 @@ def test_missing_matches_are_named(tmp_path: Path) -> None:
     a, b = (write_detection(tmp_path / name, 0.05) for name in "ab")
     (b / "matches_AP_mask.npz").unlink()
     status, output = compare(a, b)
-    assert status == 2
+    assert status == 3
     assert "b/matches_AP_mask.npz: no such file" in output
 
 
@@ -228,6 +228,6 @@ def test_missing_areas_are_named(tmp_path: Path) -> None:
     a, b = (write_segmentation(tmp_path / name, draw_areas(0.8)) for name in "ab")
     (b / "areas.npz").unlink()
     status, output = compare(a, b)
-    assert status == 2
+    assert status == 3
     assert "b/areas.npz: no such file. A finished segmentation run has one" in output
     assert output.count("\n") == 1

@@ -103,10 +103,10 @@ class TestMistakesInTheData:
             content["annotations"][4].update(id=98, category_id=77)
 
         change_annotations(copied, "train", spoil)
-        message = refusal(*detection(copied, tmp_path / "out"))
+        message = refusal(*detection(copied, tmp_path / "out"), status=3)
         assert '"height"' in message
         assert message.endswith("Other mistakes in this file: 2; `backbench data check coco` lists all.")
-        check = call("data", "check", "coco", "--root", copied)
+        check = call("data", "check", "coco", "--data", copied)
         assert check.exit_code == 1
         for expected in ('"height"', '"name" (expected a text): category 1 has none', "annotation 98 (category_id 77)"):
             assert expected in check.output
@@ -129,7 +129,7 @@ class TestMistakesInTheData:
         ]
         success(*detection(copied, tmp_path / "out"))
         assert set(notes) <= set(read_record(tmp_path / "out")["notes"])
-        check = call("data", "check", "coco", "--root", copied)
+        check = call("data", "check", "coco", "--data", copied)
         assert check.exit_code == 0
         for split in ("train", "val"):
             notes.append(f"1 {split} annotation with a box that reaches beyond its image (ids 99).")
@@ -163,11 +163,13 @@ class TestSettings:
     def test_that_do_not_fit_are_refused(
         self, few: Path, tmp_path: Path, changes: dict[str, object], expected: str
     ) -> None:
-        assert expected in refusal(*detection(few, tmp_path / "out", **changes))
+        assert expected in refusal(
+            *detection(few, tmp_path / "out", **changes), status=3 if expected.startswith("/") else 2
+        )
         assert not (tmp_path / "out").exists()
 
     def test_a_training_that_diverges_is_stopped(self, few: Path, tmp_path: Path) -> None:
-        assert "training has diverged" in refusal(*detection(few, tmp_path, optimizer__lr=1e38))
+        assert "training has diverged" in refusal(*detection(few, tmp_path, optimizer__lr=1e38), status=4)
         assert not list(tmp_path.rglob("record.json"))
 
     @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_tagged_images_are_trained_on_and_scored_upright(copied: Path, tmp_path:
         "4 val images with an EXIF orientation, turned by it as detectron2 and mmcv do; not so 1 of them, which only "
         "unturned have the size of their annotations."
     ]
-    checked = success("data", "check", "coco", "--root", copied).output
+    checked = success("data", "check", "coco", "--data", copied).output
     assert "8 train images with an EXIF orientation, turned by it" in checked
 
 
@@ -242,7 +244,7 @@ class TestBrokenImages:
     def test_are_named_and_the_rest_is_trained_on_and_scored(self, mini: Path, tmp_path: Path) -> None:
         copied = shutil.copytree(mini / "coco", tmp_path / "scenes")
         trained, evaluated = halve(image_file(copied, "train", 2)), halve(image_file(copied, "val", 3))
-        message = refusal_before_training(*detection(copied, tmp_path / "out"))
+        message = refusal_before_training(*detection(copied, tmp_path / "out"), status=3)
         assert message.startswith(f"1 unreadable evaluation image(s): {evaluated}: ")
         assert "--set evaluation.allow_unreadable=true" in message
         assert list((tmp_path / "out").iterdir()) == []
@@ -268,7 +270,7 @@ class TestBrokenImages:
     ) -> None:
         path = image_file(copied, "val", 3)
         Image.new("RGB", (33, 21)).save(path)
-        message = refusal(*detection(copied, tmp_path / "out"))
+        message = refusal(*detection(copied, tmp_path / "out"), status=3)
         assert message.startswith(
             f"{path}: unreadable evaluation image: it has 33 × 21 pixels, its annotations are for"
         )
@@ -280,12 +282,12 @@ class TestBrokenImages:
     def test_all_of_them(self, copied: Path, tmp_path: Path) -> None:
         for path in (copied / "train2017").iterdir():
             path.write_text("not an image")
-        message = refusal(*detection(copied, tmp_path / "out"))
+        message = refusal(*detection(copied, tmp_path / "out"), status=3)
         assert "of 8 training images are unreadable, the first is" in message and ": text, not an image" in message
 
     def test_the_check_names_them(self, copied: Path) -> None:
         broken = halve(image_file(copied, "train", 2))
-        result = call("data", "check", "coco", "--root", copied)
+        result = call("data", "check", "coco", "--data", copied)
         assert result.exit_code == 1 and f"{broken}: unreadable image: " in result.output
 
 

@@ -200,14 +200,14 @@ class TestOwnCategories:
     def test_are_checked(self, aerial: Path) -> None:
         images = {"data__train_images": "pictures", "data__val_images": "pictures"}
         sets = overrides(**images, data__train_json="learn.json", data__val_json="judge.json")
-        result = call("data", "check", "coco", "--root", aerial, *sets)
+        result = call("data", "check", "coco", "--data", aerial, *sets)
         assert result.exit_code == 0
         lines = [line.strip() for line in result.output.splitlines()]
         assert f"{aerial}: objects in COCO's format, 2 categories" in lines
         assert {"train: 4 images, 8 annotations", "val: 2 images, 4 annotations"} <= set(lines)
         image = aerial / "pictures/judge/900.png"
         image.write_text("not an image")
-        spoilt = call("data", "check", "coco", "--root", aerial, *sets)
+        spoilt = call("data", "check", "coco", "--data", aerial, *sets)
         assert spoilt.exit_code == 1 and f"{image}: unreadable image: text, not an image" in spoilt.output
-        message = refusal("data", "check", "coco", "--root", aerial, *overrides(data__train_jsn="learn.json"))
+        message = refusal("data", "check", "coco", "--data", aerial, *overrides(data__train_jsn="learn.json"))
         assert 'key "data.train_jsn": no such setting. Did you mean "train_json"?' in message

@@ -103,18 +103,18 @@ class TestMistakesInTheData:
 
     def test_an_empty_split(self, copied: Path, tmp_path: Path) -> None:
         empty(copied)
-        message = refusal(*segmentation(copied, tmp_path / "out"))
+        message = refusal(*segmentation(copied, tmp_path / "out"), status=3)
         assert message.startswith(f"{copied}/images/validation: no images found, the val split is empty. Expected ")
         assert list(tmp_path.glob("out/*")) == []
 
     def test_one_of_its_folders_is_no_data_set(self, few: Path, tmp_path: Path) -> None:
-        message = refusal(*segmentation(few / "images", tmp_path / "out"))
+        message = refusal(*segmentation(few / "images", tmp_path / "out"), status=3)
         assert message.startswith(f"{few}/images: no segmentation data set found. Expected images/training, ")
 
     def test_of_many_the_first_few_are_named(self, copied: Path, tmp_path: Path) -> None:
         for number in (1, 2, 5, 7):
             colour(copied, number)
-        message = refusal(*segmentation(copied, tmp_path / "out"))
+        message = refusal(*segmentation(copied, tmp_path / "out"), status=3)
         assert message.startswith("4 annotations cannot be used. ")
         assert message.count("a colour picture") == 3
         assert message.endswith(" And 1 more; `backbench data check ade20k` lists all.")
@@ -150,20 +150,24 @@ class TestSettings:
     def test_that_do_not_fit_are_refused(
         self, few: Path, tmp_path: Path, changes: dict[str, object], expected: str
     ) -> None:
-        assert expected in refusal(*segmentation(few, tmp_path / "out", **changes))
+        assert expected in refusal(
+            *segmentation(few, tmp_path / "out", **changes), status=3 if expected.startswith("/") else 2
+        )
         assert list(tmp_path.glob("out/*")) == []
 
     def test_a_single_class_is_refused(self, few: Path, tmp_path: Path) -> None:
         (tmp_path / "classes.txt").write_text("crack\n")
-        message = refusal(*segmentation(few, tmp_path / "out", data__classes=tmp_path / "classes.txt"))
+        message = refusal(*segmentation(few, tmp_path / "out", data__classes=tmp_path / "classes.txt"), status=3)
         assert message.startswith(f"{tmp_path}/classes.txt: 'crack' is the only class, and UPerNet needs two or more")
         assert list(tmp_path.glob("out/*")) == []
 
     def test_a_recipe_of_another_task_does_not_take_the_data(self, mini: Path, few: Path, tmp_path: Path) -> None:
         place = ["--backbone", "random_vit_mini", "--out", tmp_path / "out"]
-        message = refusal("run", "--recipe", "mini_detection", "--data", few, *place)
+        message = refusal("run", "--recipe", "mini_detection", "--data", few, *place, status=3)
         assert message.startswith(f"{few}: no data set in COCO's format found. Expected train2017, ")
-        assert refusal(*segmentation(mini / "coco", tmp_path / "out")).startswith(f"{mini}/coco: no segmentation data")
+        assert refusal(*segmentation(mini / "coco", tmp_path / "out"), status=3).startswith(
+            f"{mini}/coco: no segmentation data"
+        )
         message = refusal("pretrain", "--recipe", "mini_segmentation", "--data", few, "--out", tmp_path / "out")
         assert "segmentation" in message and "backbench run" in message
         assert not (tmp_path / "out").exists()
@@ -191,7 +195,7 @@ class TestSettings:
         assert list(tmp_path.glob("out/*")) == []
 
     def test_a_training_that_diverges_is_stopped(self, few: Path, tmp_path: Path) -> None:
-        assert "training has diverged" in refusal(*segmentation(few, tmp_path, optimizer__lr=1e38))
+        assert "training has diverged" in refusal(*segmentation(few, tmp_path, optimizer__lr=1e38), status=4)
         assert not list(tmp_path.rglob("record.json"))
 
 
@@ -214,7 +218,7 @@ def test_tagged_images_are_trained_on_and_scored_upright(copied: Path, tmp_path:
         "unturned have the size of their annotations.",
     ]
     assert [note for note in record["notes"] if "EXIF" in note] == expected
-    checked = success("data", "check", "ade20k", "--root", copied).output
+    checked = success("data", "check", "ade20k", "--data", copied).output
     assert "8 train images with an EXIF orientation, turned by it" in checked
 
 
@@ -224,7 +228,7 @@ class TestBrokenFiles:
         copied = Path(shutil.copytree(mini / "ade20k", tmp_path / "scenes"))
         evaluated = {halve(image_file(copied, "val", 3)), halve(annotation_file(copied, "val", 5))}
         trained = {halve(image_file(copied, "train", 2)), halve(annotation_file(copied, "train", 4))}
-        message = refusal_before_training(*segmentation(copied, tmp_path / "out"))
+        message = refusal_before_training(*segmentation(copied, tmp_path / "out"), status=3)
         assert message.startswith("2 unreadable evaluation image(s): ")
         for path in evaluated:
             assert f"{path}: " in message
@@ -250,12 +254,12 @@ class TestBrokenFiles:
         copied = Path(shutil.copytree(mini / "ade20k", tmp_path / "scenes"))
         for number in range(2, 25):
             image_file(copied, "train", number).write_text("not an image")
-        message = refusal(*segmentation(copied, tmp_path / "out"))
+        message = refusal(*segmentation(copied, tmp_path / "out"), status=3)
         assert "of 24 training images are unreadable, the first is" in message and ": text, not an image" in message
 
     def test_the_check_names_them(self, copied: Path) -> None:
         broken = halve(image_file(copied, "train", 2)), halve(annotation_file(copied, "val", 3))
-        result = call("data", "check", "ade20k", "--root", copied)
+        result = call("data", "check", "ade20k", "--data", copied)
         assert result.exit_code == 1
         for path in broken:
             assert f"{path}: unreadable image: " in result.output

@@ -288,11 +288,11 @@ class TestOwnClasses:
         assert areas.annotated.tolist() == [[30 * 40, 30 * 20, 0]] * 2
 
     def test_are_checked(self, aerial: Path) -> None:
-        result = call("data", "check", "ade20k", "--root", aerial, *overrides(**OWN_PLACES))
+        result = call("data", "check", "ade20k", "--data", aerial, *overrides(**OWN_PLACES))
         assert result.exit_code == 0, result.output
         lines = [line.strip() for line in result.output.splitlines()]
         assert {"train: 4 images", "val: 2 images"} <= set(lines)
         (aerial / "names.txt").write_text("roof\nroad\n")
-        spoilt = call("data", "check", "ade20k", "--root", aerial, *overrides(**OWN_PLACES))
+        spoilt = call("data", "check", "ade20k", "--data", aerial, *overrides(**OWN_PLACES))
         assert spoilt.exit_code == 1
         assert f"{aerial}/maps/learn/c.png: label 2 out of range: expected, for 2 classes, 0 to 1" in spoilt.output

@@ -29,7 +29,7 @@ def has(texts: list[str], *patterns: str) -> bool:
 
 
 def check(root: Path, **changes: object) -> Result:
-    return call("data", "check", "ade20k", "--root", root, *overrides(**changes))
+    return call("data", "check", "ade20k", "--data", root, *overrides(**changes))
 
 
 def test_a_sound_set_has_no_problems(root: Path) -> None:
@@ -182,4 +182,4 @@ class TestCommand:
 
     def test_is_listed(self) -> None:
         result = call("list", "datasets")
-        assert re.search(r"^ade20k +images/ and annotations/", result.output, re.MULTILINE)
+        assert re.search(r"^ade20k\timages/ and annotations/", result.output, re.MULTILINE)

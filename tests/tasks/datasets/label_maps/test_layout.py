@@ -196,10 +196,10 @@ def test_of_several_mistakes_the_first_is_named(root: Path) -> None:
     annotation(root, "training", "a.jpg").rename(annotation(root, "training", "x.jpg"))
     message = refusal(root)
     assert "images/training: 1 image of 3 without an annotation: a.jpg." in message
-    check = f"backbench data check ade20k --root {root}"
+    check = f"backbench data check ade20k --data {root}"
     assert message.endswith(f" Other mistakes in this split: 1; `{check}` lists all.")
     spaced = root.rename(root.with_name("ADE 20K"))
-    assert f"check ade20k --root '{spaced}'` lists all." in refusal(spaced)
+    assert f"check ade20k --data '{spaced}'` lists all." in refusal(spaced)
 
 
 def test_images_that_would_share_an_annotation_are_refused(root: Path) -> None:

@@ -1,0 +1,102 @@
+"""How commands end: what may go wrong becomes one message and one exit status, here and nowhere else."""
+
+import errno
+import inspect
+import io
+import os
+import re
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+from backbones.errors import NO_ROOM, DataError, InputError, TryAgainError
+from results.errors import ResultsError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+TRY_AGAIN = TryAgainError.status
+
+STATUSES = {
+    0: "done",
+    1: "the answer is no: files are missing, a check found problems, a backbone is worse than --fail-if-worse allows",
+    2: "the call is wrong: an option, a recipe or its setting, weights that do not fit",
+    3: "the data or the store does not serve: missing, broken, not readable, not to be written to",
+    4: "the training diverged",
+    TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
+    INTERRUPTED: "interrupted; the same command goes on from the last checkpoint",
+}
+"""What each exit status means."""
+
+EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, meaning in STATUSES.items())
+
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
+
+LESS_MEMORY = (
+    "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
+    "runtime.batch_per_device: gradients accumulate, but batch norm and mixup then see fewer images, as record and "
+    "tables tell; or lower runtime.workers or model.image_size"
+)
+
+
+class Group(typer.core.TyperGroup):
+    """Shows the paragraphs of help texts as such: rich would keep the line breaks that they have here."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command and command.help:
+            paragraphs = inspect.cleandoc(command.help).split("\n\n")
+            command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        return command
+
+
+class Commands(Group):
+    """Turns what went wrong into one message and an exit status; several processes end with the same one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
+            raise
+        except KeyboardInterrupt:
+            print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            known = _explain(error)
+            if known is None:
+                raise
+            message, status = known
+        print(f"backbench: {message}", file=sys.stderr)
+        raise typer.Exit(_agreed(status))
+
+
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """The message and the exit status of what the user can do something about, None for a fault of our own."""
+    match error:
+        case InputError() | ResultsError():
+            return str(error), error.status
+        case OSError(errno=number) if number in (*NO_ROOM, errno.ENOMEM):
+            place = f"{error.filename}: " if error.filename else ""
+            return f"{place}{error.strerror}. Make room and repeat the command", TRY_AGAIN
+        case OSError() if error.filename is not None:
+            return f"{error.filename}: {error.strerror}", DataError.status
+        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            first = str(error).splitlines()[0] if str(error) else "MemoryError"
+            return f"{LESS_MEMORY}: {first}", TRY_AGAIN
+    return None
+
+
+def _agreed(status: int) -> int:
+    """The status that all processes of this job end with."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return status
+    from benchmarks.running.together import leave
+
+    return leave(status)

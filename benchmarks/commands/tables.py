@@ -1,0 +1,76 @@
+"""What `backbench table` prints or writes."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from benchmarks.commands.sheets import print_json
+from benchmarks.planning.records import load_records
+from benchmarks.running.collecting import warn
+from benchmarks.running.writing import write_text
+from results import Table, build_table, build_tables, render_all, select_records
+from results.table_lines import table_lines
+
+SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
+"""How a file is written, by the suffix of its name."""
+
+
+def show_tables(
+    directories: Sequence[Path],
+    *,
+    layout: str | None,
+    format: str | None,
+    conditions: Sequence[str],
+    only_reference: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Lay out the finished runs below the directories, in one layout or in all that have some.
+
+    Prints it, or writes it to `output`, whole or not at all. Raises InputError for a file whose suffix does not say how
+    it is to be written, ResultsError for what cannot be laid out.
+    """
+    how = _format(format, output, as_json)
+    records = [record for _, record in load_records(directories, on_unreadable=warn)]
+    chosen = select_records(records, conditions, only_reference)
+    tables = [build_table(chosen, layout)] if layout else build_tables(chosen)
+    if output:
+        write_text(output, f"{json.dumps(_document(tables), indent=2)}\n" if how == "json" else render_all(tables, how))
+        names = ", ".join(table.name for table in tables)
+        print(f"{output}: {names}", file=sys.stderr)
+    elif how == "json":
+        print_json(_document(tables))
+    else:
+        print(render_all(tables, how))
+    if layout and tables[0].left_out:
+        print(f"backbench: in other layouts: {'; '.join(tables[0].left_out)}", file=sys.stderr)
+
+
+def _format(format: str | None, output: Path | None, as_json: bool) -> str:
+    if as_json:
+        if format:
+            raise InputError(f"--json --format {format}: two formats. Give one of them")
+        return "json"
+    if format or output is None:
+        return format or "md"
+    if output.suffix not in SUFFIXES:
+        raise InputError(f"-o {output}: expected a name that ends in {', '.join(SUFFIXES)}; or give --format as well")
+    return SUFFIXES[output.suffix]
+
+
+def _document(tables: Sequence[Table]) -> dict[str, Any]:
+    return {
+        "tables": [
+            {
+                "layout": table.name,
+                "caption": table.caption,
+                "sources": table.sources,
+                "remarks": [remark for block in table.blocks for remark in block.remarks],
+                "numbers": table_lines(table),
+            }
+            for table in tables
+        ]
+    }

@@ -1,0 +1,104 @@
+"""How commands end: one exit status for each kind of failure, the same in all processes of a job."""
+
+import errno
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backbones.errors import DataError, DivergedError, InputError, TryAgainError
+from benchmarks.commands.statuses import STATUSES
+from benchmarks.running.claim import CLAIM, claimed
+from benchmarks.running.lease import find_owner
+from results import ResultsError
+from results.errors import NoRoomError, NotFiniteError, StoreError
+from tests.support.commands import PATIENCE, run_directory, start_torchrun
+from tests.support.in_process import call, refusal, run
+from tests.support.results_examples import make_record
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
+    """The exit status of a command that comes upon this error."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("benchmarks.commands.listing.show_list", fail)
+    result = call("list", "recipes")
+    assert result.output.startswith("backbench: ") and "Traceback" not in result.output
+    return result.exit_code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("a setting"), 2),
+        (ResultsError("a layout"), 2),
+        (DataError("a folder"), 3),
+        (StoreError("a record"), 3),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a file"), 3),
+        (PermissionError(errno.EACCES, "Permission denied", "a file"), 3),
+        (DivergedError("a training"), 4),
+        (NotFiniteError("a loss"), 4),
+        (TryAgainError("another process"), 75),
+        (NoRoomError("a disk"), 75),
+        (OSError(errno.ENOSPC, "No space left on device"), 75),  # of which file, Python often does not know
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a file"), 75),
+        (MemoryError(), 75),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 75),
+    ],
+)
+def test_every_kind_of_failure_has_its_status(monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:
+    """All of them were 2, and a full disk of which the file is not known was a traceback."""
+    assert ending(monkeypatch, error) == status
+
+
+def test_a_fault_of_our_own_is_not_covered_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        ending(monkeypatch, RuntimeError("a bug"))
+
+
+def test_help_tells_them_all() -> None:
+    text = " ".join(call("--help").output.split())
+    for status, meaning in STATUSES.items():
+        assert f"{status}: {meaning}" in text
+
+
+def test_a_number_that_is_none_is_that_of_a_run_that_diverged() -> None:
+    with pytest.raises(NotFiniteError, match="a run that diverged has no result"):
+        make_record(float("nan"))
+
+
+def test_a_missing_folder_and_a_missing_setting_are_told_apart(small: Path, tmp_path: Path) -> None:
+    assert "no such folder" in refusal(*run(tmp_path / "gone", tmp_path / "out"), status=3)
+    assert "no such setting" in refusal(*run(small, tmp_path / "out", optimizer__lrr=1), status=2)
+
+
+def statuses_of_two_processes(arguments: list[str]) -> tuple[list[str], str]:
+    """The exit status of each, as torchrun tells it, and what they printed."""
+    with start_torchrun(arguments) as launcher:
+        text, _ = launcher.communicate(timeout=PATIENCE)
+    return re.findall(r"exitcode +: (-?\d+) \(pid", text), text
+
+
+class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
+    """The others waited for it until the launcher killed them."""
+
+    def test_by_a_run_that_has_an_owner(self, small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
+        """Only the first asks for it."""
+        out = Path(shutil.copytree(finished, tmp_path / "out"))
+        (run_directory(out) / "record.json").unlink()
+        with claimed(run_directory(out), out, "task: classification"):
+            statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
+        assert statuses == ["75", "75"] and text.count("is at work on this run") == 1, text
+
+    def test_in_the_middle_of_the_training(self, small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
+        """Only the first writes checkpoints; and nobody has the run afterwards."""
+        out = Path(shutil.copytree(finished, tmp_path / "out"))
+        (run_directory(out) / "record.json").unlink()
+        shutil.rmtree(run_directory(out) / "checkpoints")
+        (run_directory(out) / "checkpoints").touch()
+        statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
+        assert statuses == ["3", "3"] and text.count("iteration_2.pth: cannot be written") == 1, text
+        assert find_owner(run_directory(out) / CLAIM) is None
