@@ -7,6 +7,7 @@ entry in `TASKS`; its metrics stand in results/metrics.py.
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +186,13 @@ def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
 
 
 def pretraining_name(data_set: str) -> str:
-    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k; others keep their name."""
-    names = {each.record_name: each.pretraining_name for each in DATA_SETS.values()}
-    return names.get(data_set) or data_set
+    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k, however it is spelled.
+
+    Others keep their name.
+    """
+    names = {each.record_name: each.pretraining_name for each in DATA_SETS.values() if each.pretraining_name}
+    plain = re.sub(r"[\W_]", "", data_set).casefold()
+    return names.get(plain) or data_set
 
 
 def published_evaluation_images(data_set: str) -> int | None:

@@ -149,7 +149,7 @@ def test_where_the_published_counts_are_not_certain_a_hundredth_may_be_missing()
 
 
 def test_imagenet_is_called_in1k_where_it_was_trained_on() -> None:
-    assert pretraining_name("imagenet1k") == "IN1K"
+    assert [pretraining_name(name) for name in ("imagenet1k", "ImageNet-1K")] == ["IN1K"] * 2
     assert pretraining_name("mini") == "mini"
     assert "IN1K" in {row.pretrain_data for row in reference_rows("imagenet")}
 
