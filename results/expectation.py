@@ -1,6 +1,6 @@
 """The published number that a run's own is to be held against."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from results.measurements import simplified
@@ -8,23 +8,28 @@ from results.record import Metric, Record
 from results.reference import reference_value
 
 
-def with_expected(record: Record) -> Record:
-    """The record with what is expected of each of its metrics."""
-    metrics = [metric.model_copy(update={"expected": expected_value(record, metric)}) for metric in record.metrics]
+def with_expected(record: Record, recipe_deviations: Collection[str] = ()) -> Record:
+    """The record with what is expected of each of its metrics, see `expected_value`."""
+    metrics = [
+        metric.model_copy(update={"expected": expected_value(record, metric, recipe_deviations)})
+        for metric in record.metrics
+    ]
     return record.model_copy(update={"metrics": metrics})
 
 
-def expected_value(record: Record, metric: Metric) -> float | None:
+def expected_value(record: Record, metric: Metric, recipe_deviations: Collection[str] = ()) -> float | None:
     """What the literature has for a record's method, pre-training data and model under its recipe; None for nothing.
 
     A recipe's own `expect` is a number of one method on one pre-training set, which its `expect_of` names, and says
     nothing of others. Where it is also the number of the paper's table, the recipe is the table's own, and the table's
-    cell of the record's method is expected. Nothing is expected of a run that deviates, is of other data than the
-    recipe's, or was evaluated on a part of them.
+    cell of the record's method is expected. Nothing is expected of a run that deviates otherwise than its recipe does
+    as it stands (`recipe_deviations`), is of other data than the recipe's, or was evaluated on a part of them.
     """
     settings = record.recipe_settings
     own, named = _mapping(settings, "expect").get(metric.name), _mapping(settings, "expect_of")
-    if own is None or record.deviations or record.dataset != settings.get("dataset") or record.evaluated_part(metric):
+    if own is None or set(record.deviations) != set(recipe_deviations):
+        return None
+    if record.dataset != settings.get("dataset") or record.evaluated_part(metric):
         return None
     place = (record.table, record.dataset, metric.name)
     method, pretrain_data = str(named.get("method", "")), str(named.get("pretrain_data", ""))

@@ -107,16 +107,16 @@ class TableBias(nn.Module):
             return _attend_from_patches(q, k, v, [table], grid, scale, dropout)
         spare = -k.shape[2] % _WHOLE  # keys that nothing attends to: rows of scores are then aligned
         k, v = (F.pad(x, (0, 0, 0, spare)) for x in (k, v))
-        entries = self.relative_position_bias_table[-_OF_TOKENS:, :, None].to(q.dtype)
-        to_patches, to_tokens, among_tokens = (
-            entry.expand(-1, keys) for entry, keys in zip(entries, (q.shape[2] - tokens, tokens, tokens), strict=True)
-        )
+        to_patches, to_tokens, among_tokens = self.relative_position_bias_table[-_OF_TOKENS:]
         of_tokens, of_patches = q.tensor_split((tokens,), 2)
-        bias_hK = torch.cat([to_patches, F.pad(among_tokens, (0, spare), value=-torch.inf)], 1)
+        # Softmax sees differences only: all on the tokens' own keys, so that no gradient is a sum that nearly cancels.
+        bias_hT = (among_tokens - to_patches).to(q.dtype)[:, None].expand(-1, tokens)
+        bias_hK = F.pad(F.pad(bias_hT, (q.shape[2] - tokens, 0)), (0, spare), value=-torch.inf)
         from_tokens = F.scaled_dot_product_attention(
             of_tokens, k, v, attn_mask=bias_hK[None, :, None], dropout_p=dropout, scale=scale
         )
-        terms = [table, F.pad(to_tokens, (0, spare), value=-torch.inf)]
+        to_tokens_hT = to_tokens.to(q.dtype)[:, None].expand(-1, tokens)
+        terms = [table, F.pad(to_tokens_hT, (0, spare), value=-torch.inf)]
         return torch.cat([from_tokens, _attend_from_patches(of_patches, k, v, terms, grid, scale, dropout)], 2)
 
     def _table_for(self, grid: tuple[int, int]) -> Tensor:

@@ -112,7 +112,7 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
 def _decided_at_start(recipe: Recipe) -> list[str]:
     """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
-    lines = []
+    lines = [f"whether the images are {recipe.dataset}'s, by their numbers; others go by another name"]
     if recipe.task != PRETRAINING:
         lines.append(f"over how many images batch norm goes, if there is any (reference {recipe.optimizer.batch_size})")
     if recipe.mixes_images:

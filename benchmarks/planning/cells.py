@@ -31,6 +31,7 @@ class PlannedCell:
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
     checkpoint:  the file of its weights
+    recipe_deviations: those that the recipe has without overrides
     declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
     """
 
@@ -42,6 +43,7 @@ class PlannedCell:
     checkpoint: Path | None
     seed: int
     declared: "Declared | None" = None
+    recipe_deviations: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[Path]:
@@ -117,7 +119,9 @@ def plan_task(
     loaded = load_recipe(recipe, overrides, TASKS)
     name, checkpoint = parse_backbone(backbone)
     deviations = tuple(loaded.deviations(loaded.recipe))
-    return PlannedCell(loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared)
+    return PlannedCell(
+        loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared, loaded.own_deviations
+    )
 
 
 def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCell]:

@@ -36,7 +36,10 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
     data = declared.pretrain_data
     return Declared(
         method=_spelled(declared.method, [*(row.method for row in rows), *METHODS, *OTHER_METHODS]),
-        pretrain_data=_spelled(data and pretraining_name(data), [row.pretrain_data for row in rows]),
+        pretrain_data=_spelled(
+            data and pretraining_name(data),
+            [*(row.pretrain_data for row in rows), *(method.pretrain_data for method in METHODS.values())],
+        ),
         model=_spelled(declared.model, [*(row.model for row in rows), *models]),
     )
 

@@ -21,11 +21,18 @@ class LoadedRecipe:
 
     name: as the record prints it
     reference: the packaged recipe that it extends, or else is; None for a file that extends nothing
+    as_it_stands: itself, without overrides
     """
 
     name: str
     recipe: Recipe
     reference: Recipe | None
+    as_it_stands: Recipe
+
+    @property
+    def own_deviations(self) -> tuple[str, ...]:
+        """Those that it has without overrides: of 25 epochs, which its own `expect` is a number of."""
+        return tuple(self.deviations(self.as_it_stands))
 
     def deviations(self, recipe: Recipe) -> list[str]:
         """Where `recipe`, what became of this one, departs from the reference."""
@@ -55,10 +62,8 @@ def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> Load
         own = read_settings([path], overrides)
         settings |= {"expect": own.get("expect", {}), "expect_of": own.get("expect_of")}
     recipe = _build(settings, f"recipe {name}", tasks)
-    if len(layers) == 1 and not packaged:
-        return LoadedRecipe(path.stem, recipe, None)
-    root = layers[0]
-    return LoadedRecipe(path.stem, recipe, _build(_merged([root], []), f"recipe {root.stem}", tasks))
+    reference = None if len(layers) == 1 and not packaged else _build(_merged(layers[:1], []), f"recipe {name}", tasks)
+    return LoadedRecipe(path.stem, recipe, reference, _build(_merged(layers, []), f"recipe {name}", tasks))
 
 
 def _layers(path: Path) -> list[Path]:

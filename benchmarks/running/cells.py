@@ -223,7 +223,7 @@ def _renamed(
     named = rename(before, cell.plan, entry, checkpoint)
     if named is before:
         return finished
-    record = with_expected(named)
+    record = with_expected(named, cell.plan.recipe_deviations)
     if process_rank() == 0:
         write_record(finished.directory, record)
         _collect(out)
@@ -284,7 +284,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         **vars(origin),
         **environment(training.device),
     )
-    record = with_expected(record)
+    record = with_expected(record, cell.plan.recipe_deviations)
     if process_rank() == 0:
         write_record(cell.directory, record)
         _collect(out)

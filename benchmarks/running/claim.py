@@ -1,38 +1,21 @@
-"""One call at a time works on a run's directory, and on a store's results.csv.
-
-A claim is a file with its owner in it (host, process, when that began and since which boot), made by `O_EXCL` and
-refreshed while its owner lives: filelock's lease, which needs no locks of the file system, and so works over network
-file systems that have none, or have them on one host only.
-"""
+"""One call at a time works on a run's directory."""
 
 import errno
-import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from filelock import LeaseCompromise, OwnerRecord, SoftFileLease, Timeout
 
 from backbones.errors import InputError
 from backbones.training.machine import process_rank
+from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE = ".claim", "recipe.yaml"
 
-LEASE_SECONDS = 60.0
-"""How long a claim without a sign of life from another host is taken to be alive; signs come three times as often."""
-
 WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What makes a run stop that could write at its beginning; Python often does not know of which file."""
-
-_PAUSE = 0.1
-"""Seconds between two looks at a claim."""
 
 _TRIES = 5
 """To make the directory and the claim in it, while another call may be taking the directory back."""
@@ -42,14 +25,13 @@ _TRIES = 5
 def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
     """Keep a second call from training in `directory` at the same time, and put the recipe, as YAML, there.
 
-    A claim whose owner is known to be dead is taken over at once, that of another host after `LEASE_SECONDS` without a
-    sign of life. Raises InputError if another process is at work there, or nothing can be written.
+    A claim whose owner is known to be dead is taken over at once, that of another host after a minute without a sign
+    of life. Raises InputError if another process is at work there, or nothing can be written.
     """
     if process_rank() != 0:
         yield
         return
-    claim = lease(directory / CLAIM, on_loss=_stop)
-    _take(claim, directory, out)
+    claim = _take(directory, out)
     try:
         write_text(directory / RECIPE, recipe)
         yield
@@ -64,26 +46,16 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
         _give_back(claim, directory, out)
 
 
-def lease(path: Path, on_loss: Callable[[LeaseCompromise], None] | None = None) -> SoftFileLease:
-    """A claim that can be made by the file `path`; `on_loss` is called from a thread if it is lost while it is held."""
-    return SoftFileLease(path, lease_duration=LEASE_SECONDS, on_compromise=on_loss, thread_local=False)
+def _take(directory: Path, out: Path) -> Lease:
+    def tell(sentence: str) -> None:
+        print(f"backbench: {directory}: {sentence} for a sign that it is alive", file=sys.stderr)
 
-
-def _stop(loss: LeaseCompromise) -> None:
-    print(
-        f"backbench: {loss.lock_file}: the claim on this run is lost ({loss.reason}): another process may be at work "
-        "in the directory. Stopping",
-        file=sys.stderr,
-    )
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _take(claim: SoftFileLease, directory: Path, out: Path) -> None:
     for _ in range(_TRIES):
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _acquire(claim, directory)
-            return
+            return Lease(directory / CLAIM, tell=tell)
+        except HeldByAnotherError as owner:
+            raise InputError(_held(directory, owner)) from None
         except FileNotFoundError as error:  # its last owner took the directory back
             failure: OSError = error
         except OSError as error:
@@ -92,59 +64,18 @@ def _take(claim: SoftFileLease, directory: Path, out: Path) -> None:
     raise InputError(f"--out {out}: cannot be written to ({failure.strerror}). Choose another directory") from failure
 
 
-def _acquire(claim: SoftFileLease, directory: Path) -> None:
-    """Take the claim, watching that of another host for a sign of life first. Raises InputError if its owner lives."""
-    begin, first_sign = time.monotonic(), None
-    while True:
-        try:
-            claim.acquire(blocking=False)
-            return
-        except Timeout:
-            owner, sign = claim.owner, _last_sign(claim)
-        waited = time.monotonic() - begin
-        # Of a process on this host filelock has seen that it lives, or it would have taken over.
-        is_alive = (owner and owner.hostname == _this_host()) or (first_sign and sign not in (None, first_sign))
-        if owner and (is_alive or waited > 2 * LEASE_SECONDS):
-            raise InputError(_held(directory, owner))
-        if owner and first_sign is None:
-            first_sign = sign
-            print(
-                f"backbench: {directory}: claimed by {_named(owner)}. Waiting up to {LEASE_SECONDS:.0f} s for a sign "
-                "that it is alive",
-                file=sys.stderr,
-            )
-        time.sleep(_PAUSE)
-
-
-def _last_sign(claim: SoftFileLease) -> int | None:
-    """When the owner of a claim was last heard of, by the file system's clock; None if there is no claim."""
-    with suppress(FileNotFoundError):
-        return Path(claim.lock_file).stat().st_mtime_ns
-    return None
-
-
-@cache
-def _this_host() -> str:
-    """How filelock calls this host, which is more than its name where processes are numbered in containers."""
-    with TemporaryDirectory() as folder, SoftFileLease(Path(folder) / CLAIM) as claim:
-        owner = claim.owner
-    assert owner is not None
-    return owner.hostname
-
-
-def _named(owner: OwnerRecord) -> str:
-    return f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
-
-
-def _held(directory: Path, owner: OwnerRecord) -> str:
+def _held(directory: Path, owner: HeldByAnotherError) -> str:
     since = ""
     with suppress(FileNotFoundError):
         began = datetime.fromtimestamp((directory / RECIPE).stat().st_mtime)
         since = f" since {began:%Y-%m-%d %H:%M}"
-    return f"{directory}: {_named(owner)} is at work on this run{since}. Wait for it, or stop it"
+    return (
+        f"{directory}: {owner} is at work on this run{since}. Wait for it, or stop it; if there is no such process, "
+        f"remove {directory / CLAIM}"
+    )
 
 
-def _give_back(claim: SoftFileLease, directory: Path, out: Path) -> None:
+def _give_back(claim: Lease, directory: Path, out: Path) -> None:
     """End the claim, and take back the directories below `out` of a call that failed before it began to train."""
     nothing_came_of_it = {path.name for path in directory.iterdir()} <= {CLAIM, RECIPE}
     if nothing_came_of_it:

@@ -3,16 +3,17 @@
 import sys
 from pathlib import Path
 
-from filelock import Timeout
-
 from backbones.errors import InputError
 from benchmarks.planning.records import load_records
-from benchmarks.running.claim import LEASE_SECONDS, lease
+from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.running.writing import write_results_csv
 from results import Record, ResultsError
 
 RESULTS = "results.csv"
 _CLAIM = ".results.csv.claim"
+
+_PATIENCE = 120.0
+"""Seconds that others may take to write it."""
 
 
 def collect(out: Path) -> int:
@@ -25,15 +26,15 @@ def collect(out: Path) -> int:
     if not out.is_dir():
         raise ResultsError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
     try:
-        with lease(out / _CLAIM).acquire(timeout=2 * LEASE_SECONDS):
+        with Lease(out / _CLAIM, patience=_PATIENCE):
             runs = load_records([out], on_unreadable=warn)
             write_results_csv(out / RESULTS, (record for _, record in runs))
             return len(runs)
-    except Timeout as error:
+    except HeldByAnotherError as owner:
         raise InputError(
-            f"{out / RESULTS}: another process has been writing it for {2 * LEASE_SECONDS:.0f} s. Once it has ended, "
+            f"{out / RESULTS}: {owner} has been writing it for {_PATIENCE:.0f} s. Once that has ended, "
             f"`backbench collect {out}` writes the file anew"
-        ) from error
+        ) from None
 
 
 def is_collected(out: Path, directory: Path, record: Record) -> bool:

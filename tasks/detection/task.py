@@ -63,7 +63,7 @@ def fine_tune(
     if not recipe.evaluation.allow_unreadable:
         check_evaluation_images([image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
-    notes = [*train.notes, *val.notes]
+    notes = [*train.notes, *val.notes, *_without_effect(recipe, detector)]
     del train  # gigabytes of COCO's annotations, which every loader process would come to hold
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     evaluation = Evaluation(
@@ -100,6 +100,14 @@ def fine_tune(
         write=partial(_write, metric.detections, scores),
         parameters=parameters,
     )
+
+
+def _without_effect(recipe: DetectionRecipe, detector: Detector) -> list[str]:
+    """Settings that this backbone has no place for, in words for the record."""
+    asked = recipe.model.position_embeddings
+    if asked == "loaded" or getattr(detector.pyramid.trunk, "pos_embed", None) is not None:
+        return []
+    return [f"model.position_embeddings={asked} has no effect: the backbone has no absolute position embeddings"]
 
 
 def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) -> None:

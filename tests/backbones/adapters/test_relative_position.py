@@ -111,6 +111,21 @@ def test_so_do_those_of_tokens_before_the_patches(tokens: int, grid: tuple[int, 
     )
 
 
+def test_half_precision_keeps_the_gradients_of_the_tokens_entries() -> None:
+    """Of a large map, where the gradients of a thousand scores that nearly cancel would be rounded one by one."""
+    grid, found = (32, 32), {}
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.manual_seed(0)
+        positions = TableBias(32, HEADS, tokens=True)
+        nn.init.normal_(positions.relative_position_bias_table, std=0.5)
+        q, k, v, direction = (torch.randn(2, HEADS, 1025, WIDTH).bfloat16().to(dtype) for _ in range(4))
+        attended = positions.to(torch.float64 if dtype == torch.float64 else torch.float32)(q, k, v, grid, 0.3, 0.0)
+        (gradient,) = torch.autograd.grad(attended, [*positions.parameters()], direction)
+        found[dtype] = gradient[-3:].double()
+    exact, rounded = found.values()
+    assert ((rounded - exact).norm(dim=1) < 0.01 * exact.norm(dim=1)).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_zero_tables_change_nothing(kind: str) -> None:
     q, k, v = operands((SIZE, SIZE), torch.float32)

@@ -87,7 +87,7 @@ def test_groups_keep_their_proportion() -> None:
     ("settings", "reference"),
     [
         (
-            {"shape": "cosine", "warmup_iterations": 461},
+            {"shape": "cosine", "warmup_iterations": 460.9375},
             lambda: CosineParamScheduler(1.0, 0.0),
         ),
         (

@@ -67,7 +67,7 @@ def test_detection_has_the_protocols_numbers(name: str) -> None:
         assert recipe.model.position_embeddings == "loaded"
     else:
         assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.model.window) == (8e-5, None, 16)
-        assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 461)
+        assert (recipe.schedule.shape, recipe.schedule.warmup_iterations) == ("cosine", 0.25 / 100 * 184_375)
         assert recipe.optimizer.no_weight_decay == "norms_and_positions"
         assert recipe.model.position_embeddings == "sincos"
 

@@ -232,6 +232,12 @@ def test_position_embeddings_are_those_that_were_asked_for(few: Path, finished: 
     assert sides == [(1, 6, 6, 128), (1, 8, 8, 128)]
 
 
+def test_that_a_backbone_has_no_place_for_them_is_noted(few: Path, tmp_path: Path) -> None:
+    changes = {"model__position_embeddings": "sincos", "optimizer__layer_decay": "null", "schedule__iterations": 1}
+    success(*detection(few, tmp_path, "resnet10t", schedule__warmup_iterations=0, **changes))
+    assert "model.position_embeddings=sincos has no effect" in " ".join(read_record(tmp_path)["notes"])
+
+
 class TestBrokenImages:
     def test_are_named_and_the_rest_is_trained_on_and_scored(self, mini: Path, tmp_path: Path) -> None:
         copied = shutil.copytree(mini / "coco", tmp_path / "scenes")
