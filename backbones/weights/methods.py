@@ -39,7 +39,7 @@ class Method:
 ANY_NAMING: tuple[Step, ...] = (take_moco_encoder, *_OPENING, drop_masking, spread_position_biases, *_CLOSING)
 
 # Names and data as in the paper's tables (results/reference/paper_tables.csv), but for BEiT: its files for use were
-# pre-trained on ImageNet-22K (microsoft/unilm, beit/README.md:31-42). The one of the paper's "IN1K+DALLE" has absolute
+# pre-trained on ImageNet-22K (microsoft/unilm, beit/README.md:28-39). The one of the paper's "IN1K+DALLE" has absolute
 # positions (README.md:190) and is a backbone of its own.
 METHODS: dict[str, Method] = {
     method.name: method
