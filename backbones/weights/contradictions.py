@@ -101,6 +101,12 @@ def label_data(method: str, recognised: Recognised | None) -> str | None:
     return _LABELLED.get(method)
 
 
+def fine_tuning_data(classes: int | None) -> str:
+    """What fine-tuned weights have seen after their pre-training, as `pretrain_data` goes on: labels, of ImageNet-1K's
+    1,000 classes or of others."""
+    return ", then IN1K w/ labels" if classes == 1000 else ", then labels"
+
+
 def require_heads(entry: NamedBackbone, checkpoint: Checkpoint, recognised: Recognised, statement: Statement) -> None:
     """Raise InputError if MoCo v3's ViT-S is about to be loaded into timm's: twelve heads into six, in equal shapes."""
     width, heads = _MOCO_SMALL

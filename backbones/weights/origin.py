@@ -7,7 +7,13 @@ from typing import Literal
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.contradictions import NamedBackbone, find_contradictions, label_data, require_heads
+from backbones.weights.contradictions import (
+    NamedBackbone,
+    find_contradictions,
+    fine_tuning_data,
+    label_data,
+    require_heads,
+)
 from backbones.weights.methods import same_name, spell_method
 from backbones.weights.published import PublishedFile, find_published
 from backbones.weights.recognition import Recognised, recognise
@@ -48,8 +54,15 @@ class Origin:
 
 
 def find_known(checkpoint: Checkpoint) -> PublishedFile | None:
-    """Return the published file that this is, by its bytes."""
-    return find_published(checkpoint.sha256) or find_published(checkpoint.sha256, checkpoint.md5)
+    """Return the published file that this is, by its bytes.
+
+    Those that are known by their MD5 alone are MAE's; other files need not be read for it.
+    """
+    if found := find_published(checkpoint.sha256):
+        return found
+    looks = recognise(checkpoint.state_dict, checkpoint.grid)
+    may_be_maes = looks.family == "ViT" and looks.positions != "learned"
+    return find_published(checkpoint.sha256, checkpoint.md5) if may_be_maes else None
 
 
 def settle_origin(
@@ -83,6 +96,10 @@ def settle_origin(
     return replace(origin, remarks=(*origin.remarks, *told))
 
 
+_SELF_SUPERVISED = {"MAE", "MoCo v3"}
+"""Methods whose encoders have no norm after pooling until they are fine-tuned; timm's BEiT has one."""
+
+
 def choose_names(
     entry: NamedBackbone,
     declared: Declared,
@@ -97,6 +114,7 @@ def choose_names(
         ("declared", declared.method),
         ("file", statement.method if open_name else None),
         ("published", published.method if published and open_name else None),
+        ("file", recognised.likely_method if recognised and open_name else None),
         ("registry", entry.method),
     )
     method = spell_method(method)
@@ -107,6 +125,8 @@ def choose_names(
         ("file", label_data(method, recognised)),
         ("registry", entry.pretrain_data if same_name(method, entry.method) else "unstated"),
     )
+    if data_by == "registry" and recognised and recognised.fine_tuned and method in _SELF_SUPERVISED:
+        data = f"{data}{fine_tuning_data(recognised.classes)}"
     model, model_by = _first(("declared", declared.model), ("registry", entry.model))
     remarks = []
     elsewhere = statement.pretrain_data or (published.pretrain_data if published else None)

@@ -49,6 +49,7 @@ class Recognised:
     positions:   what kind of position embeddings it has, if a ViT
     has_decoder: whether MAE's decoder is there
     classes:     outputs of its classification head
+    fine_tuned:  whether it has the norm after pooling that fine-tuning puts in place of the encoder's own
     """
 
     method: str | None = None
@@ -61,11 +62,12 @@ class Recognised:
     positions: Positions | None = None
     has_decoder: bool = False
     classes: int | None = None
+    fine_tuned: bool = False
 
     @property
     def likely_method(self) -> str | None:
-        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE may be MoCo v3."""
-        fixed = {"column first": "MAE", "row first": "MoCo v3"}
+        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE has MoCo v3's."""
+        fixed = {"column first": "MAE", "row first": None if self.naming == "mmpretrain" else "MoCo v3"}
         return self.method or fixed.get(self.positions or "")
 
     @property
@@ -125,6 +127,7 @@ def recognise(state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = N
         method=method,
         naming=naming,
         has_decoder="decoder_embed" in names,
+        fine_tuned="fc_norm." in names,
         classes=_classes(state_dict),
     )
 

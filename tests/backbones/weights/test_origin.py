@@ -72,7 +72,8 @@ def maes_files() -> dict[str, State]:
 @pytest.mark.parametrize("kind", maes_files())
 def test_files_of_mae_pass_as_mae(kind: str) -> None:
     origin = settle("mae_vit_mini", in_file(maes_files()[kind]))
-    assert (origin.method, origin.pretrain_data, origin.model) == ("MAE", "IN1K", "ViT-mini")
+    data = "IN1K, then IN1K w/ labels" if kind == "fine-tuned" else "IN1K"
+    assert (origin.method, origin.pretrain_data, origin.model) == ("MAE", data, "ViT-mini")
     assert set(origin.said_by.values()) == {"registry"}
     assert bool(origin.remarks) == (kind == "fine-tuned")
 
@@ -110,8 +111,8 @@ def test_twelve_heads_do_not_go_into_six() -> None:
         with pytest.raises(InputError, match=r"ViT-S has 12 attention heads; vit_small_patch16_224 has 6.*mocov3_vit"):
             settle("vit_small_patch16_224", bare, **declared)
     assert settle("vit_small_patch16_224", bare, method="mine").method == "mine"
-    for position in (learned(14, 14, 384), mae(14, 14, 384)):
-        assert settle("vit_small_patch16_224", in_file(small(position))).method == "custom"
+    for position, method in ((learned(14, 14, 384), "custom"), (mae(14, 14, 384), "MAE")):
+        assert settle("vit_small_patch16_224", in_file(small(position))).method == method
 
 
 def test_names_tell_as_well() -> None:
