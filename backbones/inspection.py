@@ -1,6 +1,7 @@
 """What a checkpoint is, which backbones it fits, and what would become of each of its weights."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -45,15 +46,19 @@ class CheckpointDescription:
     refusal: str | None
 
 
-def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
+def describe(
+    checkpoint: Checkpoint, name: str | None = None, spell: Callable[[str], str] = str
+) -> CheckpointDescription:
     """Say what a checkpoint is and where it fits; with a backbone's name, what loading it there would do.
+
+    `spell` gives the tables' name of a data set.
 
     Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
     """
     report, origin, refusal = None, None, None
     if name is not None:
         report = cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
-        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True), spell)
     recognised = recognise(checkpoint.state_dict, checkpoint.grid)
     return CheckpointDescription(
         checkpoint,
@@ -67,9 +72,11 @@ def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescr
     )
 
 
-def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:
+def _origin(
+    checkpoint: Checkpoint, entry: BackboneEntry, spell: Callable[[str], str]
+) -> tuple[Origin | None, str | None]:
     try:
-        return settle_origin(entry, checkpoint), None
+        return settle_origin(entry, checkpoint, spell=spell), None
     except InputError as error:
         return None, str(error)
 

@@ -7,6 +7,7 @@ entry in `TASKS`; its metrics stand in results/metrics.py.
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from backbones.errors import InputError
+from results.measurements import simplified
 from results.paper_tables import PAPER_TABLES
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
 
@@ -157,6 +159,13 @@ TASKS = {
     )
 }
 
+_ALIASES = {
+    "IN1K": ("ImageNet-1K", "ImageNet", "ILSVRC2012", "ILSVRC-2012", "ImageNet 2012"),
+    "IN21K": ("ImageNet-21K",),
+    "IN22K": ("ImageNet-22K",),
+}
+"""Names that people give to what the tables call otherwise, as they are compared: without case and punctuation."""
+
 PRETRAINING = "pretraining"
 """What a recipe calls the job that judges nothing."""
 
@@ -185,9 +194,24 @@ def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
 
 
 def pretraining_name(data_set: str) -> str:
-    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k; others keep their name."""
-    names = {each.record_name: each.pretraining_name for each in DATA_SETS.values()}
-    return names.get(data_set) or data_set
+    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k and ImageNet-1K.
+
+    What follows the name stays, as in "IN22K+DALLE" and "IN1K w/ labels"; so do other names.
+    """
+    parted = re.fullmatch(r"(.+?)(\s*\+.*|\s*,.*|\s+(?:w/|with)\s.*|)", data_set.strip(), re.DOTALL)
+    if parted is None:
+        return data_set
+    name, rest = parted.groups()
+    for table_name, others in _pretraining_aliases().items():
+        if simplified(name) in {simplified(other) for other in (table_name, *others)}:
+            return table_name + re.sub(r"^\s+with\s", " w/ ", rest)
+    return data_set
+
+
+def _pretraining_aliases() -> dict[str, tuple[str, ...]]:
+    """By what the tables call it, the other names of data to pre-train on."""
+    own = {each.pretraining_name: (each.record_name,) for each in DATA_SETS.values() if each.pretraining_name}
+    return {name: (*own.get(name, ()), *others) for name, others in _ALIASES.items()}
 
 
 def published_evaluation_images(data_set: str) -> int | None:

@@ -7,13 +7,8 @@ from typing import Literal
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.contradictions import (
-    NamedBackbone,
-    find_contradictions,
-    label_data,
-    require_heads,
-    same_name,
-)
+from backbones.weights.contradictions import NamedBackbone, find_contradictions, label_data, require_heads
+from backbones.weights.methods import same_name, spell_method
 from backbones.weights.published import PublishedFile, find_published
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.statements import Statement, read_statement
@@ -75,10 +70,10 @@ def settle_origin(
     """
     declared = declared or Declared()
     if checkpoint is None:
-        return _choose(entry, declared, Statement(), None, None, spell)
+        return choose_names(entry, declared, Statement(), None, None, spell)
     statement, published = read_statement(checkpoint), known(checkpoint)
     recognised = recognise(checkpoint.state_dict, checkpoint.grid)
-    origin = _choose(entry, declared, statement, published, recognised, spell)
+    origin = choose_names(entry, declared, statement, published, recognised, spell)
     against = find_contradictions(origin.method, recognised, statement, published)
     if against and declared.method is None:
         raise InputError(_refusal(checkpoint, against[0], entry))
@@ -88,7 +83,7 @@ def settle_origin(
     return replace(origin, remarks=(*origin.remarks, *told))
 
 
-def _choose(
+def choose_names(
     entry: NamedBackbone,
     declared: Declared,
     statement: Statement,
@@ -104,6 +99,7 @@ def _choose(
         ("published", published.method if published and open_name else None),
         ("registry", entry.method),
     )
+    method = spell_method(method)
     data, data_by = _first(
         ("declared", declared.pretrain_data),
         ("file", statement.pretrain_data),

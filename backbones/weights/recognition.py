@@ -135,7 +135,7 @@ def _origin(names: str) -> tuple[str, str | None]:
         return "facebookresearch/moco-v3", "MoCo v3"
     method = "MAE" if "decoder_embed" in names else None
     if "lm_head." in names or ("relative_position_bias_table" in names and ("q_bias" in names or "beit." in names)):
-        method = "BEiT"
+        method = "BEiT v2" if "cls_pt_layers." in names else "BEiT"
     if "patch_embeddings.projection" in names:
         return "transformers", method
     if ".ffn.layers.0.0." in names:
@@ -177,7 +177,7 @@ def _vit(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recogni
     if position is not None and grid:
         positions = kind_of_positions(position, grid)
     return Recognised(
-        family="ViT" if table is None else "BEiT",
+        family="ViT" if table is None and "blocks.0.attn.q_bias" not in tensors else "BEiT",
         width=projection.shape[0],
         depth=_count(r"blocks\.(\d+)\.", tensors),
         patch=projection.shape[-1] if projection.ndim == 4 else None,

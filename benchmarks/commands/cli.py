@@ -175,7 +175,8 @@ def run(
 
     These three come before what the file says of itself, and that before what is known of the backbone's name.
 
-    They decide no number: a finished run whose command is repeated with other names is recorded under those.
+    They decide no number but where a file does not tell how its pixels are normalised: a finished run whose command
+    is repeated with other names is recorded under those.
     """
     from backbones.weights.origin import Declared
     from benchmarks.commands.screen import show_cell, show_plan

@@ -19,7 +19,7 @@ from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.cells import FinishedCell
 from results import Metric, Record
 from results.metrics import METRICS
-from tasks.registry import PRETRAINING, TASKS
+from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 
 def show_cell(cell: FinishedCell) -> None:
@@ -112,7 +112,7 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
 
 def _decided_at_start(recipe: Recipe) -> list[str]:
     """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
-    lines = []
+    lines = [f"whether the images are {recipe.dataset}'s, by their numbers; others go by another name"]
     if recipe.task != PRETRAINING:
         lines.append(f"over how many images batch norm goes, if there is any (reference {recipe.optimizer.batch_size})")
     if recipe.mixes_images:
@@ -149,7 +149,7 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
     from backbones.inspection import describe
 
     checkpoint = read_checkpoint(path)
-    description = describe(checkpoint, backbone)
+    description = describe(checkpoint, backbone, pretraining_name)
     table = plain_table("", "")
     table.show_header = False
     table.add_row("file", f"{path} ({checkpoint.size / 2**20:,.1f} MiB, {checkpoint.kind})")
@@ -188,7 +188,7 @@ def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, N
     if backbone is None:
         return {}
     entry = find_backbone(backbone, with_checkpoint=True)
-    by_task = {f", {task}": normalisation_of(entry, checkpoint, task) for task in TASKS}
+    by_task = {f", {task}": normalisation_of(entry, checkpoint, task, spell=pretraining_name) for task in TASKS}
     return by_task if len({*by_task.values()}) > 1 else {"": next(iter(by_task.values()))}
 
 

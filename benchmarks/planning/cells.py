@@ -11,7 +11,7 @@ from backbones.training.settings import Recipe, protocol
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
 from results import Record, find_runs
-from tasks.registry import PRETRAINING, TASKS
+from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
@@ -87,7 +87,7 @@ class PlannedCell:
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
-        return normalisation_of(entry, self._weights, self.recipe.task, override, self.declared)
+        return normalisation_of(entry, self._weights, self.recipe.task, override, self.declared, spell=pretraining_name)
 
     @cached_property
     def _checkpoint_sha256(self) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.training.settings import Recipe
-from backbones.weights.methods import METHODS
+from backbones.weights.methods import METHODS, OTHER_METHODS
 from backbones.weights.origin import Declared, Origin, settle_origin
 from results import Record
 from results.measurements import simplified
@@ -35,8 +35,11 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
     rows = [row for row in reference_rows() if row.method != PREVIOUS_BEST]
     data = declared.pretrain_data
     return Declared(
-        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS]),
-        pretrain_data=_spelled(data and pretraining_name(data), [row.pretrain_data for row in rows]),
+        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS, *OTHER_METHODS]),
+        pretrain_data=_spelled(
+            data and pretraining_name(data),
+            [*(row.pretrain_data for row in rows), *(method.pretrain_data for method in METHODS.values())],
+        ),
         model=_spelled(declared.model, [*(row.model for row in rows), *models]),
     )
 

@@ -146,7 +146,9 @@ def run_task(
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
-    normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation, plan.declared)
+    normalisation = normalisation_of(
+        entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
+    )
     cell = _cell(plan, contents, checkpoint.sha256 if checkpoint else None, normalisation, out)
     if finished := _already_finished(cell, out):
         return _renamed(finished, cell, entry, checkpoint, out)

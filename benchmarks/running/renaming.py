@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 
 def rename(record: Record, plan: PlannedCell, entry: "BackboneEntry", checkpoint: "Checkpoint | None") -> Record:
-    """The record of a finished run under the names that the plan declares; the same record if it has them already.
+    """The record of a finished run under the names that it would have today; the same record if it has them already.
 
     What was declared before stays where the plan declares nothing else. Row, column, their remarks and the deviation
-    that follows from the column change, and nothing else.
+    that follows from the column change, and nothing else. Raises InputError, as a new run does, if the file contradicts
+    the method of the backbone's name and none was declared.
     """
     declared = record.declared | given(plan.declared)
-    if declared == record.declared:
-        return record
     bare = replace(plan, declared=Declared(**declared), deviations=())
     _, named = find_planned_backbone(bare)
     names = settle_names(named, entry, checkpoint)
+    has = (record.method, record.pretrain_data, record.model, record.declared)
+    if has == (names.method, names.pretrain_data, names.model, declared):
+        return record
     before = _remarks(replace(bare, declared=Declared(**record.declared)), entry, checkpoint)
     return record.model_copy(
         update={

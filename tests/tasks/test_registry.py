@@ -189,6 +189,22 @@ def test_where_the_published_counts_are_not_certain_a_hundredth_may_be_missing()
 def test_imagenet_is_called_in1k_where_it_was_trained_on() -> None:
     assert pretraining_name("imagenet1k") == "IN1K"
     assert pretraining_name("mini") == "mini"
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        *((name, "IN1K") for name in ("ImageNet-1K", "imagenet_1k", "ImageNet", "ILSVRC2012", "in1k", "IN-1K")),
+        ("imagenet-1k + DALLE", "IN1K + DALLE"),
+        ("ImageNet-1K with labels", "IN1K w/ labels"),
+        ("imagenet22k+DALLE, then IN22K w/ labels", "IN22K+DALLE, then IN22K w/ labels"),
+        ("ImageNet-Sketch", "ImageNet-Sketch"),
+        ("my photos, cropped", "my photos, cropped"),
+        ("", ""),
+    ],
+)
+def test_other_names_of_imagenet_are_known_and_what_follows_stays(said: str, named: str) -> None:
+    assert pretraining_name(said) == named
     assert "IN1K" in {row.pretrain_data for row in reference_rows("imagenet")}
 
 

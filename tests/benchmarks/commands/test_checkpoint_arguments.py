@@ -1,5 +1,6 @@
 """What is wrong with the file in --backbone NAME=FILE."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.commands import read_record
+from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, refusal, run, success
 
 
@@ -80,6 +81,16 @@ def test_a_file_does_not_run_under_another_methods_name(small: Path, encoder: Pa
     record = read_record(tmp_path / "out")
     assert record["method"] == "supervised"
     assert "the file says of itself: MAE on unlabelled; supervised as declared" in record["notes"]
+
+
+def test_nor_is_a_run_done_that_an_earlier_version_finished_so(small: Path, encoder: Path, tmp_path: Path) -> None:
+    arguments = run(small, tmp_path, f"supervised_vit_mini={encoder}")
+    success(*arguments, "--method", "supervised")
+    path = run_directory(tmp_path) / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"declared": {}, "notes": []}))
+    assert "insist on this one: --method supervised" in refusal(*arguments)
+    assert "supervised as declared" in success(*arguments, "--method", "supervised").output
+    assert read_record(tmp_path)["declared"] == {"method": "supervised"}
 
 
 def test_the_record_says_what_the_file_says(small: Path, encoder: Path, tmp_path: Path) -> None:
