@@ -2,6 +2,7 @@
 
 import io
 import re
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -337,5 +338,10 @@ def data_check(
 
 
 def main() -> None:
-    """The console script."""
-    app(prog_name="backbench")
+    """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
+    try:
+        app(prog_name="backbench")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise

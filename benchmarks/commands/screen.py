@@ -13,6 +13,7 @@ from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
+from backbones.weights.unreadable import require_file
 from benchmarks.commands.listing import plain_table
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
@@ -95,7 +96,7 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
-        console.print(f"  missing: {path}", soft_wrap=True)
+        console.print(f"  {_why_missing(path, plan)}", soft_wrap=True)
     if plan.missing:
         return False
     finished = plan.find_record(out)
@@ -108,6 +109,17 @@ def show_plan(plan: PlannedCell, out: Path) -> bool:
         for line in _decided_at_start(plan.recipe):
             console.print(f"  decided at start: {line}", soft_wrap=True)
     return True
+
+
+def _why_missing(path: Path, plan: PlannedCell) -> str:
+    if not path.exists():
+        return f"missing: {path}"
+    if path == plan.checkpoint:
+        try:
+            require_file(path)
+        except InputError as error:
+            return f"unfit: {error}"
+    return f"unfit: {path}: is a file. Expected the data set's root folder"
 
 
 def _decided_at_start(recipe: Recipe) -> list[str]:
@@ -172,13 +184,13 @@ def show_checkpoint(path: Path, backbone: str | None) -> None:
         table.add_row(f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}")
         for remark in origin.remarks:
             table.add_row("", remark)
+    if broken := description.undefined:
+        table.add_row("undefined numbers", f"in {', '.join(broken[:8])}{' …' if broken[8:] else ''}")
     table.add_row("fits", ", ".join(description.fits) or "none of the registered backbones")
     console = Console(highlight=False)
     console.print(table)
     if description.report:
         _show_report(console, description.report, backbone or "")
-    if description.refusal:
-        raise InputError(description.refusal)
 
 
 def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:

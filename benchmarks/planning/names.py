@@ -1,5 +1,6 @@
 """The names that a run is recorded under: its row and column in the tables."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -40,13 +41,35 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
             data and pretraining_name(data),
             [*(row.pretrain_data for row in rows), *(method.pretrain_data for method in METHODS.values())],
         ),
-        model=_spelled(declared.model, [*(row.model for row in rows), *models]),
+        model=_spelled_column(declared.model, [*(row.model for row in rows), *models]),
     )
 
 
 def _spelled(name: str | None, known: Iterable[str]) -> str | None:
     """A name as it is known, where it differs in case and punctuation only."""
     return name and next((other for other in known if simplified(other) == simplified(name)), name.strip())
+
+
+def _spelled_column(name: str | None, known: Iterable[str]) -> str | None:
+    """A column as it is known: "ViT-B/16", "ViT-Base" and "vit_base_patch16_224" are "ViT-B" too."""
+    known = list(known)
+    spelled = _spelled(name, known)
+    said = _VIT.fullmatch(spelled or "")
+    if spelled in known or not said:
+        return spelled
+    size = next(size for size in _PATCHES if size[0].casefold() == said["size"][0].casefold())
+    column = f"ViT-{size}-448" if said["image"] == "448" else f"ViT-{size}"
+    return column if column in known and said["patch"] in (None, _PATCHES[size]) else spelled
+
+
+_PATCHES = {"Ti": "16", "S": "16", "B": "16", "L": "16", "H": "14"}
+"""By the size in a column's name, the side in pixels of its patches."""
+
+_VIT = re.compile(
+    r"ViT[-_ ]?(?P<size>ti|tiny|s|small|b|base|l|large|h|huge)"
+    r"(?:[-_/ ]?(?:p|patch)?[-_ ]?(?P<patch>8|14|16|32))?(?:[-_/@ ](?P<image>224|448)(?:px)?)?",
+    re.IGNORECASE,
+)
 
 
 def settle_names(plan: "PlannedCell", entry: "BackboneEntry", checkpoint: "Checkpoint | None") -> Origin:

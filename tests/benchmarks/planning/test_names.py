@@ -27,6 +27,25 @@ def test_names_of_the_tables_are_spelled_as_there(said: Declared, spelled: Decla
 
 
 @pytest.mark.parametrize(
+    ("said", "column"),
+    [
+        *((name, "ViT-B") for name in ("ViT-B/16", "ViT-B-16", "ViTB16", "vit_base", "ViT-Base", "ViT Base/16")),
+        *((name, "ViT-L") for name in ("ViT-L/16", "vit-large", "vit_large_patch16_224", "VIT_L_P16")),
+        *((name, "ViT-H") for name in ("ViT-H/14", "ViT-Huge", "vit_huge_patch14")),
+        *((name, "ViT-H-448") for name in ("ViT-H/14-448", "ViT-H/14@448", "vit_huge_patch14_448")),
+        ("ViT-S/16", "ViT-S"),
+        # others than the column's
+        *(
+            (name, name)
+            for name in ("ViT-B/32", "ViT-H/16", "ViT-L/14", "ViT-B-448", "ViT-Ti/16", "ViT-Bx", "BEiT-B/16")
+        ),
+    ],
+)
+def test_the_sizes_of_vits_are_known_by_their_usual_names(said: str, column: str) -> None:
+    assert spell_declared(Declared(model=said), ["ViT-S"]).model == column
+
+
+@pytest.mark.parametrize(
     ("recipe", "model", "column", "deviations"),
     [
         ("imagenet_vit_base", "vit_b", "ViT-B", ()),
