@@ -1,6 +1,7 @@
 """What a checkpoint is, which backbones it fits, and what would become of each of its weights."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -12,7 +13,7 @@ from torch import nn
 from backbones.errors import InputError
 from backbones.registry import BackboneEntry, Build, create_backbone, find_backbone, list_backbones
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.loading import LoadReport, match_weights, prepare_for_pyramid
+from backbones.weights.loading import LoadReport, is_finite, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
 from backbones.weights.origin import Origin, find_known, settle_origin
 from backbones.weights.published import PublishedFile
@@ -28,82 +29,81 @@ class CheckpointDescription:
     recognised: what it seems to be
     statement:  what it says of itself
     published:  the published file that it is, byte for byte, if it is a known one
+    undefined:  the names of its tensors that hold infinite or undefined numbers
     fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
                 and whose method it does not contradict; with the tasks in brackets if not for all of them
     report:     what would become of each weight in the backbone that was asked about; None if none was
     origin:     the method, data and column that its numbers would stand for in that backbone
-    refusal:    why they would not
     """
 
     checkpoint: Checkpoint
     recognised: Recognised
     statement: Statement
     published: PublishedFile | None
+    undefined: tuple[str, ...]
     fits: tuple[str, ...]
     report: LoadReport | None
     origin: Origin | None
-    refusal: str | None
 
 
-def describe(checkpoint: Checkpoint, name: str | None = None) -> CheckpointDescription:
+def describe(
+    checkpoint: Checkpoint, name: str | None = None, spell: Callable[[str], str] = str
+) -> CheckpointDescription:
     """Say what a checkpoint is and where it fits; with a backbone's name, what loading it there would do.
 
-    Raises InputError, as `create_backbone` does, if it does not load into the backbone of that name.
+    `spell` gives the tables' name of a data set.
+
+    Raises InputError if it does not load into the backbone of that name, as `create_backbone` does, or contradicts its
+    method.
     """
-    report, origin, refusal = None, None, None
+    report, origin = None, None
     if name is not None:
         report = cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
-        origin, refusal = _origin(checkpoint, find_backbone(name, with_checkpoint=True))
+        origin = settle_origin(find_backbone(name, with_checkpoint=True), checkpoint, spell=spell)
     recognised = recognise(checkpoint.state_dict, checkpoint.grid)
+    undefined = tuple(key for key, tensor in checkpoint.state_dict.items() if not is_finite(tensor))
     return CheckpointDescription(
         checkpoint,
         recognised,
         read_statement(checkpoint),
         find_known(checkpoint),
-        _fitting(checkpoint, recognised),
+        undefined,
+        _fitting(checkpoint, recognised, set(undefined)),
         report,
         origin,
-        refusal,
     )
 
 
-def _origin(checkpoint: Checkpoint, entry: BackboneEntry) -> tuple[Origin | None, str | None]:
-    try:
-        return settle_origin(entry, checkpoint), None
-    except InputError as error:
-        return None, str(error)
-
-
-def _fitting(checkpoint: Checkpoint, recognised: Recognised) -> tuple[str, ...]:
+def _fitting(checkpoint: Checkpoint, recognised: Recognised, undefined: set[str]) -> tuple[str, ...]:
     """Try the registered backbones that take a checkpoint, then timm's model of the recognised size."""
     entries = [entry for entry in list_backbones() if entry.needs_checkpoint]
     if recognised.timm_name and timm.is_model(recognised.timm_name):
         entries.append(find_backbone(recognised.timm_name, with_checkpoint=True))
-    return tuple(name for entry in entries if (name := _fit(checkpoint, entry)))
+    return tuple(name for entry in entries if (name := _fit(checkpoint, entry, undefined)))
 
 
-def _fit(checkpoint: Checkpoint, entry: BackboneEntry) -> str | None:
-    """The name of the backbone if it takes the checkpoint, and the checkpoint does not contradict its method."""
+def _fit(checkpoint: Checkpoint, entry: BackboneEntry, undefined: set[str]) -> str | None:
+    """The name of the backbone if it takes the checkpoint's weights, none `undefined`, and the methods agree."""
     method = Method(entry.method, entry.pretrain_data, entry.steps)
     try:
         settle_origin(entry, checkpoint)
     except InputError:
         return None
     outline = _outline(entry.build)
-    if _matches(outline, checkpoint, method):
+    if _matches(outline, checkpoint, method, undefined):
         return entry.name
     outline = copy.deepcopy(outline)
-    if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method):
+    if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method, undefined):
         return f"{entry.name} (detection and segmentation)"
     return None
 
 
-def _matches(outline: nn.Module, checkpoint: Checkpoint, method: Method) -> bool:
+def _matches(outline: nn.Module, checkpoint: Checkpoint, method: Method, undefined: set[str]) -> bool:
     try:
-        match_weights(outline, checkpoint, method)
+        _, report = match_weights(outline, checkpoint, method)
     except InputError:
         return False
-    return True
+    return not any(undefined.intersection(keys) for keys in report.used.values())
 
 
 @cache

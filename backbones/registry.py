@@ -4,9 +4,10 @@ import difflib
 import json
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 from torch import nn
@@ -16,12 +17,13 @@ from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.plugins import describe_error, import_function, load_plugins
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.contradictions import GOOGLES_CLASSES
 from backbones.weights.loading import load_weights
-from backbones.weights.methods import ANY_NAMING, METHODS, Method
+from backbones.weights.methods import ANY_NAMING, METHODS, Method, simplified
 from backbones.weights.naming import Step
-from backbones.weights.origin import Declared, find_known
-from backbones.weights.recognition import recognise
-from backbones.weights.statements import read_statement
+from backbones.weights.origin import Declared, choose_names, find_known
+from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.statements import Statement, read_statement
 
 Build = Callable[[int | None, float], nn.Module]
 
@@ -175,57 +177,72 @@ def normalisation_of(
     task: str = "",
     override: Normalisation | None = None,
     declared: Declared | None = None,
+    *,
+    spell: Callable[[str], str] = str,
 ) -> Normalisation:
     """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
 
-    The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the
-    backbone's author registered, the method's as its code has it, timm's `pretrained_cfg` of a timm model (a tag in its
-    name counts), ImageNet's. The method is the one that is `declared` or registered; that of a file under timm's name
-    the one that it states, is published as, or is recognised by. Files that are known by their bytes have their own.
+    The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the hub's
+    description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the method's as its code
+    has it, timm's `pretrained_cfg` of a timm model (a tag in its name counts), ImageNet's. The method is the one that
+    is `declared` or registered; that of a file under timm's name the one that it states, is published as, or is
+    recognised by. Files that are known by their bytes have their own. `spell` gives the tables' name of a data set.
 
     Raises InputError for a tag that timm does not know.
     """
     if override:
         return override
-    if stated := _stated_in(checkpoint.extras if checkpoint else {}) or entry.normalisation:
+    if checkpoint and (stated := _stated_in(checkpoint.extras)):
         return stated
-    if checkpoint and (known := find_known(checkpoint)):
-        return _of_method(known.method, known.pretrain_data, task) or IMAGENET
-    method, data = _method_and_data(entry, checkpoint, declared or Declared())
-    return _of_method(method, data, task) or _of_timm(entry.name) or IMAGENET
-
-
-def _method_and_data(entry: BackboneEntry, checkpoint: Checkpoint | None, declared: Declared) -> tuple[str, str]:
-    method, data = entry.method, entry.pretrain_data
-    if checkpoint:
-        statement = read_statement(checkpoint)
-        data = statement.pretrain_data or data
-        if method == METHODS["custom"].name:
-            method = statement.method or recognise(checkpoint.state_dict).likely_method or method
-    return declared.method or method, declared.pretrain_data or data
+    statement = read_statement(checkpoint) if checkpoint else Statement()
+    recognised = recognise(checkpoint.state_dict, checkpoint.grid) if checkpoint else Recognised()
+    known = find_known(checkpoint) if checkpoint else None
+    names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
+    method, data = names.method, names.pretrain_data
+    if known:
+        method, data = known.method, known.pretrain_data
+    elif method == METHODS["custom"].name:
+        method = recognised.likely_method or method
+    of_method = _of_method(method, data, task, recognised.classes)
+    of_hub = _valid(*statement.pixels) if statement.pixels and (method, task) != ("BEiT", "segmentation") else None
+    if stated := of_hub or entry.normalisation or of_method:
+        return stated
+    return (None if known else _of_timm(entry.name)) or IMAGENET
 
 
 def _stated_in(extras: Mapping[str, str]) -> Normalisation | None:
     """The mean and std that lie beside the weights, as `backbench pretrain` leaves them; None for anything else."""
     try:
-        return Normalisation.of(json.loads(extras["mean"]), json.loads(extras["std"]))
+        return _valid(json.loads(extras["mean"]), json.loads(extras["std"]))
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _of_method(method: str, pretrain_data: str, task: str) -> Normalisation | None:
+def _valid(mean: Any, std: Any) -> Normalisation | None:
+    """The normalisation of what others call mean and std; None where that is something else."""
+    try:
+        return Normalisation.of(mean, std)
+    except (TypeError, ValueError):
+        return None
+
+
+def _of_method(method: str, pretrain_data: str, task: str, classes: int | None) -> Normalisation | None:
     """What a method's released code pre-trains and fine-tunes with; None for a method that is not known for one.
 
     Of facebookresearch: mae, main_pretrain.py:127 and util/datasets.py:31-32; moco-v3, main_moco.py:258; deit,
     datasets.py:108; dino, main_dino.py:431. BEiT has 0.5 unless it was pre-trained on ImageNet-1K
     (microsoft/unilm, beit/README.md:119), and on ADE20K ImageNet's whatever it was pre-trained on
-    (beit/semantic_segmentation/configs/_base_/datasets/ade20k.py:5).
+    (beit/semantic_segmentation/configs/_base_/datasets/ade20k.py:5). BEiT v2 was pre-trained on ImageNet-1K under
+    ImageNet's (beit2/README.md:26; timm's `pretrained_cfg`). A head of as many `classes` as Google counts in
+    ImageNet-21K is that of weights with 0.5: all of timm's are.
     """
-    if method != "BEiT":
-        return IMAGENET if method in ("MAE", "MoCo v3", "DeiT", "DINO") else None
-    if task == "segmentation" or pretrain_data.startswith("IN1K"):
-        return IMAGENET
-    return None if pretrain_data == METHODS["custom"].pretrain_data else HALF
+    if method == "BEiT":
+        if task == "segmentation" or simplified(pretrain_data).startswith("in1k"):
+            return IMAGENET
+        return None if pretrain_data == METHODS["custom"].pretrain_data else HALF
+    if method in ("supervised", METHODS["custom"].name) and classes == GOOGLES_CLASSES:
+        return HALF
+    return IMAGENET if method in ("MAE", "MoCo v3", "DeiT", "DINO", "BEiT v2") else None
 
 
 def _of_timm(name: str) -> Normalisation | None:
@@ -318,4 +335,15 @@ _BEIT_SIZES = {
     "vit_large": ("beit_large_patch16_224", "ViT-L"),
 }
 _register_published("beit", METHODS["BEiT"], _BEIT_SIZES, global_pool="token")
+# The authors' file of ImageNet-1K has position embeddings, no relative positions and no layer scale (microsoft/unilm,
+# beit/README.md:190).
+_register_published(
+    "beit",
+    replace(METHODS["BEiT"], pretrain_data="IN1K+DALLE"),
+    {"vit_base_in1k": _BEIT_SIZES["vit_base"]},
+    global_pool="token",
+    use_abs_pos_emb=True,
+    use_rel_pos_bias=False,
+    init_values=0.0,
+)
 _register_published("random", METHODS["random"], _VIT_SIZES)

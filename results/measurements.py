@@ -243,8 +243,14 @@ def _checkpoint(record: Record) -> str:
     """A checkpoint as people and programs know it: "checkpoint mae_pretrain_vit_base.pth (1a2b3c4d)"."""
     if not record.checkpoint_sha256:
         return "no checkpoint"
-    digits, path = record.checkpoint_sha256[:8], (record.load_report or {}).get("path")
-    return f"checkpoint {PurePath(str(path)).name} ({digits})" if path else f"checkpoint {digits}"
+    digits, name = record.checkpoint_sha256[:8], checkpoint_name(record)
+    return f"checkpoint {name} ({digits})" if name else f"checkpoint {digits}"
+
+
+def checkpoint_name(record: Record) -> str:
+    """The name of the file of weights, without its folder; "" where there is none or the record does not say."""
+    path = (record.load_report or {}).get("path")
+    return PurePath(str(path)).name if path and record.checkpoint_sha256 else ""
 
 
 def _ranked(groups: Sequence[Sequence[Measurement]], differing: Sequence[str]) -> list[int]:

@@ -4,14 +4,14 @@ import difflib
 from collections.abc import Sequence
 
 from results.errors import ResultsError
-from results.measurements import simplified
+from results.measurements import checkpoint_name, simplified
 from results.record import Record
 
 FIELDS = (
     *("task", "dataset", "method", "pretrain_data", "model", "backbone", "arch", "checkpoint_sha256", "seed", "recipe"),
-    *("suite", "key", "device", "world_size", "precision", "backbench_version", "git_commit"),
+    *("suite", "key", "device", "world_size", "precision", "backbench_version", "git_commit", "checkpoint"),
 )
-"""By what records can be chosen."""
+"""By what records can be chosen; `checkpoint` is the name of the file of weights, as footnotes have it."""
 
 
 def select_records(
@@ -61,5 +61,5 @@ def _parse(condition: str) -> tuple[str, str]:
 
 
 def _text(record: Record, field: str) -> str:
-    value = getattr(record, field)
+    value = checkpoint_name(record) if field == "checkpoint" else getattr(record, field)
     return "" if value is None else str(value)

@@ -187,7 +187,7 @@ def find_data_set(name: str) -> DataSet:
 def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
     """Which data set lies below `root`: the recipe's `claimed` one if the counts are right, or another.
 
-    Raises InputError for an unreadable dataset.json.
+    Raises InputError for a dataset.json whose name is none.
     """
     published = {each.record_name: each.counts for each in DATA_SETS.values() if each.counts}
     return name_data(claimed, root, contents, published)

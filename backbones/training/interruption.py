@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from mmengine.dist import all_reduce
@@ -21,15 +22,16 @@ UPDATES_BETWEEN_QUESTIONS = 10
 class InterruptHook(Hook):
     """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once.
 
-    Several processes stop together, within a few updates. They take no notice of the second signal: torchrun passes on
-    the one that the terminal has sent to all of them already.
+    A run that is ending takes no notice of more of them, and none ends it inside a destructor, whose exceptions Python
+    prints and passes over. Several processes stop together, within a few updates. They take no notice of the second
+    signal: torchrun passes on the one that the terminal has sent to all of them already.
     """
 
     priority = "LOWEST"
 
     def __init__(self, checkpoints: CheckpointHook, accumulation: int) -> None:
         self.checkpoints, self.accumulation = checkpoints, accumulation
-        self.requested = False
+        self.requested = self.ending = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -45,13 +47,17 @@ class InterruptHook(Hook):
                 signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and process_count() == 1:
-            raise KeyboardInterrupt
+        if self.requested and process_count() == 1 and not self.ending and not _in_destructor(frame):
+            self._end()
         self.requested = True
+
+    def _end(self) -> NoReturn:
+        self.ending = True
+        raise KeyboardInterrupt
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            self._end()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
@@ -59,7 +65,7 @@ class InterruptHook(Hook):
         updates, remainder = divmod(batch_idx + 1, self.accumulation)
         if not remainder and self._agreed(updates):
             self.checkpoints.save(runner, batch_idx + 1)
-            raise KeyboardInterrupt
+            self._end()
 
     def _agreed(self, updates: int) -> bool:
         """Whether to stop here. If one process stopped alone, the others would wait for it until they are killed."""
@@ -70,3 +76,12 @@ class InterruptHook(Hook):
         requested = torch.tensor(float(self.requested))
         all_reduce(requested, "max")
         return bool(requested)
+
+
+def _in_destructor(frame: FrameType | None) -> bool:
+    """Whether this frame, or one that called it, is a `__del__`."""
+    while frame:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False

@@ -1,9 +1,6 @@
 """Recipes: the complete settings of one job as YAML, validated before anything is loaded."""
 
-import difflib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,8 +20,9 @@ from pydantic import (
 from yaml import YAMLError
 
 from backbones.errors import InputError
-from backbones.images.normalisation import Normalisation
+from backbones.images.normalisation import HALF, Normalisation
 from backbones.training.later import Later, later_settings, without_neutral
+from backbones.training.mistakes import explain
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -63,9 +61,19 @@ class PixelSettings(Settings):
     """
 
     mean: Annotated[
-        Channels | None, Field(description="of red, green and blue between 0 and 1; null: the backbone's"), Later(None)
+        Channels | None,
+        Field(
+            description="of red, green and blue between 0 and 1; null: the backbone's",
+            examples=[HALF.mean],
+            json_schema_extra={"together_with": "std"},
+        ),
+        Later(None),
     ] = None
-    std: Annotated[Channels | None, Field(description="likewise"), Later(None)] = None
+    std: Annotated[
+        Channels | None,
+        Field(description="likewise", examples=[HALF.std], json_schema_extra={"together_with": "mean"}),
+        Later(None),
+    ] = None
 
     @property
     def normalisation(self) -> Normalisation | None:
@@ -319,7 +327,8 @@ def validate(kind: type[Model], settings: Mapping[str, Any], where: str) -> Mode
     try:
         return kind.model_validate(dict(settings))
     except ValidationError as error:
-        raise InputError("; ".join(_explain(kind, detail, where) for detail in error.errors()[:3])) from error
+        explained = dict.fromkeys(explain(kind, detail, where) for detail in error.errors())
+        raise InputError("; ".join(list(explained)[:3])) from error
 
 
 def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
@@ -327,10 +336,16 @@ def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     ours, theirs = _flatten(_deciding(recipe)), _flatten(_deciding(reference))
     missing = object()
     return [
-        f"{key}={ours.get(key)} (reference {theirs.get(key)})"
+        f"{key}={_shown(key, ours)} (reference {_shown(key, theirs)})"
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key, missing) != theirs.get(key, missing)
     ]
+
+
+def _shown(key: str, settings: Mapping[str, Any]) -> Any:
+    """A setting's value in words: pixels that a recipe does not normalise are as the backbone has it."""
+    value = settings.get(key)
+    return "the backbone's own" if value is None and key in ("model.mean", "model.std") else value
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -341,33 +356,3 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str) -> str:
-    path = [str(part) for part in detail["loc"]]
-    key = ".".join(path)
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], valid_keys(kind, path[:-1]), n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(valid_keys(kind, path[:-1]))}"
-        return f'{where}, key "{key}": no such setting. {hint}'
-    if detail["type"] == "missing":
-        return f'{where}, key "{key}": required, but missing'
-    message, found = detail["msg"].removeprefix("Value error, "), detail["input"]
-    if detail["type"] == "value_error" and isinstance(found, Mapping):  # settings that are wrong together
-        return f'{where}, key "{key}": {message}' if key else f"{where}: {message}"
-    return f'{where}, key "{key}": {message}; found {found!r} ({type(found).__name__})'
-
-
-def valid_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
-    """The names of the settings below a path such as ["optimizer"]."""
-    for part in path:
-        field = kind.model_fields.get(part)
-        section = field.annotation if field else None
-        if isinstance(section, types.UnionType):
-            section = next(
-                (s for s in typing.get_args(section) if isinstance(s, type) and issubclass(s, BaseModel)), None
-            )
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return []
-        kind = section
-    return list(kind.model_fields)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
+from backbones.weights.unreadable import require_file, why_unreadable
 
 # Where published files keep their weights, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3, mmengine
 # and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers.
@@ -105,7 +106,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     text, truncated, without tensors, or a pickle that asks for code to be run.
     """
     path = Path(path)
-    _require_file(path)
+    require_file(path)
     kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
     content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
     container, state_dict, extras = _find_weights(path, content)
@@ -118,18 +119,6 @@ def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require_file(path: Path) -> None:
-    if path.is_dir():
-        suffixes = {".pth", ".pt", ".safetensors", ".tar", ".bin"}
-        candidates = sorted(entry.name for entry in path.iterdir() if entry.suffix in suffixes)
-        found = f" It holds {', '.join(candidates[:8])}." if candidates else ""
-        raise InputError(f"{path}: is a directory, and a checkpoint is a file. Give the file inside it.{found}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty. Download or export the checkpoint again.")
 
 
 def _starts_like_safetensors(path: Path) -> bool:
@@ -160,58 +149,22 @@ def _read_torch(path: Path) -> object:
     """Read a `torch.save` file, old or new, restricted to tensors, plain containers and the tolerated rest."""
     with path.open("rb") as file:
         mappable = file.read(4) == b"PK\x03\x04"  # the format before PyTorch 1.6 is a stream, which can't be mapped
+    misnamed = path.suffix == ".safetensors"  # torch.load goes by that name, but not if it is given an open file
     allowed: list[Any] = [argparse.Namespace, *((_Unread, name) for name in _TOLERATED), *_numpy_dtype_classes()]
     try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+            source = file if misnamed else path
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mappable and not misnamed)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in torch's reader, with any exception
-        raise InputError(_why_unreadable(path, error)) from error
+        raise InputError(why_unreadable(path, error)) from error
 
 
 def _numpy_dtype_classes() -> list[tuple[type, str]]:
     names = ("Bool", "Int32", "Int64", "UInt32", "Float32", "Float64")
     return [(_Unread, f"numpy.dtypes.{name}DType") for name in names]
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    """Say what is wrong with a file that torch could not read, and what to do about it."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return (
-            f"{path}: refused, nothing of it was run. Reading it would run code: it asks for {named[1]}, "
-            "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
-            'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
-        )
-    if start.startswith(b"PK\x03\x04"):
-        if "TorchScript" in str(error):
-            return f"{path}: a TorchScript program, not a checkpoint. Save the model's state_dict() instead."
-        return (
-            f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
-            "compare its size with the original's and copy it again."
-        )
-    if start.startswith(b"\x80"):
-        return (
-            f"{path}: a pickle that PyTorch's restricted reader refuses ({_first_line(error)}); nothing of it was run. "
-            "It is truncated, or was written by pickle.dump and might run code. Save its weights with torch.save or "
-            "as safetensors."
-        )
-    what = "a text file" if _is_text(start) else "neither a PyTorch nor a safetensors file"
-    return f"{path}: {what}. A checkpoint is a file written by torch.save or safetensors; check what was downloaded."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        return start.decode("utf-8").isprintable() or b"\n" in start
-    except UnicodeDecodeError:
-        return False
 
 
 def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], dict[str, str]]:

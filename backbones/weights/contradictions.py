@@ -3,7 +3,6 @@
 A name chosen by mistake still loads where the shapes agree, and its number then stands under another method.
 """
 
-import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.methods import same_name
 from backbones.weights.positions import Positions
 from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised
@@ -32,8 +32,12 @@ _LOOKS: dict[Positions, str] = {
     "learned": "its position embeddings are learned as in supervised training or DINO, no fixed sin-cos ones",
 }
 
+# How timm's names of a method's architectures begin; supervised training is of any.
+_ARCHITECTURES = {"MAE": "vit_", "MoCo v3": "vit_", "BEiT": "beit_"}
+
+GOOGLES_CLASSES = 21_843
 # Outputs of a classifier of all of ImageNet, as BEiT and as Google count its classes, and of its winter 2021 selection.
-_ALL_OF_IMAGENET = {21_841, 21_843, 11_221}
+_ALL_OF_IMAGENET = {21_841, GOOGLES_CLASSES, 11_221}
 _LABELLED = {"supervised": "IN21K w/ labels", "BEiT": "IN22K+DALLE, then IN22K w/ labels"}
 
 
@@ -52,15 +56,6 @@ class NamedBackbone(Protocol):
     def arch(self) -> str: ...
     @property
     def build(self) -> Callable[[int | None, float], nn.Module]: ...
-
-
-def same_name(one: str, other: str) -> bool:
-    """Whether two names differ in case and punctuation at most: "MoCo v3" and "mocov3". "MAE+" and "MAE" are two."""
-    return _simplified(one) == _simplified(other)
-
-
-def _simplified(name: str) -> str:
-    return re.sub(r"[^\w+]|_", "", name).casefold() or name
 
 
 def find_contradictions(
@@ -83,6 +78,9 @@ def find_contradictions(
         return [] if same_name(published.method, method) else [known]
     found = []
     expected = next((known for known in (*_POSITIONS, "BEiT") if same_name(known, method)), None)
+    architecture = statement.architecture
+    if architecture and not architecture.startswith(_ARCHITECTURES.get(expected or "", "")):
+        found.append(f"{statement.who} architecture {architecture}, which is none of {expected}'s")
     if expected and recognised.method and recognised.method != expected:
         found.append(f"its tensors are named as {recognised.method}'s")
     if expected in _POSITIONS and recognised.positions and recognised.positions not in _allowed(expected, recognised):
@@ -101,6 +99,12 @@ def label_data(method: str, recognised: Recognised | None) -> str | None:
     if recognised is None or recognised.classes not in _ALL_OF_IMAGENET:
         return None
     return _LABELLED.get(method)
+
+
+def fine_tuning_data(classes: int | None) -> str:
+    """What fine-tuned weights have seen after their pre-training, as `pretrain_data` goes on: labels, of ImageNet-1K's
+    1,000 classes or of others."""
+    return ", then IN1K w/ labels" if classes == 1000 else ", then labels"
 
 
 def require_heads(entry: NamedBackbone, checkpoint: Checkpoint, recognised: Recognised, statement: Statement) -> None:

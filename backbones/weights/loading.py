@@ -75,7 +75,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_p
     weights, report = match_weights(model, checkpoint, method)
     if held:
         report.converted[FILTERS] = held
-    broken = [name for name, tensor in weights.tensors.items() if not torch.isfinite(tensor).all()]
+    broken = [name for name, tensor in weights.tensors.items() if not is_finite(tensor)]
     if broken:
         raise InputError(
             f"{checkpoint.path}: infinite or undefined numbers in {_listed(broken)}. "
@@ -84,6 +84,12 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_p
     state = model.state_dict()
     model.load_state_dict(state | weights.tensors, strict=True)
     return report
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number in it is infinite or undefined."""
+    numbers = tensor if tensor.element_size() > 1 else tensor.float()  # which not every type of 8 bits can be asked
+    return bool(torch.isfinite(numbers).all())
 
 
 def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> tuple[Weights, LoadReport]:

@@ -1,5 +1,6 @@
 """The methods: how a backbone's weights came about, and how the files of each are read."""
 
+import re
 from dataclasses import dataclass
 
 from backbones.weights.naming import (
@@ -37,8 +38,9 @@ class Method:
 # A file of unstated origin: whatever is recognised.
 ANY_NAMING: tuple[Step, ...] = (take_moco_encoder, *_OPENING, drop_masking, spread_position_biases, *_CLOSING)
 
-# Names and data as in the paper's tables (results/reference/paper_tables.csv), but for BEiT: its public files were
-# pre-trained on ImageNet-22K (microsoft/unilm, beit/README.md), the paper's "IN1K+DALLE" was not released.
+# Names and data as in the paper's tables (results/reference/paper_tables.csv), but for BEiT: its files for use were
+# pre-trained on ImageNet-22K (microsoft/unilm, beit/README.md:28-39). The one of the paper's "IN1K+DALLE" has absolute
+# positions (README.md:190) and is a backbone of its own.
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -50,3 +52,21 @@ METHODS: dict[str, Method] = {
         Method("custom", "unstated", ANY_NAMING),
     )
 }
+
+OTHER_METHODS = ("BEiT v2", "data2vec", "DeiT", "DINO", "DINOv2", "MSN")
+"""Names of methods whose files are read as those of unstated origin are."""
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names differ in case and punctuation at most: "MoCo v3" and "mocov3". "MAE+" and "MAE" are two."""
+    return simplified(one) == simplified(other)
+
+
+def simplified(name: str) -> str:
+    """A name without case and punctuation."""
+    return re.sub(r"[^\w+]|_", "", name).casefold() or name
+
+
+def spell_method(name: str) -> str:
+    """The name of a method as it is known here: "mocov3" becomes "MoCo v3"; other names stay as they are."""
+    return next((known for known in (*METHODS, *OTHER_METHODS) if same_name(known, name)), name)

@@ -130,7 +130,8 @@ def drop_masking(weights: Weights, model: nn.Module) -> None:
         (name for name in weights.names(r"mask_token$") if name not in own_names),
         "stands for hidden patches, only in pre-training",
     )
-    weights.drop(weights.names(r"lm_head\."), "predicts BEiT's visual tokens, only for pre-training")
+    weights.drop(weights.names(r"(?:cls_pt_)?lm_head\."), "predicts BEiT's visual tokens, only for pre-training")
+    weights.drop(weights.names(r"cls_pt_(?:layers|norm)\."), "of BEiT v2's class token, only for pre-training")
 
 
 def spread_position_biases(weights: Weights, model: nn.Module) -> None:

@@ -10,10 +10,11 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import (
     NamedBackbone,
     find_contradictions,
+    fine_tuning_data,
     label_data,
     require_heads,
-    same_name,
 )
+from backbones.weights.methods import same_name, spell_method
 from backbones.weights.published import PublishedFile, find_published
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.statements import Statement, read_statement
@@ -53,8 +54,15 @@ class Origin:
 
 
 def find_known(checkpoint: Checkpoint) -> PublishedFile | None:
-    """Return the published file that this is, by its bytes."""
-    return find_published(checkpoint.sha256) or find_published(checkpoint.sha256, checkpoint.md5)
+    """Return the published file that this is, by its bytes.
+
+    Those that are known by their MD5 alone are MAE's; other files need not be read for it.
+    """
+    if found := find_published(checkpoint.sha256):
+        return found
+    looks = recognise(checkpoint.state_dict, checkpoint.grid)
+    may_be_maes = looks.family == "ViT" and looks.positions != "learned"
+    return find_published(checkpoint.sha256, checkpoint.md5) if may_be_maes else None
 
 
 def settle_origin(
@@ -75,10 +83,10 @@ def settle_origin(
     """
     declared = declared or Declared()
     if checkpoint is None:
-        return _choose(entry, declared, Statement(), None, None, spell)
+        return choose_names(entry, declared, Statement(), None, None, spell)
     statement, published = read_statement(checkpoint), known(checkpoint)
     recognised = recognise(checkpoint.state_dict, checkpoint.grid)
-    origin = _choose(entry, declared, statement, published, recognised, spell)
+    origin = choose_names(entry, declared, statement, published, recognised, spell)
     against = find_contradictions(origin.method, recognised, statement, published)
     if against and declared.method is None:
         raise InputError(_refusal(checkpoint, against[0], entry))
@@ -88,7 +96,11 @@ def settle_origin(
     return replace(origin, remarks=(*origin.remarks, *told))
 
 
-def _choose(
+_SELF_SUPERVISED = {"MAE", "MoCo v3"}
+"""Methods whose encoders have no norm after pooling until they are fine-tuned; timm's BEiT has one."""
+
+
+def choose_names(
     entry: NamedBackbone,
     declared: Declared,
     statement: Statement,
@@ -102,8 +114,10 @@ def _choose(
         ("declared", declared.method),
         ("file", statement.method if open_name else None),
         ("published", published.method if published and open_name else None),
+        ("file", recognised.likely_method if recognised and open_name else None),
         ("registry", entry.method),
     )
+    method = spell_method(method)
     data, data_by = _first(
         ("declared", declared.pretrain_data),
         ("file", statement.pretrain_data),
@@ -111,6 +125,8 @@ def _choose(
         ("file", label_data(method, recognised)),
         ("registry", entry.pretrain_data if same_name(method, entry.method) else "unstated"),
     )
+    if data_by == "registry" and recognised and recognised.fine_tuned and method in _SELF_SUPERVISED:
+        data = f"{data}{fine_tuning_data(recognised.classes)}"
     model, model_by = _first(("declared", declared.model), ("registry", entry.model))
     remarks = []
     elsewhere = statement.pretrain_data or (published.pretrain_data if published else None)

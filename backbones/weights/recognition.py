@@ -49,6 +49,7 @@ class Recognised:
     positions:   what kind of position embeddings it has, if a ViT
     has_decoder: whether MAE's decoder is there
     classes:     outputs of its classification head
+    fine_tuned:  whether it has the norm after pooling that fine-tuning puts in place of the encoder's own
     """
 
     method: str | None = None
@@ -61,11 +62,12 @@ class Recognised:
     positions: Positions | None = None
     has_decoder: bool = False
     classes: int | None = None
+    fine_tuned: bool = False
 
     @property
     def likely_method(self) -> str | None:
-        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE may be MoCo v3."""
-        fixed = {"column first": "MAE", "row first": "MoCo v3"}
+        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE has MoCo v3's."""
+        fixed = {"column first": "MAE", "row first": None if self.naming == "mmpretrain" else "MoCo v3"}
         return self.method or fixed.get(self.positions or "")
 
     @property
@@ -125,6 +127,7 @@ def recognise(state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = N
         method=method,
         naming=naming,
         has_decoder="decoder_embed" in names,
+        fine_tuned="fc_norm." in names,
         classes=_classes(state_dict),
     )
 
@@ -135,7 +138,7 @@ def _origin(names: str) -> tuple[str, str | None]:
         return "facebookresearch/moco-v3", "MoCo v3"
     method = "MAE" if "decoder_embed" in names else None
     if "lm_head." in names or ("relative_position_bias_table" in names and ("q_bias" in names or "beit." in names)):
-        method = "BEiT"
+        method = "BEiT v2" if "cls_pt_layers." in names else "BEiT"
     if "patch_embeddings.projection" in names:
         return "transformers", method
     if ".ffn.layers.0.0." in names:
@@ -177,7 +180,7 @@ def _vit(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recogni
     if position is not None and grid:
         positions = kind_of_positions(position, grid)
     return Recognised(
-        family="ViT" if table is None else "BEiT",
+        family="ViT" if table is None and "blocks.0.attn.q_bias" not in tensors else "BEiT",
         width=projection.shape[0],
         depth=_count(r"blocks\.(\d+)\.", tensors),
         patch=projection.shape[-1] if projection.ndim == 4 else None,

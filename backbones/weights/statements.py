@@ -1,10 +1,12 @@
-"""What a file of weights says of itself, or the hub's `config.json` beside it."""
+"""What a file of weights says of itself, or the hub's `config.json` and `preprocessor_config.json` beside it."""
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import timm
 
 from backbones.weights.checkpoints import Checkpoint
 
@@ -29,18 +31,25 @@ _TIMM = {
     "orig": "supervised",
     "fb": "supervised",
 }
+# How timm's names of architectures begin that one method alone has; BEiT v2's files for use were pre-trained on
+# ImageNet-1K (microsoft/unilm, beit2/README.md:26-37).
+_ARCHITECTURES = {"beit_": ("BEiT", "+DALLE"), "beitv2_": ("BEiT v2", "")}
 
 
 @dataclass(frozen=True)
 class Statement:
     """A method and its pre-training data in the words of whoever wrote the file; None where nothing is said.
 
-    who: the beginning of a sentence that ends with the method
+    who:          the beginning of a sentence that ends with the method
+    architecture: timm's name, of the hub's description
+    pixels:       mean and std of each channel, as the hub's description has them, unchecked
     """
 
     method: str | None = None
     pretrain_data: str | None = None
     who: str = "the file says of itself"
+    architecture: str | None = None
+    pixels: tuple[Any, Any] | None = None
 
     def __str__(self) -> str:
         data = f" on {self.pretrain_data}" if self.pretrain_data else ""
@@ -48,23 +57,25 @@ class Statement:
 
 
 def read_statement(checkpoint: Checkpoint) -> Statement:
-    """Return what stands beside the weights: `method` and `pretrain_data`, as backbench writes them, or config.json."""
+    """Return what stands beside the weights: `method` and `pretrain_data`, as backbench writes them, or the hub's."""
+    config = _beside(checkpoint, "config.json")
+    pixels = _pixels(config, _beside(checkpoint, "preprocessor_config.json"))
     method, data = (_words(checkpoint.extras.get(key)) for key in ("method", "pretrain_data"))
     if method or data:
-        return Statement(method, data)
-    return _from_config(_config_beside(checkpoint))
+        return Statement(method, data, pixels=pixels)
+    return replace(_from_config(config), pixels=pixels)
 
 
 def _words(value: str | None) -> str | None:
     return None if value is None or _SUMMARY.match(value) else value
 
 
-def _config_beside(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The hub's description of a file that has the hub's name; empty if there is none that can be read."""
+def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
+    """The hub's description, by its name, of a file that has the hub's; empty if there is none that can be read."""
     if checkpoint.path.name not in {"model.safetensors", "pytorch_model.bin"}:
         return {}
     try:
-        content = json.loads(checkpoint.path.with_name("config.json").read_text(encoding="utf-8"))
+        content = json.loads(checkpoint.path.with_name(name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -75,11 +86,36 @@ def _from_config(config: Mapping[str, Any]) -> Statement:
     who = "config.json beside the file says"
     if method := _TRANSFORMERS.get(str(config.get("model_type"))):
         return Statement(method, who=who)
+    architecture, tag = _architecture_and_tag(config)
+    for beginning, (method, tokens) in _ARCHITECTURES.items():
+        if architecture.startswith(beginning):
+            return Statement(method, _trained_on(tag, tokens), who, architecture)
+    method = _TIMM.get(re.split(r"[._]", tag)[0])
+    data = ("IN21K w/ labels" if re.search(r"in2[12]k", tag) else "IN1K w/ labels") if method == "supervised" else None
+    return Statement(method, data, who, architecture or None)
+
+
+def _architecture_and_tag(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Of timm's config.json; empty where it does not say."""
     described = config.get("pretrained_cfg")
-    tag = str(described.get("tag") or "") if isinstance(described, dict) else ""
-    method = "BEiT" if str(config.get("architecture")).startswith("beit_") else _TIMM.get(re.split(r"[._]", tag)[0])
-    if method is None:
-        return Statement()
-    if method != "supervised":
-        return Statement(method, who=who)
-    return Statement(method, "IN21K w/ labels" if re.search(r"in2[12]k", tag) else "IN1K w/ labels", who)
+    tag = described.get("tag") if isinstance(described, dict) else None
+    return str(config.get("architecture") or ""), str(tag or "")
+
+
+def _trained_on(tag: str, tokens: str) -> str | None:
+    """The data of timm's tag: "in1k_ft_in22k", labels of the second after visual tokens of the first."""
+    data = [name.upper() for name in re.findall(r"in\d+k", tag)]
+    return ", then ".join([data[0] + tokens, *(f"{name} w/ labels" for name in data[1:])]) if data else None
+
+
+def _pixels(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """Mean and std: of timm's config.json, or else timm's own of that name; or of transformers' preprocessor_config."""
+    described = config.get("pretrained_cfg")
+    if isinstance(described, dict) and "mean" in described and "std" in described:
+        return described["mean"], described["std"]
+    name = ".".join(_architecture_and_tag(config))
+    if timm.is_model_pretrained(name) and (known := timm.get_pretrained_cfg(name)):
+        return known.mean, known.std
+    if "image_mean" in preprocessor and "image_std" in preprocessor and preprocessor.get("do_normalize", True):
+        return preprocessor["image_mean"], preprocessor["image_std"]
+    return None

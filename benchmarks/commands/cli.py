@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -9,7 +10,7 @@ import typer
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
 from benchmarks.commands.options import AsJson
-from benchmarks.commands.statuses import EPILOGUE, Commands
+from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
 
@@ -336,5 +337,10 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """The console script."""
-    app(prog_name="backbench")
+    """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
+    try:
+        app(prog_name="backbench")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise

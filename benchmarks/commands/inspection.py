@@ -1,19 +1,17 @@
 """What `backbench inspect` prints: what a checkpoint is, and where each weight lands in a backbone."""
 
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.inspection import CheckpointDescription, describe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
 from benchmarks.commands.sheets import Sheet, print_json, show
-from tasks.registry import TASKS
+from tasks.registry import TASKS, pretraining_name
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 """A part of a tensor's name that numbers a block."""
@@ -22,10 +20,10 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 def show_checkpoint(path: Path, backbone: str | None, *, full: bool, as_json: bool) -> None:
     """Print what a checkpoint is; its weights block by block, or each by itself where `full`.
 
-    Raises InputError where it contradicts the backbone's method, after all else is printed.
+    Raises InputError, and prints nothing, where it contradicts the backbone's method or does not fit.
     """
     checkpoint = read_checkpoint(path)
-    description = describe(checkpoint, backbone)
+    description = describe(checkpoint, backbone, pretraining_name)
     normalisations = _normalisations(checkpoint, backbone)
     if as_json:
         print_json(_document(description, normalisations, backbone))
@@ -34,9 +32,6 @@ def show_checkpoint(path: Path, backbone: str | None, *, full: bool, as_json: bo
         if report := description.report:
             print(f"\n{backbone}: {report.summary()}")
             show(_weights(report) if full else grouped(_weights(report)))
-    if description.refusal:
-        sys.stdout.flush()
-        raise InputError(description.refusal)
 
 
 def _facts(
@@ -62,6 +57,8 @@ def _facts(
         yield f"as {backbone}", f"{origin.method}, {origin.pretrain_data}, {origin.model}"
         for remark in origin.remarks:
             yield "", remark
+    if broken := description.undefined:
+        yield "undefined numbers", f"in {', '.join(broken[:8])}{' …' if broken[8:] else ''}"
     yield "fits", ", ".join(description.fits) or "none of the registered backbones"
 
 
@@ -85,7 +82,7 @@ def _document(
         "backbone": backbone,
         "normalisation": {task or "all": found.as_dict() for task, found in normalisations.items()},
         "origin": asdict(origin) if origin else None,
-        "refusal": description.refusal,
+        "undefined": description.undefined,
         "report": asdict(description.report) if description.report else None,
     }
 
@@ -97,7 +94,7 @@ def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, N
     if backbone is None:
         return {}
     entry = find_backbone(backbone, with_checkpoint=True)
-    by_task = {task: normalisation_of(entry, checkpoint, task) for task in TASKS}
+    by_task = {task: normalisation_of(entry, checkpoint, task, spell=pretraining_name) for task in TASKS}
     return by_task if len({*by_task.values()}) > 1 else {"": next(iter(by_task.values()))}
 
 

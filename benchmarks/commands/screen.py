@@ -7,12 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import Origin
+from backbones.weights.unreadable import require_file
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
@@ -108,7 +110,7 @@ def show_plan(plan: PlannedCell, out: Path, *, as_json: bool = False) -> bool:
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
-        console.print(f"  missing: {path}", soft_wrap=True)
+        console.print(f"  {_why_missing(path, plan)}", soft_wrap=True)
     if plan.missing:
         return False
     finished = plan.find_record(out, on_unreadable=warn)
@@ -123,6 +125,17 @@ def show_plan(plan: PlannedCell, out: Path, *, as_json: bool = False) -> bool:
         for line in _decided_at_start(plan.recipe):
             console.print(f"  decided at start: {line}", soft_wrap=True)
     return True
+
+
+def _why_missing(path: Path, plan: PlannedCell) -> str:
+    if not path.exists():
+        return f"missing: {path}"
+    if path == plan.checkpoint:
+        try:
+            require_file(path)
+        except InputError as error:
+            return f"unfit: {error}"
+    return f"unfit: {path}: is a file. Expected the data set's root folder"
 
 
 def _plan_document(plan: PlannedCell, names: Origin | None, out: Path) -> dict[str, Any]:

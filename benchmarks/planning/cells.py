@@ -15,7 +15,7 @@ from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
 from results import Record, ResultsError, cell_key, find_runs
 from results.code import code_digest
-from tasks.registry import PRETRAINING, TASKS
+from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
@@ -149,7 +149,7 @@ class PlannedCell:
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
         if self._known is None:
-            return normalisation_of(entry, None, self.recipe.task, declared=self.declared)
+            return normalisation_of(entry, None, self.recipe.task, declared=self.declared, spell=pretraining_name)
         question = {
             "code": code_digest(),
             "backbone": [entry.name, entry.method, entry.pretrain_data],
@@ -159,7 +159,9 @@ class PlannedCell:
         }
         found = self._known.normalisation(question)
         if found is None:
-            found = normalisation_of(entry, self._weights, self.recipe.task, declared=self.declared)
+            found = normalisation_of(
+                entry, self._weights, self.recipe.task, declared=self.declared, spell=pretraining_name
+            )
             assert self._weights is not None
             self._known.remember(self._weights.sha256, question, found)
         return found

@@ -1,12 +1,13 @@
 """The names that a run is recorded under: its row and column in the tables."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.training.settings import Recipe
-from backbones.weights.methods import METHODS
+from backbones.weights.methods import METHODS, OTHER_METHODS
 from backbones.weights.origin import Declared, Origin, settle_origin
 from results import Record
 from results.measurements import simplified
@@ -35,18 +36,40 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
     rows = [row for row in reference_rows() if row.method != PREVIOUS_BEST]
     data = declared.pretrain_data
     return Declared(
-        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS]),
+        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS, *OTHER_METHODS]),
         pretrain_data=_spelled(
             data and pretraining_name(data),
             [*(row.pretrain_data for row in rows), *(method.pretrain_data for method in METHODS.values())],
         ),
-        model=_spelled(declared.model, [*(row.model for row in rows), *models]),
+        model=_spelled_column(declared.model, [*(row.model for row in rows), *models]),
     )
 
 
 def _spelled(name: str | None, known: Iterable[str]) -> str | None:
     """A name as it is known, where it differs in case and punctuation only."""
     return name and next((other for other in known if simplified(other) == simplified(name)), name.strip())
+
+
+def _spelled_column(name: str | None, known: Iterable[str]) -> str | None:
+    """A column as it is known: "ViT-B/16", "ViT-Base" and "vit_base_patch16_224" are "ViT-B" too."""
+    known = list(known)
+    spelled = _spelled(name, known)
+    said = _VIT.fullmatch(spelled or "")
+    if spelled in known or not said:
+        return spelled
+    size = next(size for size in _PATCHES if size[0].casefold() == said["size"][0].casefold())
+    column = f"ViT-{size}-448" if said["image"] == "448" else f"ViT-{size}"
+    return column if column in known and said["patch"] in (None, _PATCHES[size]) else spelled
+
+
+_PATCHES = {"Ti": "16", "S": "16", "B": "16", "L": "16", "H": "14"}
+"""By the size in a column's name, the side in pixels of its patches."""
+
+_VIT = re.compile(
+    r"ViT[-_ ]?(?P<size>ti|tiny|s|small|b|base|l|large|h|huge)"
+    r"(?:[-_/ ]?(?:p|patch)?[-_ ]?(?P<patch>8|14|16|32))?(?:[-_/@ ](?P<image>224|448)(?:px)?)?",
+    re.IGNORECASE,
+)
 
 
 def settle_names(plan: "PlannedCell", entry: "BackboneEntry", checkpoint: "Checkpoint | None") -> Origin:

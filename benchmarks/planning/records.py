@@ -22,6 +22,9 @@ UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
 """By task, settings that came before such ones left protocols alone: what the runs until then did. The list is closed:
 what is added to a recipe is declared with `backbones.training.later.Later`, and needs no completion."""
 
+_OWN = re.compile(r"(model\.(?:mean|std)=.* \(reference )None\)")
+"""What earlier versions said of a normalisation that takes the place of the backbone's."""
+
 _SPARE = re.compile(r"optimizer\.spare=(\w+) \(reference (\w+)\)")
 
 
@@ -45,6 +48,8 @@ def complete(record: Record) -> Record:
     none, stays.
     """
     missing: dict[str, Any] = {}
+    if (deviations := [_OWN.sub(r"\1the backbone's own)", text) for text in record.deviations]) != record.deviations:
+        missing["deviations"] = deviations
     if record.task in TASKS and record.table != (table := TASKS[record.task].table_of(record.dataset)):
         missing["table"] = table
     if record.task in TASKS and record.evaluation_images is None:

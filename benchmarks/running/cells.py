@@ -170,7 +170,9 @@ def run_task(
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     contents = task.module("task").identify_data(settings, data)
-    normalisation = normalisation_of(entry, checkpoint, task.name, settings.model.normalisation, plan.declared)
+    normalisation = normalisation_of(
+        entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
+    )
     sha256 = checkpoint.sha256 if checkpoint else None
     cell = _cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
     if finished := _already_finished(cell, out):

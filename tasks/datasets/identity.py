@@ -10,7 +10,13 @@ from backbones.errors import DataError
 from results.measurements import simplified
 
 CARD = "dataset.json"
-"""A folder that names itself does so in this file, `{"name": "…"}`, in it or in the folder above."""
+"""A folder that names itself does so in this file, `{"name": "…"}`, in it or in the folder above.
+
+Other programs keep files of this name too: one that holds anything else is not ours, unless `backbench data mini` wrote
+it.
+"""
+_DRAWN = {"name", "version", "seed", "level", "image_size", "train", "val", "unlabelled"}
+"""What `backbench data mini` has always said in its card."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     A folder's own card decides; else the recipe's `claimed` name holds if the counts are those of that data set; else
     the folder's name serves. Whichever it is, the name of a `published` data set, in any spelling, has to be earned by
     its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data set's.
-    Raises DataError for a card that cannot be read.
+    Raises DataError for a card whose name is none.
     """
     known = {simplified(name): name for name in published}
     name = _card_name(root) or _card_name(root.resolve().parent)
@@ -101,10 +107,26 @@ def _describe_difference(name: str, claimed: str, contents: Contents, published:
 
 
 def _card_name(folder: Path) -> str | None:
-    card = folder / CARD
-    if not card.is_file():
+    """The name on a folder's card; None without one, and for another program's file."""
+    path = folder / CARD
+    card = _read_json(path) if path.is_file() else None
+    if not isinstance(card, dict) or not (card.keys() == {"name"} or card.keys() >= _DRAWN):
         return None
+    name = card["name"]
+    if not (isinstance(name, str) and _names_a_folder(name)):
+        raise DataError(
+            f'{path}: its "name" is {name!r}. Expected the name of the data set, which its runs\' folder is to have: '
+            "printable characters, without / and \\"
+        )
+    return name
+
+
+def _read_json(path: Path) -> object:
     try:
-        return str(json.loads(card.read_text())["name"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(f'{card}: cannot be read. Expected {{"name": "…"}}, the name of the data set') from error
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def _names_a_folder(name: str) -> bool:
+    return name.strip(" .") != "" and name.isprintable() and not {"/", "\\"} & set(name)

@@ -1,5 +1,6 @@
 """How each backbone's pixels are normalised: whose constants they are, and what beats what."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.registry import BackboneEntry, _entries
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.origin import Declared
+from tasks.registry import pretraining_name
 from tests.support.checkpoint_examples import beit_mini, save, vit_mini
 
 CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -152,3 +154,97 @@ def test_a_beit_under_timms_name_has_timms_but_on_ade20k(tmp_path: Path) -> None
     assert normalisation_of(first, checkpoint, "classification") == HALF
     assert normalisation_of(first, checkpoint, "segmentation") == IMAGENET
     assert normalisation_of(second, checkpoint, "classification") == IMAGENET
+
+
+# What lies beside a file of the hub's name
+
+
+def on_the_hub(folder: Path, state: dict[str, torch.Tensor], **descriptions: object) -> Checkpoint:
+    """A file under the hub's name, and the JSON files beside it."""
+    for name, content in descriptions.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return read_checkpoint(save(state, folder, "pytorch_model.bin"))
+
+
+def timms(name: str, **pixels: object) -> dict[str, object]:
+    """What timm writes of one of its models."""
+    architecture, _, tag = name.partition(".")
+    return {"architecture": architecture, "num_classes": 21843, "pretrained_cfg": {"tag": tag, **pixels}}
+
+
+HALVES = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+GOOGLES = {"head.weight": torch.zeros(21_843, 2), "head.bias": torch.zeros(21_843)}
+
+
+@pytest.mark.parametrize("name", ["supervised_vit_mini", "vit_base_patch16_224.dino"])
+@pytest.mark.parametrize("beside", [HALVES, {}], ids=["says", "a tag alone"])
+def test_googles_vits_have_half_where_config_json_says_so(tmp_path: Path, name: str, beside: dict[str, object]) -> None:
+    checkpoint = on_the_hub(
+        tmp_path, vit_mini().state_dict(), config=timms("vit_base_patch16_224.augreg_in21k", **beside)
+    )
+    assert normalisation_of(find_backbone(name, with_checkpoint=True), checkpoint) == HALF
+
+
+@pytest.mark.parametrize("name", ["supervised_vit_mini", "vit_base_patch16_224.dino"])
+def test_a_head_of_googles_classes_has_half(tmp_path: Path, name: str) -> None:
+    """Every model of timm with 21,843 classes has it; ImageNet-22K has 21,841 for those of other authors."""
+    entry = find_backbone(name, with_checkpoint=True)
+    assert normalisation_of(entry, written(tmp_path, vit_mini().state_dict() | GOOGLES)) == HALF
+    others = {key: tensor[:21_841] for key, tensor in GOOGLES.items()}
+    assert normalisation_of(entry, written(tmp_path, vit_mini().state_dict() | others)) == IMAGENET
+    assert normalisation_of(find_backbone("mae_vit_mini"), written(tmp_path, vit_mini().state_dict() | GOOGLES)) == (
+        IMAGENET
+    )
+
+
+def test_transformers_says_it_in_preprocessor_config(tmp_path: Path) -> None:
+    entry, state = find_backbone("supervised_vit_mini"), vit_mini().state_dict()
+    said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    config = {"model_type": "vit"}
+    assert normalisation_of(entry, on_the_hub(tmp_path, state, config=config, preprocessor_config=said)) == HALF
+    for other in (said | {"do_normalize": False}, {"image_mean": 0.5, "image_std": "x"}, []):
+        assert normalisation_of(entry, on_the_hub(tmp_path, state, preprocessor_config=other)) == IMAGENET
+    own = read_checkpoint(save({"model": state, "mean": DARK.mean, "std": DARK.std}, tmp_path, "pytorch_model.bin"))
+    assert normalisation_of(entry, own) == DARK
+    elsewhere = read_checkpoint(save(state, tmp_path, "weights.pth"))
+    assert normalisation_of(entry, elsewhere) == IMAGENET
+
+
+def test_the_hubs_word_is_above_the_registration_but_beits_code_rules_on_ade20k(plugin: str, tmp_path: Path) -> None:
+    entry = register(plugin, mean=DARK.mean, std=DARK.std)
+    clip = timms("vit_base_patch16_224.bamboo", mean=CLIP.mean, std=CLIP.std)
+    assert normalisation_of(entry, on_the_hub(tmp_path, vit_mini().state_dict(), config=clip)) == CLIP
+    beit = timms("beit_base_patch16_224.in22k_ft_in22k", **HALVES)
+    checkpoint = on_the_hub(tmp_path, beit_mini().state_dict(), config=beit)
+    found = {task: normalisation_of(find_backbone("beit_vit_base"), checkpoint, task) for task in TASKS}
+    assert found == {"classification": HALF, "detection": HALF, "segmentation": IMAGENET}
+
+
+def test_beit_v2_has_imagenets(tmp_path: Path) -> None:
+    """timm's mean of every beitv2_*; under timm's name of BEiT the file's own word is above it."""
+    entry = find_backbone("beit_base_patch16_224", with_checkpoint=True)
+    state = beit_mini().state_dict() | {
+        "cls_pt_layers.0.norm1.weight": torch.zeros(2),
+        "lm_head.weight": torch.zeros(2),
+    }
+    assert normalisation_of(entry, written(tmp_path, state)) == IMAGENET
+    config = timms("beitv2_base_patch16_224.in1k_ft_in1k")
+    assert normalisation_of(entry, on_the_hub(tmp_path, beit_mini().state_dict(), config=config)) == IMAGENET
+    assert normalisation_of(find_backbone("beit_vit_base"), declared=Declared("BEiT v2")) == IMAGENET
+
+
+# Spelling
+
+
+@pytest.mark.parametrize("name", ["DeiT", "deit", "MoCo-v3", "mocov3", "dino", "mae", "beit_v2"])
+def test_the_spelling_of_a_method_decides_nothing(name: str) -> None:
+    assert normalisation_of(find_backbone("vit_base_patch16_224"), declared=Declared(name)) == IMAGENET
+
+
+@pytest.mark.parametrize("data", ["imagenet1k", "ImageNet-1K", "IN1K", "in1k", "in1k+dalle"])
+def test_the_spelling_of_the_data_decides_nothing(tmp_path: Path, data: str) -> None:
+    entry = find_backbone("beit_vit_base")
+    stated = written(tmp_path, beit_mini().state_dict(), method="beit", pretrain_data=data)
+    declared = Declared("beit", data)
+    assert normalisation_of(entry, stated, spell=pretraining_name) == IMAGENET
+    assert normalisation_of(entry, declared=declared, spell=pretraining_name) == IMAGENET

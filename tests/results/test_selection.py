@@ -29,6 +29,18 @@ def test_records_that_meet_all_conditions_are_chosen(conditions: list[str], valu
     assert [record.metrics[0].value for record in select_records(RECORDS, conditions)] == values
 
 
+def test_a_checkpoint_goes_by_the_name_of_its_file() -> None:
+    """As footnotes print it."""
+    report = {"path": "weights/mae_pretrain_vit_base.pth"}
+    of_file = make_record(85.0, checkpoint_sha256="1a2b3c4d" * 8, load_report=report)
+    records = [*RECORDS, of_file]
+    for name in ("mae_pretrain_vit_base.pth", "MAE_pretrain_vit_base.pth"):
+        assert select_records(records, [f"checkpoint={name}"]) == [of_file]
+    assert select_records(records, ["checkpoint="]) == RECORDS
+    with pytest.raises(ResultsError, match=r"They have checkpoint , mae_pretrain_vit_base\.pth$"):
+        select_records(records, ["checkpoint=other.pth"])
+
+
 def test_those_that_deviate_can_be_left_out() -> None:
     chosen = select_records(RECORDS, ["method=MAE"], only_reference=True)
     assert [record.metrics[0].value for record in chosen] == [83.0, 83.1]

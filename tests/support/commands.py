@@ -47,7 +47,7 @@ def _signal_at(moment: Moment, number: signal.Signals) -> None:
     setattr(owner, name, counted)
 
 
-def _call(arguments: list[str], output: Path, moment: Moment | None, number: signal.Signals) -> None:
+def _call(arguments: list[str], output: Path, moments: tuple[Moment, ...], number: signal.Signals) -> None:
     """Become the command line: its streams go to a file, its exit status is the process's."""
     with output.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -55,22 +55,27 @@ def _call(arguments: list[str], output: Path, moment: Moment | None, number: sig
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it, and so would what it forks
     multiprocessing.set_start_method("fork", force=True)  # of loader processes, as on a command line
     torch.set_num_threads(1)
-    if moment:
+    for moment in moments:
         _signal_at(moment, number)
-    from benchmarks.commands.cli import app
+    from benchmarks.commands.cli import main
 
-    app(arguments, prog_name="backbench")
+    sys.argv = ["backbench", *arguments]
+    main()
 
 
 def backbench(
-    arguments: list[str], output: Path, moment: Moment | None = None, number: signal.Signals = signal.SIGKILL
+    arguments: list[str],
+    output: Path,
+    moment: Moment | tuple[Moment, ...] | None = None,
+    number: signal.Signals = signal.SIGKILL,
 ) -> int:
-    """Run a command, in a process of its own that gets a signal at a moment; its exit status, negative for a signal.
+    """Run a command, in a process of its own that gets a signal at each moment; its exit status, negative for a signal.
 
     The process is forked from a server that has imported the libraries, which takes longer than a test's runs. What
     the command prints is appended to `output`.
     """
-    process = _processes.Process(target=_call, args=(arguments, output, moment, number))
+    moments = moment if isinstance(moment, tuple) else (moment,) if moment else ()
+    process = _processes.Process(target=_call, args=(arguments, output, moments, number))
     process.start()
     process.join(PATIENCE)
     if process.exitcode is None:

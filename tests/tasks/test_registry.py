@@ -142,6 +142,44 @@ class TestNames:
         assert named(name, tmp_path, *KNOWN[name]).name == name
 
 
+FOREIGN = [
+    '{"labels": null}',  # StyleGAN's
+    '{"name": "theirs", "version": "1.0", "features": []}',
+    '[{"name": "theirs"}]',
+    '"theirs"',
+    '{"title": "theirs"}',
+    "theirs",
+    "",
+    "\x80",
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_another_programs_dataset_json_is_passed_over(content: str, tmp_path: Path) -> None:
+    root = tmp_path / "parent/cats"
+    root.mkdir(parents=True)
+    for folder in (root, root.parent):
+        (folder / "dataset.json").write_bytes(content.encode("latin-1"))
+        assert named("other", root, 400, 100, 10).name == "cats"
+
+
+def test_a_card_names_the_folder_and_the_one_below(tmp_path: Path) -> None:
+    (tmp_path / "unlabelled").mkdir()
+    drawn = {"version": 3, "seed": 0, "level": "smooth", "image_size": 56, "train": 64, "val": 64, "unlabelled": 64}
+    for card in ({"name": "été 2024"}, drawn | {"name": "mini"}, drawn | {"name": "mini", "coco_train": 8}):
+        (tmp_path / "dataset.json").write_text(json.dumps(card))
+        for root in (tmp_path, tmp_path / "unlabelled"):
+            assert named("other", root, 400, None, None).name == card["name"]
+
+
+@pytest.mark.parametrize("name", ["../../x/y", "/x", "a\\b", "..", ".", "", " ", "two\nlines", "\x1b[31mred", 5, None])
+def test_a_cards_name_has_to_be_one(name: object, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": name}))
+    with pytest.raises(InputError, match=r'dataset\.json: its "name" is .* Expected the name of') as caught:
+        named("other", tmp_path, 400, 100, 10)
+    assert "\n" not in str(caught.value)
+
+
 def test_where_the_published_counts_are_not_certain_a_hundredth_may_be_missing() -> None:
     counts = Counts(10_000, 1_000, 10, tolerance=0.01)
     assert counts.fit(Contents(9_900, 1_010, 10, ""))

@@ -1,6 +1,7 @@
 """What a file of weights is held to be: by the call, by its own word, by its bytes, by its looks, by the name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from backbones.errors import InputError
 from backbones.mae.model import create_mae
 from backbones.registry import find_backbone
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import METHODS
 from backbones.weights.origin import Declared, Origin, settle_origin
 from backbones.weights.published import PublishedFile
-from tests.support.checkpoint_examples import State, prefixed, renamed, save, vit_mini
+from tests.support.checkpoint_examples import State, beit_mini, prefixed, renamed, save, vit_mini
 from tests.support.position_examples import interpolated, learned, mae, moco, trained
 
 MMPRETRAIN = (
@@ -69,7 +72,8 @@ def maes_files() -> dict[str, State]:
 @pytest.mark.parametrize("kind", maes_files())
 def test_files_of_mae_pass_as_mae(kind: str) -> None:
     origin = settle("mae_vit_mini", in_file(maes_files()[kind]))
-    assert (origin.method, origin.pretrain_data, origin.model) == ("MAE", "IN1K", "ViT-mini")
+    data = "IN1K, then IN1K w/ labels" if kind == "fine-tuned" else "IN1K"
+    assert (origin.method, origin.pretrain_data, origin.model) == ("MAE", data, "ViT-mini")
     assert set(origin.said_by.values()) == {"registry"}
     assert bool(origin.remarks) == (kind == "fine-tuned")
 
@@ -107,8 +111,8 @@ def test_twelve_heads_do_not_go_into_six() -> None:
         with pytest.raises(InputError, match=r"ViT-S has 12 attention heads; vit_small_patch16_224 has 6.*mocov3_vit"):
             settle("vit_small_patch16_224", bare, **declared)
     assert settle("vit_small_patch16_224", bare, method="mine").method == "mine"
-    for position in (learned(14, 14, 384), mae(14, 14, 384)):
-        assert settle("vit_small_patch16_224", in_file(small(position))).method == "custom"
+    for position, method in ((learned(14, 14, 384), "custom"), (mae(14, 14, 384), "MAE")):
+        assert settle("vit_small_patch16_224", in_file(small(position))).method == method
 
 
 def test_names_tell_as_well() -> None:
@@ -213,7 +217,18 @@ def test_beits_public_files_were_pretrained_on_all_of_imagenet() -> None:
         ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "mae"}}, "MAE", None),
         ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "augreg_in1k"}}, "supervised", "IN1K w/ l"),
         ({"architecture": "vit_x", "pretrained_cfg": {"tag": "orig_in21k_ft_in1k"}}, "supervised", "IN21K w/ labels"),
-        ({"architecture": "beit_base_patch16_224", "pretrained_cfg": {"tag": "in22k_ft_in22k"}}, "BEiT", None),
+        (
+            {"architecture": "beit_base_patch16_224", "pretrained_cfg": {"tag": "in22k_ft_in22k"}},
+            "BEiT",
+            "IN22K+DALLE, then IN22K w/ labels",
+        ),
+        ({"architecture": "beit_base_patch16_224"}, "BEiT", None),
+        ({"architecture": "beitv2_base_patch16_224", "pretrained_cfg": {"tag": "in1k"}}, "BEiT v2", "IN1K"),
+        (
+            {"architecture": "beitv2_base_patch16_224", "pretrained_cfg": {"tag": "in1k_ft_in22k_in1k"}},
+            "BEiT v2",
+            "IN1K, then IN22K w/ labels, then IN1K w/ labels",
+        ),
         ({"architecture": "vit_x", "pretrained_cfg": None}, None, None),
         ([], None, None),
     ],
@@ -232,6 +247,62 @@ def test_the_hubs_description_beside_the_file(
     assert settle("vit_mini_patch8_48", in_file(state, tmp_path / "other.pth")).method == "custom"
     (tmp_path / "config.json").write_text("{")
     assert settle("vit_mini_patch8_48", in_file(state, tmp_path / "model.safetensors")).method == "custom"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "architecture", "told"),
+    [
+        (
+            "beit_vit_base",
+            "beitv2_base_patch16_224",
+            "config.json beside the file says: BEiT v2 on IN1K, then IN1K w/ ",
+        ),
+        (
+            "beit_vit_base",
+            "beit3_base_patch16_224",
+            "says architecture beit3_base_patch16_224, which is none of BEiT's",
+        ),
+        ("mae_vit_mini", "eva02_base_patch14_224", "says architecture eva02_base_patch14_224, which is none of MAE's"),
+        ("mocov3_vit_base", "deit_base_patch16_224", "says architecture deit_base.*none of MoCo v3's"),
+    ],
+)
+def test_another_methods_architecture_is_a_contradiction(
+    tmp_path: Path, backbone: str, architecture: str, told: str
+) -> None:
+    """timm's beitv2_base_patch16_224 has the names and shapes of its BEiT."""
+    config = {"architecture": architecture, "pretrained_cfg": {"tag": "in1k_ft_in1k"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    file = in_file({"pos_embed": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=told):
+        settle(backbone, file)
+    insisted = settle(backbone, file, method=find_backbone(backbone).method)
+    assert re.search(told + ".* as declared", insisted.remarks[0])
+
+
+def test_architectures_of_the_method_are_no_contradiction(tmp_path: Path) -> None:
+    for backbone, architecture in (
+        ("mae_vit_mini", "vit_base_patch16_224"),
+        ("beit_vit_base", "beit_base_patch16_224"),
+        ("supervised_vit_mini", "deit3_base_patch16_224"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
+        assert settle(backbone, in_file({"pos_embed": torch.zeros(1)}, tmp_path / "model.safetensors")).remarks == ()
+
+
+def test_beit_v2_is_told_from_beit_by_what_its_pretraining_leaves(tmp_path: Path) -> None:
+    """microsoft/unilm, beit2/modeling_pretrain.py:281, `cls_pt_layers`."""
+    state = beit_mini().state_dict() | {"lm_head.weight": torch.zeros(8, 64)}
+    second = state | {"cls_pt_layers.0.norm1.weight": torch.zeros(64)}
+    assert settle("beit_vit_base", in_file(state)).method == "BEiT"
+    with pytest.raises(InputError, match="its tensors are named as BEiT v2's"):
+        settle("beit_vit_base", in_file(second))
+    report = load_weights(beit_mini(), in_file(second), METHODS["BEiT"])
+    assert report.dropped["cls_pt_layers.0.norm1.weight"].endswith("only for pre-training")
+
+
+def test_a_method_in_a_file_is_recorded_as_the_tables_have_it() -> None:
+    encoder = in_file(mini(mae(6, 6, 128)), method="mae", pretrain_data="shapes")
+    assert settle("vit_mini_patch8_48", encoder).method == "MAE"
 
 
 def test_a_safetensors_files_header_counts_as_its_word(tmp_path: Path) -> None:

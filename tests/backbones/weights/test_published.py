@@ -8,6 +8,7 @@ import yaml
 
 from backbones.weights.published import LIST, PublishedFile, find_published, published
 
+BEIT_IN1K = "beit_base_patch16_224_pt1k_800ep.pth"
 PAPER = Path(__file__).parents[3] / "results" / "reference" / "paper_tables.csv"
 
 
@@ -63,7 +64,24 @@ def test_a_whole_sha256_outweighs_the_prefixes() -> None:
 
 def test_beits_own_files_are_of_another_row_than_the_papers() -> None:
     released = [file for file in published().files if "microsoft/unilm" in file.page]
-    assert len(released) == 4 and all("IN22K" in file.pretrain_data for file in released)
+    assert [file.name for file in released if file.pretrain_data.startswith("IN1K")] == [BEIT_IN1K]
+    assert sum("IN22K" in file.pretrain_data for file in released) == len(released) - 1 == 4
+
+
+def test_beit_of_imagenet_1k_is_offered_for_vit_b_alone() -> None:
+    """microsoft/unilm, beit/README.md:190 and beit2/README.md:102; nobody says that it is the paper's."""
+    cells = [cell for cell in published().cells if cell.place.method == "BEiT"]
+    assert {cell.place.table for cell in cells} == {"coco", "ade20k", "imagenet"}
+    assert {cell.place.model: cell.weights for cell in cells} == {"ViT-B": (BEIT_IN1K,), "ViT-L": ()}
+    differs = {file.name: file.differs for file in published().files}
+    assert "position embeddings instead of relative positions" in differs[BEIT_IN1K]
+    assert "is unknown" in differs[BEIT_IN1K]
+
+
+def test_mmpretrains_beit_says_that_its_number_had_other_pixels() -> None:
+    """configs/beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k.py:7-12, after ImageNet's in pre-training."""
+    file = find_published("ab79e626" + "0" * 56)
+    assert file is not None and "mean and std 0.5 (127.5 of 255), though ImageNet's while" in file.differs
 
 
 @pytest.mark.parametrize(

@@ -79,16 +79,21 @@ def test_truncated_files(tmp_path: Path, layout: str, kept: float) -> None:
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     text, empty, binary = tmp_path / "text.pth", tmp_path / "empty.pth", tmp_path / "binary.pth"
-    text.write_text("<!DOCTYPE html>\n<html>not found</html>\n")
+    page, pointer = tmp_path / "page.pth", tmp_path / "pointer.safetensors"
+    text.write_text("é" * 2000)
+    page.write_text("\ufeff\n<!DOCTYPE html>\n<html>nicht gefunden: ü</html>\n")
+    pointer.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a' * 16}\nsize 12345\n")
     empty.touch()
     binary.write_bytes(bytes(range(128, 256)) * 8)
     (tmp_path / "folder").mkdir()
     save({"weight": torch.ones(1)}, tmp_path / "folder", "inside.pth")
     for path, expected in (
         (text, "a text file"),
+        (page, "a web page, not the file of weights"),
+        (pointer, "a pointer of Git LFS, .* run `git lfs pull`"),
         (empty, "the file is empty"),
         (binary, "neither a PyTorch nor a safetensors file|restricted reader"),
-        (tmp_path / "folder", "is a directory.*It holds inside.pth"),
+        (tmp_path / "folder", "is a folder, and a checkpoint is one file. Give the file in it: .*folder/inside.pth"),
         (tmp_path / "absent.pth", "no such checkpoint file"),
         (save({"optimizer": {}, "epoch": 3}, tmp_path, "no_weights.pth"), r"no weights found.*\(optimizer, epoch\)"),
         (save([1, 2], tmp_path, "list.pth"), "no weights found in it, but list of 2"),
@@ -97,6 +102,52 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=expected) as caught:
             read_checkpoint(path)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["pytorch_model.bin", "model.safetensors", "config.json"],
+            "Give the file in it: {}/model.safetensors. It also",
+        ),
+        (["b.pt", "a.pth"], "Give the file in it: {}/a.pth. It also holds b.pt"),
+        (["README.md"], "There is none in it: no *.safetensors, *.bin, *.pth, *.pt"),
+        (["pytorch_model.bin", "optimizer.pt", "rng_state_0.pth"], "Give the file in it: {}/pytorch_model.bin."),
+        (["pytorch_model.bin.index.json", "training_args.bin"], "Sharded weights are not read"),
+        (["model.safetensors.index.json"], "Sharded weights are not read: merge them first"),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], "Sharded weights are not read"),
+        (["model-00001-of-00001.safetensors"], "Give the file in it: {}/model-00001-of-00001.safetensors"),
+        ([".metadata", "__0_0.distcp"], "Sharded weights are not read"),
+    ],
+)
+def test_a_folder_says_which_of_its_files_to_give(tmp_path: Path, names: list[str], expected: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text("…")
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: is a folder, and a checkpoint is one file. ")
+    assert expected.format(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model-00001-of-00003.bin"])
+def test_a_part_of_sharded_weights_is_not_read(tmp_path: Path, name: str) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: .* sharded weights are not read: merge them first"):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("layout", ["zip", "stream", "safetensors"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin", ""])
+def test_a_file_is_what_it_holds_whatever_it_is_called(tmp_path: Path, layout: str, suffix: str) -> None:
+    path, weights = tmp_path / f"model{suffix}", {"weight": torch.arange(6.0)}
+    if layout == "safetensors":
+        safetensors.torch.save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=layout == "zip")
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.kind == ("safetensors" if layout == "safetensors" else "torch")
+    assert torch.equal(checkpoint.state_dict["weight"], weights["weight"])
 
 
 def test_hash_and_size_are_those_of_the_file(tmp_path: Path) -> None:

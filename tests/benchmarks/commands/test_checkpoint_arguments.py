@@ -34,13 +34,15 @@ def test_a_pickle_that_would_run_code_does_not(small: Path, tmp_path: Path, writ
 
 
 def test_files_that_are_no_checkpoint(small: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.pth").write_text("<html>404</html>")
+    (tmp_path / "text.pth").write_text("404")
+    (tmp_path / "page.pth").write_text("<html>404</html>")
     (tmp_path / "empty.pth").touch()
     torch.save({"epoch": 3}, tmp_path / "weightless.pth")
     for name, expected in (
         ("gone.pth", "no such checkpoint file"),
-        ("", "is a directory, and a checkpoint is a file. Give the file inside it. It holds empty.pth, text.pth"),
+        ("", "is a folder, and a checkpoint is one file. Give the file in it: "),
         ("text.pth", "a text file. A checkpoint is a file written by torch.save or safetensors"),
+        ("page.pth", "a web page, not the file of weights"),
         ("empty.pth", "the file is empty"),
         ("weightless.pth", "no weights found in it"),
     ):
@@ -73,8 +75,7 @@ def test_a_file_does_not_run_under_another_methods_name(small: Path, encoder: Pa
         message = refusal(*run(small, tmp_path / "out", f"supervised_vit_mini={file}"))
         assert f"{file}: {why}; --backbone supervised_vit_mini says supervised." in message
         assert "insist on this one: --method supervised" in message
-        result = call("inspect", file, "--backbone", "supervised_vit_mini")
-        assert result.exit_code == 2 and "54 of 54 tensors loaded" in result.output
+        assert f"{file}: {why}; " in refusal("inspect", file, "--backbone", "supervised_vit_mini")  # and nothing else
         assert call("inspect", file).exit_code == 0
     assert not list(tmp_path.rglob("record.json"))
     success(*run(small, tmp_path / "out", f"supervised_vit_mini={encoder}"), "--method", "supervised")
@@ -117,3 +118,16 @@ def test_inspect_says_what_a_file_is(pretrained: Path, encoder: Path, tmp_path: 
     success("inspect", tmp_path / "resnet.pth")
     message = refusal("inspect", tmp_path / "resnet.pth", "--backbone", "mae_vit_mini")
     assert "does not fit vit_mini_patch8_48" in message and "nothing was loaded" in message
+
+
+def test_undefined_numbers_are_told_and_fit_no_backbone_that_uses_them(encoder: Path, tmp_path: Path) -> None:
+    state = torch.load(encoder, weights_only=True)["model"]
+    for spoilt, fits in (("blocks.0.attn.qkv.weight", False), ("mask_token", True)):
+        broken = {name: tensor.clone() for name, tensor in state.items()} | {"mask_token": torch.zeros(1, 1, 128)}
+        broken[spoilt].view(-1)[0] = float("nan")
+        torch.save(broken, tmp_path / "broken.pth")
+        lines = success("inspect", tmp_path / "broken.pth").output.splitlines()
+        (told,) = [line for line in lines if line.startswith("undefined numbers")]
+        (fitting,) = [line for line in lines if line.startswith("fits ")]
+        assert told.split(maxsplit=2)[2].strip() == f"in {spoilt}"
+        assert ("mae_vit_mini" in fitting) == fits

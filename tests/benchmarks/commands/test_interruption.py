@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Moment, backbench
-from tests.support.in_process import assert_nothing_is_half_written, pretrain
+from tests.support.in_process import assert_nothing_is_half_written, pretrain, run
 
 
 @pytest.fixture
@@ -70,3 +70,22 @@ def test_ctrl_c_while_drawing_processes_are_started(tmp_path: Path) -> None:
     arguments = ["data", "mini", str(tmp_path / "mini"), "--unlabelled", "4000"]
     assert backbench(arguments, tmp_path / "log", moment, signal.SIGINT) == 130
     assert len(list((tmp_path / "mini").rglob("*.jpg"))) < 3000
+
+
+LOADERS_END = "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers"
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (Moment("backbones.training.progress.ProgressHook._log"), Moment(LOADERS_END, 1), Moment(LOADERS_END, 2)),
+        (Moment(LOADERS_END, 1), Moment(LOADERS_END, 2), Moment(LOADERS_END, 3)),
+    ],
+)
+def test_more_ctrl_c_while_a_run_ends_leave_no_trace(small: Path, tmp_path: Path, moments: tuple[Moment, ...]) -> None:
+    """The first in training or at its end, the others where its loaders and the evaluation's are done away with."""
+    arguments = run(small, tmp_path / "out", runtime__workers=1, runtime__log_every=1)
+    assert backbench(arguments, tmp_path / "log", moments, signal.SIGINT) == 130
+    output = (tmp_path / "log").read_text()
+    assert output.endswith("\nbackbench: interrupted; repeat the command to go on from the last checkpoint\n")
+    assert "Exception" not in output and "Traceback" not in output

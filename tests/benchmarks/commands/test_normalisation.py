@@ -26,7 +26,10 @@ from tests.support.results_examples import make_record
 
 HALVES = "[0.5,0.5,0.5]"
 OVERRIDE = {"model__mean": HALVES, "model__std": HALVES}
-DEVIATIONS = ["model.mean=[0.5, 0.5, 0.5] (reference None)", "model.std=[0.5, 0.5, 0.5] (reference None)"]
+DEVIATIONS = [
+    "model.mean=[0.5, 0.5, 0.5] (reference the backbone's own)",
+    "model.std=[0.5, 0.5, 0.5] (reference the backbone's own)",
+]
 BRIGHT = "bright_vit_mini"
 
 

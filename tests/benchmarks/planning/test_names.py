@@ -15,12 +15,34 @@ from benchmarks.planning.names import settle_names, spell_declared
         (Declared("mae", "in1k", "vit_b"), Declared("MAE", "IN1K", "ViT-B")),
         (Declared("MoCoV3", "imagenet1k", "vit-h-448"), Declared("MoCo v3", "IN1K", "ViT-H-448")),
         (Declared("Supervised", "IN1K W/ labels", "VIT-L"), Declared("supervised", "IN1K w/ labels", "ViT-L")),
+        (Declared("deit"), Declared("DeiT")),
+        (Declared("dino", "ImageNet-1K"), Declared("DINO", "IN1K")),
+        (Declared("beit_v2"), Declared("BEiT v2")),
         (Declared("MAE+", " my photos ", "vit_mini"), Declared("MAE+", "my photos", "ViT-mini")),
         (Declared("prev best", None, "resnet50"), Declared("prev best", None, "resnet50")),
     ],
 )
 def test_names_of_the_tables_are_spelled_as_there(said: Declared, spelled: Declared) -> None:
     assert spell_declared(said, ["ViT-mini"]) == spelled
+
+
+@pytest.mark.parametrize(
+    ("said", "column"),
+    [
+        *((name, "ViT-B") for name in ("ViT-B/16", "ViT-B-16", "ViTB16", "vit_base", "ViT-Base", "ViT Base/16")),
+        *((name, "ViT-L") for name in ("ViT-L/16", "vit-large", "vit_large_patch16_224", "VIT_L_P16")),
+        *((name, "ViT-H") for name in ("ViT-H/14", "ViT-Huge", "vit_huge_patch14")),
+        *((name, "ViT-H-448") for name in ("ViT-H/14-448", "ViT-H/14@448", "vit_huge_patch14_448")),
+        ("ViT-S/16", "ViT-S"),
+        # others than the column's
+        *(
+            (name, name)
+            for name in ("ViT-B/32", "ViT-H/16", "ViT-L/14", "ViT-B-448", "ViT-Ti/16", "ViT-Bx", "BEiT-B/16")
+        ),
+    ],
+)
+def test_the_sizes_of_vits_are_known_by_their_usual_names(said: str, column: str) -> None:
+    assert spell_declared(Declared(model=said), ["ViT-S"]).model == column
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def test_what_does_not_decide_numbers_is_no_deviation(override: str) -> None:
         ("optimizer.base_lr=-1.0", 'key "optimizer.base_lr": Input should be greater than 0'),
         ("optimizer.base_lr=.nan", 'key "optimizer.base_lr"'),
         ("optimizer.base_lr=.inf", 'key "optimizer.base_lr"'),
-        ("optimizer.betas=[0.9]", 'key "optimizer.betas'),
+        (
+            "optimizer.betas=[0.9]",
+            "expected two numbers, for example 'optimizer.betas=[0.9,0.999]'; found [0.9] (list)",
+        ),
         ("optimizer.betas=[0.9, 1.0]", 'key "optimizer.betas'),
         ("augment.crop_scale=[1.0, 0.2]", 'key "augment.crop_scale": the smaller number comes first; found'),
         ("augment.crop_scale=[0.0, 1.0]", 'key "augment.crop_scale'),
@@ -77,6 +80,32 @@ def test_wrong_settings_are_explained(override: str, expected: str) -> None:
     assert message.startswith(f"recipe {VIT_B}")
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("0.5", "0.5 (float)"), ("half", "'half' (str)"), ("[0.5]", "[0.5] (list)"), ("[1,1,1,1]", "[1, 1, 1, 1] (list)")],
+)
+@pytest.mark.parametrize(("name", "other"), [("mean", "std"), ("std", "mean")])
+def test_a_setting_of_several_numbers_shows_how_it_is_written(name: str, other: str, value: str, found: str) -> None:
+    key = f"model.{name}"
+    assert refusal(VIT_B, f"{key}={value}") == (
+        f"recipe {VIT_B}, key \"{key}\": expected three numbers, for example '{key}=[0.5,0.5,0.5]', "
+        f"together with model.{other}; found {found}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "expected"),
+    [
+        ("coco_fpn_vit_base", "schedule.milestones=3", "numbers in brackets, for example 'schedule.milestones=[1,2]'"),
+        ("ade20k_vit_base", "inference.scales=1.0", "numbers in brackets, for example 'inference.scales=[1.0]'"),
+        ("ade20k_vit_base", "model.taps=3", "four numbers, for example 'model.taps=[1,2,3,4]'"),
+    ],
+)
+def test_so_do_the_dense_tasks(recipe: str, override: str, expected: str) -> None:
+    message = refusal(recipe, override, tasks={"detection", "segmentation"})
+    assert f"expected {expected}; found " in message
 
 
 @pytest.mark.parametrize("override", ["schedule.epochs", "=5", " =5", ""])

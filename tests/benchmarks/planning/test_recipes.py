@@ -165,7 +165,7 @@ def test_segmentation_has_the_protocols_numbers(name: str) -> None:
         ("inference.stride=null", 'key "inference": mode "slide" needs a stride'),
         ("inference.resize=[512,2048]", 'key "inference.resize": the longest side comes first, then the shorter'),
         ("augment.ratio=[2.0,0.5]", 'key "augment.ratio": the smaller number comes first'),
-        ("inference.scales=[]", 'key "inference.scales": Tuple should have at least 1 item'),
+        ("inference.scales=[]", 'key "inference.scales": expected numbers in brackets'),
         ("schedule.warmup_iterations=160000", 'key "schedule": the warm-up (160000) must be shorter'),
     ],
 )

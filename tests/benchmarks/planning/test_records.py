@@ -53,6 +53,13 @@ def test_a_deviation_is_told_under_its_settings_new_name(old: Record) -> None:
     assert completed.deviations == [told[0], "optimizer.no_weight_decay=nothing (reference norms_and_positions)"]
 
 
+def test_the_backbones_own_normalisation_is_called_so_in_deviations() -> None:
+    others = ["inference.crop_ratio=0.875 (reference None)", "schedule.epochs=25 (reference 100)"]
+    told = [*others, "model.mean=[0.5, 0.5, 0.5] (reference None)", "model.std=[0.5, 0.5, 0.5] (reference None)"]
+    own = [text.replace("None", "the backbone's own") for text in told[2:]]
+    assert complete(make_record(deviations=told)).deviations == [*others, *own]
+
+
 @pytest.mark.parametrize("optimizer", [None, "adamw", []])
 def test_a_foreign_optimizer_is_left_alone(old: Record, optimizer: object) -> None:
     foreign = old.model_copy(update={"recipe_settings": old.recipe_settings | {"optimizer": optimizer}})

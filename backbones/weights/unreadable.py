@@ -1,0 +1,97 @@
+"""What cannot be read as a file of weights: what it is instead, and what to do."""
+
+import re
+from pathlib import Path
+
+from backbones.errors import InputError
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt")
+"""The endings of files of weights, the safest first."""
+
+_BESIDE = ("training_args.", "optimizer.", "scheduler.", "scaler.", "rng_state")
+"""How the names of files begin that Hugging Face's trainer leaves beside the weights."""
+
+_SHARD = re.compile(r"-\d+-of-(\d+)\.\w+")
+_UNSHARDED = "sharded weights are not read: merge them first, into one state_dict in one file"
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError unless there is a file at `path` that may hold all of a model's weights."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, and a checkpoint is one file. {_what_to_give(path)}.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty. Download or export the checkpoint again.")
+    if path.name.endswith(".index.json"):
+        raise InputError(f"{path}: the index of several files; {_UNSHARDED}.")
+    if _is_shard(path):
+        raise InputError(f"{path}: one of several files; {_UNSHARDED}.")
+
+
+def _what_to_give(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(_BESIDE))
+    whole = [name for suffix in SUFFIXES for name in names if name.endswith(suffix) and not _is_shard(Path(name))]
+    if whole:
+        others = f" It also holds {', '.join(whole[1:8])}" if whole[1:] else ""
+        return f"Give the file in it: {folder / whole[0]}{'.' if others else ''}{others}"
+    if any(name.endswith((".index.json", ".distcp")) or _is_shard(Path(name)) for name in names):
+        return _UNSHARDED[0].upper() + _UNSHARDED[1:]
+    return f"There is none in it: no *{', *'.join(SUFFIXES)}"
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether the name is one of several, as Hugging Face writes them: "model-00001-of-00002.safetensors"."""
+    shard = _SHARD.search(path.name)
+    return shard is not None and int(shard[1]) > 1
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Say what is wrong with a file that torch could not read, and what to do about it."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"{path}: refused, nothing of it was run. Reading it would run code: it asks for {named[1]}, "
+            "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
+            'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
+        )
+    if start.startswith(b"PK\x03\x04"):
+        if "TorchScript" in str(error):
+            return f"{path}: a TorchScript program, not a checkpoint. Save the model's state_dict() instead."
+        return (
+            f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
+            "compare its size with the original's and copy it again."
+        )
+    if start.startswith(b"\x80"):
+        return (
+            f"{path}: a pickle that PyTorch's restricted reader refuses ({_first_line(error)}); nothing of it was run. "
+            "It is truncated, or was written by pickle.dump and might run code. Save its weights with torch.save or "
+            "as safetensors."
+        )
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return (
+            f"{path}: a pointer of Git LFS, which stands for the file of weights. Fetch that: run `git lfs pull` in "
+            "its repository, or download the file from the repository's web page."
+        )
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        return (
+            f"{path}: a web page, not the file of weights: an error, a login, or the page about the file. Open its "
+            "address in a browser, and download from the link there (on Hugging Face with /resolve/, not /blob/)."
+        )
+    what = "a text file" if _is_text(start) else "neither a PyTorch nor a safetensors file"
+    return f"{path}: {what}. A checkpoint is a file written by torch.save or safetensors; check what was downloaded."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:160]
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            return False
+        text = start[: error.start].decode("utf-8")
+    return text.isprintable() or "\n" in text
