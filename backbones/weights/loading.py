@@ -87,7 +87,9 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, method: Method, for_p
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no number in it is infinite or undefined."""
+    """Whether no number in it is infinite or undefined; one on the meta device has none."""
+    if tensor.is_meta:
+        return True
     numbers = tensor if tensor.element_size() > 1 else tensor.float()  # which not every type of 8 bits can be asked
     return bool(torch.isfinite(numbers).all())
 
