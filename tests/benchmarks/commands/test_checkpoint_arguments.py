@@ -128,6 +128,6 @@ def test_undefined_numbers_are_told_and_fit_no_backbone_that_uses_them(encoder: 
         torch.save(broken, tmp_path / "broken.pth")
         lines = success("inspect", tmp_path / "broken.pth").output.splitlines()
         (told,) = [line for line in lines if line.startswith("undefined numbers")]
-        (fitting,) = [line for line in lines if line.startswith("fits ")]
+        (fitting,) = [line for line in lines if line.startswith("fits")]
         assert told.split(maxsplit=2)[2].strip() == f"in {spoilt}"
         assert ("mae_vit_mini" in fitting) == fits

@@ -149,14 +149,13 @@ class TestInspect:
         document = json.loads(success("inspect", encoder, "--backbone", "mae_vit_mini", "--json").stdout)
         assert document["sha256"] == read_checkpoint(encoder).sha256
         assert len(document["report"]["used"]) == 54 and "mae_vit_mini" in document["fits"]
-        assert document["refusal"] is None
+        assert document["undefined"] == []
         assert json.loads(success("inspect", encoder, "--json").stdout)["report"] is None
 
-    def test_a_contradiction_is_in_the_document_and_an_exit_status(self, encoder: Path) -> None:
+    def test_a_contradiction_is_a_message_and_an_exit_status_alone(self, encoder: Path) -> None:
         result = call("inspect", encoder, "--backbone", "supervised_vit_mini", "--json")
-        assert result.exit_code == 2
-        refused = json.loads(result.stdout)["refusal"]
-        assert refused and result.stderr == f"backbench: {refused}\n"
+        assert result.exit_code == 2 and result.stdout == ""
+        assert "--backbone supervised_vit_mini says supervised" in result.stderr
 
 
 def test_data_is_called_data_everywhere(small: Path) -> None:

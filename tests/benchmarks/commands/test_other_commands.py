@@ -16,7 +16,7 @@ from tests.support.in_process import call, refusal
         ("datasets", "imagenet1k"),
         ("weights", "coco, ade20k, transfer, imagenet\tweights\tmae_pretrain_vit_large.pth"),
         ("weights", "deit_base_patch16_224-b5f2ef4d.pth"),
-        ("weights", "weights   beit_base_patch16_224_pt1k_800ep.pth"),
+        ("weights", "weights\tbeit_base_patch16_224_pt1k_800ep.pth"),
         ("weights", "microsoft/unilm offers ViT-L pre-trained on ImageNet-22K only"),
     ],
 )
