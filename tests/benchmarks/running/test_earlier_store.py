@@ -44,6 +44,6 @@ def test_it_is_tabled(store: Path) -> None:
 def test_it_is_compared(store: Path) -> None:
     first, second = sorted((store / RUNS).iterdir())
     output = success("compare", first, second).output
-    (line,) = [line.split() for line in output.splitlines() if line.startswith("top1")]
+    (line,) = [line.split() for line in output.splitlines() if line.startswith("top1\t")]
     assert line[1:3] == [f"{values(each)['top1']:.2f}" for each in (first, second)]
     assert "not the same protocol" not in output
