@@ -1,9 +1,11 @@
 """From records to the numbers of a table: seeds averaged, and only what is comparable compared."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import PurePath
 from statistics import fmean
@@ -76,6 +78,25 @@ def protocol(measurement: Measurement) -> dict[str, str]:
     }
 
 
+def protocol_digits(measurement: Measurement) -> str:
+    """Twelve hex digits that change with anything in the `protocol` of a measurement."""
+    return _digits(_protocol_text(measurement))
+
+
+@lru_cache(maxsize=4096)
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _protocol_text(measurement: Measurement) -> str:
+    return _as_json(tuple(protocol(measurement).items()))
+
+
+@lru_cache(maxsize=4096)
+def _as_json(protocol: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(protocol), sort_keys=True)
+
+
 def differences(protocols: Sequence[Mapping[str, str]]) -> list[str]:
     """The names of what differs. Single settings are named only where recipe and deviations don't say as much."""
     names = dict.fromkeys(name for protocol in protocols for name in protocol)
@@ -98,11 +119,14 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     found = [list(group) for _, group in groupby(column, key=_identity)]
     groups = [_latest_of_each_seed(group) for group in found]
     differing = differences([protocol(group[0]) for group in groups])
+    rivals: dict[tuple[str, str], list[Measurement]] = {}
+    for group in groups:
+        rivals.setdefault(_row(group[0]), []).append(group[0])
     numbers = []
     for group, all_runs in zip(groups, found, strict=True):
-        rivals = [other[0] for other in groups if _row(other[0]) == _row(group[0])]
         repeats = unlike_repeats([one.record for one in all_runs], [group[0].metric.name])
-        numbers.append(_number(group, "; ".join([*_notes(group, rivals, differing), *repeats])))
+        notes = _notes(group, rivals[_row(group[0])], differing)
+        numbers.append(_number(group, "; ".join([*notes, *repeats])))
     ranked = _ranked(groups, differing)
     if len(ranked) > 1:
         best = _best([numbers[index] for index in ranked], find_metric(column[0].metric.name))
@@ -162,6 +186,7 @@ def unlike_origins(records: Sequence[Record]) -> list[str]:
     return [f"{name} ({', '.join(sorted(set(values)))})" for name, values in stated.items() if len(set(values)) > 1]
 
 
+@cache
 def simplified(name: str) -> str:
     """A name without case and punctuation: "MoCo v3" and "mocov3" are one method, "ViT-B" and "vit_b" one model.
 
@@ -182,7 +207,7 @@ def _identity(measurement: Measurement) -> tuple[str, ...]:
         record.backbone,
         record.checkpoint_sha256 or "",
         _pixels(measurement),
-        json.dumps(protocol(measurement), sort_keys=True),
+        _protocol_text(measurement),
     )
 
 

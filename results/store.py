@@ -1,14 +1,13 @@
 """Where records lie: one directory a run, one `record.json` in it."""
 
-import gc
 import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from results.errors import ResultsError, StoreError
+from results.garbage_collection import garbage_collection_paused
 from results.record import Record
 
 RECORD = "record.json"
@@ -41,16 +40,19 @@ def runs_of_cell(first: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_record(directory: Path) -> Record:
+def read_record(directory: Path, kind: type[Record] = Record) -> Record:
     """Read `directory/record.json`. Raises ResultsError, naming the file, if it is missing or broken."""
-    return _read(directory / RECORD)
+    return _read(directory / RECORD, kind)
 
 
 def find_records(
-    roots: Iterable[Path], on_unreadable: Callable[[ResultsError], None] | None = None
+    roots: Iterable[Path],
+    on_unreadable: Callable[[ResultsError], None] | None = None,
+    kind: type[Record] = Record,
 ) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, each once, with its directory, in the order of their paths.
 
+    `kind` may be `results.record.Outline`, which is read in half of the time.
     Links are followed, once; what lies below a run is not looked at, and what vanishes meanwhile is not missed.
     A directory or a record that can't be read is passed over where `on_unreadable` is told of it.
     Raises ResultsError, naming the path, for a root that is no directory, and without `on_unreadable` for those.
@@ -62,26 +64,14 @@ def find_records(
         on_unreadable(error)
 
     found = []
-    with _without_garbage_collection():
+    with garbage_collection_paused():
         for directory in find_directories(roots, (RECORD,), report):
             try:
-                found.append((directory, read_record(directory)))
+                found.append((directory, read_record(directory, kind)))
             except ResultsError as error:
                 if (directory / RECORD).exists():
                     report(error)
     return found
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """What is read stays: to look through all of it again and again takes as long as reading it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def find_directories(roots: Iterable[Path], names: Sequence[str], report: Callable[[ResultsError], None]) -> list[Path]:
@@ -89,17 +79,22 @@ def find_directories(roots: Iterable[Path], names: Sequence[str], report: Callab
 
     Looks below none of them. Raises StoreError for a root that is no directory; `report` is told what can't be read.
     """
-    directories: dict[Path, Path] = {}
+    directories: dict[tuple[int, int], Path] = {}
     for root in roots:
         if not root.is_dir():
             raise StoreError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
-        for directory in _directories_with(names, root, report):
-            directories.setdefault(directory.resolve(), directory)
+        for directory, place in _directories_with(names, root, report):
+            directories.setdefault(place, directory)
     return sorted(directories.values())
 
 
-def _directories_with(names: Sequence[str], root: Path, report: Callable[[ResultsError], None]) -> Iterator[Path]:
-    """The directories below `root` that hold a file of one of the names, and are not themselves below such a one."""
+def _directories_with(
+    names: Sequence[str], root: Path, report: Callable[[ResultsError], None]
+) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """The directories below `root` that hold a file of one of the names, and are not themselves below such a one.
+
+    Each with the device and the inode by which it is known, whatever links lead to it.
+    """
 
     def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -107,14 +102,19 @@ def _directories_with(names: Sequence[str], root: Path, report: Callable[[Result
 
     seen = set()
     for parent, folders, files in os.walk(root, onerror=tell, followlinks=True):
-        place = os.path.realpath(parent)
+        try:
+            status = Path(parent).stat()
+        except OSError as error:
+            tell(error)
+            continue
+        place = status.st_dev, status.st_ino
         if place in seen:
             folders.clear()
             continue
         seen.add(place)
         if not {*names}.isdisjoint(files):
             folders.clear()
-            yield Path(parent)
+            yield Path(parent), place
 
 
 def find_runs(
@@ -170,9 +170,9 @@ def _plan_in(record: str) -> str:
     return found[1].decode() if found else ""
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path, kind: type[Record]) -> Record:
     try:
-        return Record.from_json(path.read_text(encoding="utf-8"))
+        return kind.from_json(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file. The run has not finished: repeat its command") from None
     except (OSError, UnicodeDecodeError) as error:

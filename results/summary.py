@@ -1,17 +1,17 @@
 """Records as rows: `results.csv`, one metric a row, whose columns are only ever added."""
 
-import hashlib
+import csv
+import io
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.errors import StoreError
-from results.measurements import Measurement
-from results.measurements import protocol as protocol_of
-from results.record import Metric, Record
+from results.measurements import Measurement, protocol_digits
+from results.record import Record
 from results.store import find_records
 
 if TYPE_CHECKING:
@@ -70,7 +70,13 @@ COLUMNS = {
     "key": "string",
     **LATER,
 }
-ORDER = [
+OF_METRICS = ("split", "metric", "value", "n_eval", "ci_low", "ci_high", "expected", "protocol")
+"""The columns in which the rows of one record differ."""
+
+_PLACES = [list(COLUMNS).index(column) for column in OF_METRICS]
+_FIELDS = [column for column in COLUMNS if column in Record.model_fields and column not in OF_METRICS]
+
+ORDER = (
     "suite",
     "table",
     "task",
@@ -80,10 +86,11 @@ ORDER = [
     "backbone",
     "seed",
     "key",
+    "run",
     "finished_at",
-    "split",
-    "metric",
-]
+    "directory",
+)
+"""By what records are sorted; the rows of one are by split and metric."""
 
 
 def to_frame(records: Iterable[Record], directories: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -95,21 +102,30 @@ def to_frame(records: Iterable[Record], directories: Sequence[str] | None = None
     """
     import pandas as pd
 
-    records = list(records)
-    rows = [
-        _row(columns, metric, protocol)
-        for record, directory in zip(records, directories or [""] * len(records), strict=True)
-        for columns in [_columns(record, directory)]
-        for metric, protocol in zip(record.metrics, _protocols(record), strict=True)
-    ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    return frame.sort_values(ORDER, kind="stable", ignore_index=True)
+    return pd.DataFrame(_rows(records, directories), columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def results_csv(records: Iterable[Record], directories: Sequence[str] | None = None) -> str:
     """`to_frame(records, directories)` as CSV; the same records give the same text."""
-    text: str = to_frame(records, directories).to_csv(index=False, lineterminator="\n")
-    return text
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(records, directories))
+    return text.getvalue()
+
+
+def _rows(records: Iterable[Record], directories: Sequence[str] | None) -> Iterator[list[Any]]:
+    """A value for each column, a row for each metric, in their order."""
+    records = list(records)
+    each = zip(records, directories or [""] * len(records), strict=True)
+    shared = [(_shared(record, directory), record) for record, directory in each]
+    shared.sort(key=lambda one: [one[0][column] for column in ORDER])
+    for columns, record in shared:
+        row = [columns.get(column) for column in COLUMNS]
+        for of_metric in _of_metrics(record):
+            for place, value in zip(_PLACES, of_metric, strict=True):
+                row[place] = value
+            yield [*row]
 
 
 def load_results(path: Path | str) -> "pd.DataFrame":
@@ -149,9 +165,9 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
     return frame
 
 
-def _columns(record: Record, directory: str) -> dict[str, Any]:
+def _shared(record: Record, directory: str) -> dict[str, Any]:
     """What the rows of one record share."""
-    fields = {column: getattr(record, column) for column in COLUMNS if column in Record.model_fields}
+    fields = {column: getattr(record, column) for column in _FIELDS}
     return fields | {
         "checkpoint_sha256": record.checkpoint_sha256 or "",
         "git_commit": record.git_commit or "",
@@ -164,36 +180,24 @@ def _columns(record: Record, directory: str) -> dict[str, Any]:
     }
 
 
-_quoted = cache(json.dumps)
-
-
 def _settings(record: Record) -> str:
     """The settings that decide the number as one JSON object: what the record has as JSON each is not quoted again."""
-    return f"{{{', '.join(f'{_quoted(name)}: {value}' for name, value in sorted(record.protocol.items()))}}}"
+    return _as_object(tuple(sorted(record.protocol.items())))
 
 
-def _row(columns: Mapping[str, Any], metric: Metric, protocol: str) -> dict[str, Any]:
-    return {
-        **columns,
-        "split": metric.split,
-        "metric": metric.name,
-        "value": metric.value,
-        "n_eval": metric.n_eval,
-        "ci_low": metric.ci_low,
-        "ci_high": metric.ci_high,
-        "expected": metric.expected,
-        "protocol": protocol,
-    }
+@lru_cache(maxsize=1024)
+def _as_object(settings: tuple[tuple[str, str], ...]) -> str:
+    return f"{{{', '.join(f'{json.dumps(name)}: {value}' for name, value in settings)}}}"
 
 
-def _protocols(record: Record) -> list[str]:
-    """For each metric of a record, twelve digits that change with anything in its protocol."""
-    digests: dict[tuple[str, int | None], str] = {}
-    for metric in record.metrics:
-        if (about := (metric.split, metric.n_eval)) not in digests:
-            text = json.dumps(protocol_of(Measurement(record, metric)), sort_keys=True)
-            digests[about] = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return [digests[metric.split, metric.n_eval] for metric in record.metrics]
+def _of_metrics(record: Record) -> Iterator[tuple[Any, ...]]:
+    """What each row of one record has for itself, as `OF_METRICS` has it."""
+    digits: dict[tuple[str, int | None], str] = {}
+    for metric in sorted(record.metrics, key=lambda metric: (metric.split, metric.name)):
+        if (about := (metric.split, metric.n_eval)) not in digits:
+            digits[about] = protocol_digits(Measurement(record, metric))
+        bounds = metric.ci_low, metric.ci_high
+        yield metric.split, metric.name, metric.value, metric.n_eval, *bounds, metric.expected, digits[about]
 
 
 def _numbers(texts: "pd.Series[Any]", kind: str, where: str) -> "pd.Series[Any]":

@@ -1,14 +1,8 @@
-"""Pixels as a network takes them: from each channel its mean, by its standard deviation.
-
-B images, H and W pixels.
-"""
+"""How a backbone takes its pixels: from each channel a mean, by a standard deviation."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from backbones.errors import InputError
 
@@ -69,35 +63,3 @@ HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Pixels between -1 and 1, as Inception's code has them, and after it ViT's and BEiT's."""
 
 _NAMES = {IMAGENET: "ImageNet's", HALF: "half"}
-
-
-def normalise(
-    images: Tensor, normalisation: Normalisation, dtype: torch.dtype = torch.float32, out: Tensor | None = None
-) -> Tensor:
-    """Turn a batch of bytes into the network's input: (x / 255 - mean) / std per channel.
-
-    Args:
-        images: uint8 (B, 3, H, W), on any device.
-        normalisation: the backbone's.
-        dtype: of the result; the arithmetic is done in float32.
-        out: memory to write to instead of new memory, (B, 3, H, W) of `dtype`. On the CPU this is several times faster:
-            most of the time goes into the operating system's first touch of the new pages.
-
-    Returns:
-        (B, 3, H, W) of `dtype`, on the device of `images`; `out` if it was given.
-    """
-    shift = torch.tensor(normalisation.mean, device=images.device).view(3, 1, 1).mul_(255)
-    factor = torch.tensor(normalisation.std, device=images.device).view(3, 1, 1).mul_(255).reciprocal_()
-    if out is None:
-        out = torch.empty(images.shape, dtype=dtype, device=images.device)
-    if images.device.type != "cpu":
-        return out.copy_(images.to(torch.float32).sub_(shift).mul_(factor))
-    for image, normalised in zip(images, out, strict=True):  # one image fits the processor's cache, the batch does not
-        normalised.copy_(image.to(torch.float32).sub_(shift).mul_(factor))
-    return out
-
-
-def to_pixels(inputs: Tensor, normalisation: Normalisation) -> Tensor:
-    """The inverse of `normalise`, for pictures: (B, 3, H, W) of a network's input to pixels between 0 and 1."""
-    mean, std = inputs.new_tensor(normalisation.mean), inputs.new_tensor(normalisation.std)
-    return (inputs * std.view(3, 1, 1) + mean.view(3, 1, 1)).clamp(0, 1)

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 
 from backbones.images.crops import horizontal_flip, random_resized_crop
 from backbones.images.folders import find_images
-from backbones.images.normalisation import IMAGENET, Normalisation, normalise
+from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.images.pixels import normalise
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.masking import kept_patches
 from backbones.mae.model import MaskedAutoencoder, create_mae

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from backbones.images.crops import evaluation_crop
-from backbones.images.normalisation import Normalisation, normalise, to_pixels
+from backbones.images.normalisation import Normalisation
+from backbones.images.pixels import normalise, to_pixels
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.model import MaskedAutoencoder
 from backbones.training.writing import written_whole

@@ -12,12 +12,14 @@ from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import warn
 from benchmarks.running.writing import write_text
 from results import Table, build_table, build_tables, render_all, select_records
+from results.garbage_collection import garbage_collection_paused
 from results.table_lines import table_lines
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 """How a file is written, by the suffix of its name."""
 
 
+@garbage_collection_paused()
 def show_tables(
     directories: Sequence[Path],
     *,

@@ -8,6 +8,8 @@ from typing import Any
 from backbones.images.normalisation import IMAGENET
 from backbones.training.settings import protocol
 from results import Record, ResultsError, find_records
+from results.garbage_collection import garbage_collection_paused
+from results.record import Outline
 from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluation_images
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
@@ -33,9 +35,10 @@ def load_records(
 ) -> list[tuple[Path, Record]]:
     """Every finished run below the given directories, as `results.find_records` has them, each record completed.
 
-    Raises ResultsError as that does.
+    Without the percentages of classes, for tables and comparisons. Raises ResultsError as that does.
     """
-    return [(directory, complete(record)) for directory, record in find_records(roots, on_unreadable)]
+    with garbage_collection_paused():
+        return [(directory, complete(record)) for directory, record in find_records(roots, on_unreadable, Outline)]
 
 
 def complete(record: Record) -> Record:

@@ -10,6 +10,7 @@ from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.running.writing import write_results_csv
 from results import Record, ResultsError
 from results.errors import StoreError
+from results.garbage_collection import garbage_collection_paused
 
 RESULTS = "results.csv"
 _CLAIM = ".results.csv.claim"
@@ -28,7 +29,7 @@ def collect(out: Path) -> int:
     if not out.is_dir():
         raise StoreError(f"{out}: no such directory. Expected one that holds runs, such as the --out of a run")
     try:
-        with Lease(out / _CLAIM, patience=_PATIENCE):
+        with Lease(out / _CLAIM, patience=_PATIENCE), garbage_collection_paused():
             runs = load_records([out], on_unreadable=warn)
             directories = [directory.relative_to(out).as_posix() for directory, _ in runs]
             write_results_csv(out / RESULTS, (record for _, record in runs), directories)

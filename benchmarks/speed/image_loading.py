@@ -32,7 +32,8 @@ from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import functional
 
 from backbones.images.crops import draw_rectangle, horizontal_flip, random_resized_crop
-from backbones.images.normalisation import IMAGENET, normalise
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
 
 _SIZE = 224

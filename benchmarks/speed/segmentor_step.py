@@ -20,7 +20,8 @@ from mmengine import Config
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
-from backbones.images.normalisation import IMAGENET, normalise
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
 from backbones.training.measuring import peak_memory_mb
 from benchmarks.planning.recipe import load_recipe
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample

@@ -9,7 +9,8 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images.normalisation import Normalisation, normalise
+from backbones.images.normalisation import Normalisation
+from backbones.images.pixels import normalise
 from tasks.classification.recipe import FineTuningAugmentation
 
 

@@ -12,7 +12,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.images.normalisation import normalise
+from backbones.images.pixels import normalise
 from backbones.training.precision import Precision, autocast
 from tasks.classification.augmentation import BatchAugmentation
 

@@ -12,7 +12,7 @@ import hotcoco
 import numpy as np
 
 from backbones.errors import DataError
-from tasks.datasets.coco.annotation_json import garbage_collection_paused
+from results.garbage_collection import garbage_collection_paused
 from tasks.detection.matches import IOU_THRESHOLDS, CategoryMatches, Matches
 
 KINDS = {"box": "bbox", "mask": "segm"}

@@ -12,7 +12,8 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from backbones.adapters import Pyramid
-from backbones.images.normalisation import IMAGENET, Normalisation, normalise
+from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.images.pixels import normalise
 from tasks.batch_norm import dense_norm
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize

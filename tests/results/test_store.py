@@ -20,6 +20,7 @@ from results import (
     store,
     to_frame,
 )
+from results.record import Outline
 
 CONTRACT = (
     "suite, table, task, dataset, split, metric, value, method, pretrain_data, model, backbone, checkpoint_sha256, "
@@ -112,15 +113,25 @@ def test_a_broken_record_is_named(tmp_path: Path, content: bytes) -> None:
     assert [str(error).partition(":")[0] for error in told] == [str(tmp_path / "bad" / "record.json")]
 
 
+def test_an_outline_is_the_record_without_the_percentages_of_classes(tmp_path: Path) -> None:
+    record = make_record(per_class={"cat": 50.0}, notes=["caf\udce9"])
+    directory = tmp_path / "run"
+    put(directory, record)
+    assert read_record(directory).per_class == {"cat": 50.0}
+    outline = read_record(directory, Outline)
+    assert outline.per_class == {}
+    assert outline.model_dump() == record.model_dump(exclude={"per_class"})
+
+
 def test_what_vanishes_meanwhile_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         put(tmp_path / name, make_record())
     real = store.read_record
 
-    def read(directory: Path) -> Record:
+    def read(directory: Path, kind: type[Record]) -> Record:
         if directory.name == "a":
             shutil.rmtree(directory)
-        return real(directory)
+        return real(directory, kind)
 
     monkeypatch.setattr(store, "read_record", read)
     assert [path.name for path, _ in find_records([tmp_path])] == ["b"]
@@ -178,7 +189,9 @@ def test_the_csv_is_read_back_exactly(tmp_path: Path) -> None:
         git_commit="0" * 40,
     )
     expected = to_frame([record, make_record(1)])
-    (tmp_path / "results.csv").write_text(results_csv([record, make_record(1)]))
+    text = results_csv([record, make_record(1)])
+    assert text == expected.to_csv(index=False, lineterminator="\n")
+    (tmp_path / "results.csv").write_text(text)
     read = read_results_csv(tmp_path / "results.csv")
     pd.testing.assert_frame_equal(read, expected, check_exact=True)
 

@@ -9,8 +9,9 @@ import hotcoco
 from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
+from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_paused, read_coco_json
+from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.in_threads import each_in_threads

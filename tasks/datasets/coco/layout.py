@@ -19,7 +19,8 @@ from backbones.errors import DataError
 from backbones.images.folders import fingerprint
 from backbones.training.progress import progress_line
 from backbones.training.settings import Settings
-from tasks.datasets.coco.annotation_json import CocoJson, garbage_collection_paused, read_coco_json
+from results.garbage_collection import garbage_collection_paused
+from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
 from tasks.datasets.identity import Contents, join_fingerprints
 from tasks.datasets.places import explain_absence

@@ -12,7 +12,8 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from backbones.images import crops
-from backbones.images.normalisation import HALF, IMAGENET, Normalisation, normalise, to_pixels
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation
+from backbones.images.pixels import normalise, to_pixels
 from backbones.images.reading import read_image
 from tests.support.image_examples import as_tensor, largest_difference
 

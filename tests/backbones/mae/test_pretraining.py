@@ -14,7 +14,8 @@ from torch import Tensor
 from backbones.errors import InputError
 from backbones.images.crops import evaluation_crop, horizontal_flip, random_resized_crop
 from backbones.images.folders import find_images
-from backbones.images.normalisation import HALF, IMAGENET, Normalisation, normalise
+from backbones.images.normalisation import HALF, IMAGENET, Normalisation
+from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
 from backbones.mae.model import create_mae
 from backbones.mae.pretraining import PretrainingAugmentation, UnlabelledImages

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.images.crops import evaluation_crop
-from backbones.images.normalisation import IMAGENET, normalise
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
 from backbones.registry import create_backbone
 from benchmarks.running.cells import run_task
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches

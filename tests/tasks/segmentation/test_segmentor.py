@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from backbones import create_backbone
 from backbones.adapters import build_pyramid, parameter_groups
-from backbones.images.normalisation import IMAGENET, normalise
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
 from backbones.training.schedule import learning_rate_curve
 from benchmarks.planning.recipe import load_recipe
 from tasks.datasets.label_maps.maps import IGNORED

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from backbones import create_backbone
 from backbones.adapters import parameter_groups
-from backbones.images.normalisation import IMAGENET, normalise
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
 from benchmarks.planning.recipe import load_recipe
 from tasks.batch_norm import dense_norm
 from tasks.segmentation.recipe import Inference, SegmentorSettings
