@@ -122,7 +122,8 @@ class Record(_Checked):
     `table` names the paper's table that the number belongs to, as in PAPER_TABLES; it is empty for none.
     `images_per_step` counts the images of one step, over all processes; `batch_norm_images` those that batch norm's
     statistics rest on and `mixup_images` those of one draw of mixup, each None where there is none. Where a run went on
-    otherwise than it began, they are its last part's, and the notes have all.
+    otherwise than it began, they are those of the last part that trained, as are `world_size` and `device`; of batch
+    norm and mixup the notes have all.
     `normalisation` holds "mean" and "std" of pixels between 0 and 1, for red, green and blue. It belongs to the
     backbone, not to the protocol. Records without it are of runs before there was a choice: ImageNet's.
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.

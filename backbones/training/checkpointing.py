@@ -26,6 +26,7 @@ class Tally:
     peak_memory_mb: the most that the first process held
     recent_*:    of the steps since the last line of the log
     step_images: the `StepImages` of each part in which steps differed from those before it, as dictionaries
+    processes, device, cuda, driver: what the last part that trained ran on; empty of an earlier version's
     """
 
     seconds: float = 0.0
@@ -39,6 +40,10 @@ class Tally:
     loss_count: int = 0
     corrupt: dict[str, str] = field(default_factory=dict)
     step_images: list[dict[str, Any]] = field(default_factory=list)
+    processes: int = 0
+    device: str = ""
+    cuda: str = ""
+    driver: str = ""
 
     @property
     def loss(self) -> float:

@@ -40,6 +40,7 @@ class Outcome:
 
     seconds and evaluation_seconds are those of all parts of the run, peak_memory_mb of the largest process.
 
+    device, cuda, driver, processes: those of the last part that trained; what only evaluates leaves them alone
     earlier_seconds: what the parts before this one took, with all around training and evaluation
     step_images:     of each part in which steps differed from those before it; none if all training was an earlier
                      version's
@@ -153,10 +154,10 @@ def _outcome(progress: ProgressHook, step_images: StepImagesHook, precision: str
         earlier_seconds=progress.earlier_seconds,
         corrupt=dict(tally.corrupt),
         precision=precision,
-        device=device_name(),
-        cuda=cuda_version(),
-        driver=driver_version(),
-        processes=process_count(),
+        device=tally.device or device_name(),
+        cuda=tally.cuda if tally.device else cuda_version(),
+        driver=tally.driver if tally.device else driver_version(),
+        processes=tally.processes or process_count(),
         step_images=step_images.parts,
         metrics=metrics,
     )

@@ -20,7 +20,14 @@ from torch.utils.tensorboard import SummaryWriter
 from backbones.errors import DataError, DivergedError
 from backbones.images.tolerance import too_many_unreadable
 from backbones.training.checkpointing import Tally
-from backbones.training.machine import device_type, process_rank
+from backbones.training.machine import (
+    cuda_version,
+    device_name,
+    device_type,
+    driver_version,
+    process_count,
+    process_rank,
+)
 from backbones.training.measuring import peak_memory_mb, run_seconds
 
 T = TypeVar("T")
@@ -139,6 +146,8 @@ class ProgressHook(Hook):
         self.tick = time.monotonic()
         if runner.iter >= runner.max_iters:
             return
+        self.tally.processes, self.tally.device = process_count(), device_name()
+        self.tally.cuda, self.tally.driver = cuda_version(), driver_version()
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
         if process_rank() == 0:

@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from backbones.training import measuring
+from backbones.training import measuring, progress
 from backbones.training.job import Evaluation, Job, Outcome, run_job
 from backbones.training.measuring import begin_run, peak_memory_mb, run_seconds
 from tests.support.points_runs import POINTS, Points, recipe
@@ -176,3 +176,17 @@ def test_a_gpus_memory_is_counted_from_the_beginning_of_the_run(monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**20)
     begin_run()
     assert (calls, peak_memory_mb()) == (["reset"], 3)
+
+
+def test_what_only_evaluates_leaves_alone_what_the_run_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was trained on eight GPUs and evaluated again on one stood as one GPU's."""
+    for name, value in {"device_name": "a GPU", "process_count": 8, "cuda_version": "13.0"}.items():
+        monkeypatch.setattr(progress, name, lambda value=value: value)
+    trained = train(tmp_path, Step(Clock()))
+    monkeypatch.undo()
+    assert train(tmp_path, Step(Clock())).processes == trained.processes == 8
+    monkeypatch.setattr(progress, "device_name", lambda: "another GPU")
+    again = train(tmp_path, Step(Clock()))
+    assert (again.device, again.cuda, again.processes) == ("a GPU", "13.0", 8)
