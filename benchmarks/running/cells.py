@@ -25,7 +25,7 @@ from backbones.weights.origin import Declared
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import given, place_of, settle_names
 from benchmarks.running.claim import claimed
-from benchmarks.running.collecting import collect, is_collected, warn
+from benchmarks.running.collecting import collect_run, is_collected, warn
 from benchmarks.running.renaming import rename
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.starting import note_code, settle_precision, tell
@@ -33,6 +33,7 @@ from benchmarks.running.writing import write_record, write_text
 from results import (
     Metric,
     Record,
+    ResultsError,
     cell_key,
     environment,
     run_directory,
@@ -248,8 +249,8 @@ def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     record = cell.standing.finished
     if record is None:
         return None
-    if process_rank() == 0 and not is_collected(out, cell.directory, record):
-        _collect(out)
+    if process_rank() == 0 and not is_collected(out, record):
+        _collect(out, record)
     return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
 
 
@@ -264,7 +265,7 @@ def _renamed(
     record = with_expected(named, cell.plan.recipe_deviations)
     if process_rank() == 0:
         write_record(finished.directory, record)
-        _collect(out)
+        _collect(out, record)
     return replace(finished, record=record, renamed=place_of(before))
 
 
@@ -274,19 +275,19 @@ def _claimed(cell: Cell, out: Path) -> Iterator[list[str]]:
 
     Gives what its record has to note of how it goes on.
     """
-    begin_run()
     text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     with claimed(cell.directory, out, text):
+        begin_run()
         remarks = [*cell.notes, *note_code(cell.directory, cell.code)]
         tell(cell.directory, remarks)
         yield remarks
 
 
-def _collect(out: Path) -> None:
-    """Renew results.csv; that another process is stuck in it does not spoil the run that has just finished."""
+def _collect(out: Path, record: Record) -> None:
+    """Renew results.csv for a finished run, which nothing that goes wrong with that file spoils."""
     try:
-        collect(out)
-    except InputError as error:
+        collect_run(out, record)
+    except (InputError, ResultsError, OSError) as error:
         print(f"backbench: {error}", file=sys.stderr)
 
 
@@ -341,5 +342,5 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
     record = with_expected(record, cell.plan.recipe_deviations)
     if process_rank() == 0:
         write_record(cell.directory, record)
-        _collect(out)
+        _collect(out, record)
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from backbones.errors import InputError
+from backbones.training.writing import check_before_writing, written_whole
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM, RECIPE, claimed
+from benchmarks.running.owners import Holder
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -62,15 +65,11 @@ def test_a_process_at_work_is_named(directory: Path, tmp_path: Path) -> None:
     assert message.startswith(f"{directory}: {owner} is at work on this run since 20")
 
 
-@pytest.mark.parametrize("exchange", ["files can be exchanged", "network file system"])
 @pytest.mark.parametrize("host", [None, "elsewhere"])
 def test_a_killed_owner_is_followed(
-    directory: Path, tmp_path: Path, host: str | None, exchange: str, monkeypatch: pytest.MonkeyPatch
+    directory: Path, tmp_path: Path, host: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.3)
-    if exchange == "network file system":  # which refuses renameat2's flags
-        for module in ("_soft", "_util"):
-            monkeypatch.setattr(f"filelock.{module}.exchange_names", lambda *names: False)
     with held(directory, tmp_path / "out", host) as number:
         os.kill(number, signal.SIGKILL)
         os.waitpid(number, 0)
@@ -137,6 +136,53 @@ def test_a_claim_that_is_merely_gone_is_taken_again(
             told += capfd.readouterr().err
         assert (directory / CLAIM).exists()
     assert not directory.exists()
+
+
+def write_after_a_pause(directory: Path, out: Path, what: str) -> None:
+    socket.gethostname = lambda: "elsewhere"
+    lease.LEASE_SECONDS = 0.4
+    with claimed(directory, out, "task: x"):
+        if what == "a log line":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            check_before_writing()
+            (directory / what).touch()
+        else:
+            with written_whole(directory / what) as file:
+                file.write(b"all")
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("what", ["a log line", "a checkpoint"])
+def test_an_owner_that_was_stopped_writes_nothing_beside_its_successor(
+    directory: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
+    process = PROCESSES.Process(target=write_after_a_pause, args=(directory, tmp_path / "out", what))
+    process.start()
+    assert process.pid
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    with claimed(directory, tmp_path / "out", "task: y"):
+        os.kill(process.pid, signal.SIGCONT)
+        process.join(20)
+        assert process.exitcode == 75
+        assert {path.name for path in directory.iterdir() if not path.name.startswith(".")} == {RECIPE}
+        assert (directory / RECIPE).read_text() == "task: y"
+    told = capfd.readouterr().err
+    assert told.count("has it now. Ending at once, unsaved") == 1 and f"process {os.getpid()} on" in told
+
+
+def test_what_a_successor_has_begun_with_stays(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="told to stop"), claimed(directory, tmp_path / "out", "task: x"):
+        (directory / CLAIM).unlink()
+        (directory / CLAIM).write_bytes(Holder("elsewhere", 77, "another").marker)
+        raise InputError("told to stop")
+    assert {path.name for path in directory.iterdir()} == {CLAIM, RECIPE}
+
+
+def test_what_went_wrong_is_told_although_the_directory_has_gone(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the real reason"), claimed(directory, tmp_path / "out", "task: x"):
+        shutil.rmtree(directory)
+        raise InputError("the real reason")
 
 
 def compete(out: Path) -> None:
