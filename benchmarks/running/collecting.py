@@ -1,9 +1,7 @@
 """results.csv: every finished run below a directory in one file, whoever else finishes a run there at the same time."""
 
 import csv
-import io
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,21 +85,23 @@ def _write(out: Path, lease: Lease) -> int:
 
 def is_collected(out: Path, record: Record) -> bool:
     """Whether `out/results.csv` has the finished run as this record tells of it, wherever it lies."""
-
-    def rows(lines: Iterable[str]) -> list[dict[str, str]]:
-        lines = iter(lines)
-        found = csv.DictReader([next(lines, ""), *(line for line in lines if record.key in line)])
-        of_run = (row for row in found if (row["key"], row.get("run")) == (record.key, str(record.run)))
-        return [{column: value for column, value in row.items() if column != "directory"} for row in of_run]
-
-    def collected() -> list[dict[str, str]]:
-        with (out / RESULTS).open(encoding="utf-8", newline="") as file:
-            return rows(file)
-
     try:
-        return reread(collected) == rows(io.StringIO(spell_out(results_csv([complete(record)])), newline=""))
+        found = _rows(reread((out / RESULTS).read_bytes), record)
+        return found == _rows(spell_out(results_csv([complete(record)])).encode(), record)
     except (OSError, UnicodeDecodeError, KeyError, csv.Error):
         return False
+
+
+def _rows(content: bytes, record: Record) -> list[dict[str, str]]:
+    """The rows of one run in a results.csv, but for its directory; of 100 MB only its lines are decoded."""
+    lines, place, key = [content[: content.find(b"\n") + 1]], 0, record.key.encode()
+    while (place := content.find(key, place)) >= 0:
+        begin, end = content.rfind(b"\n", 0, place) + 1, content.find(b"\n", place) + 1 or len(content)
+        lines.append(content[begin:end])
+        place = end
+    rows = csv.DictReader(line.decode() for line in lines)
+    of_run = (row for row in rows if (row["key"], row.get("run")) == (record.key, str(record.run)))
+    return [{column: value for column, value in row.items() if column != "directory"} for row in of_run]
 
 
 def warn(error: ResultsError) -> None:
