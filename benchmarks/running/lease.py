@@ -271,6 +271,8 @@ def _age(path: Path, look: _Look) -> float:
 
 def _set_aside(path: Path, judged: _Look) -> None:
     """Remove the marker that was judged; one that was touched, or has come in its place, meanwhile is put back."""
+    if _look(path) != judged:
+        return
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         path.rename(aside)

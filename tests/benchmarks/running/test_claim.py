@@ -19,7 +19,7 @@ from backbones.errors import InputError
 from backbones.training.writing import check_before_writing, written_whole
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM, RECIPE, claimed
-from benchmarks.running.owners import Holder
+from benchmarks.running.owners import Holder, this_process
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -196,6 +196,10 @@ def compete(out: Path) -> None:
 
 
 def test_of_many_that_come_and_go_one_is_inside(tmp_path: Path) -> None:
+    """The first of them follows a dead owner."""
+    (tmp_path / "task/run").mkdir(parents=True)
+    here = this_process()
+    (tmp_path / "task/run" / CLAIM).write_bytes(Holder(here.host, 2**31 - 1, here.boot).marker)
     processes = [PROCESSES.Process(target=compete, args=(tmp_path,)) for _ in range(4)]
     for process in processes:
         process.start()
