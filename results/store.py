@@ -9,6 +9,7 @@ from pathlib import Path
 from results.errors import ResultsError, StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.record import Record
+from results.rereading import reread
 
 RECORD = "record.json"
 _PLAN = re.compile(rb'"plan":\s*"([0-9a-f]{12})"')
@@ -172,7 +173,7 @@ def _plan_in(record: str) -> str:
 
 def _read(path: Path, kind: type[Record]) -> Record:
     try:
-        return kind.from_json(path.read_bytes())
+        return kind.from_json(reread(path.read_bytes))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file. The run has not finished: repeat its command") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -29,6 +29,7 @@ from backbones.training.machine import (
     process_rank,
 )
 from backbones.training.measuring import peak_memory_mb, run_seconds
+from backbones.training.writing import check_before_writing
 
 T = TypeVar("T")
 SECONDS_BETWEEN_PLAIN_LINES = 15
@@ -245,6 +246,7 @@ class ProgressHook(Hook):
             }
             entry |= {"loss": loss, **parts, "lr": rate, "images_per_second": speed, "seconds": tally.seconds}
             entry |= {"device": device_type()}
+            check_before_writing()
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             for name in ("loss", *parts, "lr", "images_per_second"):

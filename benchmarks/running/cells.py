@@ -275,5 +275,5 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
     )
     record = with_expected(record, cell.plan.recipe_deviations)
     write_record(cell.directory, record)
-    collect_anyway(out)
+    collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

@@ -1,6 +1,7 @@
 """One call at a time works on a run's directory."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from backbones.errors import TryAgainError, not_written
 from backbones.training.machine import process_rank
+from backbones.training.writing import checked_before_writing
 from benchmarks.running.lease import HeldByAnotherError, Lease
-from benchmarks.running.together import together
+from benchmarks.running.together import leave, together
 from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
@@ -28,8 +30,9 @@ def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iter
 
     `begin` is called once the directory is this call's, in the first process, and gives the recipe as YAML, or None.
     A claim whose owner is known to be dead is taken over at once, that of another host after a minute without a sign
-    of life. Raises TryAgainError if another process is at work there, and what `not_written` gives if nothing can be
-    written.
+    of life. A process that comes back after such a minute writes nothing more within the block: it ends, and with it
+    the others of its job. Raises TryAgainError if another process is at work there, and what `not_written` gives if
+    nothing can be written.
     """
     if process_rank() != 0:
         with together():
@@ -43,7 +46,7 @@ def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iter
 
     with together(give_back):
         taken.append(_take(directory, out))
-        with _written(taken[0], directory, out, begin):
+        with checked_before_writing(taken[0].check), _written(taken[0], directory, out, begin):
             yield
 
 
@@ -71,10 +74,14 @@ def _take(directory: Path, out: Path) -> Lease:
     def tell(sentence: str) -> None:
         print(f"backbench: {directory}: {sentence} for a sign that it is alive", file=sys.stderr)
 
+    def end(why: str) -> None:
+        print(f"backbench: {directory / CLAIM}: {why}. Ending at once, unsaved", file=sys.stderr, flush=True)
+        os._exit(leave(TryAgainError.status))  # unwinding would write what is another's by now
+
     for _ in range(_TRIES):
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            return Lease(directory / CLAIM, tell=tell)
+            return Lease(directory / CLAIM, tell=tell, lost=end)
         except HeldByAnotherError as owner:
             raise TryAgainError(_held(directory, owner)) from None
         except FileNotFoundError as error:  # its last owner took the directory back
@@ -99,10 +106,13 @@ def _held(directory: Path, owner: HeldByAnotherError) -> str:
 
 def _give_back(claim: Lease, directory: Path, out: Path) -> None:
     """End the claim, and take back the directories below `out` of a call that failed before it began to train."""
-    nothing_came_of_it = {path.name for path in directory.iterdir()} <= {CLAIM, RECIPE, CODE}
-    if nothing_came_of_it:
-        for name in (RECIPE, CODE):
-            (directory / name).unlink(missing_ok=True)
+    nothing_came_of_it = False
+    with suppress(OSError):  # the directory has gone; what the block raises is what matters
+        names = {path.name for path in directory.iterdir() if not path.name.startswith(f"{CLAIM}.")}
+        nothing_came_of_it = names <= {CLAIM, RECIPE, CODE} and claim.is_held()
+        if nothing_came_of_it:
+            for name in (RECIPE, CODE):
+                (directory / name).unlink(missing_ok=True)
     claim.release()
     if nothing_came_of_it:
         with suppress(OSError):  # the first that is not empty, or that another call works in by now

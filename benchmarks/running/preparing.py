@@ -17,11 +17,11 @@ from backbones.weights.origin import Declared, Origin
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.claim import claimed
-from benchmarks.running.collecting import collect, is_collected, warn
+from benchmarks.running.collecting import collect_run, is_collected, warn
 from benchmarks.running.renaming import rename
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.writing import write_record
-from results import Record, cell_key, read_record, run_directory
+from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
 from tasks.datasets.identity import Contents, NamedData
 from tasks.registry import TASKS, name_data_set, pretraining_name
@@ -156,8 +156,8 @@ def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     record = cell.standing.finished
     if record is None:
         return None
-    if not is_collected(out, cell.directory, record):
-        collect_anyway(out)
+    if not is_collected(out, record):
+        collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
 
 
@@ -175,13 +175,13 @@ def _renamed(
         before = read_record(finished.directory)  # another call may have renamed it too
         record = with_expected(named(before), cell.plan.recipe_deviations)
         write_record(finished.directory, record)
-    collect_anyway(out)
+    collect_anyway(out, record)
     return replace(finished, record=record, renamed=place_of(before))
 
 
-def collect_anyway(out: Path) -> None:
-    """Renew results.csv; that another process is stuck in it does not spoil the run that has just finished."""
+def collect_anyway(out: Path, record: Record) -> None:
+    """Renew results.csv for a finished run, which nothing that goes wrong with that file spoils."""
     try:
-        collect(out)
-    except InputError as error:
+        collect_run(out, record)
+    except (InputError, ResultsError, OSError) as error:
         print(f"backbench: {error}", file=sys.stderr)

@@ -20,7 +20,7 @@ def write_text(path: Path, text: str) -> Path:
     naming path and reason, with nothing left behind, if it cannot be written.
     """
     try:
-        with written_whole(path, several_writers=True) as file:
+        with written_whole(path) as file:
             file.write(spell_out(text).encode())
     except OSError as error:
         kind = NoRoomError if error.errno in NO_ROOM else StoreError

@@ -98,7 +98,7 @@ def test_accumulated_steps_are_not_called_updates(store: Path) -> None:
 def test_a_run_that_somebody_is_at_work_on(store: Path) -> None:
     directory = fine_tuning(store)
     (directory / "record.json").unlink()
-    with claimed(directory, store, "task: classification"):
+    with claimed(directory, store, lambda: "task: classification"):
         row = listed(store)[str(directory)]
         assert row[0] == "at work" and row[9].startswith(f"process {os.getpid()} on ")
         assert all(not path.startswith("classification") for path in waste(store))
