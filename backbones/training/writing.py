@@ -16,8 +16,14 @@ def written_whole(
 
     Until then it lies beside it under one hidden name, so that what a killed run left there is overwritten; with
     `several_writers`, which may write the same file at once, under a name of its own. What can be made again in no time
-    need not be `safe_from_power_cuts`: waiting for the disk takes longer than writing a small file.
+    need not be `safe_from_power_cuts`: waiting for the disk takes longer than writing a small file. Links are followed,
+    and what is there and no regular file, such as a device or a pipe, is written into as it is.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6) if several_writers else 'partial'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -164,15 +163,3 @@ def test_data_is_called_data_everywhere(small: Path) -> None:
     text = call("data", "check", "--help").output
     assert "--data" in text and "--root" not in text
     assert call("data", "check", "folders").exit_code == 2
-
-
-def test_the_shell_completes_commands_and_what_they_take() -> None:
-    program = "from benchmarks.commands.cli import main; main()"
-    for words, expected in (("backbench comp", "compare"), ("backbench list rec", "recipes")):
-        environment = {"_BACKBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        finished = subprocess.run(
-            ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-        )
-        assert finished.stdout.strip() == expected
