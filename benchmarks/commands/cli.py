@@ -338,6 +338,8 @@ def inspect(
 
     For example: backbench inspect mae_pretrain_vit_base.pth --backbone mae_vit_base
     """
+    if full and backbone is None:
+        raise typer.BadParameter("tells where each tensor lands: give --backbone as well", param_hint="--full")
     from benchmarks.commands.inspection import show_checkpoint
 
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)

@@ -14,7 +14,7 @@ from benchmarks.commands.inspection import grouped
 from benchmarks.commands.sheets import Sheet, show
 from benchmarks.running.writing import write_record
 from tests.support.commands import read_record, run_directory
-from tests.support.in_process import call, refusal, run, success
+from tests.support.in_process import call, refusal, run, success, usage_refusal
 from tests.support.results_examples import make_record, read_markdown
 
 
@@ -133,6 +133,9 @@ class TestInspect:
         each = [line for line in full.splitlines() if line.startswith("loaded\t")]
         assert sum(int(row[1]) for row in rows) == len(each) == 54 and len(rows) < 20
         assert "loaded\tblocks.2.norm1.weight\tblocks.2.norm1.weight" in each
+
+    def test_all_of_nothing_is_refused(self, encoder: Path) -> None:
+        assert "give --backbone as well" in usage_refusal("inspect", encoder, "--full")
 
     def test_what_differs_in_more_than_the_block_stays_apart(self) -> None:
         rows = [("loaded", f"stages.{s}.blocks.{b}.w", f"s{s}.{b}.w, x.{b}") for s in (0, 1) for b in (0, 1, 2)]
