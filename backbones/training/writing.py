@@ -33,9 +33,15 @@ def written_whole(path: Path, *, several_writers: bool = True, safe_from_power_c
     Until then it lies beside it under a hidden name of its own, since a process that was stopped may come back and find
     another at the same file; without `several_writers` under one name, so that what a killed process left there is
     overwritten. What can be made again in no time need not be `safe_from_power_cuts`: waiting for the disk takes longer
-    than writing a small file.
+    than writing a small file. Links are followed, and what is there and no regular file, such as a device or a pipe, is
+    written into as it is.
     """
     check_before_writing()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(6) if several_writers else 'partial'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

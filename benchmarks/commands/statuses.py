@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -17,6 +18,9 @@ from results.errors import ResultsError
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 
+READER_GONE = 141
+"""Exit status where nobody reads on, as shells have it (128 + SIGPIPE): what was asked has no answer then."""
+
 TRY_AGAIN = TryAgainError.status
 
 STATUSES = {
@@ -27,6 +31,7 @@ STATUSES = {
     4: "the training diverged",
     TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
     INTERRUPTED: "interrupted; the same command goes on from the last checkpoint",
+    READER_GONE: "who read the output has gone, as `| head -1` does",
 }
 """What each exit status means."""
 
@@ -56,12 +61,20 @@ class Group(typer.core.TyperGroup):
 class Commands(Group):
     """Turns what went wrong into one message and an exit status; several processes end with the same one."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # typer and rich end with 1 then
+                raise SystemExit(READER_GONE) from None
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
         try:
-            return super().invoke(ctx)
+            return _printed(super().invoke, ctx)
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
             raise
@@ -70,6 +83,11 @@ class Commands(Group):
             raise typer.Exit(INTERRUPTED) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None
+        except typer.Abort as abort:
+            if not isinstance(abort.__context__, KeyboardInterrupt):  # the answer to a question was no
+                raise
+            print("\nbackbench: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             known = _explain(error)
             if known is None:
@@ -77,6 +95,15 @@ class Commands(Group):
             message, status = known
         print(f"backbench: {message}", file=sys.stderr)
         raise typer.Exit(_agreed(status))
+
+
+def _printed(invoke: Callable[[Any], Any], ctx: Any) -> Any:
+    """Carry out a command, at whose end all that it printed has left."""
+    try:
+        return invoke(ctx)
+    finally:
+        if sys.stdout:
+            sys.stdout.flush()
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:

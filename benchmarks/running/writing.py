@@ -64,6 +64,7 @@ def _sync_directory(directory: Path) -> None:
 def _why_not_written(path: Path, error: OSError) -> str:
     if error.errno in NO_ROOM:
         return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
-    return (
-        f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."
-    )
+    if path.is_dir():
+        return f"{path}: cannot be written: it is a directory. Give the name of a file."
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    return f"{path}: cannot be written: {error.strerror or error}. Make {folder} a directory that you may write to."
