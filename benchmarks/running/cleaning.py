@@ -254,7 +254,7 @@ def _empty(directory: Path) -> None:
 def _size(path: Path) -> int:
     """Bytes of a file, or of the files below a directory; 0 for what is gone."""
     if path.is_dir():
-        return sum(size for file, size, _ in files_of(path) if file.name != CLAIM)
+        return sum(size for file, size, _ in files_of(path) if not file.name.startswith(CLAIM))
     with suppress(OSError):
         return path.lstat().st_size
     return 0

@@ -130,7 +130,7 @@ def _describe(directory: Path, path: Path) -> Run | None:
     if look is None:
         return None
     try:
-        written = [time for path, _, time in files if path.name != CLAIM] or [directory.stat().st_mtime]
+        written = [time for path, _, time in files if not path.name.startswith(CLAIM)] or [directory.stat().st_mtime]
     except OSError:
         return None
     return Run(

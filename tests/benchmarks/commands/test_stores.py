@@ -167,9 +167,8 @@ def test_clean_names_everything_first_and_asks(store: Path, monkeypatch: pytest.
     assert unasked.stderr == (
         "backbench: nothing was removed: standard input is no terminal to ask at. Give --yes, or --dry-run\n"
     )
-    asked: list[str] = []
-    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda prompt: asked.append(prompt) or "n")
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("typer.confirm", refuse_with_abort)
     with pytest.raises(typer.Abort):
         clean(store, yes=False, dry_run=False)
     assert sorted(store.rglob("*")) == before
@@ -177,6 +176,11 @@ def test_clean_names_everything_first_and_asks(store: Path, monkeypatch: pytest.
     assert "nothing to remove" in success("clean", store).stderr
     assert (pretraining(store) / "checkpoints/encoder.pth").is_file()
     assert (pretraining(store) / "checkpoints/autoencoder.pth").is_file()
+
+
+def refuse_with_abort(text: str, **options: object) -> None:
+    assert text.startswith("Remove these and free ")
+    raise typer.Abort
 
 
 class Terminal(io.StringIO):

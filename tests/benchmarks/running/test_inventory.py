@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.running import inventory
-from benchmarks.running.claim import CLAIM, RECIPE, claimed
+from benchmarks.running.claim import RECIPE, claimed
 from benchmarks.running.inventory import Run, find_all_runs
 from tests.support.in_process import success
 from tests.support.stores import KEY, RECIPE_TEXT, claim_from_elsewhere, put_run
@@ -98,7 +98,8 @@ def test_who_had_a_run_and_fell_silent_is_said_of_finished_runs_too(tmp_path: Pa
 def test_a_recipe_that_is_missing_for_good_is_told(tmp_path: Path) -> None:
     directory = put_run(tmp_path, finished=False)
     (directory / RECIPE).unlink()
-    (directory / CLAIM).write_text("")
+    (directory / "log.jsonl").write_text('{"loss": 1.5, "iteration": 1, "epoch": 0.1}\n')
+    claim_from_elsewhere(directory, 7200)
     assert only(tmp_path).state == "broken" and "recipe.yaml: no such file" in only(tmp_path).detail
 
 
