@@ -6,13 +6,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import NO_ROOM, InputError
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
 from benchmarks.running.inventory import RUN_NAME, Run, files_of, find_all_runs, is_finished, owner_of
@@ -190,14 +190,10 @@ def _at_work(run: Path) -> str:
 
 def _remove_claimed(run: Path, several: Sequence[Waste], inside: Path, removal: Removal) -> None:
     """Remove the waste of one run, while nobody else can be at work on it."""
-
-    def tell(sentence: str) -> None:
-        print(f"backbench: {run}: {sentence} for a sign that it is alive", file=sys.stderr)
-
     why, stayed = _at_work(run), list[tuple[Path, str]]()
     try:
         if not why and run.is_dir():
-            with Lease(run / CLAIM, tell=tell):
+            with _claim(run):
                 for one in several:
                     if reason := _removed(one, inside, removal):
                         stayed.append((one.path, reason))
@@ -209,6 +205,18 @@ def _remove_claimed(run: Path, several: Sequence[Waste], inside: Path, removal: 
         why = _reason(error)
     stayed = [(one.path, why) for one in several] if why else stayed
     removal.stayed += [(path, reason) for path, reason in stayed if os.path.lexists(path)]
+
+
+def _claim(run: Path) -> AbstractContextManager[object]:
+    def tell(sentence: str) -> None:
+        print(f"backbench: {run}: {sentence} for a sign that it is alive", file=sys.stderr)
+
+    try:
+        return Lease(run / CLAIM, tell=tell)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return nullcontext()  # nobody else can claim it either, until there is room
 
 
 def _removed(one: Waste, inside: Path, removal: Removal) -> str:

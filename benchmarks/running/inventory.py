@@ -18,7 +18,7 @@ from results import Record, ResultsError, read_record
 from results.record import Outline
 from results.store import RECORD, find_directories
 
-RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>\d+))?")
+RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>[2-9]|[1-9]\d+))?")
 """What a run's directory is called."""
 
 _END_OF_LOG = 64 << 10

@@ -88,6 +88,26 @@ def test_a_file_that_will_not_go_does_not_keep_the_others(store: Path, monkeypat
     ]
 
 
+@pytest.mark.parametrize(("number", "goes"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
+def test_a_full_disk_is_cleaned_though_nothing_can_be_claimed(
+    store: Path, number: int, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cleaning, "Lease", fail)
+    removal = remove(store, find_waste(store).waste)
+    assert [run_of(store, 0, number).exists() for number in (1, 2, 3)] == [not goes, not goes, True]
+    assert len(removal.stayed) == (0 if goes else 6) and (removal.freed > 0) == goes
+
+
+def test_a_copy_that_bears_the_first_run_s_number_is_no_run(tmp_path: Path) -> None:
+    first = put_run(tmp_path, checkpoints=1)
+    for name in ("1", "01", "0", "2.bak"):
+        shutil.copytree(first, first.with_name(f"{first.name}.{name}"))
+    assert waste(tmp_path) == []
+
+
 def test_ctrl_c_in_the_middle_leaves_results_csv_true(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine, calls = cleaning._empty, []
 
