@@ -259,7 +259,8 @@ class ProgressHook(Hook):
         make an update.
         """
         path = self.directory / "log.jsonl"
-        text = path.read_bytes() if path.exists() else b""
+        path.touch()
+        text = path.read_bytes()
         kept = b"".join(line + b"\n" for line in text.split(b"\n") if _is_logged_until(epoch, line))
         if kept != text:
             with written_whole(path) as file:
