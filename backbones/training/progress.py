@@ -277,6 +277,7 @@ class ProgressHook(Hook):
 def _is_logged_until(epoch: float, line: bytes) -> bool:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    return isinstance(entry, dict) and bool(entry.get("epoch", math.inf) <= epoch)
+    reached = entry.get("epoch") if isinstance(entry, dict) else None
+    return isinstance(reached, int | float) and reached <= epoch

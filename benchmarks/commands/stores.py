@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from backbones.errors import DataError, InputError
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.running.cleaning import Waste, find_waste, remove
 from benchmarks.running.inventory import Run, find_all_runs
+from results import run_directory
 
+_NUMBERS = frozenset({"size", "age", "loss"})
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -21,15 +24,43 @@ def show_runs(root: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"runs": [_as_dict(run) for run in runs]})
         return
-    headings = ("state", "task", "data set", "backbone", "seed", "key", "run", "size", "age", "loss", "", "directory")
-    sheet = Sheet(headings, numbers=frozenset({"seed", "run", "size", "age", "loss"}))
-    now = datetime.now().astimezone()
+    show(_brief(runs) if sys.stdout.isatty() else _in_full(runs))
+
+
+def _brief(runs: Sequence[Run]) -> Sheet:
+    """A line a run, which the path tells the place of, with what else there is to say below it."""
+    sheet = Sheet(("state", "size", "age", "loss", "directory"), numbers=_NUMBERS, is_of_paths=True)
     for run in runs:
-        loss = "" if run.loss is None else f"{run.loss:.4f}"
-        age = _age((now - run.changed).total_seconds())
+        sheet.rows.append((run.state, *_figures(run), str(run.directory)))
+        sheet.notes.append("; ".join(filter(None, (_untold(run), run.detail))))
+    return sheet
+
+
+def _in_full(runs: Sequence[Run]) -> Sheet:
+    headings = ("state", "task", "data set", "backbone", "seed", "key", "run", "size", "age", "loss", "", "directory")
+    sheet = Sheet(headings)
+    for run in runs:
         place = ("" if part is None else str(part) for part in run.place)
-        sheet.rows.append((run.state, *place, _size(run.bytes), age, loss, run.detail, str(run.directory)))
-    show(sheet)
+        sheet.rows.append((run.state, *place, *_figures(run), run.detail, str(run.directory)))
+    return sheet
+
+
+def _figures(run: Run) -> tuple[str, str, str]:
+    """Size, age and loss."""
+    age = _age((datetime.now().astimezone() - run.changed).total_seconds())
+    return _size(run.bytes), age, "" if run.loss is None else f"{run.loss:.4f}"
+
+
+def _untold(run: Run) -> str:
+    """A run's place, in words, where the end of its path does not tell that."""
+    task, dataset, backbone, seed, key, number = run.place
+    if task and dataset and backbone and seed is not None and number is not None:
+        told = run_directory(Path(), task, dataset, backbone, seed, key, number).parts
+        if (Path.cwd() / run.directory).parts[-4:] == told:
+            return ""
+    named = {"seed": seed, "key": key or None, "run": number}
+    words = [f"{name} {value}" for name, value in named.items() if value is not None]
+    return ", ".join([*filter(None, (task, dataset, backbone)), *words])
 
 
 def clean(root: Path, *, yes: bool, dry_run: bool) -> None:
@@ -39,7 +70,7 @@ def clean(root: Path, *, yes: bool, dry_run: bool) -> None:
     not be removed, typer.Abort where the answer is no.
     """
     found = find_waste(root)
-    sheet = Sheet(("what", "size", "path"), numbers=frozenset({"size"}))
+    sheet = Sheet(("what", "size", "path"), numbers=_NUMBERS, is_of_paths=True)
     sheet.rows.extend((one.why, _size(one.bytes), str(one.path)) for one in found.waste)
     if found.waste:
         show(sheet)

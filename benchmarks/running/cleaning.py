@@ -5,20 +5,29 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from backbones.errors import NO_ROOM, InputError
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
-from benchmarks.running.inventory import RUN_NAME, Run, files_of, find_all_runs, is_finished, owner_of
+from benchmarks.running.inventory import (
+    RUN_NAME,
+    Run,
+    files_of,
+    find_all_runs,
+    finished_record,
+    owner_of,
+    why_unreadable,
+)
 from benchmarks.running.lease import HeldByAnotherError, Lease
-from results import ResultsError
+from results import Record, ResultsError
 from results.store import RECORD
+from tasks.registry import PRETRAINING
 
 _CHECKPOINT = re.compile(r"iteration_(\d+)\.pth")
 _PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|npz|png|md|tex)\.(partial|[0-9a-f]{12})")
@@ -64,14 +73,20 @@ class Removal:
 def find_waste(root: Path) -> Found:
     """What can go below a directory; nothing of a run that somebody may be at work on, and nothing behind a link.
 
-    Superseded runs: finished ones of which a later one, `.2` or `.3`, has finished too. Of other finished runs the
-    checkpoints to go on from: all of a pre-training whose exported weights are there, else all but the last, which
-    alone has the fine-tuned weights. And partial files of processes that are gone. Raises ResultsError if there is no
-    such directory.
+    Superseded runs: finished ones of which a later one, `.2` or `.3`, has finished too; no pre-trainings, whose weights
+    others may be made from. Of other finished runs the checkpoints to go on from: all of a pre-training whose exported
+    weights are there, else all but the last, which alone has the fine-tuned weights. And partial files of processes
+    that are gone. Nothing that a finished run below the directory was made from, and nothing of a cell in which
+    directories and records number the runs otherwise. Raises ResultsError if there is no such directory.
     """
-    found, inside = Found([], []), root.resolve()
-    for one in sorted(_all_waste(root), key=lambda one: one.path):
-        why_not = _why_not(one, inside)
+    inside, runs = root.resolve(), find_all_runs(root)
+    mixed_up = _mixed_up(runs)
+    found = Found([], [(Waste(run.directory, "", run.bytes, run.directory), why) for run, why in mixed_up])
+    cells = {_cell(run.directory) for run, _ in mixed_up}
+    clear = [run for run in runs if _cell(run.directory) not in cells]
+    origins = _origins(runs)
+    for one in sorted(_all_waste(root, clear), key=lambda one: one.path):
+        why_not = _why_not(one, inside, origins)
         if why_not:
             found.left.append((one, why_not))
         else:
@@ -106,8 +121,7 @@ def remove(root: Path, waste: Sequence[Waste]) -> Removal:
     return removal
 
 
-def _all_waste(root: Path) -> Iterator[Waste]:
-    runs = find_all_runs(root)
+def _all_waste(root: Path, runs: Sequence[Run]) -> Iterator[Waste]:
     superseded = _superseded(runs)
     for run in runs:
         if later := superseded.get(run.directory):
@@ -126,19 +140,66 @@ def _all_waste(root: Path) -> Iterator[Waste]:
                 yield Waste(Path(entry.path), "left by a process that is gone", status.st_size)
 
 
+def _cell(directory: Path) -> Path:
+    """The directory of the first run of the cell that a run is of; of what is not named as a run is, itself."""
+    match = RUN_NAME.fullmatch(directory.name)
+    return directory.with_name(f"seed{match['seed']}-{match['key']}") if match else directory
+
+
+def _by_cell(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each cell that has several, ascending."""
+    return [several for _, group in groupby(runs, lambda run: _cell(run.directory)) if len(several := list(group)) > 1]
+
+
+def _mixed_up(runs: Sequence[Run]) -> list[tuple[Run, str]]:
+    """Copies and renamed runs that lie beside others as if they were of the same cell, with a sentence on each."""
+    found = []
+    for run in (run for several in _by_cell(runs) for run in several if run.record):
+        record = run.record
+        if record and not _is_own(record, run.directory):
+            says = f"seed {record.seed}, key {record.key}, run {record.run}"
+            why = f"its record is of {says}. A copy? Give it a name that is no run's, and others of its cell can go"
+            found.append((run, why))
+    return found
+
+
+def _is_own(record: Record, directory: Path) -> bool:
+    """Whether the record was made in a directory of that name."""
+    match = RUN_NAME.fullmatch(directory.name)
+    named = (int(match["seed"]), match["key"], int(match["run"] or 1)) if match else None
+    return named == (record.seed, record.key, record.run)
+
+
 def _superseded(runs: Sequence[Run]) -> dict[Path, Path]:
-    """The latest finished run of the cell, by each finished run before it."""
-    cells: dict[Path, dict[int, Path]] = {}
-    for run in runs:
-        if match := RUN_NAME.fullmatch(run.directory.name):
-            first = run.directory.with_name(f"seed{match['seed']}-{match['key']}")
-            cells.setdefault(first, {})[int(match["run"] or 1)] = run.directory
+    """The latest finished run of the cell, by each finished run before it, but for pre-trainings."""
     found: dict[Path, Path] = {}
-    for several in cells.values():
-        if len(several) > 1:
-            finished = [several[number] for number in sorted(several) if is_finished(several[number])]
-            for directory in finished[:-1]:
+    for several in _by_cell(runs):
+        finished = [run.directory for run in several if finished_record(run.directory)]
+        for directory in finished[:-1]:
+            if _is_superseded(directory, finished[-1]):
                 found[directory] = finished[-1]
+    return found
+
+
+def _is_superseded(directory: Path, later: Path) -> bool:
+    """Whether a finished run of the same cell has a higher number, by its record too. No pre-training is."""
+    ours, theirs = finished_record(directory), finished_record(later)
+    if not (ours and theirs and _is_own(ours, directory) and _is_own(theirs, later)):
+        return False
+    return ours.key == theirs.key and ours.run < theirs.run and ours.task != PRETRAINING
+
+
+def _origins(runs: Sequence[Run]) -> dict[str, Path]:
+    """A run that was made from it, by each run, and each checkpoint of one, that finished runs were made from.
+
+    As "seed0-KEY" and "seed0-KEY/checkpoints/iteration_2.pth": stores are moved, and paths were given from anywhere.
+    """
+    found: dict[str, Path] = {}
+    for run in runs:
+        report = run.record.load_report if run.record else None
+        path = PurePath(str((report or {}).get("path", "")))
+        if path.parts[-2:-1] == ("checkpoints",):
+            found |= {path.parent.parent.name: run.directory, "/".join(path.parts[-3:]): run.directory}
     return found
 
 
@@ -149,7 +210,7 @@ def _old_checkpoints(run: Path) -> list[Path]:
         exported = all((folder / name).is_file() for name in ("encoder.pth", "autoencoder.pth"))
     except OSError:  # none, or gone
         return []
-    if not numbered or not is_finished(run):
+    if not numbered or not finished_record(run):
         return []
     ordered = [numbered[number] for number in sorted(numbered)]
     return ordered if exported else ordered[:-1]
@@ -159,8 +220,10 @@ def _is_stale(path: Path, written: float) -> bool:
     return bool(_PARTIAL.fullmatch(path.name)) and time.time() - written > _STALE_SECONDS
 
 
-def _why_not(one: Waste, inside: Path) -> str:
+def _why_not(one: Waste, inside: Path, origins: Mapping[str, Path]) -> str:
     """Why waste is left alone; empty where it can go."""
+    if made := origins.get(one.path.name if one.later else "/".join(one.path.parts[-3:])):
+        return f"{made} was made from its weights"
     if _is_behind_a_link(one.path, inside):
         return "what could go lies behind a link: clean the directory that this leads to"
     return _at_work(one.run) if one.run else ""
@@ -172,6 +235,8 @@ def _is_behind_a_link(path: Path, inside: Path) -> bool:
 
 def _at_work(run: Path) -> str:
     """Who may be at work on a run, in words; empty for nobody."""
+    if why := why_unreadable(run / CLAIM):
+        return f"whose it is cannot be told: {run / CLAIM} cannot be read ({why})"
     owner = owner_of(run)
     try:
         signed = (run / CLAIM).stat().st_mtime
@@ -239,7 +304,7 @@ def _removed(one: Waste, inside: Path, removal: Removal) -> str:
 
 def _is_still_waste(one: Waste) -> bool:
     if one.later:
-        return is_finished(one.later) and is_finished(one.path)
+        return _is_superseded(one.path, one.later)
     if one.run and _CHECKPOINT.fullmatch(one.path.name):
         return one.path in _old_checkpoints(one.run)
     with suppress(OSError):

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +15,10 @@ import yaml
 
 from benchmarks.running.claim import CLAIM, RECIPE
 from benchmarks.running.collecting import warn
-from benchmarks.running.lease import Owner, find_owner
+from benchmarks.running.lease import LEASE_SECONDS, Owner, find_owner
 from results import Record, ResultsError, read_record
 from results.record import Outline
-from results.store import RECORD, find_directories
+from results.store import RECORD, find_directories, is_there
 
 RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>[2-9]|[1-9]\d+))?")
 """What a run's directory is called."""
@@ -29,6 +31,9 @@ _LOOKS = 5
 
 _LOGGED = ("loss", "iteration", "epoch")
 """Numbers in every line of a log."""
+
+_MOST = 1e15
+"""No run has more updates."""
 
 State: TypeAlias = Literal["finished", "unfinished", "at work", "broken"]
 
@@ -52,6 +57,7 @@ class Run:
     bytes:   of all its files
     changed: when a file of it was last written
     loss:    the last one in its log
+    record:  None where it has not finished
     """
 
     directory: Path
@@ -62,6 +68,7 @@ class Run:
     changed: datetime
     loss: float | None
     owner: Owner | None
+    record: Record | None
 
 
 @dataclass(frozen=True)
@@ -101,20 +108,37 @@ def files_of(directory: Path) -> list[tuple[Path, int, float]]:
 
 
 def owner_of(directory: Path) -> Owner | None:
-    """Who has or had the run's claim; None for nobody, and where that cannot be read."""
+    """Who has or had the run's claim; None for nobody."""
+    claim = directory / CLAIM
     try:
-        return find_owner(directory / CLAIM)
-    except OSError:
+        why = why_unreadable(claim)
+        if not why:
+            return find_owner(claim)
+        has_signed = time.time() - claim.stat().st_mtime < 2 * LEASE_SECONDS
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        why, has_signed = _reason(error), False
+    return Owner(f"another process (its claim cannot be read: {why})", True if has_signed else None)
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether there is a record that can be read."""
+def why_unreadable(claim: Path) -> str:
+    """Why nobody can tell whose a claim is, such as another user's; empty where it can be read, or is gone."""
     try:
-        read_record(directory, Outline)
+        with claim.open("rb"):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return _reason(error)
+
+
+def finished_record(directory: Path) -> Record | None:
+    """The record, where there is one that can be read."""
+    try:
+        return read_record(directory, Outline)
     except ResultsError:
-        return False
-    return True
+        return None
 
 
 def _order(run: Run) -> tuple[Any, ...]:
@@ -142,6 +166,7 @@ def _describe(directory: Path, path: Path) -> Run | None:
         changed=datetime.fromtimestamp(max(written)).astimezone(),
         loss=log[-1]["loss"] if log else None,
         owner=look.owner,
+        record=look.record,
     )
 
 
@@ -151,18 +176,18 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
     for _ in range(_LOOKS):
         owner = owner_of(directory)
         if owner and owner.lives:
-            return _Look("at work", owner.name, owner, recipe=_read_recipe(directory)[0])
+            return _Look("at work", owner.name, owner, finished_record(directory), _read_recipe(directory)[0])
         try:
             return _Look("finished", _silent(directory, owner), owner, read_record(directory, Outline))
         except ResultsError as error:
-            if _is_there(directory / RECORD):
+            if is_there(directory / RECORD):
                 return _Look("broken", str(error), owner)
         recipe, fault = _read_recipe(directory)
         if fault:
             return _Look("broken", fault, owner)
         if recipe is not None:
             return _unfinished(directory, recipe, log, owner)
-        if not any(_is_there(directory / name) for name in (RECORD, RECIPE, CLAIM)):
+        if not any(is_there(directory / name) for name in (RECORD, RECIPE, CLAIM)):
             return None
     if owner and not log:
         return _Look("unfinished", f"not begun; {_silent(directory, owner)}", owner)
@@ -172,7 +197,7 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
 def _unfinished(directory: Path, recipe: Any, log: list[dict[str, Any]], owner: Owner | None) -> _Look:
     try:
         progress = _progress(recipe, log)
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         return _Look("broken", _unreadable(directory, error), owner)
     silent = _silent(directory, owner)
     return _Look("unfinished", f"{progress}; {silent}" if silent else progress, owner, recipe=recipe)
@@ -184,19 +209,16 @@ def _read_recipe(directory: Path) -> tuple[Any, str]:
         return yaml.safe_load((directory / RECIPE).read_text(encoding="utf-8")), ""
     except FileNotFoundError:
         return None, ""
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        return None, _unreadable(directory, error) if _is_there(directory / RECIPE) else ""
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # network file systems have names of files that are gone
-        return False
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return None, _unreadable(directory, error) if is_there(directory / RECIPE) else ""
 
 
 def _unreadable(directory: Path, error: Exception) -> str:
     return f"{directory / RECIPE}: cannot be read as a run's settings: {' '.join(str(error).split())}"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _silent(directory: Path, owner: Owner | None) -> str:
@@ -211,10 +233,15 @@ def _silent(directory: Path, owner: Owner | None) -> str:
 
 
 def _place(path: Path, look: _Look) -> Place:
-    """By its record, else by its path, where that is a store's; of what was moved elsewhere, by its recipe."""
+    """By its record, else by its path, where that is a store's; of what was moved elsewhere, by its recipe.
+
+    A link that is not named as a run is says nothing: the path is what it leads to.
+    """
     if record := look.record:
         return Place(record.task, record.dataset, record.backbone, record.seed, record.key, record.run)
     recipe = look.recipe if isinstance(look.recipe, Mapping) else {}
+    if not RUN_NAME.fullmatch(path.name):
+        path = path.resolve()
     above = path.parts[-4:-1]
     task, dataset, backbone = above if len(above) == 3 else ("", "", "")
     if recipe.get("task", task) != task:
@@ -251,14 +278,26 @@ def _read_log(directory: Path) -> list[dict[str, Any]]:
     try:
         with (directory / "log.jsonl").open("rb") as file:
             file.seek(-min(_END_OF_LOG, file.seek(0, os.SEEK_END)), os.SEEK_END)
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = file.read().decode("utf-8-sig", errors="replace").splitlines()
     except OSError:
         return []
     for line in reversed(lines):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and all(isinstance(entry.get(name), int | float) for name in _LOGGED):
+        if isinstance(entry, dict) and _is_whole(entry):
             return [entry]
     return []
+
+
+def _is_whole(entry: dict[str, Any]) -> bool:
+    """Whether a line of a log has its numbers, and nothing else in their places."""
+    counts = [entry[name] for name in ("iteration", "epoch", "update", "updates") if name in entry]
+    return (
+        {*_LOGGED} <= entry.keys()
+        and all(isinstance(value, int | float) for value in (entry["loss"], *counts))
+        and abs(entry["loss"]) <= sys.float_info.max
+        and all(0 <= count <= _MOST for count in counts)
+        and entry["epoch"] > 0
+    )

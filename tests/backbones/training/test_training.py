@@ -119,7 +119,9 @@ def test_the_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     assert [[entry[key] for key in same] for entry in after] == [[entry[key] for key in same] for entry in before]
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"iteration": 9, "lo', b"\0" * 40, b"\xff\xfe\n", b"7\n"])
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"iteration": 9, "lo', b"\0" * 40, b"\xff\xfe\n", b"7\n", b'{"epoch": "x"}\n', b"[" * 9999]
+)
 def test_a_log_is_replaced_whole_and_only_to_be_cut(
     tmp_path: Path, torn: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,10 +11,13 @@ import pytest
 import typer
 import yaml
 
-from benchmarks.commands.stores import clean
+from benchmarks.commands.stores import clean, show_runs
 from benchmarks.running.claim import claimed
 from benchmarks.running.cleaning import find_waste
+from benchmarks.running.writing import write_record
+from results import read_record
 from tests.support.in_process import call, refusal, success
+from tests.support.stores import KEY, put_run
 
 
 @pytest.fixture
@@ -103,6 +106,26 @@ def test_broken_records_and_recipes_are_told(store: Path) -> None:
     assert waste(store) == {}
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_on_a_terminal_a_run_s_path_is_whole_and_its_place_is_said_once(
+    tmp_path: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_run(tmp_path / "store")
+    put_run(tmp_path / "store", 2, finished=False)
+    put_run(tmp_path / "store", seed=3).rename(tmp_path / "store/best")
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(tmp_path)
+    show_runs(Path("store"), as_json=False)
+    text, path = screen.getvalue(), f"store/classification/imagenet1k/mae_vit_base/seed0-{KEY}"
+    ends = [line.split(" ")[-1] for line in text.splitlines()]
+    assert [end for end in ends if end.startswith("store/")] == ["store/best", path, f"{path}.2"]
+    assert text.count(f"classification, imagenet1k, mae_vit_base, seed 3, key {KEY}, run 1") == (columns > 40)
+    assert text.count(KEY) == 3 and "    epoch 0 of 100" in text.splitlines()
+    assert all(len(line) <= columns for line in text.splitlines() if path not in line)
+
+
 def test_runs_as_json(store: Path) -> None:
     first, second = json.loads(success("runs", store, "--json").stdout)["runs"]
     assert (first["state"], first["seed"], first["run"], first["task"]) == ("finished", 0, 1, "classification")
@@ -151,7 +174,7 @@ def test_superseded_runs_go_once_the_later_one_has_finished(store: Path) -> None
     shutil.copytree(first, second)
     (second / "record.json").unlink()
     assert not any("superseded" in why for why in waste(store).values())
-    shutil.copy(first / "record.json", second)
+    write_record(second, read_record(first).model_copy(update={"run": 2}))
     assert [path for path, why in waste(store).items() if "superseded" in why] == [str(first.relative_to(store))]
     result = success("clean", store, "--yes")
     assert not first.exists() and second.is_dir() and "freed " in result.stderr

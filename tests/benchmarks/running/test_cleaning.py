@@ -14,8 +14,11 @@ from benchmarks.running import cleaning, lease
 from benchmarks.running.claim import CLAIM, claimed
 from benchmarks.running.cleaning import find_waste, remove
 from benchmarks.running.collecting import collect
-from tests.support.folders import contents
+from benchmarks.running.writing import write_record
+from results import Record, find_records
+from tests.support.folders import contents, forbid
 from tests.support.in_process import call, success
+from tests.support.results_examples import make_record
 from tests.support.stores import KEY, RECIPE_TEXT, claim_from_elsewhere, put_run
 
 
@@ -108,6 +111,69 @@ def test_a_copy_that_bears_the_first_run_s_number_is_no_run(tmp_path: Path) -> N
     assert waste(tmp_path) == []
 
 
+def test_a_copy_that_is_named_as_a_later_run_makes_no_other_superseded(store: Path) -> None:
+    """Clean removed the run that the table shows: the copy of the first one bore the highest number."""
+    shutil.copytree(run_of(store, 0, 1), copy := run_of(store, 0, 4))
+    run_of(store, 1, 3).rename(renamed := run_of(store, 1, 2).with_name(f"seed1-{KEY}.5"))
+    before = contents(store)
+    result = success("clean", store, "--yes")
+    assert contents(store) == before
+    assert f"{copy}: 3." in result.stderr and f"its record is of seed 0, key {KEY}, run 1. A copy?" in result.stderr
+    assert {*left(store)} == {str(path.relative_to(store)) for path in (copy, renamed)}
+    copy.rename(copy.with_name(f"{copy.name}.bak"))
+    success("clean", store, "--yes")
+    kept = {(record.seed, record.run) for _, record in find_records([store])}
+    assert kept == {(0, 1), (0, 3), (1, 1), (1, 2), (1, 3)}
+
+
+def test_a_renamed_run_that_lies_alone_is_cleaned_as_any_other(tmp_path: Path) -> None:
+    run = put_run(tmp_path)
+    run.rename(alone := run.with_name(f"{run.name}.4"))
+    assert waste(tmp_path) == [str((alone / "checkpoints/iteration_1.pth").relative_to(tmp_path))]
+
+
+def test_a_later_run_that_is_replaced_by_a_copy_since_the_look_supersedes_nothing(store: Path) -> None:
+    found = [one for one in find_waste(store).waste if one.path == run_of(store, 0, 2)]
+    shutil.copy(run_of(store, 0, 1) / "record.json", run_of(store, 0, 3))
+    assert [path for path, _ in remove(store, found).stayed] == [run_of(store, 0, 2)]
+    assert (run_of(store, 0, 2) / "record.json").is_file()
+
+
+def put_pretraining(out: Path, number: int) -> Path:
+    """A finished one, with what it exports."""
+    run = put_run(out / "made", number)
+    record = make_record(key=KEY, run=number, task="pretraining", checkpoint_sha256=f"{number}" * 64)
+    run.rename(moved := out / run.name)
+    write_record(moved, record)
+    for name in ("encoder.pth", "autoencoder.pth"):
+        (moved / "checkpoints" / name).write_bytes(b"weights")
+    return moved
+
+
+def test_a_superseded_pretraining_keeps_its_weights(tmp_path: Path) -> None:
+    """Runs of other stores may be made from them."""
+    for number in (1, 2):
+        put_pretraining(tmp_path, number)
+    assert {path.rpartition("/")[2] for path in waste(tmp_path)} == {"iteration_1.pth", "iteration_2.pth"}
+    success("clean", tmp_path, "--yes")
+    names = {path.name for path in tmp_path.rglob("*.pth")}
+    assert names == {"encoder.pth", "autoencoder.pth"} and len(find_records([tmp_path])) == 2
+
+
+def test_weights_that_a_finished_run_was_made_from_stay(store: Path) -> None:
+    """Repeating its command would find no file, and could not tell that it has finished."""
+    origins = run_of(store, 0, 1) / "checkpoints/iteration_2.pth", run_of(store, 1, 3) / "checkpoints/iteration_1.pth"
+    for number, origin in enumerate(origins, start=5):
+        run = put_run(store, seed=number, checkpoints=0)
+        path = origin if number == 5 else origin.relative_to(store)  # as it was given
+        write_record(run, make_record(key=KEY, seed=number, load_report={"path": str(path)}))
+    before = {run_of(store, 0, 1): contents(run_of(store, 0, 1)), run_of(store, 1, 3): contents(run_of(store, 1, 3))}
+    result = success("clean", store, "--yes")
+    assert {run: contents(run) for run in before} == before and not run_of(store, 0, 2).exists()
+    assert f"seed0-{KEY}: 3.3 KiB left alone: {run_of(store, 5, 1)} was made from its weights" in result.stderr
+    assert f"seed1-{KEY}.3: 1.0 KiB left alone: {run_of(store, 6, 1)} was made from its weights" in result.stderr
+
+
 def test_ctrl_c_in_the_middle_leaves_results_csv_true(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine, calls = cleaning._empty, []
 
@@ -177,6 +243,21 @@ def test_a_claim_that_has_been_silent_for_a_day_keeps_nothing(
 def test_a_claim_that_cannot_be_read_is_somebodys(store: Path) -> None:
     (run_of(store, 0, 1) / CLAIM).write_text("")
     assert [*left(store)] == [str(run_of(store, 0, 1).relative_to(store))]
+
+
+def test_the_claim_of_another_user_is_somebodys_for_ever(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for directory in (run_of(store, 0, 1), run_of(store, 0, 3)):
+        claim_from_elsewhere(directory, 864_000)
+    forbid(monkeypatch, run_of(store, 0, 1) / CLAIM)
+    result = success("clean", store, "--yes", "--dry-run")
+    assert f"left alone: whose it is cannot be told: {run_of(store, 0, 1) / CLAIM} cannot be read (Permission" in (
+        result.stderr
+    )
+    assert [*left(store)] == [str(run_of(store, 0, 1).relative_to(store))]
+    found = [one for one in find_waste(store).waste if one.path == run_of(store, 0, 2)]
+    claim_from_elsewhere(run_of(store, 0, 2), 864_000)
+    forbid(monkeypatch, run_of(store, 0, 2) / CLAIM)
+    assert [path for path, _ in remove(store, found).stayed] == [run_of(store, 0, 2)]
 
 
 Change = Callable[[Path], object]
@@ -249,14 +330,14 @@ def test_unfinished_and_broken_runs_lose_nothing_whatever_is_beside_them(tmp_pat
 
 
 def test_runs_that_vanish_meanwhile_are_not_missed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = cleaning.is_finished
+    genuine = cleaning.finished_record
 
-    def look(directory: Path) -> bool:
+    def look(directory: Path) -> Record | None:
         if run_of(store, 1, 3).exists():
             shutil.rmtree(run_of(store, 1, 3))
         return genuine(directory)
 
-    monkeypatch.setattr(cleaning, "is_finished", look)
+    monkeypatch.setattr(cleaning, "finished_record", look)
     assert str(run_of(store, 1, 2).relative_to(store)) not in waste(store)  # the last one now
 
 

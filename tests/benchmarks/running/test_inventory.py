@@ -12,6 +12,8 @@ import pytest
 from benchmarks.running import inventory
 from benchmarks.running.claim import RECIPE, claimed
 from benchmarks.running.inventory import Run, find_all_runs
+from results import ResultsError, find_records
+from tests.support.folders import forbid
 from tests.support.in_process import success
 from tests.support.stores import KEY, RECIPE_TEXT, claim_from_elsewhere, put_run
 
@@ -159,3 +161,111 @@ def test_of_how_many_updates_is_said_where_it_is_known(
     lines = [b"x" * 99_999, json.dumps(line | {"loss": 1.5}).encode(), b'{"loss": null, "iteration": 1, "epoch": 1}']
     (directory / "log.jsonl").write_bytes(b"\n".join([*lines, b'{"torn":']))
     assert (only(tmp_path).state, only(tmp_path).detail, only(tmp_path).loss) == ("unfinished", expected, 1.5)
+
+
+WHOLE = b'{"iteration": 13, "epoch": 0.5, "loss": 1.5}'
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b'{"iteration": 14, "epoch": 0.6, "loss": "abc"}',
+        b'{"iteration": 14, "epoch": 0.6, "loss": NaN}',
+        b'{"iteration": 14, "epoch": 0.6, "loss": Infinity}',
+        b'{"iteration": 14, "epoch": 0.6, "loss": 1' + b"0" * 400 + b"}",
+        b'{"iteration": 14, "epoch": 0.0, "loss": 1.4}',
+        b'{"iteration": 14, "epoch": NaN, "loss": 1.4}',
+        b'{"iteration": 14, "epoch": 1e-320, "loss": 1.4, "update": "many"}',
+        b'{"iteration": 14, "epoch": 0.6, "loss": 1.4, "update": null}',
+        b'{"iteration": -1, "epoch": 0.6, "loss": 1.4}',
+        b'{"iteration": 14, "epoch": 0.6, "loss": 1.4, "updates": Infinity}',
+        b'{"loss": "caf\xe9"}',
+        b"[" * 50_000,
+        '{"iteration": 14, "epoch": 0.6, "loss": 1.4}'.encode("utf-16"),
+    ],
+)
+def test_a_damaged_line_of_a_log_is_passed_over(tmp_path: Path, damaged: bytes) -> None:
+    log = put_run(tmp_path, finished=False) / "log.jsonl"
+    log.write_bytes(WHOLE + b"\n" + damaged + b"\n")
+    assert (only(tmp_path).state, only(tmp_path).detail, only(tmp_path).loss) == (
+        "unfinished",
+        "update 13 of 2,600",
+        1.5,
+    )
+    log.write_bytes(damaged)
+    assert (only(tmp_path).state, only(tmp_path).detail, only(tmp_path).loss) == ("unfinished", "epoch 0 of 100", None)
+    assert '"loss": null' in success("runs", tmp_path, "--json").stdout and success("runs", tmp_path).stdout
+
+
+def test_a_log_that_an_editor_has_marked_as_utf_8_is_read(tmp_path: Path) -> None:
+    (put_run(tmp_path, finished=False) / "log.jsonl").write_bytes(b"\xef\xbb\xbf" + WHOLE)
+    assert only(tmp_path).loss == 1.5
+
+
+@pytest.mark.parametrize(
+    "recipe", [b"[" * 5_000, b"schedule: {epochs: .inf}\n", b"\xff\xfe", b"schedule: {epochs: x}\n"]
+)
+def test_a_damaged_recipe_is_told(tmp_path: Path, recipe: bytes) -> None:
+    directory = put_run(tmp_path, finished=False)
+    (directory / RECIPE).write_bytes(recipe)
+    (directory / "log.jsonl").write_bytes(WHOLE)
+    assert (
+        only(tmp_path).state == "broken" and "recipe.yaml: cannot be read as a run's settings" in only(tmp_path).detail
+    )
+
+
+def test_a_record_that_nests_without_end_is_told(tmp_path: Path) -> None:
+    (put_run(tmp_path) / "record.json").write_text("[" * 50_000)
+    assert only(tmp_path).state == "broken" and "record.json: not a record" in only(tmp_path).detail
+
+
+@pytest.mark.parametrize(
+    ("finished", "silent_for", "state", "says"),
+    [
+        (True, 864_000, "finished", "had it, and has given no sign of life since 20"),
+        (False, 864_000, "unfinished", "had it, and has given no sign of life since 20"),
+        (False, 0, "at work", ""),
+    ],
+)
+def test_whose_an_unreadable_claim_is_cannot_be_told(
+    tmp_path: Path, finished: bool, silent_for: float, state: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, of mode 600: every call ended with status 3."""
+    claim_from_elsewhere(directory := put_run(tmp_path, finished=finished), silent_for)
+    put_run(tmp_path, seed=1)
+    forbid(monkeypatch, directory / ".claim")
+    first, second = find_all_runs(tmp_path)
+    assert (first.state, second.state) == (state, "finished")
+    assert "another process (its claim cannot be read: Permission denied)" in first.detail and says in first.detail
+    assert len(json.loads(success("runs", tmp_path, "--json").stdout)["runs"]) == 2
+
+
+def test_a_run_that_may_not_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a directory of mode 644: its names can be read, and nothing else."""
+    directory, genuine = put_run(tmp_path), os.stat
+
+    def stat(path: object, *arguments: object, **options: object) -> object:
+        if str(path).startswith(f"{directory}/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return genuine(path, *arguments, **options)  # type: ignore[arg-type]
+
+    put_run(tmp_path, seed=1)
+    monkeypatch.setattr(os, "stat", stat)
+    forbid(monkeypatch, *directory.iterdir())
+    assert [run.state for run in find_all_runs(tmp_path)] == ["broken", "finished"]
+    assert "record.json: cannot be read" in find_all_runs(tmp_path)[0].detail
+    told: list[ResultsError] = []
+    assert len(find_records([tmp_path], told.append)) == 1 and "record.json: cannot be read" in str(told[0])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_with_links_to_it_is_listed_at_its_own_place(tmp_path: Path, finished: bool) -> None:
+    directory = put_run(tmp_path / "store", finished=finished)
+    for link in (tmp_path / "store/a_best", tmp_path / "store/classification/a_best", tmp_path / "store/zz"):
+        link.symlink_to(directory)
+    assert only(tmp_path / "store").directory == directory
+    outside = tmp_path / "links"
+    outside.mkdir()
+    (outside / "best").symlink_to(directory)
+    assert only(outside).directory == outside / "best"
+    assert only(outside).place == ("classification", "imagenet1k", "mae_vit_base", 0, KEY, 1)
