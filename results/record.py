@@ -239,7 +239,7 @@ class Record(_Checked):
                 return cls.model_validate_json(text, extra="ignore")
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ResultsError(f"not JSON: {error}") from None
         if not isinstance(fields, dict):
             raise ResultsError(f"expected a record's fields, found a {type(fields).__name__}")

@@ -74,7 +74,7 @@ def find_records(
             try:
                 found.append((directory, read_record(directory, kind)))
             except ResultsError as error:
-                if (directory / RECORD).exists():
+                if is_there(directory / RECORD):
                     report(error)
     return found
 
@@ -84,33 +84,51 @@ def find_directories(roots: Iterable[Path], names: Sequence[str], report: Callab
 
     Looks below none of them. Raises StoreError for a root that is no directory; `report` is told what can't be read.
     """
-    directories: dict[tuple[int, int], Path] = {}
-    for root in roots:
+    places, found, seen = list(roots), list[Path](), set[tuple[int, int]]()
+    for root in places:
         if not root.is_dir():
             raise StoreError(f"{root}: no such directory. Expected one that holds runs, such as the --out of a run")
-        for directory, place in _directories_with(names, root, report):
-            directories.setdefault(place, directory)
-    return sorted(directories.values())
+    while places:
+        links: list[Path] = []
+        for place in places:
+            found += _directories_with(names, place, report, seen, links)
+        places = sorted(links, key=lambda link: _rank(link, names))
+    return sorted(found)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, though it may not be read, nor even looked at."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+    except OSError:  # network file systems have names of files that are gone
+        return False
 
 
 def _directories_with(
-    names: Sequence[str], root: Path, report: Callable[[ResultsError], None]
-) -> Iterator[tuple[Path, tuple[int, int]]]:
+    names: Sequence[str],
+    root: Path,
+    report: Callable[[ResultsError], None],
+    seen: set[tuple[int, int]],
+    links: list[Path],
+) -> Iterator[Path]:
     """The directories below `root` that hold a file of one of the names, and are not themselves below such a one.
 
-    Each with the device and the inode by which it is known, whatever links lead to it.
+    Links below it are put into `links`, to be followed when all that lies at its own place is known. What is `seen`,
+    by device and inode, whatever links lead to it, is passed over.
     """
 
     def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             report(StoreError(f"{error.filename}: cannot be read: {error.strerror}"))
 
-    seen = set()
     for parent, folders, files in os.walk(root, onerror=tell, followlinks=True):
         try:
             status = Path(parent).stat()
         except OSError as error:
             tell(error)
+            folders.clear()
             continue
         place = status.st_dev, status.st_ino
         if place in seen:
@@ -119,7 +137,18 @@ def _directories_with(
         seen.add(place)
         if not {*names}.isdisjoint(files):
             folders.clear()
-            yield Path(parent), place
+            yield Path(parent)
+            continue
+        linked = {name for name in folders if Path(parent, name).is_symlink()}
+        links += [Path(parent, name) for name in sorted(linked)]
+        folders[:] = [name for name in folders if name not in linked]
+
+
+def _rank(link: Path, names: Sequence[str]) -> tuple[bool, int, Path]:
+    """The order in which links are followed: to folders of runs before single runs, and where a run may stand for
+    itself, `<task>/<dataset>/<backbone>/seed0-…`, before names that people gave, higher up."""
+    leads_to_a_run = any(is_there(link / name) for name in names)
+    return leads_to_a_run, -len(link.parts), link
 
 
 def find_runs(
@@ -144,7 +173,7 @@ def find_runs(
             try:
                 found.append((folder / name, read_record(folder / name)))
             except ResultsError as error:
-                if not (folder / name / RECORD).exists():
+                if not is_there(folder / name / RECORD):
                     continue
                 if on_unreadable is None:
                     raise

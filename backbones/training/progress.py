@@ -29,7 +29,7 @@ from backbones.training.machine import (
     process_rank,
 )
 from backbones.training.measuring import peak_memory_mb, run_seconds
-from backbones.training.writing import check_before_writing
+from backbones.training.writing import check_before_writing, written_whole
 
 T = TypeVar("T")
 SECONDS_BETWEEN_PLAIN_LINES = 15
@@ -242,6 +242,7 @@ class ProgressHook(Hook):
             entry: dict[str, Any] = {
                 "iteration": done,
                 "update": done // self.accumulation,
+                "updates": runner.max_iters // self.accumulation,
                 "epoch": done / self.per_epoch,
             }
             entry |= {"loss": loss, **parts, "lr": rate, "images_per_second": speed, "seconds": tally.seconds}
@@ -253,20 +254,18 @@ class ProgressHook(Hook):
                 self.writer.add_scalar(f"train/{name}", entry[name], done)
 
     def _cut_log_after(self, epoch: float) -> None:
-        """Drop the log's lines of what a killed run did after its last checkpoint, and torn lines.
+        """Drop the log's lines of what a killed run did after its last checkpoint, and torn ones.
 
-        Unlike the iteration, the epoch does not depend on how many steps make an update.
+        A log in which there are none is not touched. Unlike the iteration, the epoch does not depend on how many steps
+        make an update.
         """
         path = self.directory / "log.jsonl"
-        kept = []
-        for text in path.read_text().splitlines() if path.exists() else []:
-            try:
-                entry = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if entry["epoch"] <= epoch:
-                kept.append(text + "\n")
-        path.write_text("".join(kept))
+        path.touch()
+        text = path.read_bytes()
+        kept = b"".join(line + b"\n" for line in text.split(b"\n") if _is_logged_until(epoch, line))
+        if kept != text:
+            with written_whole(path) as file:
+                file.write(kept)
 
     def close(self) -> None:
         """Stop the bar and flush TensorBoard, also after an error."""
@@ -274,3 +273,12 @@ class ProgressHook(Hook):
             self.line.close()
         if self.writer:
             self.writer.close()
+
+
+def _is_logged_until(epoch: float, line: bytes) -> bool:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    reached = entry.get("epoch") if isinstance(entry, dict) else None
+    return isinstance(reached, int | float) and reached <= epoch

@@ -2,21 +2,33 @@
 
 import contextlib
 import json
+import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+_INDENT = " " * 4
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows under headings. `numbers` are the headings of columns that stand on the right; `caption` is for people."""
+    """Rows under headings.
+
+    numbers: the headings of columns that stand on the right
+    caption: for people
+    notes:   for people, below each row
+    is_of_paths: the last column holds paths, which are to be copied: no terminal is too narrow for them
+    """
 
     headings: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     caption: str = ""
     numbers: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
+    is_of_paths: bool = False
 
     def as_dicts(self) -> list[dict[str, str]]:
         """A dictionary a row, by the headings as identifiers: "pre-training data" is `pre_training_data`."""
@@ -30,7 +42,7 @@ def show(*sheets: Sheet, with_headings: bool = True) -> None:
         if number:
             print()
         if sys.stdout.isatty():
-            _show_columns(sheet, with_headings)
+            (_show_paths if sheet.is_of_paths else _show_columns)(sheet, with_headings)
             continue
         for row in [*([sheet.headings] if with_headings else []), *sheet.rows]:
             print("\t".join(" ".join(entry.split()) for entry in row))
@@ -51,9 +63,45 @@ def _show_columns(sheet: Sheet, with_headings: bool) -> None:
     Console(highlight=False).print(table)
 
 
+def _show_paths(sheet: Sheet, with_headings: bool) -> None:
+    """Columns, of which the last has lines of its own where not all fits; no line end is put into a path."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    rows = [sheet.headings, *sheet.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    fits = sum(widths) + 2 * len(widths[1:]) <= console.width
+    for number, row in enumerate(rows):
+        if not (number or with_headings):
+            continue
+        columns = [
+            entry.rjust(width) if heading in sheet.numbers else entry.ljust(width)
+            for heading, entry, width in zip(sheet.headings, row[:-1], widths, strict=False)
+        ]
+        lines = ["  ".join([*columns, row[-1]])] if fits else ["  ".join(columns).rstrip(), _INDENT + row[-1]]
+        if number and sheet.notes:
+            room = console.width - len(_INDENT)
+            note = textwrap.wrap(sheet.notes[number - 1], room, break_long_words=False, break_on_hyphens=False)
+            lines += [_INDENT + line for line in note]
+        for line in lines:
+            console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
+
+
 def print_json(document: Any) -> None:
-    """One document, all that stands on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    """One document, all that stands on standard output; null for numbers that JSON has no word for."""
+    print(json.dumps(_finite(document), indent=2, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {name: _finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+    return value
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ Store = Annotated[Path, typer.Argument(metavar="DIR", help="A directory that was
 def runs(directory: Store, as_json: AsJson = False) -> None:
     """List the runs in a directory: finished, unfinished, at work, broken.
 
-    With task, data set, backbone, seed, key, size, age (since a file of it was last written) and the log's last loss.
+    With size, age (since a file of it was last written) and the log's last loss; task, data set, backbone, seed, key
+    and run (2 for seed0-KEY.2) are in the path, and have columns of their own where the output is piped.
 
     What failed in the night: backbench runs runs | grep -v ^finished
 
@@ -35,9 +36,13 @@ def clean(
 ) -> None:
     """Remove what no result needs: name it, say how much room that makes, and ask.
 
-    Checkpoints of finished runs: all of a pre-training, whose encoder.pth and autoencoder.pth stay; of a fine-tuning
-    all but the last, which alone has the fine-tuned weights. Runs of which a later one (seed0-KEY.2) has finished.
-    Parts of files that killed processes left. Nothing of a run that somebody is at work on.
+    Checkpoints of finished runs: all of a pre-training, whose encoder.pth and autoencoder.pth always stay; of a
+    fine-tuning all but the last, which alone has the fine-tuned weights. Finished fine-tunings of which a later run
+    (seed0-KEY.2) has finished too. Parts of files that killed processes left.
+
+    Nothing of a run that somebody is at work on, or was, on another machine, less than a day ago; no weights that a
+    finished run in DIR was made from; nothing that lies behind a link; nothing beside a copy of a run that is named as
+    if it were another run. What is left alone, or will not go, is named.
 
     For example: backbench clean runs --dry-run
     """

@@ -1,7 +1,14 @@
-"""Telling whether two folders hold the same files, damaging a file, and pushing a data set down."""
+"""Telling whether two folders hold the same files, damaging and forbidding files, and pushing a data set down."""
 
+import errno
 import hashlib
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -25,3 +32,18 @@ def bury(root: Path) -> None:
     (root / "deep").mkdir()
     for path in paths:
         path.rename(root / "deep" / path.name)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
+    """Make files as unreadable as another user's, whoever runs the tests."""
+    for module, name in ((io, "open"), (os, "open")):
+        monkeypatch.setattr(module, name, _refusing(getattr(module, name), {str(path) for path in forbidden}))
+
+
+def _refusing(genuine: Callable[..., Any], forbidden: set[str]) -> Callable[..., Any]:
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path) in forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return genuine(path, *arguments, **options)
+
+    return refuse

@@ -1,5 +1,6 @@
 """The Runner set-up on a model of two layers: checkpoints, accumulation, clipping, precision, log, divergence."""
 
+import errno
 import json
 import warnings
 from pathlib import Path
@@ -116,6 +117,49 @@ def test_the_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     after = log(tmp_path)
     same = ("iteration", "epoch", "loss", "lr")
     assert [[entry[key] for key in same] for entry in after] == [[entry[key] for key in same] for entry in before]
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b'{"iteration": 9, "lo', b"\0" * 40, b"\xff\xfe\n", b"7\n", b'{"epoch": "x"}\n', b"[" * 9999]
+)
+def test_a_log_is_replaced_whole_and_only_to_be_cut(
+    tmp_path: Path, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed, or finds the disk full, while it cuts the log leaves the log as it was."""
+    settings = recipe(runtime={"log_every": 1, "checkpoint_every": 3})
+    train(tmp_path, Regression(), settings)
+    path = tmp_path / "log.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+
+    def fail(*paths: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "checkpoints/iteration_8.pth").unlink()
+    with monkeypatch.context() as full:
+        full.setattr("pathlib.Path.replace", fail)
+        with pytest.raises(OSError, match="No space left"):
+            train(tmp_path, Regression(), settings)
+    assert path.read_bytes() == whole + torn
+    (tmp_path / "checkpoints/iteration_6.pth").rename(tmp_path / "checkpoints/iteration_8.pth")
+    set_updates(tmp_path / "checkpoints/iteration_8.pth", 7)
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]) + torn)
+    file = path.stat().st_ino
+    train(tmp_path, Regression(), settings)
+    assert [entry["iteration"] for entry in log(tmp_path)] == [*range(1, 9)]
+    assert (path.stat().st_ino == file) == (not torn)
+
+
+def set_updates(checkpoint: Path, updates: int) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {"updates": updates}, checkpoint)
+
+
+@pytest.mark.parametrize("per_device", [6, 2])
+def test_every_line_of_the_log_says_how_many_updates_there_are_to_be(tmp_path: Path, per_device: int) -> None:
+    train(tmp_path, Regression(), recipe(runtime={"batch_per_device": per_device, "log_every": 1}))
+    assert [entry["updates"] for entry in log(tmp_path)] == [8] * (8 * 6 // per_device)
+    assert log(tmp_path)[-1]["update"] == 8
 
 
 @pytest.mark.parametrize("explode_at", [1, 2, 5])

@@ -3,6 +3,8 @@
 import importlib.metadata
 import io
 import json
+import math
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.commands.inspection import grouped
-from benchmarks.commands.sheets import Sheet, show
+from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.running.writing import write_record
 from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, refusal, run, success, usage_refusal
@@ -43,6 +45,29 @@ def test_on_a_terminal_there_are_columns(monkeypatch: pytest.MonkeyPatch) -> Non
     lines = [line.rstrip() for line in screen.getvalue().splitlines()]
     assert [line.split() for line in lines[1:]] == [["[a]", "5"], ["longer", "12"]]
     assert lines[1].index("5") > lines[2].index("12")  # numbers stand on the right
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_paths_are_whole_on_terminals_of_any_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were folded over many lines, from which they could not be copied."""
+    screen, path = Screen(), "a store/classification/" + "x" * 30
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    notes = ["", "what there is to say of it, and more"]
+    show(Sheet(("what", "path"), [("short", "[a]"), ("longer", path)], is_of_paths=True, notes=notes))
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in screen.getvalue().splitlines()]
+    if columns == 80:
+        assert lines == ["what    path", "short   [a]", f"longer  {path}", notes[1]]
+    else:
+        assert lines[:6] == ["what", "path", "short", "[a]", "longer", path]
+        assert " ".join(lines[6:]) == notes[1] and all(len(line) <= columns for line in lines[6:])
+
+
+def test_json_has_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """NaN is no JSON: jq, and everything but Python, refused the document."""
+    print_json({"a": [math.nan, 1.5, (math.inf, "nan")], "b": {"c": -math.inf, "d": None}, "e": Path("f")})
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert document == {"a": [None, 1.5, [None, "nan"]], "b": {"c": None, "d": None}, "e": "f"}
 
 
 @pytest.mark.parametrize("what", ["backbones", "methods", "recipes", "datasets", "weights"])

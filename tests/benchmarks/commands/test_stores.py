@@ -1,5 +1,6 @@
 """`backbench runs` and `backbench clean`: what lies in a store, and what of it can go."""
 
+import io
 import json
 import os
 import shutil
@@ -10,9 +11,13 @@ import pytest
 import typer
 import yaml
 
+from benchmarks.commands.stores import clean, show_runs
 from benchmarks.running.claim import claimed
 from benchmarks.running.cleaning import find_waste
+from benchmarks.running.writing import write_record
+from results import read_record
 from tests.support.in_process import call, refusal, success
+from tests.support.stores import KEY, put_run
 
 
 @pytest.fixture
@@ -37,12 +42,12 @@ def pretraining(store: Path) -> Path:
 def listed(store: Path) -> dict[str, list[str]]:
     """The lines of `backbench runs`, by the run's directory."""
     heading, *rows = (line.split("\t") for line in success("runs", store).stdout.splitlines())
-    assert heading[:7] == ["state", "task", "data set", "backbone", "seed", "key", "size"]
+    assert heading[:8] == ["state", "task", "data set", "backbone", "seed", "key", "run", "size"]
     return {row[-1]: row for row in rows}
 
 
 def waste(store: Path) -> dict[str, str]:
-    return {str(one.path.relative_to(store)): one.why for one in find_waste(store)}
+    return {str(one.path.relative_to(store)): one.why for one in find_waste(store).waste}
 
 
 def test_finished_runs_with_size_age_and_loss(store: Path) -> None:
@@ -51,7 +56,7 @@ def test_finished_runs_with_size_age_and_loss(store: Path) -> None:
     row = rows[str(fine_tuning(store))]
     assert row[:5] == ["finished", "classification", "shapes", "mae_vit_mini", "0"]
     assert row[5] == read_record_of(fine_tuning(store))["key"]
-    assert row[6].endswith("MiB") and row[8] == f"{last_loss(fine_tuning(store)):.4f}"
+    assert row[6] == "1" and row[7].endswith("MiB") and row[9] == f"{last_loss(fine_tuning(store)):.4f}"
 
 
 def read_record_of(directory: Path) -> dict[str, object]:
@@ -65,7 +70,7 @@ def last_loss(directory: Path) -> float:
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [({"epochs": 4}, "update 2 of 8"), ({"iterations": 1000, "epochs": None}, "update 2 of 1,000")],
+    [({"epochs": 1}, "update 2 of 2"), ({"iterations": 1000, "epochs": None}, "update 2 of 1,000")],
 )
 def test_an_unfinished_run_says_how_far_it_is(store: Path, schedule: dict[str, int], expected: str) -> None:
     directory = fine_tuning(store)
@@ -74,25 +79,10 @@ def test_an_unfinished_run_says_how_far_it_is(store: Path, schedule: dict[str, i
     recipe["schedule"] |= schedule
     (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     row = listed(store)[str(directory)]
-    assert (row[0], row[9]) == ("unfinished", expected)
+    assert (row[0], row[10]) == ("unfinished", expected)
     (directory / "log.jsonl").unlink()
     row = listed(store)[str(directory)]
-    assert row[0] == "unfinished" and row[9].split()[1] == "0" and row[8] == ""
-
-
-def test_accumulated_steps_are_not_called_updates(store: Path) -> None:
-    directory = fine_tuning(store)
-    (directory / "record.json").unlink()
-    recipe = yaml.safe_load((directory / "recipe.yaml").read_text())
-    recipe["runtime"]["batch_per_device"] = 4
-    (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    line = json.loads((directory / "log.jsonl").read_text().splitlines()[-1])
-    del line["update"]  # as earlier versions logged
-    (directory / "log.jsonl").write_text(json.dumps(line) + "\n")
-    assert listed(store)[str(directory)][9] == "epoch 1.0 of 1"
-    line |= {"iteration": 8, "update": 2}
-    (directory / "log.jsonl").write_text("x" * 99_999 + f"\n{json.dumps(line)}\n" + '{"torn":')
-    assert listed(store)[str(directory)][9] == "update 2 of 2"
+    assert row[0] == "unfinished" and row[10].split()[1] == "0" and row[9] == ""
 
 
 def test_a_run_that_somebody_is_at_work_on(store: Path) -> None:
@@ -100,7 +90,7 @@ def test_a_run_that_somebody_is_at_work_on(store: Path) -> None:
     (directory / "record.json").unlink()
     with claimed(directory, store, lambda: "task: classification"):
         row = listed(store)[str(directory)]
-        assert row[0] == "at work" and row[9].startswith(f"process {os.getpid()} on ")
+        assert row[0] == "at work" and row[10].startswith(f"process {os.getpid()} on ")
         assert all(not path.startswith("classification") for path in waste(store))
     assert listed(store)[str(directory)][0] != "at work"
 
@@ -112,13 +102,33 @@ def test_broken_records_and_recipes_are_told(store: Path) -> None:
     (directory / "recipe.yaml").write_text("task: [")
     rows = [*listed(store).values()]
     assert [row[0] for row in rows] == ["broken", "broken"]
-    assert "record.json: not a record" in rows[0][9] and "recipe.yaml: cannot be read" in rows[1][9]
+    assert "record.json: not a record" in rows[0][10] and "recipe.yaml: cannot be read" in rows[1][10]
     assert waste(store) == {}
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_on_a_terminal_a_run_s_path_is_whole_and_its_place_is_said_once(
+    tmp_path: Path, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_run(tmp_path / "store")
+    put_run(tmp_path / "store", 2, finished=False)
+    put_run(tmp_path / "store", seed=3).rename(tmp_path / "store/best")
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(tmp_path)
+    show_runs(Path("store"), as_json=False)
+    text, path = screen.getvalue(), f"store/classification/imagenet1k/mae_vit_base/seed0-{KEY}"
+    ends = [line.split(" ")[-1] for line in text.splitlines()]
+    assert [end for end in ends if end.startswith("store/")] == ["store/best", path, f"{path}.2"]
+    assert text.count(f"classification, imagenet1k, mae_vit_base, seed 3, key {KEY}, run 1") == (columns > 40)
+    assert text.count(KEY) == 3 and "    epoch 0 of 100" in text.splitlines()
+    assert all(len(line) <= columns for line in text.splitlines() if path not in line)
 
 
 def test_runs_as_json(store: Path) -> None:
     first, second = json.loads(success("runs", store, "--json").stdout)["runs"]
-    assert (first["state"], first["seed"], first["task"]) == ("finished", 0, "classification")
+    assert (first["state"], first["seed"], first["run"], first["task"]) == ("finished", 0, 1, "classification")
     assert first["bytes"] > 1_000_000 and second["task"] == "pretraining" and second["owner"] is None
 
 
@@ -164,7 +174,7 @@ def test_superseded_runs_go_once_the_later_one_has_finished(store: Path) -> None
     shutil.copytree(first, second)
     (second / "record.json").unlink()
     assert not any("superseded" in why for why in waste(store).values())
-    shutil.copy(first / "record.json", second)
+    write_record(second, read_record(first).model_copy(update={"run": 2}))
     assert [path for path, why in waste(store).items() if "superseded" in why] == [str(first.relative_to(store))]
     result = success("clean", store, "--yes")
     assert not first.exists() and second.is_dir() and "freed " in result.stderr
@@ -175,8 +185,15 @@ def test_clean_names_everything_first_and_asks(store: Path, monkeypatch: pytest.
     before = sorted(store.rglob("*"))
     result = success("clean", store, "--dry-run")
     assert "checkpoint of a finished run\t" in result.stdout and "would free " in result.stderr
+    unasked = call("clean", store)
+    assert unasked.exit_code == 2 and "checkpoint of a finished run\t" in unasked.stdout
+    assert unasked.stderr == (
+        "backbench: nothing was removed: standard input is no terminal to ask at. Give --yes, or --dry-run\n"
+    )
+    monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("typer.confirm", refuse_with_abort)
-    assert call("clean", store).exit_code == 1
+    with pytest.raises(typer.Abort):
+        clean(store, yes=False, dry_run=False)
     assert sorted(store.rglob("*")) == before
     assert "freed " in success("clean", store, "--yes").stderr
     assert "nothing to remove" in success("clean", store).stderr
@@ -187,6 +204,11 @@ def test_clean_names_everything_first_and_asks(store: Path, monkeypatch: pytest.
 def refuse_with_abort(text: str, **options: object) -> None:
     assert text.startswith("Remove these and free ")
     raise typer.Abort
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def test_a_cleaned_store_still_serves(store: Path) -> None:

@@ -27,6 +27,11 @@ def write(directory: Path, losses: list[float], *, precision: str = "fp32", **ab
     return directory
 
 
+def test_that_a_log_of_earlier_has_fewer_entries_is_no_difference(tmp_path: Path) -> None:
+    older, newer = write(tmp_path / "older", [3.0, 2.0]), write(tmp_path / "newer", [3.0, 2.0], updates=2)
+    assert compare_traces(older, newer).differs_at is None
+
+
 def shown(a: Path, b: Path, *options: object) -> tuple[int, list[str]]:
     result = call("compare", a, b, "--trace", *options)
     return result.exit_code, result.output.splitlines()
