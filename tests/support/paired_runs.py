@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.running.writing import write_record
 from results import Metric
-from tasks.classification.metric import MEANS
+from tasks.classification.paired import MEANS
 from tasks.detection.matches import save_matches
 from tasks.detection.scoring import score
 from tasks.segmentation.areas import Areas, save_areas

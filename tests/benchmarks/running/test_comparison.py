@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +255,20 @@ def test_a_record_without_a_metric_of_its_task_is_named(tmp_path: Path) -> None:
     status, output = compare(a, b)
     assert status == 3
     assert f"{b}/record.json: has no top5, which is tested of runs of classification. It has top1. Run" in output
+
+
+def test_finished_runs_are_compared_without_torch(tmp_path: Path) -> None:
+    """It took four of five seconds."""
+    for name in ("a", "b"):
+        write_classification(tmp_path / name / "vit", answers(0.9))
+        write_detection(tmp_path / name / "cnn", 0.05, images=10)
+        write_segmentation(tmp_path / name / "swin", draw_areas(0.8, images=10))
+    program = (
+        "import sys; from pathlib import Path; from benchmarks.commands.comparison import show_comparison\n"
+        "show_comparison(*map(Path, sys.argv[1:]))\n"
+        "print({'torch', 'timm', 'mmengine'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a"), str(tmp_path / "b")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = finished.stdout.splitlines()
+    assert lines[-1] == "set()" and sum(line.startswith("3\t") for line in lines) == 3
