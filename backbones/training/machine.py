@@ -1,6 +1,7 @@
 """The machine a job runs on: its device, its processes, its memory. torch is imported where it is asked."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def device_name() -> str:
     if device_type() == "cuda":
         return torch.cuda.get_device_name()
     return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {len(os.sched_getaffinity(0))} cores"
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a `device_name` is that of a CPU."""
+    return name == "cpu" or re.search(r", \d+ cores$", name) is not None
 
 
 def process_count() -> int:

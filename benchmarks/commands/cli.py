@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from backbones.errors import InputError
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
 from benchmarks.commands.options import AsJson
@@ -293,7 +294,11 @@ def compare(
     if trace:
         from benchmarks.commands.trace import show_trace_comparison
 
-        raise typer.Exit(0 if show_trace_comparison(a, b, tolerance) else 1)
+        if fail_if_worse:
+            raise InputError("--trace --fail-if-worse: two questions, of logs and of finished runs. Ask one of them")
+        raise typer.Exit(0 if show_trace_comparison(a, b, tolerance, as_json=as_json) else 1)
+    if tolerance is not None:
+        raise InputError("--tolerance: belongs to --trace. Give both, or neither")
     from benchmarks.commands.comparison import show_comparison
 
     raise typer.Exit(0 if show_comparison(a, b, fail_if_worse or [], as_json=as_json) else 1)
