@@ -60,7 +60,7 @@ def _verdict(comparison: TraceComparison) -> list[str]:
     if comparison.settings:
         lines += ["settings that differ:", *(f"  {setting}" for setting in comparison.settings)]
     if comparison.origins:
-        lines.append(f"made with other {', '.join(comparison.origins)}")
+        lines.append(f"what else differs: {', '.join(comparison.origins)}")
     return lines
 
 

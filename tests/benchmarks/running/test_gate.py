@@ -142,9 +142,9 @@ def test_what_cannot_be_read_of_b_fails(stores: tuple[Path, Path]) -> None:
     ("allowance", "expected"),
     [
         ("top1", 'expected METRIC=POINTS, for example "top1=0.5"'),
-        ("top1=-1", "expected METRIC=POINTS"),
+        ("top1=-1", 'expected METRIC=POINTS, for example "top1=0.5", with 0 points or more'),
         ("top1=nan", "expected METRIC=POINTS"),
-        ("tpo1=1", 'no such metric. Did you mean "top1"'),
+        ("tpo1=1", '--fail-if-worse tpo1=1: metric "tpo1": no such metric. Did you mean "top1"'),
         ("mIoU=1", "--fail-if-worse mIoU: not compared here. There are: loss, top1, top5"),
     ],
 )

@@ -170,3 +170,19 @@ def test_stores_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
             write_cell(store, name, GOOD)
     with pytest.raises(ResultsError, match=r"nothing to compare\. Stores are paired by task, data set and backbone"):
         compare_paths(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_rerun_stands_for_its_run_whatever_its_protocol_came_to(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for backbone, key in (("vit", "0" * 12), ("cnn", "1" * 12)):
+        write_cell(b, backbone, GOOD, protocol={"precision": '"bf16"'})
+        for run, precision, accuracy in ((1, "fp32", GOOD), (2, "bf16", BAD)):
+            directory = a / f"classification/mini/{backbone}/seed0-abc{'.2' * (run > 1)}"
+            fields = {"key": key, "run": run, "backbone": backbone, "protocol": {"precision": f'"{precision}"'}}
+            write_classification(directory, answers(accuracy), **fields)
+    found = compare_paths(a, b)
+    assert found.left_out == []
+    for pair in (*found.pairs, *compare_paths(a / "classification/mini/vit", b / "classification/mini/vit").pairs):
+        assert (pair.a.records[0].run, pair.protocol_differences, pair.which) == (2, [], "")
+        (remark,) = pair.remarks
+        assert remark.startswith("A's seed 0 was run 2 times: top1 ") and 'precision ("bf16", "fp32")' in remark

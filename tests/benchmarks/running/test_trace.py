@@ -214,7 +214,7 @@ def test_settings_that_came_later_are_no_difference_where_nothing_changed(tmp_pa
 def test_how_many_processes_and_what_code_it_was_is_told(tmp_path: Path) -> None:
     a = write_earlier(tmp_path / "a", [1.0], world_size=2, code="a" * 12)
     b = write_earlier(tmp_path / "b", [1.0], world_size=1, code="b" * 12)
-    assert shown(a, b)[1][3:] == [f"made with other code ({'a' * 12}, {'b' * 12}), processes (1, 2)"]
+    assert shown(a, b)[1][3:] == [f"what else differs: code ({'a' * 12}, {'b' * 12}), processes (1, 2)"]
 
 
 def test_as_json(tmp_path: Path) -> None:
