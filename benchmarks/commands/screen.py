@@ -18,8 +18,8 @@ from backbones.weights.unreadable import require_file
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
-from benchmarks.running.cells import FinishedCell
 from benchmarks.running.collecting import warn
+from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.repeating import changes_since
 from results import Metric, Record
 from results.metrics import METRICS

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import typer.core
 
-from backbones.errors import NO_ROOM, DataError, InputError, TryAgainError
+from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
 from results.errors import ResultsError
 
 INTERRUPTED = 130
@@ -69,6 +69,8 @@ class Commands(Group):
         except KeyboardInterrupt:
             print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except FirstFailedError:
+            raise typer.Exit(_followed()) from None
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             known = _explain(error)
             if known is None:
@@ -92,6 +94,13 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             first = str(error).splitlines()[0] if str(error) else "MemoryError"
             return f"{LESS_MEMORY}: {first}", TRY_AGAIN
     return None
+
+
+def _followed() -> int:
+    """The status that the first process, which has failed, gives to all."""
+    from benchmarks.running.together import follow
+
+    return follow()
 
 
 def _agreed(status: int) -> int:

@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ _TRIES = 5
 
 
 @contextmanager
-def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
-    """Keep a second call from training in `directory` at the same time, and put the recipe, as YAML, there.
+def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iterator[None]:
+    """Keep a second call from training in `directory` at the same time, and put the recipe there.
 
+    `begin` is called once the directory is this call's, in the first process, and gives the recipe as YAML, or None.
     A claim whose owner is known to be dead is taken over at once, that of another host after a minute without a sign
     of life. Raises TryAgainError if another process is at work there, and what `not_written` gives if nothing can be
     written.
@@ -42,15 +43,17 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
 
     with together(give_back):
         taken.append(_take(directory, out))
-        with _written(taken[0], directory, out, recipe):
+        with _written(taken[0], directory, out, begin):
             yield
 
 
 @contextmanager
-def _written(claim: Lease, directory: Path, out: Path, recipe: str) -> Iterator[None]:
+def _written(claim: Lease, directory: Path, out: Path, begin: Callable[[], str | None]) -> Iterator[None]:
     """Put the recipe there for the block, tell what it cannot write, and end the claim."""
     try:
-        write_text(directory / RECIPE, recipe)
+        recipe = begin()
+        if recipe is not None:
+            write_text(directory / RECIPE, recipe)
         yield
     except OSError as error:
         if error.errno not in WRITE_FAILURES:
