@@ -11,6 +11,7 @@ from pathlib import PurePath
 from statistics import fmean
 from typing import Literal
 
+from results.latest import in_order, latest_of_each_seed
 from results.metrics import MetricKind, find_metric
 from results.record import Metric, Record
 from results.statistics import seed_interval
@@ -106,14 +107,16 @@ def differences(protocols: Sequence[Mapping[str, str]]) -> list[str]:
     return differing
 
 
-def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Number]], list[str]]:
+def combine(
+    column: Sequence[Measurement], runs: Mapping[str, Sequence[Record]]
+) -> tuple[list[tuple[Measurement, Number]], list[str]]:
     """Average each backbone's seeds in one column of a table, and compare the backbones if they may be compared.
 
-    `column` is in the order of `measurements` and holds one metric of one model on one data set. Measurements that
-    share backbone, checkpoint and protocol are averaged; where a seed was run twice, the later run counts, and the
-    number's note has both if they differ. Where protocols differ, those that follow the reference recipe on all images
-    are compared among themselves, if theirs agree. An average over seeds that were made with different code, libraries
-    or machines is compared with none.
+    `column` is in the order of `measurements` and holds one metric of one model on one data set, of no record that is
+    superseded; `runs` has all records by their key, superseded ones too. Measurements that share backbone, checkpoint
+    and protocol are averaged; where a seed was run twice, the number's note has both if they differ. Where protocols
+    differ, those that follow the reference recipe on all images are compared among themselves, if theirs agree. An
+    average over seeds that were made with different code, libraries or machines is compared with none.
     Returns the numbers, each with one of its measurements, and the names of what differs between their protocols.
     """
     found = [list(group) for _, group in groupby(column, key=_identity)]
@@ -123,8 +126,9 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     for group in groups:
         rivals.setdefault(_row(group[0]), []).append(group[0])
     numbers = []
-    for group, all_runs in zip(groups, found, strict=True):
-        repeats = unlike_repeats([one.record for one in all_runs], [group[0].metric.name])
+    for group, standing in zip(groups, found, strict=True):
+        all_runs = [record for one in standing for record in runs[one.record.key]]
+        repeats = unlike_repeats(all_runs, [group[0].metric.name])
         notes = _notes(group, rivals[_row(group[0])], differing)
         numbers.append(_number(group, "; ".join([*notes, *repeats])))
     ranked = _ranked(groups, differing)
@@ -137,32 +141,51 @@ def combine(column: Sequence[Measurement]) -> tuple[list[tuple[Measurement, Numb
     return [(group[0], number) for group, number in zip(groups, numbers, strict=True)], differing
 
 
-def latest_of_each_seed(records: Iterable[Record]) -> list[Record]:
-    """Of each seed the run that counts, by seed: of one key's runs the last, of several keys' the latest finished."""
-    of_key = {record.key: record for record in sorted(records, key=lambda one: one.run)}
-    in_order = sorted(of_key.values(), key=lambda one: (one.finished_at, one.key))
-    latest = {record.seed: record for record in in_order}
-    return [latest[seed] for seed in sorted(latest)]
-
-
 def unlike_repeats(records: Iterable[Record], metrics: Sequence[str]) -> list[str]:
     """Of each seed that was run more than once, not with the same numbers: those of a metric, and what else differs.
 
-    "seed 0 was run 2 times: top1 17.40, then 11.60; they differ in code (1a2b3c4d5e6f, 9f8e7d6c5b4a)".
+    "seed 0 was run 2 times: top1 17.40, then 11.60; they differ in code (1a2b3c4d5e6f, 9f8e7d6c5b4a)". The last one
+    counts. Copies of one record are one run.
     """
+    of_seed: dict[int, list[Record]] = {}
+    for record in records:
+        runs = of_seed.setdefault(record.seed, [])
+        if record not in runs:
+            runs.append(record)
     told = []
-    in_order = sorted(records, key=lambda one: (one.seed, one.finished_at, one.run, one.key))
-    for seed, group in groupby(in_order, key=lambda one: one.seed):
-        runs = list(group)
+    for seed, runs in sorted(of_seed.items()):
+        runs = in_order(runs)
         for name in metrics:
-            values = [metric.value for record in runs for metric in record.metrics if metric.name == name]
+            measured = [
+                Measurement(record, metric) for record in runs for metric in record.metrics if metric.name == name
+            ]
+            values = [one.metric.value for one in measured]
             if len(set(values)) > 1:
-                shown = ", then ".join(f"{value:.2f}" for value in values)
-                origins = ", ".join(unlike_origins(runs))
-                why = f"they differ in {origins}" if origins else "nothing that is recorded sets them apart"
-                told.append(f"seed {seed} was run {len(runs)} times: {name} {shown}; {why}")
+                found = ", ".join([*unlike_origins(runs), *_unlike_protocols(measured)])
+                why = f"they differ in {found}" if found else "nothing that is recorded sets them apart"
+                told.append(
+                    f"seed {seed} was run {len(runs)} times: {name} {', then '.join(told_apart(values))}; {why}"
+                )
                 break
     return told
+
+
+def told_apart(values: Sequence[float]) -> list[str]:
+    """Numbers with two decimals, or as many as it takes for those that differ to read differently."""
+    for decimals in range(2, 17):
+        shown = [f"{value:.{decimals}f}" for value in values]
+        if len(set(shown)) == len(set(values)):
+            return shown
+    return [repr(value) for value in values]
+
+
+def _unlike_protocols(measured: Sequence[Measurement]) -> list[str]:
+    """In what protocols differ, with all values: 'setting precision ("bf16", "fp32")'."""
+    protocols = [protocol(one) for one in measured]
+    return [
+        f"{name} ({', '.join(sorted({of.get(name, 'not set') or 'none' for of in protocols}))})"
+        for name in differences(protocols)
+    ]
 
 
 def unlike_origins(records: Sequence[Record]) -> list[str]:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from results.errors import ResultsError
+from results.latest import latest_of_each_key
 from results.measurements import checkpoint_name, simplified
 from results.record import Record
 
@@ -17,7 +18,7 @@ FIELDS = (
 def select_records(
     records: Sequence[Record], conditions: Sequence[str] = (), only_reference: bool = False
 ) -> list[Record]:
-    """The records that meet every condition, in their order.
+    """The records that meet every condition, in their order; of what was run anew all, or none if the latest does not.
 
     conditions:     "FIELD=VALUE", such as "method=MAE"; case and punctuation of the value do not matter, and of several
                     for one field one has to hold
@@ -29,15 +30,16 @@ def select_records(
     for condition in conditions:
         field, value = _parse(condition)
         wanted.setdefault(field, set()).add(simplified(value))
-    chosen = [
-        record
-        for record in records
+    standing = latest_of_each_key(records)
+    chosen = {
+        record.key
+        for record in standing
         if not (only_reference and record.deviations)
         and all(simplified(_text(record, field)) in values for field, values in wanted.items())
-    ]
+    }
     if records and not chosen:
-        raise ResultsError(_describe_nothing(records, conditions, list(wanted), only_reference))
-    return chosen
+        raise ResultsError(_describe_nothing(standing, conditions, list(wanted), only_reference))
+    return [record for record in records if record.key in chosen]
 
 
 def _describe_nothing(

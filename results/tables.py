@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from results.errors import ResultsError, StoreError
+from results.latest import latest_of_each_key
 from results.measurements import Measurement, Number, combine, measurements, simplified
 from results.metrics import find_metric
 from results.paper_tables import PAPER_TABLES, PaperTable, find_table, table_of
@@ -91,28 +92,34 @@ class _Place:
 
 
 Cells = dict[tuple[_Place, Column], list[Number | float]]
+Runs = dict[str, list[Record]]  # all by their key
 
 
 def build_table(records: Sequence[Record], name: str) -> Table:
     """Lay out records as the paper does: "imagenet", "coco", "ade20k" or "transfer".
 
-    Records of other tables are left out. The order of the records does not matter.
+    Records of other tables are left out, and what was run anew: of that the latest run counts, whatever came out of it.
+    The order of the records does not matter.
     Raises ResultsError for an unknown table, for no records, and for records among which none fits the table.
     """
     table = find_table(name)
     _require_some(records)
-    fitting = [record for record in records if table_of(record) == table.name]
+    runs: Runs = {}
+    for record in records:
+        runs.setdefault(record.key, []).append(record)
+    standing = latest_of_each_key(records)
+    fitting = [record for record in standing if table_of(record) == table.name]
     measured = measurements(fitting, table.metrics)
     if not measured:
-        raise ResultsError(_nothing_fits(records, fitting, table))
+        raise ResultsError(_nothing_fits(standing, fitting, table))
     paper = _Paper(table)
     ours = [one for one in measured if one.record.dataset in table.datasets]
-    blocks = [_block(paper, _main_title(table), ours, paper.rows)] if ours else []
+    blocks = [_block(paper, _main_title(table), ours, paper.rows, runs)] if ours else []
     for dataset in sorted({one.record.dataset for one in measured} - set(table.datasets)):
         own = [one for one in measured if one.record.dataset == dataset]
-        blocks.append(_block(paper, f"{dataset}: {table.measures}", own, []))
+        blocks.append(_block(paper, f"{dataset}: {table.measures}", own, [], runs))
     sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
-    elsewhere = [record for record in records if table_of(record) not in (table.name, None)]
+    elsewhere = [record for record in standing if table_of(record) not in (table.name, None)]
     return Table(table.name, tuple(blocks), CAPTION, sources, tuple(_counted(elsewhere)))
 
 
@@ -122,9 +129,10 @@ def build_tables(records: Sequence[Record]) -> list[Table]:
     Raises ResultsError for no records, and for records of which none belongs to a table.
     """
     _require_some(records)
-    names = [name for name, table in PAPER_TABLES.items() if any(_fits(record, table) for record in records)]
+    standing = latest_of_each_key(records)
+    names = [name for name, table in PAPER_TABLES.items() if any(_fits(record, table) for record in standing)]
     if not names:
-        raise ResultsError(f"no run belongs to one of the paper's tables. Found: {'; '.join(_counted(records))}")
+        raise ResultsError(f"no run belongs to one of the paper's tables. Found: {'; '.join(_counted(standing))}")
     return [build_table(records, name) for name in names]
 
 
@@ -172,13 +180,15 @@ class _Paper:
         return (self.table.datasets.get(dataset, dataset), *labels) if self.table.datasets_as_rows else labels
 
 
-def _block(paper: _Paper, title: str, ours: Sequence[Measurement], published: Sequence[ReferenceRow]) -> Block:
+def _block(
+    paper: _Paper, title: str, ours: Sequence[Measurement], published: Sequence[ReferenceRow], runs: Runs
+) -> Block:
     labels = {_own_place(one): paper.labels(one.record.dataset, one.method, one.record.pretrain_data) for one in ours}
     for row in published:
         if row.method != PREVIOUS_BEST:
             labels[_published_place(row)] = paper.labels(row.dataset, row.method, row.pretrain_data)
     places = sorted(labels, key=paper.order_place)
-    cells, remarks = _own_cells(paper, ours)
+    cells, remarks = _own_cells(paper, ours, runs)
     cells |= _published_cells(paper, published, places)
     columns = tuple(sorted({column for _, column in cells}, key=lambda column: _order_column(paper, column)))
     rows = []
@@ -193,7 +203,7 @@ def _block(paper: _Paper, title: str, ours: Sequence[Measurement], published: Se
     return Block(title, headings, columns, tuple(rows), remarks)
 
 
-def _own_cells(paper: _Paper, ours: Sequence[Measurement]) -> tuple[Cells, tuple[str, ...]]:
+def _own_cells(paper: _Paper, ours: Sequence[Measurement], runs: Runs) -> tuple[Cells, tuple[str, ...]]:
     """Our numbers, compared within each column of each data set, and a remark on each that cannot be ranked."""
     groups: dict[tuple[str, str, str], list[Measurement]] = {}
     for one in ours:
@@ -202,7 +212,7 @@ def _own_cells(paper: _Paper, ours: Sequence[Measurement]) -> tuple[Cells, tuple
     remarks = []
     for (dataset, metric, _), group in groups.items():
         column = _column(paper, metric, paper.spell(group[0].record.model), published=False)
-        numbers, differing = combine(group)
+        numbers, differing = combine(group, runs)
         for measurement, number in numbers:
             cells.setdefault((_own_place(measurement), column), []).append(number)
         if differing:

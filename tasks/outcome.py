@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backbones.training.job import Outcome
-from backbones.weights.loading import LoadReport
+if TYPE_CHECKING:
+    from backbones.training.job import Outcome
+    from backbones.weights.loading import LoadReport
 
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""
@@ -47,8 +48,8 @@ class TaskOutcome:
     image_names: list[str]
     per_class: dict[str, float]
     split: str
-    training: Outcome
-    load_report: LoadReport | None
+    training: "Outcome"
+    load_report: "LoadReport | None"
     per_image: dict[str, np.ndarray] = field(default_factory=dict)
     weighted: dict[str, WeightedMetric] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backbones.training.progress import ProgressLine, progress_line
+from backbones.training.progress_line import ProgressLine, progress_line
 from results import PairedDifference, ResultsError, Statistic, paired_statistic_difference
 
 RESAMPLES = 1_000

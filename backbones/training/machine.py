@@ -1,24 +1,32 @@
-"""The machine a job runs on: its device, its processes, its memory."""
+"""The machine a job runs on: its device, its processes, its memory. torch is imported where it is asked."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 DRIVER = Path("/sys/module/nvidia/version")
 
 
 def device_type() -> str:
     """The kind of device that jobs run on: "cuda" where there is one, else "cpu"."""
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:
     """The device as a person would name it."""
+    import torch
+
     if device_type() == "cuda":
         return torch.cuda.get_device_name()
     return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {len(os.sched_getaffinity(0))} cores"
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a `device_name` is that of a CPU."""
+    return name == "cpu" or re.search(r", \d+ cores$", name) is not None
 
 
 def process_count() -> int:
@@ -33,6 +41,8 @@ def process_rank() -> int:
 
 def join_processes() -> None:
     """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)"""
+    import torch
+
     if process_count() == 1 or torch.distributed.is_initialized():
         return
     if device_type() == "cuda":
@@ -48,6 +58,8 @@ def loader_workers(requested: int | None) -> int:
 
 def cuda_version() -> str:
     """The CUDA version that PyTorch was built for; empty where jobs run on the CPU."""
+    import torch
+
     return str(torch.version.cuda or "") if device_type() == "cuda" else ""
 
 

@@ -279,7 +279,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="METRIC=POINTS",
-            help="Exit status 1 if A's mean is worse than B's by more than that, e.g. top1=0.5. May be repeated.",
+            help="Exit status 1 if A's mean is worse than B's by more than that, e.g. top1=0.5, or if something of B "
+            "could not be compared with anything of A. May be repeated.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -291,7 +292,9 @@ def compare(
 
     backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
 
-    Where they hold runs of many kinds, those of the same task, data set, backbone and seed are paired, in one table:
+    Where they hold runs of many kinds, those of the same task, data set, backbone and seed are paired, in one table; of
+    several of one backbone those with the same weights and settings. A gate for every night, which also fails where
+    tonight lacks a run of last night's, or one of a pair does not serve; what only tonight has is fine:
 
     backbench compare tonight last_night --fail-if-worse top1=0.5 --fail-if-worse AP_box=1
     """

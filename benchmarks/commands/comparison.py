@@ -21,23 +21,24 @@ SEVERAL_SEEDS = (
 
 
 def show_comparison(a: Path, b: Path, fail_if_worse: Sequence[str] = (), *, as_json: bool = False) -> bool:
-    """Compare two runs, the seeds of two, or two stores, and print what came out. False if A is worse than allowed.
+    """Compare two runs, the seeds of two, or two stores, and print what came out.
 
-    Raises as `compare_paths` does.
+    False if A is worse than allowed, or if that has no answer for something of B. Raises as `compare_paths` does.
     """
     allowances = read_allowances(fail_if_worse)
     found = compare_paths(a, b)
     worse = worse_than_allowed(found, allowances)
+    unanswered = found.unanswered if allowances else []
     if as_json:
-        print_json({"a": str(a), "b": str(b), **_document(found), "worse": worse})
+        print_json({"a": str(a), "b": str(b), **_document(found), "worse": worse, "not_compared": unanswered})
     elif found.of_stores:
         _show_stores(Console(highlight=False, markup=False), a, b, found)
     else:
         _show_cells(Console(highlight=False, markup=False), found.pairs[0])
     sys.stdout.flush()
-    for sentence in worse:
+    for sentence in [*worse, *(f"not compared: {what}" for what in unanswered)]:
         print(f"backbench: {sentence}", file=sys.stderr)
-    return not worse
+    return not worse and not unanswered
 
 
 def _show_cells(console: Console, comparison: Comparison) -> None:
@@ -78,6 +79,9 @@ def _show_stores(console: Console, a: Path, b: Path, found: Comparisons) -> None
             differing.setdefault(line, []).append(str(number))
     headings = ("pair", "task", "data set", "backbone", "seeds", "images", "metric", *_NUMBERS, *over, "better")
     show(Sheet(headings, rows, numbers=frozenset([*_NUMBERS, "pair", "images"])))
+    for number, pair in enumerate(found.pairs, start=1):
+        if pair.which:
+            console.print(f"pair {number}: {pair.which.removeprefix(', ')}", soft_wrap=True)
     if differing:
         console.print("\nthe pairs differ in", style="bold")
     for line, numbers in differing.items():
@@ -92,6 +96,7 @@ def _document(found: Comparisons) -> dict[str, Any]:
         {
             "task": pair.a.records[0].task,
             "dataset": pair.a.records[0].dataset,
+            "which": pair.which.removeprefix(", "),
             "images": pair.images,
             "a": _side_document(pair.a),
             "b": _side_document(pair.b),

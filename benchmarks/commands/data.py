@@ -8,7 +8,7 @@ from pydantic import create_model
 from rich.console import Console
 
 from backbones.errors import InputError
-from backbones.training.progress import progress_line
+from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.mini import write_mini
 from tasks.datasets.check_report import CheckReport

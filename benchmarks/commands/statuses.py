@@ -25,7 +25,8 @@ TRY_AGAIN = TryAgainError.status
 
 STATUSES = {
     0: "done",
-    1: "the answer is no: files are missing, a check found problems, a backbone is worse than --fail-if-worse allows",
+    1: "the answer is no: files are missing, a check found problems, a backbone is worse than --fail-if-worse allows "
+    "or was not compared",
     2: "the call is wrong: an option, a recipe or its setting, weights that do not fit",
     3: "the data or the store does not serve: missing, broken, not readable, not to be written to",
     4: "the training diverged",

@@ -1,6 +1,6 @@
 """What `backbench compare --trace` prints."""
 
-from dataclasses import asdict
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from benchmarks.running.trace import Difference, TraceComparison, compare_traces
 
 def show_trace_comparison(a: Path, b: Path, tolerance: float | None, *, as_json: bool = False) -> bool:
     """Compare two runs' logs and print how far they are the same; whether they are. Raises as `compare_traces` does."""
-    console = Console(highlight=False, markup=False)
     comparison = compare_traces(a, b, tolerance)
     if as_json:
         print_json(_document(comparison))
         return comparison.differs_at is None
+    console = Console(highlight=False, markup=False)
     for name, trace in (("A", comparison.a), ("B", comparison.b)):
         console.print(f"{name}  {trace.directory}, {trace.updates:,} updates", soft_wrap=True)
     for line in _verdict(comparison):
@@ -25,15 +25,25 @@ def show_trace_comparison(a: Path, b: Path, tolerance: float | None, *, as_json:
 
 
 def _document(comparison: TraceComparison) -> dict[str, Any]:
-    sides = {"a": comparison.a, "b": comparison.b}
+    differences = [
+        {"name": each.name, "a": _number(each.a), "b": _number(each.b), "relative": _number(each.relative)}
+        for each in comparison.differences
+    ]
     return {
-        **{name: {"directory": str(of.directory), "updates": of.updates} for name, of in sides.items()},
+        "a": {"directory": str(comparison.a.directory), "updates": comparison.a.updates},
+        "b": {"directory": str(comparison.b.directory), "updates": comparison.b.updates},
+        "same": comparison.differs_at is None,
         "same_up_to": comparison.same_up_to,
-        "differs_at": comparison.differs_at,
-        "differences": [asdict(difference) for difference in comparison.differences],
+        "first_difference": {"update": comparison.differs_at, "values": differences} if differences else None,
         "tolerance": comparison.tolerance,
         "settings": comparison.settings,
+        "origins": comparison.origins,
     }
+
+
+def _number(value: float | None) -> float | str | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def _verdict(comparison: TraceComparison) -> list[str]:
@@ -49,6 +59,8 @@ def _verdict(comparison: TraceComparison) -> list[str]:
         lines += [f"  {_told(difference)}" for difference in comparison.differences]
     if comparison.settings:
         lines += ["settings that differ:", *(f"  {setting}" for setting in comparison.settings)]
+    if comparison.origins:
+        lines.append(f"what else differs: {', '.join(comparison.origins)}")
     return lines
 
 

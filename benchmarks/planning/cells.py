@@ -15,6 +15,7 @@ from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
 from results import Record, ResultsError, cell_key, find_runs
 from results.code import code_digest
+from results.latest import latest_run
 from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 if TYPE_CHECKING:
@@ -84,9 +85,10 @@ class PlannedCell:
     def find_record(
         self, out: Path, on_unreadable: Callable[[ResultsError], None] | None = None
     ) -> tuple[Path, Record] | None:
-        """The directory and the record of a finished run below `out` that answers to this plan, the latest of several.
+        """The directory and the record of a finished run below `out` that answers to this plan.
 
-        Whether its data are still the same only the carrying out can tell. Raises ResultsError as `find_runs` does.
+        Of several the latest, as `results.latest` has it. Whether its data are still the same only the carrying out can
+        tell. Raises ResultsError as `find_runs` does.
         """
         runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
         answers = [
@@ -94,7 +96,7 @@ class PlannedCell:
             for directory, record in runs
             if record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
         ]
-        return max(answers, key=lambda run: (run[1].finished_at, run[1].run)) if answers else None
+        return latest_run(answers) if answers else None
 
     def find_earlier(
         self,
@@ -115,7 +117,7 @@ class PlannedCell:
             if not record.plan and (record.dataset, record.data_fingerprint) == data
             if self._is_answered_by_earlier(record, decided)
         ]
-        return max(answers, key=lambda run: run[1].finished_at) if answers else None
+        return latest_run(answers) if answers else None
 
     def _is_answered_by_earlier(self, record: Record, decided: Mapping[str, Any]) -> bool:
         """Whether a record without a plan is of a run as this one would be, wherever it lies and on whatever data."""

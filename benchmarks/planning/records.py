@@ -63,7 +63,7 @@ def complete(record: Record) -> Record:
     if record.task in RECIPES and not record.normalisation:
         missing["normalisation"] = IMAGENET.as_dict()
     if record.recipe_settings and not record.protocol:
-        settings = _with_later(_renamed(record.recipe_settings), record.task)
+        settings = _with_later(renamed(record.recipe_settings), record.task)
         missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
         missing["deviations"] = [_SPARE.sub(_as_no_weight_decay, text) for text in record.deviations]
     elif record.protocol:
@@ -81,8 +81,8 @@ def _with_later(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
     return whole
 
 
-def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe under today's names."""
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe of whatever version under today's names."""
     optimizer = settings.get("optimizer")
     if not isinstance(optimizer, Mapping) or "spare" not in optimizer:
         return dict(settings)

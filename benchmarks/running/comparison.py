@@ -1,24 +1,26 @@
 """Whether one backbone's finished runs are better than another's: paired tests on the same images, over seeds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import NoReturn
 
 from benchmarks.planning.records import load_records
+from benchmarks.running.collecting import warn
 from results import PairedDifference, Record, ResultsError, seed_difference
 from results.errors import StoreError
+from results.latest import latest_of_each_key, latest_of_each_seed
 from results.measurements import (
     Measurement,
     differences,
-    latest_of_each_seed,
     measurements,
     protocol,
     unlike_origins,
     unlike_repeats,
 )
 from results.metrics import find_metric
+from results.store import RECORD
 from tasks.pairing import PairedRuns
 from tasks.registry import TASKS
 
@@ -90,6 +92,7 @@ class Comparison:
 
     protocol_differences: what else than the backbone sets them apart
     remarks:              seeds that were left out, and what else than the seed sets one side's runs apart
+    which:                what tells them from other cells of the same task, data set and backbone, where there are some
     """
 
     a: Side
@@ -98,6 +101,7 @@ class Comparison:
     rows: list[Row]
     protocol_differences: list[str]
     remarks: list[str]
+    which: str = ""
 
 
 def compare_cells(a: Path, b: Path) -> Comparison:
@@ -109,7 +113,7 @@ def compare_cells(a: Path, b: Path) -> Comparison:
     Raises ResultsError or InputError unless all are finished runs of one task, on one data set and the same images, and
     where several seeds have none in common.
     """
-    return compare_sides(a, _side(a), b, _side(b))
+    return compare_sides(a, only_cell(a, read_runs(a)), b, only_cell(b, read_runs(b)))
 
 
 def compare_sides(a: Path, ours: Side, b: Path, theirs: Side) -> Comparison:
@@ -137,25 +141,31 @@ def compare_sides(a: Path, ours: Side, b: Path, theirs: Side) -> Comparison:
     return Comparison(ours, theirs, tested.images, rows, unlike, remarks)
 
 
-def _side(path: Path) -> Side:
-    """The finished runs below a directory, as `side_of` has them."""
-    runs = load_records([path])
+def read_runs(path: Path, on_unreadable: Callable[[ResultsError], None] = warn) -> list[tuple[Path, Record]]:
+    """The finished runs below a directory. One that can't be read is passed over, unless it is named itself."""
+    return load_records([path], on_unreadable=None if (path / RECORD).is_file() else on_unreadable)
+
+
+def only_cell(path: Path, runs: list[tuple[Path, Record]]) -> Side:
+    """What was read below a directory, if it is one cell. Raises ResultsError for none, and for several."""
     if not runs:
         _refuse_nothing(path)
-    if unlike := _differences([record for _, record in runs]):
+    standing = latest_of_each_key(record for _, record in runs)
+    if unlike := _differences(standing):
         raise ResultsError(
-            f"{path}: holds {len(runs)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
+            f"{path}: holds {len(standing)} finished runs that differ in {'; '.join(unlike)}. Name one of them, for "
             f"example {runs[0][0]}, or a folder whose runs differ in the seed alone"
         )
     return side_of(runs)
 
 
 def side_of(runs: list[tuple[Path, Record]]) -> Side:
-    """Runs that differ in the seed alone; where a seed was run more than once, the latest counts."""
+    """Runs that differ in the seed alone, or were run anew: of each seed the latest counts."""
     records = [record for _, record in runs]
     directories = {id(record): directory for directory, record in runs}
     latest = {record.seed: (directories[id(record)], record) for record in latest_of_each_seed(records)}
-    return Side(latest, tuple(unlike_repeats(records, [metric.name for metric in records[0].metrics])))
+    names = dict.fromkeys(metric.name for record in records for metric in record.metrics)
+    return Side(latest, tuple(unlike_repeats(records, list(names))))
 
 
 def _one_key(a: Side, b: Side) -> list[str]:
@@ -207,7 +217,7 @@ def _shared_seeds(a: Path, ours: Side, b: Path, theirs: Side) -> list[int]:
 
 
 def _row(metric: str, a: Side, b: Side, difference: PairedDifference) -> Row:
-    a_values, b_values = ([_value(record, metric) for record in side.records] for side in (a, b))
+    a_values, b_values = ([_value(*run, metric) for run in side.runs.values()] for side in (a, b))
     values = (fmean(a_values), fmean(b_values))
     if len(a_values) == 1:
         return Row(metric, *values, difference)
@@ -216,14 +226,20 @@ def _row(metric: str, a: Side, b: Side, difference: PairedDifference) -> Row:
     return Row(metric, *values, difference, PairedDifference(found.mean, low, high, found.p_value), len(a_values))
 
 
-def _value(record: Record, name: str) -> float:
-    return next(metric.value for metric in record.metrics if metric.name == name)
+def _value(directory: Path, record: Record, name: str) -> float:
+    for metric in record.metrics:
+        if metric.name == name:
+            return metric.value
+    raise StoreError(
+        f"{directory / RECORD}: has no {name}, which is tested of runs of {record.task}. It has "
+        f"{', '.join(metric.name for metric in record.metrics)}. Run it anew, or compare others"
+    )
 
 
 def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
     protocols = [protocol(measurement) for record in (a, b) for measurement in measurements([record], [metric])]
     return [
-        f"{name}: {' against '.join(_shortened(of.get(name, 'not set')) for of in protocols)}"
+        f"{name}: {' against '.join(shortened(of.get(name, 'not set')) for of in protocols)}"
         for name in differences(protocols)
     ]
 
@@ -247,6 +263,7 @@ def _seeds(seeds: Iterable[int]) -> str:
     return f"{'seed' if len(ordered) == 1 else 'seeds'} {', '.join(map(str, ordered))}"
 
 
-def _shortened(value: str) -> str:
+def shortened(value: str) -> str:
+    """A setting's value as it is shown."""
     value = value or "none"
     return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"

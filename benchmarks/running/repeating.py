@@ -1,6 +1,7 @@
 """What a repeated command finds: a run that has finished, what has changed since, or which run it is to begin or go on.
 
-The runs of one key lie in seed<N>-<key>, seed<N>-<key>.2, .3, …; the latest one that has finished stands for it.
+The runs of one key lie in seed<N>-<key>, seed<N>-<key>.2, .3, …; of those that have finished the latest one stands for
+it, as `results.latest` has it.
 """
 
 import importlib.util
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.registry import BackboneEntry, build_backbone
-from results import Record, cell_key, read_record, runs_of_cell
+from benchmarks.running.collecting import warn
+from results import Record, ResultsError, cell_key, read_record, runs_of_cell
 from results.code import PACKAGES, code_digest, sources_digest
+from results.latest import latest_run
 from results.record import deciding_versions
 from results.store import RECORD
 
@@ -70,11 +73,11 @@ def find_standing(
 
     `earlier` looks for a finished run that an earlier version left elsewhere. A run that has begun is gone on with
     before another begins, so all processes of a job, and whoever repeats an interrupted rerun, come to the same.
-    Raises ResultsError for a record that can't be read.
+    Raises ResultsError for a last record that can't be read.
     """
     runs = runs_of_cell(first)
     finished = [number for number, directory in runs.items() if (directory / RECORD).is_file()]
-    latest = (runs[finished[-1]], read_record(runs[finished[-1]])) if finished else earlier()
+    latest = latest_run(_read_finished([runs[number] for number in finished])) if finished else earlier()
     last = max(runs, default=0)
     number = last if last and last not in finished else last + 1
     begun = Standing(first.with_name(f"{first.name}.{number}") if number > 1 else first, number)
@@ -85,6 +88,17 @@ def find_standing(
     if repeat.rerun or (changes and repeat.if_changed == "rerun"):
         return Standing(begun.directory, begun.run, changes=changes)
     return Standing(directory, record.run, record, changes)
+
+
+def _read_finished(directories: Sequence[Path]) -> list[tuple[Path, Record]]:
+    """Runs with their records; of those before the last, what can't be read is named and passed over."""
+    found = [(directories[-1], read_record(directories[-1]))]
+    for directory in directories[:-1]:
+        try:
+            found.append((directory, read_record(directory)))
+        except ResultsError as error:
+            warn(error)
+    return found
 
 
 def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:

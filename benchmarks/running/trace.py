@@ -7,8 +7,15 @@ from typing import Any
 
 import yaml
 
-from backbones.errors import InputError
+from backbones.errors import DataError, InputError
+from backbones.training.later import later_settings, without_neutral
+from backbones.training.machine import is_cpu
 from backbones.training.settings import protocol
+from benchmarks.planning.records import renamed
+from results import Record, ResultsError, read_record
+from results.measurements import unlike_origins
+from results.record import Outline
+from tasks.registry import RECIPES, settings_kind
 
 LOG, RECIPE = "log.jsonl", "recipe.yaml"
 
@@ -26,16 +33,28 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run left behind of its course, finished or not: the log's lines, and its recipe's settings."""
+    """What a run left behind of its course, finished or not.
+
+    entries:  the log's lines
+    settings: its recipe's, with the precision that it came to where that is known; none where they are not
+    record:   None where it has not finished
+    """
 
     directory: Path
     entries: list[Entry]
     settings: dict[str, Any]
+    record: Record | None = None
 
     @property
     def updates(self) -> int:
         """How far it goes."""
         return _update(self.entries[-1])
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it was on a CPU throughout, as its log says; of an earlier version's, which does not, its record."""
+        recorded = self.record.device if self.record else ""
+        return all(is_cpu(entry.get("device") or recorded) for entry in self.entries)
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class TraceComparison:
     differences: what differs there
     tolerance:   relative; 0 where all has to be equal
     settings:    those that decide numbers and differ: "optimizer.weight_decay: 0.05 against 0.1"
+    origins:     what else their records say that differs: "processes (1, 2)"
     """
 
     a: Trace
@@ -72,6 +92,7 @@ class TraceComparison:
     differences: list[Difference]
     tolerance: float
     settings: list[str]
+    origins: list[str]
 
 
 def compare_traces(a: Path, b: Path, tolerance: float | None = None) -> TraceComparison:
@@ -85,23 +106,44 @@ def compare_traces(a: Path, b: Path, tolerance: float | None = None) -> TraceCom
     if tolerance is None:
         tolerance = _tolerance(ours, theirs)
     settings = _settings_that_differ(ours, theirs)
+    origins = unlike_origins([ours.record, theirs.record]) if ours.record and theirs.record else []
     same_up_to = 0
     for one, other in _pairs(ours, theirs):
         update = _update(one)
         if found := _differences(one, other, tolerance):
-            return TraceComparison(ours, theirs, same_up_to, update, found, tolerance, settings)
+            return TraceComparison(ours, theirs, same_up_to, update, found, tolerance, settings, origins)
         same_up_to = update
-    return TraceComparison(ours, theirs, same_up_to, None, [], tolerance, settings)
+    return TraceComparison(ours, theirs, same_up_to, None, [], tolerance, settings, origins)
 
 
 def _read_trace(path: Path) -> Trace:
     log = _only_log(path)
-    entries = [entry for text in log.read_text().splitlines() if (entry := _parsed(text))]
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    entries = [entry for text in lines if (entry := _parsed(text))]
     if not entries:
         raise InputError(f"{log}: empty: the run has not come to its first line (runtime.log_every). Compare later")
-    recipe = log.with_name(RECIPE)
-    settings = yaml.safe_load(recipe.read_text()) if recipe.is_file() else {}
-    return Trace(log.parent, entries, settings if isinstance(settings, dict) else {})
+    record = _read_record(log.parent)
+    settings = _read_settings(log.with_name(RECIPE)) or (record.recipe_settings if record else {})
+    if record and record.precision and settings.get("precision") in (None, "auto"):
+        settings = settings | {"precision": record.precision}
+    return Trace(log.parent, entries, settings, record)
+
+
+def _read_record(directory: Path) -> Record | None:
+    try:
+        return read_record(directory, Outline)
+    except ResultsError:  # unfinished, or no record: it adds to what the log says, and is not needed
+        return None
+
+
+def _read_settings(recipe: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{recipe}: cannot be read as a run's settings: {' '.join(str(error).split())}") from error
+    return settings if isinstance(settings, dict) else {}
 
 
 def _only_log(path: Path) -> Path:
@@ -160,15 +202,27 @@ def _update(entry: Entry) -> int:
 
 
 def _tolerance(a: Trace, b: Trace) -> float:
-    if all(entry.get("device", "cpu") == "cpu" for trace in (a, b) for entry in trace.entries):
+    if a.on_cpu and b.on_cpu:
         return 0.0
     return max(TOLERANCES.get(str(trace.settings.get("precision")), TOLERANCES["fp32"]) for trace in (a, b))
 
 
 def _settings_that_differ(a: Trace, b: Trace) -> list[str]:
-    ours, theirs = (protocol(trace.settings) for trace in (a, b))
+    """What is not set where a setting came later is as it was before; what "auto" came to may not be known."""
+    if not a.settings or not b.settings or a.settings == b.settings:
+        return []
+    ours, theirs = _decided(a.settings), _decided(b.settings)
+    if json.dumps("auto") in (ours.get("precision"), theirs.get("precision")):
+        ours.pop("precision", None)
+        theirs.pop("precision", None)
     return [
         f"{name}: {ours.get(name, 'not set')} against {theirs.get(name, 'not set')}"
         for name in sorted(ours.keys() | theirs.keys())
         if ours.get(name) != theirs.get(name)
     ]
+
+
+def _decided(settings: dict[str, Any]) -> dict[str, str]:
+    task = settings.get("task")
+    neutral = later_settings(settings_kind(task)) if task in RECIPES else {}
+    return protocol(without_neutral(renamed(settings), neutral))

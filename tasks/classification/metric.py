@@ -7,10 +7,8 @@ import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
+from tasks.classification.paired import MEANS
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
-
-MEANS = ("top1", "top5", "loss")
-"""What is measured of every image, and whose mean is the metric."""
 
 FIELDS = ("labels", "predictions", *MEANS)
 

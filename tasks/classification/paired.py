@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from backbones.training.progress import with_progress
+from backbones.training.progress_line import with_progress
 from results import paired_difference
 from results.errors import StoreError
-from tasks.classification.metric import MEANS
 from tasks.pairing import PairedRuns, require_same_images
+
+MEANS = ("top1", "top5", "loss")
+"""What is measured of every image, and whose mean is the metric."""
 
 
 def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:

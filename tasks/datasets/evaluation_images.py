@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backbones.errors import DataError
 from backbones.images.reading import quick_check
-from backbones.training.progress import with_progress
+from backbones.training.progress_line import with_progress
 
 
 def check_evaluation_images(paths: Sequence[Path]) -> None:

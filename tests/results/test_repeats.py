@@ -1,12 +1,17 @@
 """Runs of one key, or of one seed, that gave different numbers: the latest stands, and all are told."""
 
 from datetime import UTC, datetime
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
-from results import Record, build_table, to_frame
-from results.measurements import latest_of_each_seed, unlike_repeats
+import pytest
+
+from results import Record, ResultsError, build_table, select_records, to_frame
+from results.latest import latest_of_each_seed, latest_run
+from results.measurements import unlike_repeats
 from tests.results.test_marks import shown
-from tests.support.results_examples import make_record
+from tests.support.results_examples import DEVIATION, make_random, make_record
 
 KEY = "0123456789ab"
 
@@ -62,3 +67,71 @@ def test_digests_of_code_count_where_all_have_them() -> None:
     assert "nothing that is recorded" in unlike_repeats(records, ["top1"])[0]
     earlier = [again(1.0, 1, git_commit="a" * 40, code=""), again(2.0, 2, git_commit="b" * 40)]
     assert "differ in code (aaaaaaa, bbbbbbb)" in unlike_repeats(earlier, ["top1"])[0]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "why"),
+    [
+        ({"protocol": {"precision": '"fp32"'}}, {"protocol": {"precision": '"bf16"'}}, 'precision ("bf16", "fp32")'),
+        ({"n_eval": 100}, {"n_eval": 99}, "evaluated images (100, 99)"),
+        ({}, {"deviations": ["batch norm over 4 images (reference 16)"]}, "deviations (batch norm over 4 images"),
+    ],
+)
+def test_a_rerun_takes_the_place_of_its_run_whatever_its_protocol_came_to(
+    then: dict[str, Any], now: dict[str, Any], why: str
+) -> None:
+    records = [again(70.0, 1, **then), again(60.0, 2, **now), make_random()]
+    number = shown(records)["MAE"]  # there is one
+    assert number.value == 60.0
+    assert "seed 0 was run 2 times: top1 70.00, then 60.00; they differ in " in number.note and why in number.note
+    other = make_record(62.0, seed=1, code="a" * 12, **now)
+    number = shown([*records, other])["MAE"]
+    assert (number.value, number.seeds) == (61.0, (0, 1)) and "top1 70.00, then 60.00" in number.note
+
+
+def test_a_rerun_under_another_name_leaves_nothing_in_the_row_of_before() -> None:
+    records = [again(70.0, 1, method="Mine"), again(60.0, 2)]
+    assert {name: number.value for name, number in shown(records).items()} == {"MAE": 60.0}
+
+
+def test_what_was_run_anew_is_chosen_by_its_latest_run() -> None:
+    records = [again(70.0, 1), again(60.0, 2, deviations=[DEVIATION]), make_random()]
+    assert select_records(records, only_reference=True) == records[2:]
+    assert select_records(records, ["method=MAE"]) == records[:2]
+    with pytest.raises(ResultsError, match="none of the 1 runs"):
+        select_records(records[:2], only_reference=True)
+
+
+def test_the_same_record_of_two_stores_counts_once() -> None:
+    (number,) = shown([again(17.4, 1), again(17.4, 1)]).values()
+    assert number.note == ""
+    (number,) = shown([again(17.4, 1), again(11.6, 2), again(17.4, 1)]).values()
+    assert number.note.startswith("seed 0 was run 2 times: top1 17.40, then 11.60;")
+
+
+@pytest.mark.parametrize("fields", [{}, {"finished_at": datetime(2026, 1, 9, tzinfo=UTC)}])
+def test_copies_that_went_different_ways_are_told_in_whatever_order_they_come(fields: dict[str, Any]) -> None:
+    records = [again(70.0, 1, **fields), again(60.0, 1), again(65.0, 1), again(60.0, 1)]
+    notes = set()
+    for order in permutations(records):
+        (number,) = shown(list(order)).values()
+        assert number.value == 70.0
+        assert number.note.startswith("seed 0 was run 3 times: top1 60.00, then 65.00, then 70.00;")
+        notes.add(number.note)
+        runs = [(Path(str(place)), record) for place, record in enumerate(order)]
+        assert latest_run(runs)[1].metrics[0].value == 70.0
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((82.504, 82.496), "top1 82.504, then 82.496;"),
+        ((82.5, 82.5004), "top1 82.5000, then 82.5004;"),
+        ((0.3, 0.1 + 0.2), "top1 0.3, then 0.30000000000000004;"),
+        ((82.5, 82.5, 83.0), "top1 82.50, then 82.50, then 83.00;"),
+    ],
+)
+def test_numbers_that_differ_read_differently(values: tuple[float, ...], expected: str) -> None:
+    records = [again(value, run) for run, value in enumerate(values, start=1)]
+    assert expected in unlike_repeats(records, ["top1"])[0]

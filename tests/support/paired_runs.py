@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.running.writing import write_record
 from results import Metric
-from tasks.classification.metric import MEANS
+from tasks.classification.paired import MEANS
 from tasks.detection.matches import save_matches
 from tasks.detection.scoring import score
 from tasks.segmentation.areas import Areas, save_areas
@@ -17,6 +17,7 @@ from tests.support.results_examples import make_record
 from tests.support.scoring_examples import draw_detections, draw_truth, image_ids, write_truth
 
 IMAGES = 200
+GOOD, BAD = 0.9, 0.6
 NAMES = [f"val/{index:03d}.png" for index in range(IMAGES)]
 
 
@@ -31,10 +32,18 @@ def answers(accuracy: float, seed: int = 0) -> pd.DataFrame:
 def write_classification(directory: Path, frame: pd.DataFrame, **fields: Any) -> Path:
     """A finished run as classification leaves it."""
     metrics = [Metric(name=name, value=frame[name].mean(), split="val", n_eval=len(frame)) for name in MEANS]
-    settings = {"dataset": "mini", "data_fingerprint": "f" * 64, "protocol": {"drop_path": "0.1"}, **fields}
-    write_record(directory, make_record(metrics=metrics, **settings))
+    settings: dict[str, Any] = {"dataset": "mini", "data_fingerprint": "f" * 64, "protocol": {"drop_path": "0.1"}}
+    write_record(directory, make_record(**settings | {"metrics": metrics} | fields))
     frame.to_csv(directory / "per_image.csv", index=False)
     return directory
+
+
+def write_cell(store: Path, backbone: str, accuracy: float, seeds: tuple[int, ...] = (0,), **fields: Any) -> None:
+    """Finished classifications in a store, a run of each seed."""
+    for seed in seeds:
+        frame = answers(accuracy, seed=seed)
+        directory = store / "classification/mini" / backbone / f"seed{seed}-{fields.get('recipe', 'abc')}"
+        write_classification(directory, frame, backbone=backbone, seed=seed, **fields)
 
 
 def write_detection(directory: Path, jitter: float, images: int = 40, **fields: Any) -> Path:

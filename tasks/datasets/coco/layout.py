@@ -17,7 +17,7 @@ from typing import Any
 
 from backbones.errors import DataError
 from backbones.images.folders import fingerprint
-from backbones.training.progress import progress_line
+from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json

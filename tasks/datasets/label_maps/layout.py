@@ -20,7 +20,7 @@ from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright_size
-from backbones.training.progress import with_progress
+from backbones.training.progress_line import with_progress
 from backbones.training.settings import Settings
 from tasks.datasets.identity import Contents, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads

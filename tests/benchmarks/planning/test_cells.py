@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from backbones.errors import InputError
 from backbones.training.settings import protocol
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, parse_backbone, plan_pretraining, plan_task
+from benchmarks.running.repeating import Code, Repeat, find_standing
 from benchmarks.running.writing import write_record
-from results import Record, run_directory
+from results import Record, find_records, run_directory
+from results.latest import latest_of_each_key
 from tests.support.checkpoint_examples import save
 from tests.support.in_process import call, refusal
 from tests.support.results_examples import make_record
@@ -31,7 +34,7 @@ def finish(tmp_path: Path) -> Callable[..., Path]:
         settings = plan.recipe.model_copy(update={"precision": precision}).model_dump(mode="json")
         about = {"task": plan.recipe.task, "backbone": plan.backbone, "protocol": protocol(settings), **fields}
         record: Record = make_record(seed=plan.seed, **about)
-        directory = run_directory(tmp_path, record.task, "shapes", record.backbone, record.seed, record.key)
+        directory = run_directory(tmp_path, record.task, "shapes", record.backbone, record.seed, record.key, record.run)
         write_record(directory, record)
         return directory
 
@@ -169,3 +172,25 @@ def test_a_dry_run_finds_what_is_finished(tmp_path: Path, finish: Callable[..., 
     assert (
         result.exit_code == 0 and f"finished on imagenet1k, if those are the data still: {directory}" in result.output
     )
+
+
+def test_planners_calls_and_tables_agree_on_the_latest_run(tmp_path: Path, finish: Callable[..., Path]) -> None:
+    """Whatever the clocks of two machines said."""
+    plan = planned()
+    first = finish(plan, key="0123456789ab", finished_at=datetime(2026, 1, 2, tzinfo=UTC))
+    second = finish(plan, key="0123456789ab", finished_at=datetime(2026, 1, 1, tzinfo=UTC), run=2)
+    found = plan.find_record(tmp_path)
+    standing = find_standing(first, Repeat(), Code(""), lambda: None)
+    (counted,) = latest_of_each_key(record for _, record in find_records([tmp_path]))
+    assert found is not None and found[0] == standing.directory == second
+    assert found[1].run == standing.run == counted.run == 2
+
+
+def test_an_earlier_run_that_cannot_be_read_is_named_and_passed_over(
+    tmp_path: Path, finish: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (finish(planned(), key="0123456789ab", run=run) for run in (1, 2))
+    (first / "record.json").write_text("{")
+    standing = find_standing(first, Repeat(), Code(""), lambda: None)
+    assert (standing.directory, standing.run) == (second, 2)
+    assert f"passed over: {first / 'record.json'}: not a record" in capsys.readouterr().err

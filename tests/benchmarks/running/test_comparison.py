@@ -1,11 +1,13 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.running.comparison import Row, compare_cells
-from results import PairedDifference, ResultsError, paired_difference, paired_statistic_difference
+from results import Metric, PairedDifference, ResultsError, paired_difference, paired_statistic_difference
 from tasks.segmentation.areas import Areas
 from tests.support.paired_runs import (
     IMAGES,
@@ -231,3 +233,42 @@ def test_missing_areas_are_named(tmp_path: Path) -> None:
     assert status == 3
     assert "b/areas.npz: no such file. A finished segmentation run has one" in output
     assert output.count("\n") == 1
+
+
+def test_a_record_that_cannot_be_read_beside_one_cell_is_named_once(tmp_path: Path) -> None:
+    write_classification(tmp_path / "a/vit/seed0-abc", answers(0.9))
+    write_classification(tmp_path / "b/vit/seed0-abc", answers(0.9))
+    broken = tmp_path / "a/zzz/seed0-abc/record.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    for pair in ((tmp_path / "a", tmp_path / "b"), (tmp_path / "a", tmp_path / "b/vit/seed0-abc")):
+        status, output = compare(*pair)
+        assert status == 0 and output.count(f"passed over: {broken}") == 1
+    status, output = compare(broken.parent, tmp_path / "b")
+    assert (status, output.count(str(broken))) == (3, 1)
+
+
+def test_a_record_without_a_metric_of_its_task_is_named(tmp_path: Path) -> None:
+    metrics = [Metric(name="top1", value=90.0, split="val", n_eval=200)]
+    a = write_classification(tmp_path / "a", answers(0.9))
+    b = write_classification(tmp_path / "b", answers(0.9), metrics=metrics)
+    status, output = compare(a, b)
+    assert status == 3
+    assert f"{b}/record.json: has no top5, which is tested of runs of classification. It has top1. Run" in output
+
+
+def test_finished_runs_are_compared_without_torch(tmp_path: Path) -> None:
+    """It took four of five seconds."""
+    for name in ("a", "b"):
+        write_classification(tmp_path / name / "vit", answers(0.9))
+        write_detection(tmp_path / name / "cnn", 0.05, images=10)
+        write_segmentation(tmp_path / name / "swin", draw_areas(0.8, images=10))
+    program = (
+        "import sys; from pathlib import Path; from benchmarks.commands.comparison import show_comparison\n"
+        "show_comparison(*map(Path, sys.argv[1:]))\n"
+        "print({'torch', 'timm', 'mmengine'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a"), str(tmp_path / "b")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = finished.stdout.splitlines()
+    assert lines[-1] == "set()" and sum(line.startswith("3\t") for line in lines) == 3

@@ -1,24 +1,21 @@
-"""Two stores compared: the same cells of both, in one table, and a gate on what is worse."""
+"""Two stores compared: the same cells of both, in one table."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.running.pairs import compare_paths
 from results import ResultsError
-from tests.support.in_process import call, refusal, success
-from tests.support.paired_runs import answers, draw_areas, write_classification, write_segmentation
-
-GOOD, BAD = 0.9, 0.6
-
-
-def write_cell(store: Path, backbone: str, accuracy: float, seeds: tuple[int, ...] = (0,), **fields: Any) -> None:
-    for seed in seeds:
-        frame = answers(accuracy, seed=seed)
-        directory = store / "classification/mini" / backbone / f"seed{seed}-{fields.get('recipe', 'abc')}"
-        write_classification(directory, frame, backbone=backbone, seed=seed, **fields)
+from tests.support.in_process import call, success
+from tests.support.paired_runs import (
+    BAD,
+    GOOD,
+    answers,
+    draw_areas,
+    write_cell,
+    write_classification,
+    write_segmentation,
+)
 
 
 @pytest.fixture
@@ -78,9 +75,80 @@ def test_cells_of_one_backbone_are_paired_by_their_settings(tmp_path: Path) -> N
     found = compare_paths(a, b)
     pairs = [(pair.a.records[0].recipe, pair.b.records[0].recipe) for pair in found.pairs]
     assert sorted(pairs) == [("long", "long"), ("short", "short")] and found.left_out == []
+    assert sorted(pair.which for pair in found.pairs) == [", recipe long", ", recipe short"]
     write_cell(a, "vit", GOOD, recipe="mine")
+    assert compare_paths(a, b).left_out == ["classification of vit on mini, recipe mine: B has no such run"]
+
+
+WEIGHTS = {name: digit * 64 for name, digit in (("one", "1"), ("two", "2"), ("three", "3"), ("four", "4"))}
+
+
+def write_weights(store: Path, **accuracies: float) -> None:
+    """A run of one backbone for each file of weights."""
+    for name, accuracy in accuracies.items():
+        frame = answers(accuracy)
+        directory = store / f"classification/mini/vit/seed0-{name}"
+        write_classification(directory, frame, backbone="vit", checkpoint_sha256=WEIGHTS[name])
+
+
+def paired_weights(a: Path, b: Path) -> list[tuple[str, str]]:
+    """The first digits of what was paired."""
+    pairs = [(pair.a.records[0], pair.b.records[0]) for pair in compare_paths(a, b).pairs]
+    return [((ours.checkpoint_sha256 or "")[:1], (theirs.checkpoint_sha256 or "")[:1]) for ours, theirs in pairs]
+
+
+def test_cells_of_one_backbone_are_paired_by_their_weights(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for store in (a, b):
+        write_weights(store, one=0.8, two=0.4)
+    assert paired_weights(a, b) == [("1", "1"), ("2", "2")]
+    result = success("compare", a, b, "--fail-if-worse", "top1=0")
+    assert "pair 1: weights 111111111111\npair 2: weights 222222222222\n" in result.stdout
+    assert "left out" not in result.stdout
+
+
+def test_what_is_worse_of_one_file_of_weights_is_not_hidden_by_another(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_weights(a, one=0.45, two=0.4)
+    write_weights(b, one=0.8, two=0.4)
+    result = call("compare", a, b, "--fail-if-worse", "top1=1")
+    assert result.exit_code == 1
+    assert "backbench: top1 of vit on mini, weights 111111111111: A is" in result.stderr
+    assert "weights 222222222222" not in result.stderr
+
+
+def test_weights_that_one_side_has_alone_stay_alone(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_weights(a, one=0.8, two=0.4)
+    write_weights(b, two=0.4)
+    assert paired_weights(a, b) == [("2", "2")]
     (line,) = compare_paths(a, b).left_out
-    assert "which belong together is not clear" in line
+    assert line == "classification of vit on mini, weights 111111111111: B has no such run"
+    (line,) = compare_paths(b, a).left_out
+    assert line == "classification of vit on mini, weights 111111111111: A has no such run"
+
+
+def test_the_only_ones_left_with_the_same_settings_are_paired(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_weights(a, one=0.8, two=0.4)
+    write_weights(b, one=0.8, three=0.4)
+    assert paired_weights(a, b) == [("1", "1"), ("2", "3")]
+    assert f"weights: {'2' * 12} against {'3' * 12}" in compare_paths(a, b).pairs[1].remarks
+
+
+def test_no_side_is_used_twice_and_what_is_not_clear_is_left_out(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_weights(a, one=0.8, two=0.4)
+    write_weights(b, three=0.4)
+    write_cell(a, "cnn", GOOD)
+    write_cell(b, "cnn", GOOD)
+    found = compare_paths(a, b)
+    assert [pair.a.records[0].backbone for pair in found.pairs] == ["cnn"]
+    assert found.left_out == [
+        f"classification of vit on mini, weights {digit * 12}: {own} has it, and which of {other}'s runs it belongs to "
+        "is not clear. Name the runs"
+        for digit, own, other in (("1", "A", "B"), ("2", "A", "B"), ("3", "B", "A"))
+    ]
 
 
 def test_other_data_and_other_seeds_are_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -104,39 +172,17 @@ def test_stores_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
         compare_paths(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.parametrize(("points", "status"), [("50", 0), ("5", 1)])
-def test_worse_than_allowed_is_an_exit_status(stores: tuple[Path, Path], points: str, status: int) -> None:
-    result = call("compare", *stores, "--fail-if-worse", f"top1={points}")
-    assert result.exit_code == status
-    assert ("top1 of cnn on mini: A is" in result.stderr) == (status == 1)
-    assert call("compare", *reversed(stores), "--fail-if-worse", f"top1={points}").exit_code == 0
-
-
-def test_a_loss_is_worse_where_it_is_higher(stores: tuple[Path, Path]) -> None:
-    assert call("compare", *stores, "--fail-if-worse", "loss=0.01").exit_code == 1
-    assert call("compare", *stores, "--fail-if-worse", "top5=0", "--fail-if-worse", "loss=9").exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("allowance", "expected"),
-    [
-        ("top1", 'expected METRIC=POINTS, for example "top1=0.5"'),
-        ("top1=-1", "expected METRIC=POINTS"),
-        ("top1=nan", "expected METRIC=POINTS"),
-        ("tpo1=1", 'no such metric. Did you mean "top1"'),
-        ("mIoU=1", "--fail-if-worse mIoU: not compared here. There are: loss, top1, top5"),
-    ],
-)
-def test_an_allowance_that_says_nothing_is_refused(stores: tuple[Path, Path], allowance: str, expected: str) -> None:
-    assert expected in refusal("compare", *stores, "--fail-if-worse", allowance)
-
-
-def test_as_one_json_document(stores: tuple[Path, Path]) -> None:
-    result = call("compare", *stores, "--json", "--fail-if-worse", "top1=5")
-    assert result.exit_code == 1
-    document = json.loads(result.stdout)
-    cnn, vit = document["pairs"]
-    assert (cnn["a"]["backbone"], vit["a"]["seeds"]) == ("cnn", [0, 1])
-    assert cnn["metrics"][0]["metric"] == "top1" and cnn["metrics"][0]["better"] == "B"
-    assert cnn["metrics"][0]["difference"]["mean"] < -5
-    assert len(document["left_out"]) == 2 and len(document["worse"]) == 1
+def test_a_rerun_stands_for_its_run_whatever_its_protocol_came_to(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for backbone, key in (("vit", "0" * 12), ("cnn", "1" * 12)):
+        write_cell(b, backbone, GOOD, protocol={"precision": '"bf16"'})
+        for run, precision, accuracy in ((1, "fp32", GOOD), (2, "bf16", BAD)):
+            directory = a / f"classification/mini/{backbone}/seed0-abc{'.2' * (run > 1)}"
+            fields = {"key": key, "run": run, "backbone": backbone, "protocol": {"precision": f'"{precision}"'}}
+            write_classification(directory, answers(accuracy), **fields)
+    found = compare_paths(a, b)
+    assert found.left_out == []
+    for pair in (*found.pairs, *compare_paths(a / "classification/mini/vit", b / "classification/mini/vit").pairs):
+        assert (pair.a.records[0].run, pair.protocol_differences, pair.which) == (2, [], "")
+        (remark,) = pair.remarks
+        assert remark.startswith("A's seed 0 was run 2 times: top1 ") and 'precision ("bf16", "fp32")' in remark

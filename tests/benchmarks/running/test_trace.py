@@ -91,17 +91,6 @@ def test_runs_are_compared_however_gradients_accumulate(data: Path, fine_tuned: 
     assert (status, lines[2:]) == (0, ["same up to update 4, within a relative 0.0001"])
 
 
-def test_the_document_says_what_the_lines_do(tmp_path: Path) -> None:
-    """--json was passed over."""
-    one, other = write(tmp_path / "one", [3.0, 2.0, 1.0]), write(tmp_path / "other", [3.0, 2.5])
-    result = call("compare", one, other, "--trace", "--json")
-    document = json.loads(result.stdout)
-    assert result.exit_code == 1 and document["a"] == {"directory": str(one), "updates": 3}
-    assert (document["same_up_to"], document["differs_at"]) == (1, 2)
-    assert document["differences"] == [{"name": "loss", "a": 2.0, "b": 2.5}]
-    assert json.loads(success("compare", one, one, "--trace", "--json").stdout)["differs_at"] is None
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [(["--trace", "--fail-if-worse", "top1=1"], "--fail-if-worse"), (["--tolerance", 1], "--trace")],
@@ -169,6 +158,93 @@ def test_logs_of_earlier_versions_are_compared() -> None:
     assert (found.same_up_to, found.differs_at, found.differences[0].name) == (0, 1, "loss")
 
 
+RECORDED = {
+    "task": "classification",
+    "dataset": "mini",
+    "model": "ViT-mini",
+    "backbone": "b",
+    "recipe": "r",
+    "key": "0123456789ab",
+    "seed": 0,
+    "metrics": [{"name": "top1", "value": 1.0, "split": "val"}],
+}
+
+
+def write_earlier(directory: Path, losses: list[float], recipe: str = "precision: fp32", **recorded: Any) -> Path:
+    """A run whose log says neither device nor update; with what its record says, if there is one."""
+    log = write(directory, losses) / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    kept = [{name: value for name, value in line.items() if name not in ("device", "update")} for line in lines]
+    log.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    (directory / "recipe.yaml").write_text(recipe)
+    if recorded:
+        (directory / "record.json").write_text(json.dumps(RECORDED | recorded))
+    return directory
+
+
+def test_the_record_says_on_what_device_an_earlier_run_was(tmp_path: Path) -> None:
+    for number, (recorded, tolerance) in enumerate(
+        [
+            ({"device": "AMD EPYC, 2 cores"}, 0.0),
+            ({"device": "NVIDIA H100"}, 1.3e-6),
+            ({"device": "NVIDIA H100", "precision": "bf16"}, 1.6e-2),
+            ({}, 1.3e-6),  # nobody knows
+        ]
+    ):
+        a, b = (
+            write_earlier(tmp_path / f"{name}{number}", [loss], "precision: auto", **recorded)
+            for name, loss in (("a", 1.0), ("b", 1.0000005))
+        )
+        found = compare_traces(a, b)
+        assert (found.tolerance, found.differs_at) == (tolerance, None if tolerance else 1)
+
+
+EARLIER = """
+task: classification
+precision: auto
+model: {arch: vit_mini_patch8_48, pool: avg}
+optimizer: {weight_decay: 0.05, spare: norms}
+"""
+LATER = """
+task: classification
+precision: fp32
+model: {arch: vit_mini_patch8_48, pool: avg, mean: null, std: null}
+inference: {crop_ratio: null}
+optimizer: {weight_decay: 0.05, no_weight_decay: norms_and_positions}
+"""
+
+
+def test_settings_that_came_later_are_no_difference_where_nothing_changed(tmp_path: Path) -> None:
+    now = write_earlier(tmp_path / "now", [1.0], LATER)
+    for name, recorded in (("finished", {"precision": "fp32"}), ("unfinished", {})):
+        assert compare_traces(write_earlier(tmp_path / name, [1.0], EARLIER, **recorded), now).settings == []
+    other = write_earlier(tmp_path / "other", [1.0], EARLIER, precision="bf16")
+    assert compare_traces(other, now).settings == ['precision: "bf16" against "fp32"']
+    cropped = write_earlier(tmp_path / "cropped", [1.0], LATER.replace("crop_ratio: null", "crop_ratio: 0.9"))
+    assert compare_traces(cropped, now).settings == ["inference.crop_ratio: 0.9 against not set"]
+
+
+def test_how_many_processes_and_what_code_it_was_is_told(tmp_path: Path) -> None:
+    a = write_earlier(tmp_path / "a", [1.0], world_size=2, code="a" * 12)
+    b = write_earlier(tmp_path / "b", [1.0], world_size=1, code="b" * 12)
+    assert shown(a, b)[1][3:] == [f"what else differs: code ({'a' * 12}, {'b' * 12}), processes (1, 2)"]
+
+
+def test_as_json(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", [3.0, 2.0]), write(tmp_path / "b", [3.0, float("nan")], precision="bf16")
+    result = call("compare", a, b, "--trace", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert (document["same"], document["same_up_to"], document["tolerance"]) == (False, 1, 0.0)
+    value = {"name": "loss", "a": 2.0, "b": "nan", "relative": "nan"}
+    assert document["first_difference"] == {"update": 2, "values": [value]}
+    assert document["settings"] == ['precision: "fp32" against "bf16"']
+    result = call("compare", a, a, "--trace", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert document["same"] and document["first_difference"] is None and document["a"]["updates"] == 2
+
+
 def test_logs_that_share_no_line_are_refused(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", [2.0]), write(tmp_path / "b", [2.0], epoch=0.2)
     with pytest.raises(InputError, match=r"no line of one log tells.*same runtime\.log_every"):
@@ -183,3 +259,5 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert f"found 2 runs, for example {tmp_path / 'other'}" in refusal("compare", run, tmp_path, "--trace")
     (tmp_path / "other/log.jsonl").write_text("")
     assert "log.jsonl: empty" in refusal("compare", run, tmp_path / "other", "--trace")
+    (run / "recipe.yaml").write_text("task: [")
+    assert "recipe.yaml: cannot be read as a run's settings" in refusal("compare", run, run, "--trace", status=3)
