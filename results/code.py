@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGES = ("backbones", "benchmarks", "results", "tasks")
-SUFFIXES = (".py", ".yaml")
+SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
 _HOUSE = Path(__file__).resolve().parents[1]
 
 
@@ -18,10 +18,12 @@ def code_digest() -> str:
 
 
 def sources_digest(roots: Iterable[Path]) -> str:
-    """Twelve hex digits that change with the name or the bytes of any Python or YAML file at or below these paths.
+    """Twelve hex digits that change with the name or the bytes of any source at or below these paths.
 
-    The same files give the same digits wherever the paths lie. Hidden folders are passed over, and so are files that
-    vanish meanwhile.
+    Sources are files of Python, YAML, JSON and TOML.
+
+    The same files give the same digits wherever the paths lie, and links are followed. Hidden folders are passed over,
+    and so are files that vanish meanwhile.
     """
     digest = hashlib.sha256()
     for root in roots:
@@ -39,8 +41,10 @@ def _sources(root: Path) -> list[str]:
     """The files' paths from the folder above `root`, with forward slashes, sorted."""
     if root.is_file():
         return [root.name]
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        folders[:] = [name for name in folders if not name.startswith(".") and place not in seen]
+        seen.add(place)
         found += [Path(folder, name) for name in files if name.endswith(SUFFIXES)]
     return sorted(path.relative_to(root.parent).as_posix() for path in found)

@@ -134,14 +134,15 @@ def _rows(records: Iterable[Record], directories: Sequence[str] | None) -> Itera
 def load_results(path: Path | str) -> "pd.DataFrame":
     """The numbers of a `results.csv`, or of all finished runs below a directory, one row a metric, for pandas.
 
-    Records below a directory that can't be read are passed over with a warning.
+    Both are the same, but that records of earlier versions are read here as they are, while `backbench collect`
+    completes them. Records below a directory that can't be read are passed over with a warning.
     Raises StoreError, naming the path, where there is neither.
     """
     path = Path(path)
     if not path.is_dir():
         return read_results_csv(path)
     found = find_records([path], on_unreadable=lambda error: warnings.warn(f"passed over: {error}", stacklevel=2))
-    return to_frame(record for _, record in found)
+    return to_frame((record for _, record in found), [place.relative_to(path).as_posix() for place, _ in found])
 
 
 def read_results_csv(path: Path | str) -> "pd.DataFrame":

@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 
+from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
 
 _SUMMARY = re.compile(r"(?:\w+ of \d+|tensor \(.*\)|not read|None|)$")
@@ -58,8 +59,8 @@ class Statement:
 
 def read_statement(checkpoint: Checkpoint) -> Statement:
     """Return what stands beside the weights: `method` and `pretrain_data`, as backbench writes them, or the hub's."""
-    config = _beside(checkpoint, "config.json")
-    pixels = _pixels(config, _beside(checkpoint, "preprocessor_config.json"))
+    config = _beside(checkpoint, hub_files.MODEL)
+    pixels = _pixels(config, _beside(checkpoint, hub_files.PIXELS))
     method, data = (_words(checkpoint.extras.get(key)) for key in ("method", "pretrain_data"))
     if method or data:
         return Statement(method, data, pixels=pixels)
@@ -72,7 +73,7 @@ def _words(value: str | None) -> str | None:
 
 def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
     """The hub's description, by its name, of a file that has the hub's; empty if there is none that can be read."""
-    if checkpoint.path.name not in {"model.safetensors", "pytorch_model.bin"}:
+    if checkpoint.path.name not in hub_files.WEIGHTS:
         return {}
     try:
         content = json.loads(checkpoint.path.with_name(name).read_text(encoding="utf-8"))

@@ -15,13 +15,13 @@ def show_trace_comparison(a: Path, b: Path, tolerance: float | None, *, as_json:
     comparison = compare_traces(a, b, tolerance)
     if as_json:
         print_json(_document(comparison))
-        return comparison.differs_at is None
+        return comparison.are_the_same
     console = Console(highlight=False, markup=False)
     for name, trace in (("A", comparison.a), ("B", comparison.b)):
         console.print(f"{name}  {trace.directory}, {trace.updates:,} updates", soft_wrap=True)
     for line in _verdict(comparison):
         console.print(line, soft_wrap=True)
-    return comparison.differs_at is None
+    return comparison.are_the_same
 
 
 def _document(comparison: TraceComparison) -> dict[str, Any]:
@@ -32,12 +32,13 @@ def _document(comparison: TraceComparison) -> dict[str, Any]:
     return {
         "a": {"directory": str(comparison.a.directory), "updates": comparison.a.updates},
         "b": {"directory": str(comparison.b.directory), "updates": comparison.b.updates},
-        "same": comparison.differs_at is None,
+        "same": comparison.are_the_same,
         "same_up_to": comparison.same_up_to,
         "first_difference": {"update": comparison.differs_at, "values": differences} if differences else None,
         "tolerance": comparison.tolerance,
         "settings": comparison.settings,
         "origins": comparison.origins,
+        "not_compared": comparison.gaps,
     }
 
 
@@ -57,6 +58,9 @@ def _verdict(comparison: TraceComparison) -> list[str]:
     else:
         lines.append(f"first difference at update {comparison.differs_at:,}:")
         lines += [f"  {_told(difference)}" for difference in comparison.differences]
+    if comparison.gaps:
+        lines.append("not all could be compared:")
+        lines += [f"  {gap}" for gap in comparison.gaps]
     if comparison.settings:
         lines += ["settings that differ:", *(f"  {setting}" for setting in comparison.settings)]
     if comparison.origins:

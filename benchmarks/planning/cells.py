@@ -16,6 +16,7 @@ from benchmarks.planning.records import complete
 from results import Record, ResultsError, cell_key, find_runs
 from results.code import code_digest
 from results.latest import latest_run
+from results.record import deciding_versions
 from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class PlannedCell:
             return normalisation_of(entry, None, self.recipe.task, declared=self.declared, spell=pretraining_name)
         question = {
             "code": code_digest(),
+            "timm": deciding_versions().get("timm"),
             "backbone": [entry.name, entry.method, entry.pretrain_data],
             "registered": entry.normalisation and entry.normalisation.as_dict(),
             "task": self.recipe.task,

@@ -1,7 +1,8 @@
 """What an earlier look at a file of weights found out, so that planning need not read gigabytes again.
 
-It is kept in the user's cache folder, a small file for each file of weights, and holds as long as that has the same
-size and modification time. Whoever carries a cell out reads the weights in any case.
+It is kept in the user's cache folder, a small file for each file of weights, and holds as long as that and the hub's
+descriptions beside it have the same size, times and place on the disk. Whoever carries a cell out reads the weights in
+any case.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.writing import written_whole
+from backbones.weights.hub_files import DESCRIPTIONS
 
 SETTLED_NS = 2_000_000_000
 """A file that was written within the last two seconds may be written again without its modification time telling."""
@@ -31,7 +33,7 @@ class KnownWeights:
         self.path = path.resolve()
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32]
         self._file = cache_folder() / "weights" / f"{name}.json"
-        self._state = _state(self.path)
+        self._state = self._look()
         self._known = self._read()
 
     @property
@@ -47,7 +49,7 @@ class KnownWeights:
 
     def remember(self, sha256: str, question: Mapping[str, Any], answer: Normalisation) -> None:
         """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
-        if not self._state or self._state != _state(self.path) or time.time_ns() - self._state[1] < SETTLED_NS:
+        if not self._state or self._state != self._look() or time.time_ns() - self._state[1] < SETTLED_NS:
             return
         others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
         answers = others | {_digest(question): answer.as_dict()}
@@ -57,6 +59,11 @@ class KnownWeights:
             written_whole(self._file, safe_from_power_cuts=False) as file,
         ):
             file.write(json.dumps(self._known, indent=2).encode())
+
+    def _look(self) -> list[int]:
+        """All that would change with the file or with what describes it; empty if there is no such file."""
+        weights = _state(self.path)
+        return weights and [*weights, *(n for name in DESCRIPTIONS for n in (_state(self.path.with_name(name)) or [0]))]
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError, AttributeError):
@@ -72,12 +79,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "backbench"
 
 
-def _state(path: Path) -> list[int] | None:
-    """Size and modification time; None if there is no such file."""
+def _state(path: Path) -> list[int]:
+    """Size, times of modification and of any change, and inode, as git's index has them; empty if there is no file."""
     with suppress(OSError):
         status = path.stat()
-        return [status.st_size, status.st_mtime_ns]
-    return None
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    return []
 
 
 def _digest(question: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.images.normalisation import IMAGENET
+from backbones.training.later import without_neutral
 from backbones.training.settings import protocol
 from results import Record, ResultsError, find_records
 from results.garbage_collection import garbage_collection_paused
@@ -15,14 +16,15 @@ from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluatio
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""
 
+_PIXELS = {"mean": None, "std": None}
 UNTIL_THEN: dict[str, dict[str, dict[str, Any]]] = {
-    "classification": {"inference": {"crop_ratio": None}},
-    "detection": {"model": {"patch_resampling": "pseudo_inverse", "position_embeddings": "loaded"}},
-    "segmentation": {"model": {"adapter": "fpn", "patch_resampling": "pseudo_inverse"}},
-    "pretraining": {"augment": {"crop_tries": 1}},
+    "classification": {"model": _PIXELS, "inference": {"crop_ratio": None}},
+    "detection": {"model": {**_PIXELS, "patch_resampling": "pseudo_inverse", "position_embeddings": "loaded"}},
+    "segmentation": {"model": {**_PIXELS, "adapter": "fpn", "patch_resampling": "pseudo_inverse"}},
+    "pretraining": {"model": _PIXELS, "augment": {"crop_tries": 1}},
 }
-"""By task, settings that came before such ones left protocols alone: what the runs until then did. The list is closed:
-what is added to a recipe is declared with `backbones.training.later.Later`, and needs no completion."""
+"""By task, the neutral values of settings that protocols held before such ones left them alone. The list is closed:
+what is added to a recipe is declared with `backbones.training.later.Later`, and no protocol holds its neutral value."""
 
 _OWN = re.compile(r"(model\.(?:mean|std)=.* \(reference )None\)")
 """What earlier versions said of a normalisation that takes the place of the backbone's."""
@@ -47,7 +49,7 @@ def complete(record: Record) -> Record:
 
     And how many images there are to evaluate on, if its data set goes by a known name: earlier versions gave those to
     parts of a data set too. What was fine-tuned on images of one's own once stood in ImageNet's table.
-    A protocol without a setting that came later gets it, as the run had it. A record that has all that, or can have
+    A protocol loses the settings that came later and have their neutral value. A record that has all that, or can have
     none, stays.
     """
     missing: dict[str, Any] = {}
@@ -63,22 +65,15 @@ def complete(record: Record) -> Record:
     if record.task in RECIPES and not record.normalisation:
         missing["normalisation"] = IMAGENET.as_dict()
     if record.recipe_settings and not record.protocol:
-        settings = _with_later(renamed(record.recipe_settings), record.task)
-        missing |= {"recipe_settings": settings, "protocol": protocol(settings)}
+        settings = renamed(record.recipe_settings)
+        deciding = without_neutral(settings, UNTIL_THEN.get(record.task, {}))
+        missing |= {"recipe_settings": settings, "protocol": protocol(deciding)}
         missing["deviations"] = [_SPARE.sub(_as_no_weight_decay, text) for text in record.deviations]
     elif record.protocol:
-        whole = protocol(UNTIL_THEN.get(record.task, {})) | record.protocol
-        missing |= {"protocol": whole} if whole != record.protocol else {}
+        neutral = protocol(UNTIL_THEN.get(record.task, {})).items()
+        lean = {name: value for name, value in record.protocol.items() if (name, value) not in neutral}
+        missing |= {"protocol": lean} if lean != record.protocol else {}
     return record.model_copy(update=missing) if missing else record
-
-
-def _with_later(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The settings of a recipe with those that came later."""
-    whole = dict(settings)
-    for section, later in UNTIL_THEN.get(task, {}).items():
-        own = whole.get(section, {})
-        whole[section] = later | dict(own) if isinstance(own, Mapping) else own
-    return whole
 
 
 def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:

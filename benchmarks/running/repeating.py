@@ -5,9 +5,11 @@ it, as `results.latest` has it.
 """
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -116,7 +118,7 @@ def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
 def _model_code(entry: BackboneEntry) -> str:
     """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
     and shapes; empty for models of backbench's own and of timm, whose versions are known."""
-    module = entry.name.partition(":")[0] if ":" in entry.name else getattr(entry.build, "__module__", None)
+    module = entry.name.partition(":")[0] if ":" in entry.name else _module_of(entry.build)
     package = (module or "__main__").partition(".")[0]
     if package in (*PACKAGES, "timm"):
         return ""
@@ -132,3 +134,11 @@ def _model_code(entry: BackboneEntry) -> str:
             "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
         }
     )
+
+
+def _module_of(build: Callable[..., object]) -> str | None:
+    """Where a function was written that may be wrapped, or have some of its arguments filled in."""
+    while isinstance(build, partial):
+        build = build.func
+    module: str | None = getattr(inspect.unwrap(build), "__module__", None)
+    return module

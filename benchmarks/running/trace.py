@@ -36,12 +36,14 @@ class Trace:
     """What a run left behind of its course, finished or not.
 
     entries:  the log's lines
+    faults:   what is wrong with others: "line 10 cannot be read"
     settings: its recipe's, with the precision that it came to where that is known; none where they are not
     record:   None where it has not finished
     """
 
     directory: Path
     entries: list[Entry]
+    faults: list[str]
     settings: dict[str, Any]
     record: Record | None = None
 
@@ -83,6 +85,7 @@ class TraceComparison:
     tolerance:   relative; 0 where all has to be equal
     settings:    those that decide numbers and differ: "optimizer.weight_decay: 0.05 against 0.1"
     origins:     what else their records say that differs: "processes (1, 2)"
+    gaps:        what of the logs was not compared, up to the end of the shorter one: "A: line 10 cannot be read"
     """
 
     a: Trace
@@ -93,6 +96,12 @@ class TraceComparison:
     tolerance: float
     settings: list[str]
     origins: list[str]
+    gaps: list[str]
+
+    @property
+    def are_the_same(self) -> bool:
+        """Whether every line of both, up to the end of the shorter one, is there and says the same."""
+        return self.differs_at is None and not self.gaps
 
 
 def compare_traces(a: Path, b: Path, tolerance: float | None = None) -> TraceComparison:
@@ -107,26 +116,27 @@ def compare_traces(a: Path, b: Path, tolerance: float | None = None) -> TraceCom
         tolerance = _tolerance(ours, theirs)
     settings = _settings_that_differ(ours, theirs)
     origins = unlike_origins([ours.record, theirs.record]) if ours.record and theirs.record else []
-    same_up_to = 0
-    for one, other in _pairs(ours, theirs):
+    pairs, gaps = _pairs(ours, theirs)
+    same_up_to, differs_at, differences = 0, None, list[Difference]()
+    for one, other in pairs:
         update = _update(one)
-        if found := _differences(one, other, tolerance):
-            return TraceComparison(ours, theirs, same_up_to, update, found, tolerance, settings, origins)
+        if differences := _differences(one, other, tolerance):
+            differs_at = update
+            break
         same_up_to = update
-    return TraceComparison(ours, theirs, same_up_to, None, [], tolerance, settings, origins)
+    return TraceComparison(ours, theirs, same_up_to, differs_at, differences, tolerance, settings, origins, gaps)
 
 
 def _read_trace(path: Path) -> Trace:
     log = _only_log(path)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    entries = [entry for text in lines if (entry := _parsed(text))]
+    entries, faults = _read_log(log)
     if not entries:
         raise InputError(f"{log}: empty: the run has not come to its first line (runtime.log_every). Compare later")
     record = _read_record(log.parent)
     settings = _read_settings(log.with_name(RECIPE)) or (record.recipe_settings if record else {})
     if record and record.precision and settings.get("precision") in (None, "auto"):
         settings = settings | {"precision": record.precision}
-    return Trace(log.parent, entries, settings, record)
+    return Trace(log.parent, entries, faults, settings, record)
 
 
 def _read_record(directory: Path) -> Record | None:
@@ -156,25 +166,62 @@ def _only_log(path: Path) -> Path:
     return logs[0]
 
 
+def _read_log(log: Path) -> tuple[list[Entry], list[str]]:
+    """The lines of a log, each further than the one before; and what is wrong with others, but for a torn last one."""
+    entries: list[Entry] = []
+    torn, back = [], []
+    lines = log.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for number, text in enumerate(lines, start=1):
+        entry = _parsed(text)
+        if entry is None:
+            torn += [number] if text.strip() and number < len(lines) else []
+        elif entries and entry["epoch"] <= entries[-1]["epoch"]:
+            back.append(number)
+        else:
+            entries.append(entry)
+    faults = [
+        (torn, "cannot be read"),
+        (back, "told of before: two processes wrote the log"),
+    ]
+    return entries, [f"{_numbered(numbers)} {fault}" for numbers, fault in faults if numbers]
+
+
+def _numbered(lines: list[int]) -> str:
+    return f"line {lines[0]}" if len(lines) == 1 else f"line {lines[0]} and {len(lines) - 1} more"
+
+
 def _parsed(text: str) -> Entry | None:
     """A line of a log; None for a torn one."""
     try:
         entry = json.loads(text)
-    except json.JSONDecodeError:
+        is_line = all(isinstance(entry[name], int | float) for name in ("iteration", "epoch", "loss"))
+    except (ValueError, KeyError, TypeError):
         return None
-    return entry if isinstance(entry, dict) and {"iteration", "epoch", "loss"} <= entry.keys() else None
+    return entry if is_line else None
 
 
-def _pairs(a: Trace, b: Trace) -> list[tuple[Entry, Entry]]:
-    """The lines of both that are means over the same updates, wherever gradients accumulate over how many steps."""
-    spans = [dict(zip(_spans(trace), trace.entries, strict=True)) for trace in (a, b)]
-    shared = [(entry, spans[1][span]) for span, entry in spans[0].items() if span in spans[1]]
+def _pairs(a: Trace, b: Trace) -> tuple[list[tuple[Entry, Entry]], list[str]]:
+    """The lines of both that are means over the same updates, wherever gradients accumulate over how many steps.
+
+    And what of them has no such counterpart, or cannot be read.
+    """
+    ours, theirs = (dict(zip(_spans(trace), trace.entries, strict=True)) for trace in (a, b))
+    shared = [(entry, theirs[span]) for span, entry in ours.items() if span in theirs]
     if not shared:
         raise InputError(
             f"{a.directory} and {b.directory}: no line of one log tells of the same updates as one of the other's. "
             "Runs are compared that had the same runtime.log_every, and images and batches that make the same epochs"
         )
-    return shared
+    end = min(a.entries[-1]["epoch"], b.entries[-1]["epoch"])
+    gaps = [f"{name}: {fault}" for name, trace in (("A", a), ("B", b)) for fault in trace.faults]
+    for name, spans, others in (("A", ours, theirs), ("B", theirs, ours)):
+        whole = [span for span in spans if span[1] <= end]
+        alone = [span for span in whole if span not in others]
+        if alone:
+            update = _update(spans[alone[0]])
+            told = f"tell of updates that no line of {'B' if name == 'A' else 'A'} tells of"
+            gaps.append(f"{name}: {len(alone)} of {len(whole)} lines {told}, the first after update {update:,}")
+    return shared, gaps
 
 
 def _spans(trace: Trace) -> list[tuple[float, float]]:

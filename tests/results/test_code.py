@@ -18,7 +18,7 @@ def package(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["layers/norm.py", "settings.yaml", "new.py", "layers/__init__.py"])
+@pytest.mark.parametrize("name", ["layers/norm.py", "settings.yaml", "new.py", "layers/__init__.py", "a.yml", "b.json"])
 def test_a_changed_or_added_source_changes_it(package: Path, name: str) -> None:
     before = sources_digest([package])
     (package / name).write_text("changed\n")
@@ -43,6 +43,16 @@ def test_what_is_no_source_and_where_it_lies_do_not(package: Path, tmp_path: Pat
     assert sources_digest([package]) == before
     (tmp_path / "second").mkdir()
     assert sources_digest([package.rename(tmp_path / "second" / "vision")]) == before
+
+
+def test_links_are_followed_once(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads" / "linear.py").write_text("bias = True\n")
+    (package / "heads").symlink_to(tmp_path / "heads")
+    (package / "layers" / "again").symlink_to(package)
+    before = sources_digest([package])
+    (tmp_path / "heads" / "linear.py").write_text("bias = False\n")
+    assert sources_digest([package]) != before
 
 
 def test_a_single_module_is_its_own(tmp_path: Path) -> None:

@@ -30,9 +30,10 @@ def test_the_public_names_are_shown(room: object) -> None:
 
 def test_a_store_or_its_results_csv_as_a_frame(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store")
-    expected = to_frame(RECORDS)
+    directories = ["run0", "run1", "run2"]
+    expected = to_frame(RECORDS, directories)
     pd.testing.assert_frame_equal(load_results(store), expected)
-    (tmp_path / "results.csv").write_text(results_csv(RECORDS))
+    (tmp_path / "results.csv").write_text(results_csv(RECORDS, directories))
     pd.testing.assert_frame_equal(load_results(tmp_path / "results.csv"), expected)
 
 

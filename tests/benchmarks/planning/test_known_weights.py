@@ -1,6 +1,7 @@
 """Planning looks once at a file of weights, and finds records without reading the others."""
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_a_file_is_read_once_for_all_plans(weights: Path, monkeypatch: pytest.Mo
     assert planned(weights).digest == first.digest
 
 
-@pytest.mark.parametrize("change", ["size", "time"])
+@pytest.mark.parametrize("change", ["size", "time", "nothing that a copy keeps"])
 def test_another_file_under_its_name_is_read(weights: Path, tmp_path: Path, change: str) -> None:
     before = planned(weights).digest
     content = weights.read_bytes()
@@ -72,6 +73,17 @@ def test_another_file_under_its_name_is_read(weights: Path, tmp_path: Path, chan
     age(other.replace(weights), by=1 if change == "time" else 0)
     plan = planned(weights)
     assert plan.digest != before and plan._sha256 == sha256(weights)
+
+
+def test_a_description_that_comes_to_lie_beside_it_is_read(tmp_path: Path) -> None:
+    """A planner went on with what it had remembered of the file alone, and found another run finished."""
+    weights = age(save({"cls_token": torch.zeros(1)}, tmp_path, "pytorch_model.bin"))
+    assert planned(weights).normalisation == HALF
+    described = {"image_mean": IMAGENET.mean, "image_std": IMAGENET.std, "image_processor_type": "ViTImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    assert planned(weights).normalisation == IMAGENET
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert planned(weights).normalisation == HALF
 
 
 def test_what_was_just_written_is_not_trusted(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

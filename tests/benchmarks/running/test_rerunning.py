@@ -1,7 +1,10 @@
 """What a repeated command says of a finished run whose code, model or libraries have changed, and what it does."""
 
+import importlib
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +154,20 @@ def test_a_changed_file_of_the_model_is_told_and_leads_to_another_run(
     assert_kept_with(arguments, [f"the model's code {first['model_code']} then, {now} now"])
     success(*arguments, "--if-changed", "rerun")
     assert len({record["model_code"] for record in records(tmp_path / "out").values()}) == 2
+
+
+def test_a_function_with_some_of_its_arguments_filled_in_is_its_authors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own module is functools: no change of the author's code was seen."""
+    (tmp_path / "their_models").mkdir()
+    (tmp_path / "their_models" / "__init__.py").write_text(MODEL.format(more=""))
+    monkeypatch.syspath_prepend(tmp_path)
+    build = importlib.import_module("their_models").vit
+    entry = replace(find_backbone("their_models:vit"), name="their_vit", build=partial(build))
+    before = repeating.Code.of(entry).model_code
+    (tmp_path / "their_models" / "norms.py").write_text("EPS = 1e-6")
+    assert repeating.Code.of(entry).model_code not in ("", before)
 
 
 def test_models_of_timm_and_of_backbench_have_no_code_of_their_own(small: Path, out: Path) -> None:

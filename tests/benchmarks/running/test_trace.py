@@ -245,6 +245,32 @@ def test_as_json(tmp_path: Path) -> None:
     assert document["same"] and document["first_difference"] is None and document["a"]["updates"] == 2
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda lines: [*lines[:3], lines[3][:20], *lines[4:]], "B: line 4 cannot be read"),
+        (lambda lines: [*lines[:3], lines[3].replace('"loss": 3.0', '"loss": "abc"'), *lines[4:]], "B: line 4 cannot"),
+        (lambda lines: lines[4:], "A: 5 of 8 lines tell of updates that no line of B tells of, the first after"),
+        (lambda lines: [*lines[:5], *lines[2:]], "B: line 6 and 2 more told of before"),
+    ],
+)
+def test_a_damaged_log_is_not_the_same(damage: Any, told: str, tmp_path: Path) -> None:
+    """Lines without a counterpart were passed over, and the rest called the same to the last digit."""
+    a, b = write(tmp_path / "a", [3.0] * 8), write(tmp_path / "b", [3.0] * 8)
+    lines = (b / "log.jsonl").read_text().splitlines()
+    (b / "log.jsonl").write_text("\n".join(damage(lines)) + "\n")
+    status, shown_lines = shown(a, b)
+    assert status == 1 and any(told in line for line in shown_lines), shown_lines
+    assert not json.loads(call("compare", a, b, "--trace", "--json").stdout)["same"]
+
+
+def test_a_byte_order_mark_and_a_torn_last_line_are_no_damage(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", [3.0] * 4), write(tmp_path / "b", [3.0] * 4)
+    text = (b / "log.jsonl").read_text()
+    (b / "log.jsonl").write_text("\ufeff" + text + text[:20])
+    assert shown(a, b)[0] == 0
+
+
 def test_logs_that_share_no_line_are_refused(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a", [2.0]), write(tmp_path / "b", [2.0], epoch=0.2)
     with pytest.raises(InputError, match=r"no line of one log tells.*same runtime\.log_every"):
