@@ -35,6 +35,10 @@ class TryAgainError(InputError):
     status = 75
 
 
+class FirstFailedError(Exception):
+    """In the other processes of a job: the first could not find out what all were to go by, and says why itself."""
+
+
 def not_written(message: str, number: int | None) -> InputError:
     """The error for what could not be written, by the system's error number: worth trying again if room can be made."""
     return TryAgainError(message) if number in NO_ROOM else DataError(message)

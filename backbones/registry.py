@@ -15,6 +15,7 @@ from torch import nn
 from backbones.architectures import build_timm_model, require_interface
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET, Normalisation
+from backbones.names import SIZES
 from backbones.plugins import describe_error, import_function, load_plugins
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.contradictions import GOOGLES_CLASSES
@@ -305,45 +306,32 @@ def _unknown(name: str, failures: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-# size: timm's architecture, and the column of the tables
-_VIT_SIZES = {
-    "vit_mini": ("vit_mini_patch8_48", "ViT-mini"),
-    "vit_tiny": ("vit_tiny_patch16_224", "ViT-Ti"),
-    "vit_base": ("vit_base_patch16_224", "ViT-B"),
-    "vit_large": ("vit_large_patch16_224", "ViT-L"),
-    "vit_huge": ("vit_huge_patch14_224", "ViT-H"),
-}
-
-
-def _register_published(prefix: str, method: Method, sizes: dict[str, tuple[str, str]], **options: Hashable) -> None:
-    """Register a method's sizes as PREFIX_SIZE."""
-    for size, (arch, model) in sizes.items():
+def _register_published(prefix: str, sizes: Sequence[str], method: Method, **options: Hashable) -> None:
+    """Register sizes of a method as PREFIX_SIZE."""
+    for size in sizes:
+        arch, model = SIZES[prefix][size]
         name, build = f"{prefix}_{size}", _timm_build(arch, **options)
         _entries[name] = BackboneEntry(
             name, method.name, method.pretrain_data, model, arch, build, method.steps, method.name != "random"
         )
 
 
-_register_published("mae", METHODS["MAE"], _VIT_SIZES)
-_register_published("supervised", METHODS["supervised"], _VIT_SIZES)
-_register_published("mocov3", METHODS["MoCo v3"], {size: _VIT_SIZES[size] for size in ("vit_base", "vit_large")})
+_register_published("mae", [*SIZES["mae"]], METHODS["MAE"])
+_register_published("supervised", [*SIZES["supervised"]], METHODS["supervised"])
+_register_published("mocov3", ["vit_base", "vit_large"], METHODS["MoCo v3"])
 # MoCo v3's ViT-S has 12 heads, timm's 6 (facebookresearch/moco-v3, vits.py).
-_register_published("mocov3", METHODS["MoCo v3"], {"vit_small": ("vit_small_patch16_224", "ViT-S")}, num_heads=12)
+_register_published("mocov3", ["vit_small"], METHODS["MoCo v3"], num_heads=12)
 # BEiT's pre-trained files have the norm over tokens, which timm's BEiT has with this pooling only.
-_BEIT_SIZES = {
-    "vit_base": ("beit_base_patch16_224", "ViT-B"),
-    "vit_large": ("beit_large_patch16_224", "ViT-L"),
-}
-_register_published("beit", METHODS["BEiT"], _BEIT_SIZES, global_pool="token")
+_register_published("beit", ["vit_base", "vit_large"], METHODS["BEiT"], global_pool="token")
 # The authors' file of ImageNet-1K has position embeddings, no relative positions and no layer scale (microsoft/unilm,
 # beit/README.md:190).
 _register_published(
     "beit",
+    ["vit_base_in1k"],
     replace(METHODS["BEiT"], pretrain_data="IN1K+DALLE"),
-    {"vit_base_in1k": _BEIT_SIZES["vit_base"]},
     global_pool="token",
     use_abs_pos_emb=True,
     use_rel_pos_bias=False,
     init_values=0.0,
 )
-_register_published("random", METHODS["random"], _VIT_SIZES)
+_register_published("random", [*SIZES["random"]], METHODS["random"])

@@ -274,8 +274,10 @@ def _checkpoint(record: Record) -> str:
 
 def checkpoint_name(record: Record) -> str:
     """The name of the file of weights, without its folder; "" where there is none or the record does not say."""
+    if record.checkpoint or not record.checkpoint_sha256:
+        return record.checkpoint
     path = (record.load_report or {}).get("path")
-    return PurePath(str(path)).name if path and record.checkpoint_sha256 else ""
+    return PurePath(str(path)).name if path else ""
 
 
 def _ranked(groups: Sequence[Sequence[Measurement]], differing: Sequence[str]) -> list[int]:

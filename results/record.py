@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -36,7 +37,9 @@ DECIDING_DISTRIBUTIONS = (
 )
 
 Name = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What a column of a table can hold."""
+Count = Annotated[Integer, Field(ge=1)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
 
@@ -47,13 +50,19 @@ else:
     ModelMetaclass = type(BaseModel)
 
 _PLAIN = (float, int, type(None))
+_ESCAPES = (b"\\u", b"\\r", b"\\b", b"\\f")
+"""With what JSON begins a character that may have to be spelled out."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+"""Control characters but for the tab and the end of a line."""
 
 
 def spell_out(text: str) -> str:
-    """Spell out the bytes of file names that are not UTF-8, `caf\\xe9`, so that any file can hold the text."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Spell out what not every file can hold: control characters, and the bytes of file names that are not UTF-8,
+    `caf\\xe9`. A carriage return would end a line of a CSV file."""
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _spell_out_all(value: Any) -> Any:
@@ -145,7 +154,7 @@ class Record(_Checked):
     `cuda` is the version that PyTorch was built for, `driver` the GPU driver's; empty on a CPU.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Integer = SCHEMA_VERSION
     plan: Key | Literal[""] = ""
     suite: str = ""
     table: str = ""
@@ -162,7 +171,7 @@ class Record(_Checked):
     checkpoint: str = ""
     checkpoint_sha256: str | None = None
     normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
-    seed: int
+    seed: Integer
     recipe: Name
     recipe_settings: dict[str, Any] = {}
     protocol: dict[str, str] = {}
@@ -223,9 +232,9 @@ class Record(_Checked):
 
         Raises ResultsError that names the field which is missing or wrong.
         """
-        is_escaped = b"\\u" in text if isinstance(text, bytes) else "\\u" in text
-        if not is_escaped:
-            # what nothing is wrong with, and has no bytes to be spelled out, is read in a quarter of the time
+        content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        if not any(escape in content for escape in _ESCAPES):
+            # what nothing is wrong with, and has nothing to be spelled out, is read in a quarter of the time
             with suppress(ValidationError):
                 return cls.model_validate_json(text, extra="ignore")
         try:

@@ -9,14 +9,17 @@ from pathlib import Path
 from results.errors import ResultsError, StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.record import Record
+from results.rereading import reread
 
 RECORD = "record.json"
+_RECIPE = "recipe.yaml"
+"""What lies beside the record of a run."""
 _PLAN = re.compile(rb'"plan":\s*"([0-9a-f]{12})"')
 _BEGINNING = 256
 """Bytes of a record in which its plan is looked for."""
 
 
-def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, key: str, run: int = 1) -> Path:
+def run_directory(out: Path | str, task: str, dataset: str, backbone: str, seed: int, key: str, run: int = 1) -> Path:
     """The directory of one cell: OUT/<task>/<dataset>/<backbone>/seed<N>-<key>, or <key>.2, <key>.3, … of a later run.
 
     Nothing is created.
@@ -27,11 +30,12 @@ def run_directory(out: Path, task: str, dataset: str, backbone: str, seed: int, 
     """
     later = f".{run}" if run > 1 else ""
     name = f"seed{seed}-{_path_safe(key)}{later}"
-    return out / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / name
+    return Path(out) / _path_safe(task) / _path_safe(dataset) / _path_safe(backbone) / name
 
 
-def runs_of_cell(first: Path) -> dict[int, Path]:
+def runs_of_cell(first: Path | str) -> dict[int, Path]:
     """The directories of all runs of a cell that there are, by their number, ascending; `first` is that of run 1."""
+    first = Path(first)
     found = {1: first} if first.is_dir() else {}
     for path in first.parent.glob(f"{glob.escape(first.name)}.*"):
         number = path.name.rpartition(".")[2]
@@ -40,17 +44,17 @@ def runs_of_cell(first: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read_record(directory: Path, kind: type[Record] = Record) -> Record:
+def read_record(directory: Path | str, kind: type[Record] = Record) -> Record:
     """Read `directory/record.json`. Raises ResultsError, naming the file, if it is missing or broken."""
-    return _read(directory / RECORD, kind)
+    return _read(Path(directory) / RECORD, kind)
 
 
 def find_records(
-    roots: Iterable[Path],
+    roots: Iterable[Path | str] | Path | str,
     on_unreadable: Callable[[ResultsError], None] | None = None,
     kind: type[Record] = Record,
 ) -> list[tuple[Path, Record]]:
-    """Every finished run below the given directories, each once, with its directory, in the order of their paths.
+    """Every finished run below one or several directories, each once, with its directory, in the order of their paths.
 
     `kind` may be `results.record.Outline`, which is read in half of the time.
     Links are followed, once; what lies below a run is not looked at, and what vanishes meanwhile is not missed.
@@ -63,9 +67,10 @@ def find_records(
             raise error
         on_unreadable(error)
 
+    several = [roots] if isinstance(roots, str | Path) else roots
     found = []
     with garbage_collection_paused():
-        for directory in find_directories(roots, (RECORD,), report):
+        for directory in find_directories(map(Path, several), (RECORD,), report):
             try:
                 found.append((directory, read_record(directory, kind)))
             except ResultsError as error:
@@ -155,7 +160,7 @@ def _rank(link: Path, names: Sequence[str]) -> tuple[bool, int, Path]:
 
 
 def find_runs(
-    out: Path,
+    out: Path | str,
     task: str,
     backbone: str,
     seed: int,
@@ -169,7 +174,7 @@ def find_runs(
     unless `on_unreadable` is told of it.
     """
     found = []
-    for folder in sorted(out.glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}")):
+    for folder in sorted(Path(out).glob(f"{_path_safe(task)}/*/{_path_safe(backbone)}")):
         for name in _of_seed(folder, seed):
             if plan and _plan_in(f"{folder}/{name}/{RECORD}") not in ("", plan):
                 continue
@@ -209,13 +214,16 @@ def _plan_in(record: str) -> str:
 
 def _read(path: Path, kind: type[Record]) -> Record:
     try:
-        return kind.from_json(path.read_bytes())
+        return kind.from_json(reread(path.read_bytes))
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file. The run has not finished: repeat its command") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from error
     except ResultsError as error:
-        raise StoreError(f"{path}: not a record. {error}. Delete the file and repeat the run's command") from error
+        advice = "Delete the file and repeat the run's command"
+        if not path.with_name(_RECIPE).exists():
+            advice = f"There is no {_RECIPE} beside it, so it may be another program's file"
+        raise StoreError(f"{path}: not a record. {error}. {advice}") from error
 
 
 def _path_safe(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.errors import StoreError
-from results.measurements import Measurement, protocol_digits
+from results.measurements import Measurement, checkpoint_name, protocol_digits
 from results.record import Record
 from results.store import find_records
 
@@ -72,6 +72,9 @@ COLUMNS = {
 }
 OF_METRICS = ("split", "metric", "value", "n_eval", "ci_low", "ci_high", "expected", "protocol")
 """The columns in which the rows of one record differ."""
+
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets write in place of commas, in some languages."""
 
 _PLACES = [list(COLUMNS).index(column) for column in OF_METRICS]
 _FIELDS = [column for column in COLUMNS if column in Record.model_fields and column not in OF_METRICS]
@@ -141,7 +144,7 @@ def load_results(path: Path | str) -> "pd.DataFrame":
     return to_frame(record for _, record in found)
 
 
-def read_results_csv(path: Path) -> "pd.DataFrame":
+def read_results_csv(path: Path | str) -> "pd.DataFrame":
     """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
     those that came later stand without values in files of earlier ones.
 
@@ -150,7 +153,13 @@ def read_results_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            heading = file.readline()
+        if separators := [name for mark, name in _OTHER_SEPARATORS.items() if heading.count(mark) > heading.count(",")]:
+            raise StoreError(f"{path}: its columns are separated by {separators[0]}. Save it with commas")
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read as CSV: {error}") from error
     empty = pd.Series("", index=frame.index, dtype="string")
@@ -169,6 +178,7 @@ def _shared(record: Record, directory: str) -> dict[str, Any]:
     """What the rows of one record share."""
     fields = {column: getattr(record, column) for column in _FIELDS}
     return fields | {
+        "checkpoint": checkpoint_name(record),
         "checkpoint_sha256": record.checkpoint_sha256 or "",
         "git_commit": record.git_commit or "",
         "deviations": "; ".join(record.deviations),
@@ -206,7 +216,6 @@ def _numbers(texts: "pd.Series[Any]", kind: str, where: str) -> "pd.Series[Any]"
 
     convert = float if kind == "float64" else int
     try:
-        numbers = [convert(text) if text else None for text in texts]
-    except ValueError as error:
+        return pd.Series([convert(text) if text else None for text in texts], index=texts.index, dtype=kind)
+    except (ValueError, OverflowError, TypeError) as error:  # pandas has the last two for what is too large
         raise StoreError(f"{where}: expected numbers: {error}") from None
-    return pd.Series(numbers, index=texts.index, dtype=kind)

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import not_written
-from backbones.training.writing import written_whole
+from backbones.training.writing import check_before_writing, written_whole
 
 
 @dataclass
@@ -52,8 +52,14 @@ class Tally:
 
 
 def save_atomically(content: Any, path: Path) -> None:
-    """`torch.save` under a temporary name, then rename. Raises InputError if it cannot be written, leaving nothing."""
+    """`torch.save` under a temporary name, then rename. Raises InputError if it cannot be written, leaving nothing.
+
+    What killed processes left of the same file goes before.
+    """
     try:
+        check_before_writing()
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink(missing_ok=True)
         with written_whole(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:

@@ -29,7 +29,7 @@ from backbones.training.machine import (
     process_rank,
 )
 from backbones.training.measuring import peak_memory_mb, run_seconds
-from backbones.training.writing import written_whole
+from backbones.training.writing import check_before_writing, written_whole
 
 T = TypeVar("T")
 SECONDS_BETWEEN_PLAIN_LINES = 15
@@ -247,6 +247,7 @@ class ProgressHook(Hook):
             }
             entry |= {"loss": loss, **parts, "lr": rate, "images_per_second": speed, "seconds": tally.seconds}
             entry |= {"device": device_type()}
+            check_before_writing()
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             for name in ("loss", *parts, "lr", "images_per_second"):

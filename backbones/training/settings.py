@@ -39,6 +39,13 @@ def ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _unsigned(value: Any) -> Any:
+    """-0.0 as 0.0, also in a list: equal numbers make equal keys."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_unsigned, value))
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(ascending)]
 """The smallest and the largest share of something, such as of an image's area."""
@@ -48,6 +55,11 @@ class Settings(BaseModel):
     """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zero_has_no_sign(cls, given: Any) -> Any:
+        return {key: _unsigned(value) for key, value in given.items()} if isinstance(given, dict) else given
 
 
 Channels = Annotated[tuple[float, float, float], Field(strict=False)]

@@ -98,12 +98,13 @@ _TOLERATED = (
 )
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, sha256: str | None = None) -> Checkpoint:
     """Read the weights in a file without running anything that it contains.
 
     Accepts `torch.save` files, old and new, and safetensors; finds the weights inside the containers of the common
     code bases. Raises InputError, with what to do, for anything that is not such a file: missing, a directory, empty,
-    text, truncated, without tensors, or a pickle that asks for code to be run.
+    text, truncated, without tensors, or a pickle that asks for code to be run. `sha256` is
+    the file's, where that is known.
     """
     path = Path(path)
     require_file(path)
@@ -112,7 +113,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     container, state_dict, extras = _find_weights(path, content)
     if kind == "safetensors":
         extras |= _safetensors_metadata(path)
-    return Checkpoint(path, file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
+    return Checkpoint(path, sha256 or file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
 from benchmarks.commands.options import AsJson
@@ -24,7 +25,12 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-Recipe = Annotated[str, typer.Option(help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.", autocompletion=complete_recipe
+    ),
+]
 Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
 Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
 Method = Annotated[
@@ -40,7 +46,7 @@ Model = Annotated[
         help="What the model is, e.g. ViT-B: the table's column. A module of your own is a column by its name."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Decides weights, order, augmentation and masks.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, order, augmentation and masks.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,7 +80,9 @@ Changed = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Only say what would be run and whether it is finished; exit status 1 if files are missing."
+        "--dry-run",
+        help="Only say what would be run and whether it is finished; exit status 1 if files are missing, or where "
+        "--if-changed fail says no.",
     ),
 ]
 
@@ -133,10 +141,10 @@ def pretrain(
     from benchmarks.running.cells import run_pretraining
     from benchmarks.running.repeating import Repeat
 
+    repeat = Repeat(rerun, if_changed)
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
-        raise typer.Exit(0 if show_plan(plan, out, as_json=as_json) else 1)
-    repeat = Repeat(rerun, if_changed)
+        raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     with nothing_else_on_stdout(as_json):
         cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
     show_cell(cell, as_json=as_json)
@@ -152,6 +160,7 @@ def run(
         typer.Option(
             metavar="NAME[=CHECKPOINT]",
             help="A registered backbone, any timm model, or package.module:function; with the file of its weights.",
+            autocompletion=complete_backbone,
         ),
     ],
     out: Out,
@@ -189,11 +198,10 @@ def run(
     from benchmarks.running.cells import run_task
     from benchmarks.running.repeating import Repeat
 
-    declared = Declared(method, pretrain_data, model)
+    declared, repeat = Declared(method, pretrain_data, model), Repeat(rerun, if_changed)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
-        raise typer.Exit(0 if show_plan(plan, out, as_json=as_json) else 1)
-    repeat = Repeat(rerun, if_changed)
+        raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
             recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat
@@ -217,7 +225,7 @@ def table(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write it there: .md, .csv, .tex, or .json."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there: .md, .csv, .tex, .json; - prints it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -290,7 +298,11 @@ def compare(
     if trace:
         from benchmarks.commands.trace import show_trace_comparison
 
-        raise typer.Exit(0 if show_trace_comparison(a, b, tolerance) else 1)
+        if fail_if_worse:
+            raise typer.BadParameter("--trace compares losses, no metrics: leave one out", param_hint="--fail-if-worse")
+        raise typer.Exit(0 if show_trace_comparison(a, b, tolerance, as_json=as_json) else 1)
+    if tolerance is not None:
+        raise typer.BadParameter("is that of --trace, which is missing", param_hint="--tolerance")
     from benchmarks.commands.comparison import show_comparison
 
     raise typer.Exit(0 if show_comparison(a, b, fail_if_worse or [], as_json=as_json) else 1)
@@ -314,7 +326,10 @@ def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")],
 def inspect(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file.")],
     backbone: Annotated[
-        str | None, typer.Option(help="Load it into this backbone and tell where each weight lands.")
+        str | None,
+        typer.Option(
+            help="Load it into this backbone and tell where each weight lands.", autocompletion=complete_backbone
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every tensor by itself, not all blocks' as one.")] = False,
     as_json: AsJson = False,
@@ -323,6 +338,8 @@ def inspect(
 
     For example: backbench inspect mae_pretrain_vit_base.pth --backbone mae_vit_base
     """
+    if full and backbone is None:
+        raise typer.BadParameter("tells where each tensor lands: give --backbone as well", param_hint="--full")
     from benchmarks.commands.inspection import show_checkpoint
 
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)

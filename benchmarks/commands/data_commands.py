@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.commands.completion import complete_data_set
 from benchmarks.commands.statuses import Group
 
 data_app = typer.Typer(cls=Group, no_args_is_help=True, help="Check data sets, and generate a small one.")
@@ -47,7 +48,9 @@ def data_mini(
 
 @data_app.command("check")
 def data_check(
-    dataset: Annotated[str, typer.Argument(help="`backbench list datasets` names them.")],
+    dataset: Annotated[
+        str, typer.Argument(help="`backbench list datasets` names them.", autocompletion=complete_data_set)
+    ],
     data: Annotated[Path | None, typer.Option(help="The data set's root folder.")] = None,
     root: Annotated[Path | None, typer.Option(hidden=True, help="What --data was called before.")] = None,
     overrides: Annotated[

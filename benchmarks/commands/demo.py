@@ -10,8 +10,9 @@ from rich.console import Console
 from benchmarks.commands.data import draw_mini
 from benchmarks.commands.screen import outputs, show_cell
 from benchmarks.planning.records import load_records
-from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
+from benchmarks.running.cells import run_pretraining, run_task
 from benchmarks.running.comparison import compare_cells
+from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.writing import write_text
 from results import build_table, render, seed_interval
 from results.metrics import find_metric

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.registry import BackboneEntry
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
@@ -18,12 +19,14 @@ from backbones.weights.unreadable import require_file
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
-from benchmarks.running.cells import FinishedCell
 from benchmarks.running.collecting import warn
-from benchmarks.running.repeating import changes_since
+from benchmarks.running.preparing import FinishedCell
+from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING
+
+KEPT = "  kept as it is; --rerun, or --if-changed rerun, runs it anew beside it"
 
 
 def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
@@ -47,7 +50,7 @@ def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
     for change in cell.changes:
         console.print(f"  changed since {'this run' if cell.skipped else 'the run before'}: {change}", soft_wrap=True)
     if cell.changes and cell.skipped:
-        console.print("  kept as it is; --rerun, or --if-changed rerun, runs it anew beside it", soft_wrap=True)
+        console.print(KEPT, soft_wrap=True)
     if cell.renamed:
         console.print(f"  recorded until now as {cell.renamed}", soft_wrap=True)
     for metric in record.metrics:
@@ -78,21 +81,37 @@ def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
         console.print(f"  {path}", soft_wrap=True)
 
 
-def show_plan(plan: PlannedCell, out: Path, *, as_json: bool = False) -> bool:
-    """A run that is to be: of what, how it deviates, and whether it is finished. False if files are missing.
+def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = False) -> bool:
+    """A run that is to be: of what, how it deviates, and whether it is finished or, by `repeat`, to be run anew.
 
-    Raises InputError for a backbone that cannot be carried out: unknown, or without the weights that it needs.
+    False if files are missing, or if carrying it out would say no. Raises InputError for a backbone that cannot be
+    carried out: unknown, or without the weights that it needs; ResultsError for a record that would stop it.
     """
-    names = None
+    entry = names = None
     if plan.recipe.task != PRETRAINING:
         entry, plan = find_planned_backbone(plan)
         file = plan.checkpoint
         names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
-    if process_rank() != 0:
-        return not plan.missing
-    if as_json:
-        print_json(_plan_document(plan, names, out))
-        return not plan.missing
+    finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
+    standing = _standing(finished, entry, repeat) if finished else None
+    fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)
+    if process_rank() == 0 and as_json:
+        print_json(_plan_document(plan, names, finished and finished[0], standing))
+    elif process_rank() == 0:
+        _show_planned(plan, names)
+        if not plan.missing:
+            _show_standing(plan, out, finished, standing)
+    return not plan.missing and not fails
+
+
+def _standing(finished: tuple[Path, Record], entry: BackboneEntry | None, repeat: Repeat) -> Standing:
+    """What a call finds where the latest finished run of its cell is this one, whose data are still the same."""
+    directory, record = finished
+    first = directory.with_name(f"seed{record.seed}-{record.key}")
+    return find_standing(first, repeat, Code.of(entry), lambda: finished)
+
+
+def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
     console = Console(highlight=False, markup=False)
     headline = Text.assemble(
         (plan.backbone, "bold"), f" on {plan.recipe.dataset}, recipe {plan.recipe_name}, seed {plan.seed}"
@@ -111,20 +130,25 @@ def show_plan(plan: PlannedCell, out: Path, *, as_json: bool = False) -> bool:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
     for path in plan.missing:
         console.print(f"  {_why_missing(path, plan)}", soft_wrap=True)
-    if plan.missing:
-        return False
-    finished = plan.find_record(out, on_unreadable=warn)
-    if finished:
-        console.print(
-            f"  finished on {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True
-        )
-        for change in changes_since(finished[1]):
+
+
+def _show_standing(
+    plan: PlannedCell, out: Path, finished: tuple[Path, Record] | None, standing: Standing | None
+) -> None:
+    console = Console(highlight=False, markup=False)
+    if finished and standing:
+        state = "finished on" if standing.finished else "to be run anew, beside what has finished on"
+        console.print(f"  {state} {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True)
+        for change in standing.changes:
             console.print(f"  changed since: {change}", soft_wrap=True)
+        if standing.finished:
+            if standing.changes:
+                console.print(KEPT, soft_wrap=True)
+            return
     else:
         console.print(f"  to be run; results go below {out}", soft_wrap=True)
-        for line in _decided_at_start(plan.recipe):
-            console.print(f"  decided at start: {line}", soft_wrap=True)
-    return True
+    for line in _decided_at_start(plan.recipe):
+        console.print(f"  decided at start: {line}", soft_wrap=True)
 
 
 def _why_missing(path: Path, plan: PlannedCell) -> str:
@@ -138,8 +162,9 @@ def _why_missing(path: Path, plan: PlannedCell) -> str:
     return f"unfit: {path}: is a file. Expected the data set's root folder"
 
 
-def _plan_document(plan: PlannedCell, names: Origin | None, out: Path) -> dict[str, Any]:
-    finished = None if plan.missing else plan.find_record(out)
+def _plan_document(
+    plan: PlannedCell, names: Origin | None, finished: Path | None, standing: Standing | None
+) -> dict[str, Any]:
     can_be_read = plan.checkpoint is None or plan.checkpoint.is_file()
     return {
         "task": plan.recipe.task,
@@ -154,7 +179,9 @@ def _plan_document(plan: PlannedCell, names: Origin | None, out: Path) -> dict[s
         "names": names and asdict(names),
         "normalisation": plan.normalisation.as_dict() if can_be_read else None,
         "missing": [str(path) for path in plan.missing],
-        "finished": str(finished[0]) if finished else None,
+        "finished": finished and str(finished),
+        "changes": standing.changes if standing else [],
+        "to_be_run": not plan.missing and not (standing and standing.finished),
     }
 
 

@@ -6,16 +6,20 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
 import typer.core
 
-from backbones.errors import NO_ROOM, DataError, InputError, TryAgainError
+from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
 from results.errors import ResultsError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+READER_GONE = 141
+"""Exit status where nobody reads on, as shells have it (128 + SIGPIPE): what was asked has no answer then."""
 
 TRY_AGAIN = TryAgainError.status
 
@@ -27,6 +31,7 @@ STATUSES = {
     4: "the training diverged",
     TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
     INTERRUPTED: "interrupted; the same command goes on from the last checkpoint",
+    READER_GONE: "who read the output has gone, as `| head -1` does",
 }
 """What each exit status means."""
 
@@ -56,17 +61,32 @@ class Group(typer.core.TyperGroup):
 class Commands(Group):
     """Turns what went wrong into one message and an exit status; several processes end with the same one."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # typer and rich end with 1 then
+                raise SystemExit(READER_GONE) from None
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # file names may be in any encoding, or in none
         try:
-            return super().invoke(ctx)
+            return _printed(super().invoke, ctx)
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
             raise
         except KeyboardInterrupt:
             print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except FirstFailedError:
+            raise typer.Exit(_followed()) from None
+        except typer.Abort as abort:
+            if not isinstance(abort.__context__, KeyboardInterrupt):  # the answer to a question was no
+                raise
+            print("\nbackbench: interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             known = _explain(error)
@@ -75,6 +95,15 @@ class Commands(Group):
             message, status = known
         print(f"backbench: {message}", file=sys.stderr)
         raise typer.Exit(_agreed(status))
+
+
+def _printed(invoke: Callable[[Any], Any], ctx: Any) -> Any:
+    """Carry out a command, at whose end all that it printed has left."""
+    try:
+        return invoke(ctx)
+    finally:
+        if sys.stdout:
+            sys.stdout.flush()
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
@@ -91,6 +120,13 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             first = str(error).splitlines()[0] if str(error) else "MemoryError"
             return f"{LESS_MEMORY}: {first}", TRY_AGAIN
     return None
+
+
+def _followed() -> int:
+    """The status that the first process, which has failed, gives to all."""
+    from benchmarks.running.together import follow
+
+    return follow()
 
 
 def _agreed(status: int) -> int:

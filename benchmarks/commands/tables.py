@@ -1,6 +1,7 @@
 """What `backbench table` prints or writes."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,14 +33,15 @@ def show_tables(
 ) -> None:
     """Lay out the finished runs below the directories, in one layout or in all that have some.
 
-    Prints it, or writes it to `output`, whole or not at all. Raises InputError for a file whose suffix does not say how
-    it is to be written, ResultsError for what cannot be laid out.
+    Prints it, or writes it to `output`, whole or not at all; "-" is standard output. Raises InputError for a file whose
+    suffix does not say how it is to be written, or says otherwise than the options, ResultsError for what cannot be
+    laid out.
     """
     how = _format(format, output, as_json)
     records = [record for _, record in load_records(directories, on_unreadable=warn)]
     chosen = select_records(records, conditions, only_reference)
     tables = [build_table(chosen, layout)] if layout else build_tables(chosen)
-    if output:
+    if output and not _is_stdout(output):
         write_text(output, f"{json.dumps(_document(tables), indent=2)}\n" if how == "json" else render_all(tables, how))
         names = ", ".join(table.name for table in tables)
         print(f"{output}: {names}", file=sys.stderr)
@@ -52,15 +54,26 @@ def show_tables(
 
 
 def _format(format: str | None, output: Path | None, as_json: bool) -> str:
-    if as_json:
-        if format:
-            raise InputError(f"--json --format {format}: two formats. Give one of them")
-        return "json"
-    if format or output is None:
-        return format or "md"
-    if output.suffix not in SUFFIXES:
+    if as_json and format:
+        raise InputError(f"--json --format {format}: two formats. Give one of them")
+    by_options = "json" if as_json else format
+    by_name = SUFFIXES.get(output.suffix) if output else None
+    if by_options and by_name and by_options != by_name:
+        option = "--json" if as_json else f"--format {format}"
+        raise InputError(f"{option} -o {output}: two formats. Give one of them, or a name without that suffix")
+    if output and not (by_options or by_name or _is_stdout(output)):
         raise InputError(f"-o {output}: expected a name that ends in {', '.join(SUFFIXES)}; or give --format as well")
-    return SUFFIXES[output.suffix]
+    return by_options or by_name or "md"
+
+
+def _is_stdout(output: Path) -> bool:
+    """Whether that is where commands print, under whatever name: a file there would be emptied, not added to."""
+    if output == Path("-"):
+        return True
+    try:
+        return os.path.samestat(output.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def _document(tables: Sequence[Table]) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def encode(image: NDArray[Any], suffix: str) -> bytes:
 
 def write_image(path: Path, image: NDArray[Any]) -> None:
     """Write an image, as `encode` takes it, to a .jpg or .png file, making its folder if there is none."""
-    with written_whole(path, safe_from_power_cuts=False) as file:
+    with written_whole(path, several_writers=False, safe_from_power_cuts=False) as file:
         file.write(encode(image, path.suffix))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, in place of the one that may be there, making its folder if there is none."""
-    with written_whole(path, safe_from_power_cuts=False) as file:
+    with written_whole(path, several_writers=False, safe_from_power_cuts=False) as file:
         file.write(text.encode())

@@ -54,7 +54,7 @@ class KnownWeights:
         self._known = {"path": str(self.path), "state": self._state, "sha256": sha256, "normalisations": answers}
         with (
             suppress(OSError),
-            written_whole(self._file, several_writers=True, safe_from_power_cuts=False) as file,
+            written_whole(self._file, safe_from_power_cuts=False) as file,
         ):
             file.write(json.dumps(self._known, indent=2).encode())
 

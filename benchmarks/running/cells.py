@@ -1,6 +1,6 @@
-"""Carrying out one cell: its key, whether it is done, the run itself, and its record."""
+"""Carrying out one cell: the run itself, and its record. What the first process decides holds for all."""
 
-import sys
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -11,79 +11,30 @@ import pandas as pd
 import yaml
 
 from backbones.errors import InputError
-from backbones.images.folders import find_images, fingerprint
-from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.registry import BackboneEntry, normalisation_of
-from backbones.training.job import Outcome, check_batch_size
-from backbones.training.machine import process_rank
+from backbones.training.agreement import each_says, first_decides
+from backbones.training.job import Outcome
 from backbones.training.measuring import begin_run, run_seconds
-from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.training.settings import deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
-from backbones.weights.checkpoints import Checkpoint, file_sha256, read_checkpoint
+from backbones.weights.checkpoints import file_sha256, read_checkpoint
 from backbones.weights.origin import Declared
-from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
-from benchmarks.planning.names import given, place_of, settle_names
+from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
-from benchmarks.running.collecting import collect, is_collected, warn
-from benchmarks.running.renaming import rename
-from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
+from benchmarks.running.repeating import Repeat
 from benchmarks.running.starting import note_code, settle_precision, tell
+from benchmarks.running.together import together
 from benchmarks.running.writing import write_record, write_text
-from results import (
-    Metric,
-    Record,
-    cell_key,
-    environment,
-    run_directory,
-)
+from results import Metric, Record, environment, read_record
+from results.code import code_digest
 from results.expectation import with_expected
-from tasks.datasets.identity import Contents, NamedData
+from results.store import RECORD
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import TASKS, name_data_set, pretraining_name
+from tasks.registry import TASKS, pretraining_name
 
 ONCE = Repeat()
-
-
-@dataclass(frozen=True)
-class FinishedCell:
-    """A cell's directory and record, and whether this call had anything left to do.
-
-    renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
-    changes: what is not as it was for the latest finished run, a line each
-    """
-
-    directory: Path
-    record: Record
-    skipped: bool
-    renamed: str = ""
-    changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """All that decides one run, and where it lies.
-
-    recipe:   with the precision that this run began with
-    digest:   the plan's
-    standing: whether it has finished, and which of the cell's runs it is
-    """
-
-    plan: PlannedCell
-    recipe: Recipe
-    data: NamedData
-    normalisation: Normalisation
-    key: str
-    digest: str
-    code: Code
-    standing: Standing
-    notes: tuple[str, ...] = ()
-
-    @property
-    def directory(self) -> Path:
-        """The run's."""
-        return self.standing.directory
 
 
 @dataclass(frozen=True)
@@ -120,33 +71,29 @@ class Evaluated:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run whose directory is this call's alone.
+
+    cell:     its recipe has the precision that the run began with
+    remarks:  what its record has to note of how it goes on
+    finished: its record, if another call has finished it meanwhile
+    """
+
+    cell: Cell
+    remarks: tuple[str, ...] = ()
+    finished: Record | None = None
+
+
 def run_pretraining(
     recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
 ) -> FinishedCell:
     """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
-    plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
-    settings = plan.recipe
-    assert isinstance(settings, PretrainingRecipe)
-    contents = _unlabelled(data)
-    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
-    if finished := _already_finished(cell, out):
-        return finished
-    check_batch_size(settings, contents.train_images)
-    with _claimed(cell, out) as remarks:
-        pretrain_data = pretraining_name(cell.data.name)
-        assert isinstance(cell.recipe, PretrainingRecipe)
-        model = pretrain(cell.recipe, data, cell.directory, seed=seed, pretrain_data=pretrain_data)
-        origin = WeightsOrigin(
-            method="MAE",
-            pretrain_data=pretrain_data,
-            model=settings.model.arch,
-            arch=settings.model.arch,
-            checkpoint=model.encoder.name,
-            checkpoint_sha256=file_sha256(model.encoder),
-            parameters=model.parameters,
+    with together():
+        cell = first_decides(
+            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat)
         )
-        metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
-        return _finish(cell, out, origin, Evaluated([metric], notes=tuple(remarks)), model.outcome)
+        return cell if isinstance(cell, FinishedCell) else _pretrain(cell, data, out)
 
 
 def run_task(
@@ -164,130 +111,118 @@ def run_task(
 
     Raises InputError for a wrong call or input.
     """
-    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
-    checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
-    entry, plan = find_planned_backbone(plan)
-    settings: Any = plan.recipe
-    task = TASKS[settings.task]
-    contents = task.module("task").identify_data(settings, data)
-    normalisation = normalisation_of(
-        entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
-    )
-    sha256 = checkpoint.sha256 if checkpoint else None
-    cell = _cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
-    if finished := _already_finished(cell, out):
-        return _renamed(finished, cell, entry, checkpoint, out)
-    origin = settle_names(plan, entry, checkpoint)
-    check_batch_size(settings, contents.train_images)
-    with _claimed(cell, out) as remarks:
+    with together():
+        cell = first_decides(
+            lambda: prepare_task(
+                recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat
+            )
+        )
+        return cell if isinstance(cell, FinishedCell) else _fine_tune(cell, data, out)
+
+
+def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
+    with _claimed(cell, out) as begun:
+        if begun.finished:
+            return _finished_meanwhile(begun)
+        settings = begun.cell.recipe
+        assert isinstance(settings, PretrainingRecipe)
+        pretrain_data = pretraining_name(cell.data.name)
+        model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data)
+        metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
+
+        def finish() -> FinishedCell:
+            origin = WeightsOrigin(
+                method="MAE",
+                pretrain_data=pretrain_data,
+                model=settings.model.arch,
+                arch=settings.model.arch,
+                checkpoint=model.encoder.name,
+                checkpoint_sha256=file_sha256(model.encoder),
+                parameters=model.parameters,
+            )
+            return _finish(begun.cell, out, origin, Evaluated([metric], notes=begun.remarks), model.outcome)
+
+        return first_decides(finish)
+
+
+def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
+    plan, origin, task = cell.plan, cell.origin, TASKS[cell.recipe.task]
+    assert origin is not None
+    with _claimed(cell, out) as begun:
+        if begun.finished:
+            return _finished_meanwhile(begun)
+        checkpoint = read_checkpoint(plan.checkpoint, sha256=cell.sha256) if plan.checkpoint else None
         outcome: TaskOutcome = task.module("task").fine_tune(
-            cell.recipe, data, plan.backbone, checkpoint, cell.directory, seed=seed, normalisation=normalisation
+            *(begun.cell.recipe, data, plan.backbone, checkpoint, cell.directory),
+            seed=plan.seed,
+            normalisation=cell.normalisation,
         )
-        if process_rank() == 0:
+
+        def finish() -> FinishedCell:
             _write_per_image(cell.directory, outcome)
-        evaluated = Evaluated(
-            metrics=metrics_with_intervals(outcome),
-            images=contents.evaluation_images,
-            table=task.table_of(cell.data.name),
-            per_class=outcome.per_class,
-            unreadable=outcome.unreadable,
-            notes=(*origin.remarks, *remarks, *outcome.notes),
-        )
-        weights = WeightsOrigin(
-            method=origin.method,
-            pretrain_data=origin.pretrain_data,
-            model=origin.model,
-            arch=entry.arch,
-            checkpoint=plan.checkpoint.name if plan.checkpoint else "",
-            checkpoint_sha256=sha256,
-            declared=given(plan.declared),
-            load_report=asdict(outcome.load_report) if outcome.load_report else None,
-            parameters=outcome.parameters,
-        )
-        return _finish(cell, out, weights, evaluated, outcome.training)
+            evaluated = Evaluated(
+                metrics=metrics_with_intervals(outcome),
+                images=cell.contents.evaluation_images,
+                table=task.table_of(cell.data.name),
+                per_class=outcome.per_class,
+                unreadable=outcome.unreadable,
+                notes=(*origin.remarks, *begun.remarks, *outcome.notes),
+            )
+            weights = WeightsOrigin(
+                method=origin.method,
+                pretrain_data=origin.pretrain_data,
+                model=origin.model,
+                arch=cell.arch,
+                checkpoint=plan.checkpoint.name if plan.checkpoint else "",
+                checkpoint_sha256=cell.sha256,
+                declared=given(plan.declared),
+                load_report=asdict(outcome.load_report) if outcome.load_report else None,
+                parameters=outcome.parameters,
+            )
+            return _finish(begun.cell, out, weights, evaluated, outcome.training)
 
-
-def _unlabelled(data: Path) -> Contents:
-    """What tells which data set the images below `data` are. Raises InputError if there are none."""
-    paths = find_images(data)
-    return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
-
-
-def _cell(
-    plan: PlannedCell,
-    contents: Contents,
-    sha256: str | None,
-    normalisation: Normalisation,
-    out: Path,
-    code: Code,
-    repeat: Repeat,
-) -> Cell:
-    """Make the key, and find out which of its runs this is."""
-    data = name_data_set(plan.recipe.dataset, plan.data, contents)
-    decided = plan.decided_by(sha256, normalisation)
-    recipe = decided["recipe"] | {"dataset": data.name}
-    key = cell_key(decided | {"recipe": recipe, "data": data.fingerprint})
-    first = run_directory(out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
-    identity = (data.name, data.fingerprint)
-    standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, decided, identity, warn))
-    precision, notes = settle_precision(plan.recipe, standing.directory)
-    return Cell(
-        plan,
-        plan.recipe.model_copy(update={"precision": precision}),
-        data,
-        normalisation,
-        key,
-        cell_key(decided),
-        code,
-        standing,
-        notes,
-    )
-
-
-def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
-    record = cell.standing.finished
-    if record is None:
-        return None
-    if process_rank() == 0 and not is_collected(out, cell.directory, record):
-        _collect(out)
-    return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
-
-
-def _renamed(
-    finished: FinishedCell, cell: Cell, entry: BackboneEntry, checkpoint: Checkpoint | None, out: Path
-) -> FinishedCell:
-    """Write the names that are declared into the record of a finished run, if it stands under others."""
-    before = finished.record
-    named = rename(before, cell.plan, entry, checkpoint)
-    if named is before:
-        return finished
-    record = with_expected(named, cell.plan.recipe_deviations)
-    if process_rank() == 0:
-        write_record(finished.directory, record)
-        _collect(out)
-    return replace(finished, record=record, renamed=place_of(before))
+        return first_decides(finish)
 
 
 @contextmanager
-def _claimed(cell: Cell, out: Path) -> Iterator[list[str]]:
-    """The run's directory for this call alone, from which on time and memory are the run's.
+def _claimed(cell: Cell, out: Path) -> Iterator[Begun]:
+    """The run's directory for this call alone, from which on time and memory are the run's."""
+    _require_same_code(cell)
+    begun: list[Begun] = []
 
-    Gives what its record has to note of how it goes on.
-    """
-    begin_run()
-    text = yaml.safe_dump(cell.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    with claimed(cell.directory, out, text):
-        remarks = [*cell.notes, *note_code(cell.directory, cell.code)]
-        tell(cell.directory, remarks)
-        yield remarks
+    def begin() -> str | None:
+        """What recipe.yaml is to hold; None if there is nothing left to do."""
+        begun.append(_begin(cell))
+        settings = begun[0].cell.recipe.model_dump(mode="json")
+        return None if begun[0].finished else yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+    with claimed(cell.directory, out, begin):
+        begin_run()
+        yield first_decides(lambda: begun[0])
 
 
-def _collect(out: Path) -> None:
-    """Renew results.csv; that another process is stuck in it does not spoil the run that has just finished."""
-    try:
-        collect(out)
-    except InputError as error:
-        print(f"backbench: {error}", file=sys.stderr)
+def _begin(cell: Cell) -> Begun:
+    if (cell.directory / RECORD).is_file():
+        return Begun(cell, finished=read_record(cell.directory))
+    precision, notes = settle_precision(cell.recipe, cell.directory)
+    remarks = (*notes, *note_code(cell.directory, cell.code))
+    tell(cell.directory, remarks)
+    return Begun(replace(cell, recipe=cell.recipe.model_copy(update={"precision": precision})), remarks)
+
+
+def _finished_meanwhile(begun: Begun) -> FinishedCell:
+    assert begun.finished is not None
+    return FinishedCell(begun.cell.directory, begun.finished, skipped=True, changes=begun.cell.standing.changes)
+
+
+def _require_same_code(cell: Cell) -> None:
+    """Raise InputError where processes of one job run different sources."""
+    hosts: dict[str, list[str]] = {}
+    for digest, host in each_says((code_digest(), socket.gethostname())):
+        hosts.setdefault(digest, []).append(host)
+    if len(hosts) > 1:
+        told = "; ".join(f"{digest} on {', '.join(sorted({*names}))}" for digest, names in hosts.items())
+        raise InputError(f"the processes of this job run different sources of backbench: {told}. Install one version")
 
 
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
@@ -339,7 +274,6 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         **environment(training.device),
     )
     record = with_expected(record, cell.plan.recipe_deviations)
-    if process_rank() == 0:
-        write_record(cell.directory, record)
-        _collect(out)
+    write_record(cell.directory, record)
+    collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

@@ -1,16 +1,18 @@
 """One call at a time works on a run's directory."""
 
 import errno
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from backbones.errors import TryAgainError, not_written
 from backbones.training.machine import process_rank
+from backbones.training.writing import checked_before_writing
 from benchmarks.running.lease import HeldByAnotherError, Lease
-from benchmarks.running.together import together
+from benchmarks.running.together import leave, together
 from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
@@ -23,12 +25,14 @@ _TRIES = 5
 
 
 @contextmanager
-def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
-    """Keep a second call from training in `directory` at the same time, and put the recipe, as YAML, there.
+def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iterator[None]:
+    """Keep a second call from training in `directory` at the same time, and put the recipe there.
 
+    `begin` is called once the directory is this call's, in the first process, and gives the recipe as YAML, or None.
     A claim whose owner is known to be dead is taken over at once, that of another host after a minute without a sign
-    of life. Raises TryAgainError if another process is at work there, and what `not_written` gives if nothing can be
-    written.
+    of life. A process that comes back after such a minute writes nothing more within the block: it ends, and with it
+    the others of its job. Raises TryAgainError if another process is at work there, and what `not_written` gives if
+    nothing can be written.
     """
     if process_rank() != 0:
         with together():
@@ -42,15 +46,17 @@ def claimed(directory: Path, out: Path, recipe: str) -> Iterator[None]:
 
     with together(give_back):
         taken.append(_take(directory, out))
-        with _written(taken[0], directory, out, recipe):
+        with checked_before_writing(taken[0].check), _written(taken[0], directory, out, begin):
             yield
 
 
 @contextmanager
-def _written(claim: Lease, directory: Path, out: Path, recipe: str) -> Iterator[None]:
+def _written(claim: Lease, directory: Path, out: Path, begin: Callable[[], str | None]) -> Iterator[None]:
     """Put the recipe there for the block, tell what it cannot write, and end the claim."""
     try:
-        write_text(directory / RECIPE, recipe)
+        recipe = begin()
+        if recipe is not None:
+            write_text(directory / RECIPE, recipe)
         yield
     except OSError as error:
         if error.errno not in WRITE_FAILURES:
@@ -68,10 +74,14 @@ def _take(directory: Path, out: Path) -> Lease:
     def tell(sentence: str) -> None:
         print(f"backbench: {directory}: {sentence} for a sign that it is alive", file=sys.stderr)
 
+    def end(why: str) -> None:
+        print(f"backbench: {directory / CLAIM}: {why}. Ending at once, unsaved", file=sys.stderr, flush=True)
+        os._exit(leave(TryAgainError.status))  # unwinding would write what is another's by now
+
     for _ in range(_TRIES):
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            return Lease(directory / CLAIM, tell=tell)
+            return Lease(directory / CLAIM, tell=tell, lost=end)
         except HeldByAnotherError as owner:
             raise TryAgainError(_held(directory, owner)) from None
         except FileNotFoundError as error:  # its last owner took the directory back
@@ -96,10 +106,13 @@ def _held(directory: Path, owner: HeldByAnotherError) -> str:
 
 def _give_back(claim: Lease, directory: Path, out: Path) -> None:
     """End the claim, and take back the directories below `out` of a call that failed before it began to train."""
-    nothing_came_of_it = {path.name for path in directory.iterdir()} <= {CLAIM, RECIPE, CODE}
-    if nothing_came_of_it:
-        for name in (RECIPE, CODE):
-            (directory / name).unlink(missing_ok=True)
+    nothing_came_of_it = False
+    with suppress(OSError):  # the directory has gone; what the block raises is what matters
+        names = {path.name for path in directory.iterdir() if not path.name.startswith(f"{CLAIM}.")}
+        nothing_came_of_it = names <= {CLAIM, RECIPE, CODE} and claim.is_held()
+        if nothing_came_of_it:
+            for name in (RECIPE, CODE):
+                (directory / name).unlink(missing_ok=True)
     claim.release()
     if nothing_came_of_it:
         with suppress(OSError):  # the first that is not empty, or that another call works in by now

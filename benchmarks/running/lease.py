@@ -1,24 +1,25 @@
 """A file that one process at a time holds, on whatever file system, for as long as it lives.
 
-It has its owner in it (host, process, when that began and since which boot), is made by `O_EXCL` and touched while its
-owner lives: filelock's lease, which needs no locks of the file system. filelock follows a dead owner by exchanging two
-files at once, which network file systems refuse; there `Lease` sets the file aside by a plain rename.
+It has its owner in it (host, process, which start of the machine, a token), is made by `O_EXCL`, and is touched while
+its owner lives. That needs neither locks of the file system (flock, fcntl) nor exchanges of two files, which network
+file systems refuse: where there are none it is the same, so that there is nothing to warn of.
+
+An owner that is stopped for long is followed, and may come back: before it writes it has to `check`.
 """
 
 import os
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import NamedTemporaryFile
 
-from filelock import LeaseCompromise, OwnerRecord, SoftFileLease, Timeout
-
-from backbones.errors import TryAgainError
+from benchmarks.running.owners import Holder, holder_in, this_process
+from results.rereading import reread
 
 LEASE_SECONDS = 60.0
 """How long a lease without a sign of life is taken to be held."""
@@ -26,50 +27,92 @@ LEASE_SECONDS = 60.0
 SIGNS = 6
 """Signs of life in that time."""
 
-_PAUSE = 0.1
-"""Seconds between two looks at a lease that another process holds."""
+_LOOKS = 60
+"""Looks in that time at a lease that another process holds, once the wait for it is long."""
+
+_FIRST_PAUSE = 0.1
+"""Seconds between the first two looks."""
+
+_PUT_BACK = 0.05
+"""Seconds in which a contender that has set aside another's marker than the one it judged has put that back."""
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine is asleep, where there is such a clock."""
 
 
 class HeldByAnotherError(Exception):
     """Another process, named in the message, holds the lease and lives."""
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What a marker says, and when it was last touched."""
+
+    content: bytes
+    touched_ns: int
+
+
 class Lease:
     """A lease on `path`, taken by the call.
 
-    A dead owner of this host is followed at once, any other that gives no sign of life after `LEASE_SECONDS`. A living
-    one is waited for as many seconds as `patience` says. `tell` is called with a sentence before a longer wait.
+    A dead owner of this machine is followed at once, any other that gives no sign of life within `LEASE_SECONDS` in
+    which this process really looked. A living one is waited for as many seconds as `patience` says. `tell` is called
+    with a sentence before a longer wait; `lost` with one if the lease is found to be another's now, once, from
+    whichever thread finds out: it may end the process.
 
     Raises HeldByAnotherError where a living owner outlasts patience, OSError where nothing can be written.
     """
 
     def __init__(
-        self, path: Path, *, patience: float = 0.0, tell: Callable[[str], None] = lambda sentence: None
+        self,
+        path: Path,
+        *,
+        patience: float = 0.0,
+        tell: Callable[[str], None] = lambda sentence: None,
+        lost: Callable[[str], None] = lambda sentence: None,
     ) -> None:
-        self.path = path
-        self._held = [self._new()]
-        begin = time.monotonic()
-        seen, since, is_alive, has_told = _look(path), begin, False, False
-        while not _acquired(self._held[0]):
-            now, look = time.monotonic(), _look(path)
-            if look != seen:
-                is_alive = is_alive or (look is not None and seen is not None)
-                seen, since = look, now
-            owner = self._held[0].owner
-            if seen is not None and (_is_dead(owner) or now - since >= LEASE_SECONDS):
-                _set_aside(path, seen[0])
-                continue
-            if (is_alive or _lives_here(owner, path)) and now - begin >= patience:
-                raise HeldByAnotherError(_named(owner))
-            if owner and not has_told:
-                has_told = True
-                tell(f"claimed by {_named(owner)}. Waiting up to {max(patience, LEASE_SECONDS):.0f} s")
-            time.sleep(_PAUSE)
+        self.path, self.lost = path, lost
+        self.holder = this_process()
+        self._seconds = LEASE_SECONDS
+        self._signed = _now()
+        self._ended, self._is_lost, self._told = threading.Event(), threading.Event(), threading.Event()
+        self._one_at_a_time, self._first_to_tell = threading.Lock(), threading.Lock()
+        self._take(patience, tell)
+        threading.Thread(target=self._beat, name=f"lease of {path.name}", daemon=True).start()
+
+    def check(self) -> None:
+        """Before something is written: find out whether the lease is lost. Costs nothing while the heart beats.
+
+        Raises OSError where it cannot be known, for so long that another may have followed.
+        """
+        if self._is_lost.is_set():
+            self._told.wait()
+            return
+        silent = _now() - self._signed
+        if silent < self._seconds / 2:
+            return
+        try:
+            self._sign()
+        except OSError:
+            if silent >= self._seconds:
+                raise
+
+    def is_held(self) -> bool:
+        """Whether the marker, as it is now, is this lease's. Raises OSError if it cannot be read."""
+        if self._is_lost.is_set():
+            self._told.wait()
+            return False
+        return self._is_ours(_look(self.path))
 
     def release(self) -> None:
         """Give it back; a successor's stays."""
-        for held in self._held:
-            held.release()
+        self._ended.set()
+        if self._is_lost.is_set():
+            return
+        with self._one_at_a_time, suppress(OSError):
+            look = _look(self.path)
+            if look and self._is_ours(look):
+                _set_aside(self.path, look)
 
     def __enter__(self) -> "Lease":
         return self
@@ -77,30 +120,104 @@ class Lease:
     def __exit__(self, *error: object) -> None:
         self.release()
 
-    def _new(self) -> SoftFileLease:
-        return SoftFileLease(
-            self.path,
-            lease_duration=LEASE_SECONDS,
-            heartbeat_interval=LEASE_SECONDS / SIGNS,
-            on_compromise=self._lost,
-            thread_local=False,
-        )
+    def _take(self, patience: float, tell: Callable[[str], None]) -> None:
+        longest = self._seconds / _LOOKS
+        pause = min(_FIRST_PAUSE, longest)
+        seen = asked = None
+        waited = silent = 0.0
+        is_alive = has_told = False
+        before = _now()
+        while not self._make():
+            look, now = _look(self.path), _now()
+            watched, before = min(now - before, pause + longest), now  # not while this process, or the server, hung
+            waited, silent = waited + watched, silent + watched
+            if look != seen:
+                is_alive = is_alive or (look is not None and seen is not None)
+                seen, silent = look, 0.0
+            holder = holder_in(look.content) if look else None
+            if look and ((holder and holder.is_dead) or silent >= self._seconds):
+                _set_aside(self.path, look)
+                continue
+            if waited >= patience:
+                if is_alive or (look and holder and look != asked and self._lives_here(holder, look)):
+                    raise HeldByAnotherError(_named(holder))
+                asked = look
+            if holder and not has_told:
+                has_told = True
+                tell(f"claimed by {holder.name}. Waiting up to {max(patience, self._seconds):.0f} s")
+            time.sleep(pause)
+            pause = min(1.5 * pause, longest)
 
-    def _lost(self, loss: LeaseCompromise) -> None:
-        """Take it again if nobody has, else end this process at once: whatever it still wrote would be another's."""
-        again = self._new()
-        with suppress(OSError):
-            if _acquired(again):
-                self._held.append(again)
-                print(f"backbench: {self.path}: the claim was gone ({loss.reason}) and is taken again", file=sys.stderr)
+    def _lives_here(self, holder: Holder, look: _Look) -> bool:
+        """Whether it is of this machine, where it is not dead, and has touched the marker lately."""
+        return holder.is_here and _age(self.path, look) < self._seconds / 2
+
+    def _make(self) -> bool:
+        """Make the marker, if there is none."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = reread(lambda: os.open(self.path, flags, 0o644))
+        except FileExistsError:
+            return False
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.holder.marker)
+        except BaseException:
+            with suppress(OSError):
+                self.path.unlink()
+            raise
+        self._signed = _now()
+        return True
+
+    def _beat(self) -> None:
+        """Give signs of life. That one fails is no loss: whoever follows leaves a marker of their own."""
+        while not self._ended.wait(self._seconds / SIGNS) and not self._is_lost.is_set():
+            with suppress(OSError):
+                self._sign()
+
+    def _sign(self) -> None:
+        """Touch the marker if it is ours, or make it again if it is gone; tell if it is another's."""
+        with self._one_at_a_time:
+            if self._ended.is_set() or self._is_lost.is_set():
                 return
-        successor = f"{_named(again.owner)} has it now" if again.owner else "it cannot be taken again"
-        print(
-            f"backbench: {self.path}: the claim is lost ({loss.reason}), and {successor}. Ending at once, unsaved",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(TryAgainError.status)
+            begin = _now()
+            why = self._why_lost()
+            if not why:
+                os.utime(self.path)
+                self._signed = begin
+        if why:
+            self._lose(why)
+
+    def _why_lost(self) -> str:
+        for pause in (_PUT_BACK, 0.0):
+            look = _look(self.path)
+            if self._is_ours(look):
+                return ""
+            time.sleep(pause)
+        if look is None:
+            try:
+                is_made = self._make()
+            except FileNotFoundError:
+                return "the claim is lost: its directory has gone"
+            if is_made:
+                print(f"backbench: {self.path}: the claim was gone and is taken again", file=sys.stderr)
+                return ""
+            look = _look(self.path)
+        return f"the claim is lost, and {_named(holder_in(look.content) if look else None)} has it now"
+
+    def _lose(self, why: str) -> None:
+        """Tell, or wait until another thread has."""
+        with self._first_to_tell:
+            is_first = not self._is_lost.is_set()
+            self._is_lost.set()
+        if is_first:
+            self.lost(why)
+            self._told.set()
+        self._told.wait()
+
+    def _is_ours(self, look: _Look | None) -> bool:
+        holder = holder_in(look.content) if look else None
+        return holder is not None and holder.token == self.holder.token
 
 
 @dataclass(frozen=True)
@@ -113,70 +230,55 @@ class Owner:
 
 def find_owner(path: Path) -> Owner | None:
     """Who holds the lease on `path`, without waiting for a sign of life; None if nobody does."""
-    owner, look = SoftFileLease(path, lease_duration=LEASE_SECONDS).owner, _look(path)
-    if owner is None or look is None:
+    try:
+        look = _look(path)
+    except OSError:  # another user's
+        return Owner(_named(None), None)
+    if look is None:
         return None
-    has_signed = time.time() - look[1] / 1e9 < 2 * LEASE_SECONDS  # clocks of hosts differ a little
-    return Owner(_named(owner), False if _is_dead(owner) else True if has_signed else None)
+    holder = holder_in(look.content)
+    if holder and holder.is_dead:
+        return Owner(holder.name, False)
+    return Owner(_named(holder), True if _age(path, look) < 2 * LEASE_SECONDS else None)
 
 
-def _acquired(lease: SoftFileLease) -> bool:
-    try:
-        lease.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
-def _look(path: Path) -> tuple[bytes, int] | None:
-    """What a lease says and when it was last touched; None if there is none. Opening it asks the file server anew."""
-    try:
+def _look(path: Path) -> _Look | None:
+    """What there is, None if nothing. Opening it asks the file server anew."""
+
+    def look() -> _Look:
         with path.open("rb") as file:
-            return file.read(), os.fstat(file.fileno()).st_mtime_ns
+            return _Look(file.read(), os.fstat(file.fileno()).st_mtime_ns)
+
+    try:
+        return reread(look)
     except FileNotFoundError:
         return None
 
 
-def _is_dead(owner: OwnerRecord | None) -> bool:
-    """Whether it is a process of this host that is no more."""
-    if owner is None or owner.hostname != _this_host():
-        return False
+def _age(path: Path, look: _Look) -> float:
+    """Seconds since the marker was touched, by the file server's clock where that can be asked by writing a file."""
     try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return True
+        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:
+            now = os.fstat(file.fileno()).st_mtime_ns
     except OSError:
-        pass
-    return False
+        now = time.time_ns()
+    return (now - look.touched_ns) / 1e9
 
 
-def _lives_here(owner: OwnerRecord | None, path: Path) -> bool:
-    """Whether a process of this host has that number and has touched the lease lately, by the file system's clock."""
-    if owner is None or owner.hostname != _this_host() or _is_dead(owner):
-        return False
-    look = _look(path)
-    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:
-        now = os.fstat(file.fileno()).st_mtime_ns
-    return look is not None and now - look[1] < LEASE_SECONDS / 2 * 1e9
-
-
-@cache
-def _this_host() -> str:
-    """How filelock calls this host, which is more than its name where processes are numbered in containers."""
-    with TemporaryDirectory() as folder, SoftFileLease(Path(folder) / "lease") as lease:
-        owner = lease.owner
-    assert owner is not None
-    return owner.hostname
-
-
-def _set_aside(path: Path, judged: bytes) -> None:
-    """Remove the lease that was judged to be left; one that has come in its place meanwhile is put back."""
+def _set_aside(path: Path, judged: _Look) -> None:
+    """Remove the marker that was judged; one that was touched, or has come in its place, meanwhile is put back."""
+    if _look(path) != judged:
+        return
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         path.rename(aside)
     except FileNotFoundError:
         return
-    if aside.read_bytes() != judged:
+    if _look(aside) != judged:
         try:
             os.link(aside, path)
         except FileExistsError:
@@ -187,5 +289,5 @@ def _set_aside(path: Path, judged: bytes) -> None:
     aside.unlink()
 
 
-def _named(owner: OwnerRecord | None) -> str:
-    return f"process {owner.pid} on {owner.hostname.partition('?')[0]}" if owner else "another process"
+def _named(holder: Holder | None) -> str:
+    return holder.name if holder else "another process"

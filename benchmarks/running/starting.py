@@ -2,12 +2,13 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from backbones.errors import InputError
-from backbones.training.machine import device_type, process_rank
+from backbones.training.machine import device_type
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
 from benchmarks.running.claim import CODE, RECIPE
@@ -49,11 +50,14 @@ def note_code(directory: Path, code: Code) -> list[str]:
     """
     path = directory / CODE
     now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
-    parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    try:
+        parts = [dict(part) for part in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+    except (ValueError, TypeError):
+        write_text(path, json.dumps([now], indent=2) + "\n")
+        return [f"{CODE} could not be read: with which code and libraries the run began is not known"]
     if not parts or parts[-1] != now:
         parts.append(now)
-        if process_rank() == 0:
-            write_text(path, json.dumps(parts, indent=2) + "\n")
+        write_text(path, json.dumps(parts, indent=2) + "\n")
     names = dict.fromkeys(name for part in parts for name in part)
     stated = {name: [part.get(name) or "none" for part in parts] for name in names}
     changed = {name: of for name, of in stated.items() if len({*of}) > 1}
@@ -64,8 +68,7 @@ def _runs(values: list[str]) -> list[str]:
     return [value for before, value in zip([None, *values], values, strict=False) if value != before]
 
 
-def tell(directory: Path, remarks: list[str]) -> None:
+def tell(directory: Path, remarks: Sequence[str]) -> None:
     """Say at the start what the record will note."""
-    if process_rank() == 0:
-        for remark in remarks:
-            print(f"backbench: {directory}: {remark}", file=sys.stderr)
+    for remark in remarks:
+        print(f"backbench: {directory}: {remark}", file=sys.stderr)

@@ -72,6 +72,11 @@ class _Watch:
                 seen = self.store.add(self.seen_key, 0)
         return status
 
+    def follow(self) -> int:
+        """Wait for the thread that looks to end this process; the status of an unknown fault if nothing is said."""
+        self.thread.join(_PATIENCE)
+        return 1
+
 
 _watch: _Watch | None = None
 
@@ -80,19 +85,29 @@ _watch: _Watch | None = None
 def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Meet the job's other processes; within the block, and after a failure in it, end when another of them fails.
 
-    `before_exit` is then called first, from a thread. Nothing of all that where one process is alone.
+    `before_exit` is then called first, from a thread. A block within another says what that is to be meanwhile. Nothing
+    of all that where one process is alone.
     """
     global _watch
     if process_count() == 1:
         yield
-        return
-    join_processes()
-    _watch = _Watch(before_exit)
-    yield
-    _watch.end()
-    _watch = None
+    elif _watch:
+        outer, _watch.before_exit = _watch.before_exit, before_exit
+        yield
+        _watch.before_exit = outer
+    else:
+        join_processes()
+        _watch = _Watch(before_exit)
+        yield
+        _watch.end()
+        _watch = None
 
 
 def leave(status: int) -> int:
     """Tell all other processes to end, and give the exit status for this one: that of the first that failed."""
     return _watch.leave(status) if _watch else status
+
+
+def follow() -> int:
+    """Wait until another process, which has failed, says how all end, and give that exit status."""
+    return _watch.follow() if _watch else 1

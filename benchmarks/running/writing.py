@@ -20,7 +20,7 @@ def write_text(path: Path, text: str) -> Path:
     naming path and reason, with nothing left behind, if it cannot be written.
     """
     try:
-        with written_whole(path, several_writers=True) as file:
+        with written_whole(path) as file:
             file.write(spell_out(text).encode())
     except OSError as error:
         kind = NoRoomError if error.errno in NO_ROOM else StoreError
@@ -64,6 +64,7 @@ def _sync_directory(directory: Path) -> None:
 def _why_not_written(path: Path, error: OSError) -> str:
     if error.errno in NO_ROOM:
         return f"{path}: cannot be written, no space is left in {path.parent}. Free some space there."
-    return (
-        f"{path}: cannot be written: {error.strerror or error}. Make {path.parent} a directory that you may write to."
-    )
+    if path.is_dir():
+        return f"{path}: cannot be written: it is a directory. Give the name of a file."
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    return f"{path}: cannot be written: {error.strerror or error}. Make {folder} a directory that you may write to."

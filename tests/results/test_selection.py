@@ -2,7 +2,7 @@
 
 import pytest
 
-from results import ResultsError, select_records
+from results import ResultsError, select_records, to_frame
 from tests.support.results_examples import DEVIATION, make_random, make_record
 
 RECORDS = [
@@ -39,6 +39,16 @@ def test_a_checkpoint_goes_by_the_name_of_its_file() -> None:
     assert select_records(records, ["checkpoint="]) == RECORDS
     with pytest.raises(ResultsError, match=r"They have checkpoint , mae_pretrain_vit_base\.pth$"):
         select_records(records, ["checkpoint=other.pth"])
+
+
+def test_a_checkpoint_is_the_same_in_a_condition_and_in_its_column() -> None:
+    """A pre-training's own encoder.pth was shown and not found, an earlier run's file found and not shown."""
+    digest = "1a2b3c4d" * 8
+    pretrained = make_record(checkpoint="encoder.pth", checkpoint_sha256=digest)
+    earlier = make_record(checkpoint_sha256=digest, load_report={"path": "weights/old.pth"})
+    for record, name in ((pretrained, "encoder.pth"), (earlier, "old.pth")):
+        assert select_records([pretrained, earlier], [f"checkpoint={name}"]) == [record]
+        assert set(to_frame([record])["checkpoint"]) == {name}
 
 
 def test_those_that_deviate_can_be_left_out() -> None:

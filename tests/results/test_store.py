@@ -1,3 +1,4 @@
+import json
 import random
 import shutil
 from datetime import UTC, datetime
@@ -94,6 +95,71 @@ def test_records_are_found_below_all_roots_once_in_order(tmp_path: Path) -> None
         ("c", 3),
     ]
     assert find_records([tmp_path / "a" / "unfinished"]) == []
+
+
+def test_one_or_several_places_may_be_texts_or_paths(tmp_path: Path) -> None:
+    """A text was taken for its letters, or had no is_dir."""
+    put(tmp_path / "a", make_record())
+    found = find_records([tmp_path])
+    assert len(found) == 1
+    assert find_records(str(tmp_path)) == find_records([str(tmp_path)]) == find_records(tmp_path) == found
+    assert read_record(str(tmp_path / "a")) == found[0][1]
+    assert run_directory("out", "t", "d", "b", 0, "0" * 12) == run_directory(Path("out"), "t", "d", "b", 0, "0" * 12)
+
+
+@pytest.mark.parametrize(
+    ("is_run", "advice"), [(True, "Delete the file and repeat"), (False, "another program's file")]
+)
+def test_only_a_runs_record_is_to_be_deleted(tmp_path: Path, is_run: bool, advice: str) -> None:
+    (tmp_path / "record.json").write_text('{"project": "another"}')
+    if is_run:
+        (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(ResultsError) as caught:
+        read_record(tmp_path)
+    assert advice in str(caught.value) and ("Delete" in str(caught.value)) == is_run
+
+
+@pytest.mark.parametrize("field", ["seed", "n_eval", "parameters", "world_size", "images_per_step", "schema_version"])
+def test_a_number_that_no_column_can_hold_makes_no_record(tmp_path: Path, field: str) -> None:
+    """Everybody's run below the directory ended in an OverflowError."""
+    put(tmp_path / "good", make_record())
+    fields = json.loads(make_record().to_json())
+    (fields["metrics"][0] if field == "n_eval" else fields)[field] = 2**63
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/record.json").write_text(json.dumps(fields))
+    told: list[ResultsError] = []
+    found = find_records([tmp_path], told.append)
+    assert [path.name for path, _ in found] == ["good"]
+    assert field in str(told[0]) and "not a record" in str(told[0])
+    to_frame(record for _, record in found)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_that_a_spreadsheet_saved_in_its_own_way_is_told(tmp_path: Path, separator: str, name: str) -> None:
+    """It was said to lack all of its columns."""
+    path = tmp_path / "results.csv"
+    to_frame([make_record()]).to_csv(path, index=False, sep=separator)
+    with pytest.raises(ResultsError, match=rf"results\.csv: its columns are separated by {name}\. Save it with commas"):
+        read_results_csv(path)
+
+
+def test_a_number_in_a_csv_that_no_column_can_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    to_frame([make_record()]).astype({"seed": object}).assign(seed=2**63).to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=r"results\.csv, column seed"):
+        read_results_csv(path)
+
+
+@pytest.mark.parametrize("character", ["\r", "\x00", "\x1b", "\f", "\b", "\x7f"])
+def test_a_control_character_in_a_name_does_not_end_a_line(tmp_path: Path, character: str) -> None:
+    """pandas could not read the file."""
+    name = f"a{character}b.pth"
+    record = make_record(checkpoint=name, notes=["two\nlines\tand a tab"])
+    assert record.checkpoint == f"a\\x{ord(character):02x}b.pth" and record.notes == ["two\nlines\tand a tab"]
+    earlier = Record.from_json(json.dumps(json.loads(record.to_json()) | {"checkpoint": name}))
+    assert earlier == record
+    (tmp_path / "results.csv").write_text(results_csv([record]), newline="")
+    assert set(pd.read_csv(tmp_path / "results.csv")["checkpoint"]) == {record.checkpoint}
 
 
 def test_a_root_that_is_missing_is_named(tmp_path: Path) -> None:

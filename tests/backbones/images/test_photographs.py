@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from backbones.errors import InputError
-from benchmarks.running.cells import FinishedCell, run_pretraining, run_task
+from benchmarks.running.cells import run_pretraining, run_task
+from benchmarks.running.preparing import FinishedCell
 from tests.support.image_examples import PHOTOGRAPH
 from tests.support.in_process import call
 

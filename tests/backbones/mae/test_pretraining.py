@@ -21,7 +21,8 @@ from backbones.mae.model import create_mae
 from backbones.mae.pretraining import PretrainingAugmentation, UnlabelledImages
 from backbones.mae.reconstructions import reconstruct
 from backbones.training.randomness import mix
-from benchmarks.running.cells import FinishedCell, run_pretraining
+from benchmarks.running.cells import run_pretraining
+from benchmarks.running.preparing import FinishedCell
 
 SETTINGS = [
     "optimizer.batch_size=40",

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from benchmarks.commands.inspection import grouped
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.running.writing import write_record
 from tests.support.commands import read_record, run_directory
-from tests.support.in_process import call, refusal, run, success
+from tests.support.in_process import call, refusal, run, success, usage_refusal
 from tests.support.results_examples import make_record, read_markdown
 
 
@@ -160,6 +159,9 @@ class TestInspect:
         assert sum(int(row[1]) for row in rows) == len(each) == 54 and len(rows) < 20
         assert "loaded\tblocks.2.norm1.weight\tblocks.2.norm1.weight" in each
 
+    def test_all_of_nothing_is_refused(self, encoder: Path) -> None:
+        assert "give --backbone as well" in usage_refusal("inspect", encoder, "--full")
+
     def test_what_differs_in_more_than_the_block_stays_apart(self) -> None:
         rows = [("loaded", f"stages.{s}.blocks.{b}.w", f"s{s}.{b}.w, x.{b}") for s in (0, 1) for b in (0, 1, 2)]
         rows += [("loaded", "head.weight", "fc.weight"), ("converted", "stages.0.blocks.7.w", "s0.7.w, x.7")]
@@ -189,15 +191,3 @@ def test_data_is_called_data_everywhere(small: Path) -> None:
     text = call("data", "check", "--help").output
     assert "--data" in text and "--root" not in text
     assert call("data", "check", "folders").exit_code == 2
-
-
-def test_the_shell_completes_commands_and_what_they_take() -> None:
-    program = "from benchmarks.commands.cli import main; main()"
-    for words, expected in (("backbench comp", "compare"), ("backbench list rec", "recipes")):
-        environment = {"_BACKBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        finished = subprocess.run(
-            ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-        )
-        assert finished.stdout.strip() == expected

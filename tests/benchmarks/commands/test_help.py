@@ -76,6 +76,10 @@ def test_a_large_store_is_collected_and_laid_out_without_torch() -> None:
             "'--seed': expected a value",
         ),
         (
+            ["run", *["--recipe", "r", "--data", "d", "--out", "o", "--backbone", "b", "--seed", str(2**32)]],
+            "'--seed': expected a value less than or equal to 4294967295",
+        ),
+        (
             ["list", "recipe"],
             "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets', 'weights'.",
         ),

@@ -32,7 +32,7 @@ def test_without_its_record_only_the_evaluation_is_repeated(
 def test_two_processes_do_not_share_a_run(small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     (run_directory(out) / "record.json").unlink()
-    with claimed(run_directory(out), out, "task: classification"):
+    with claimed(run_directory(out), out, lambda: "task: classification"):
         message = refusal(*run(small, out, f"mae_vit_mini={encoder}"), status=75)
     assert message.startswith(f"{run_directory(out)}: process {os.getpid()} on ")
     assert "is at work on this run since 20" in message and "Wait for it, or stop it" in message

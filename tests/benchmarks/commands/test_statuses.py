@@ -89,7 +89,7 @@ class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
         """Only the first asks for it."""
         out = Path(shutil.copytree(finished, tmp_path / "out"))
         (run_directory(out) / "record.json").unlink()
-        with claimed(run_directory(out), out, "task: classification"):
+        with claimed(run_directory(out), out, lambda: "task: classification"):
             statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
         assert statuses == ["75", "75"] and text.count("is at work on this run") == 1, text
 

@@ -88,7 +88,7 @@ def test_an_unfinished_run_says_how_far_it_is(store: Path, schedule: dict[str, i
 def test_a_run_that_somebody_is_at_work_on(store: Path) -> None:
     directory = fine_tuning(store)
     (directory / "record.json").unlink()
-    with claimed(directory, store, "task: classification"):
+    with claimed(directory, store, lambda: "task: classification"):
         row = listed(store)[str(directory)]
         assert row[0] == "at work" and row[10].startswith(f"process {os.getpid()} on ")
         assert all(not path.startswith("classification") for path in waste(store))

@@ -57,7 +57,6 @@ def test_missing_parents_are_created(small: Path, tmp_path: Path) -> None:
         "events.out.tfevents",
         "recipe.yaml",
         "record.json",
-        "results.csv",
     ],
 )
 def test_a_full_disk_while_pretraining(small: Path, pretrained: Path, tmp_path: Path, full: str) -> None:
@@ -75,7 +74,7 @@ def test_the_engines_own_log_is_given_up_in_silence(small: Path, tmp_path: Path)
     assert "Traceback" not in result.output and "No space left" not in result.output
 
 
-@pytest.mark.parametrize("full", ["per_image.csv", "record.json", "results.csv"])
+@pytest.mark.parametrize("full", ["per_image.csv", "record.json"])
 def test_a_full_disk_after_fine_tuning(
     small: Path, encoder: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
@@ -86,6 +85,23 @@ def test_a_full_disk_after_fine_tuning(
     success(*arguments)
     assert comparable(read_record(tmp_path)) == comparable(read_record(finished))
     assert set(pd.read_csv(tmp_path / "results.csv")["metric"]) == {"top1", "top5", "loss"}
+
+
+def test_a_full_disk_for_results_csv_is_told_and_spoils_no_finished_run(
+    small: Path, encoder: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = run(small, tmp_path, f"mae_vit_mini={encoder}")
+    with FullDisk(tmp_path, ".results.csv.") as disk:
+        output = success(*arguments).output
+    assert disk.hits
+    assert (
+        output.count("backbench: ") == output.count(f"{tmp_path}/results.csv: cannot be written, no space is left") == 1
+    )
+    assert comparable(read_record(tmp_path)) == comparable(read_record(finished))
+    assert not (tmp_path / "results.csv").exists()
+    hide_training(monkeypatch)
+    success(*arguments)
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root")

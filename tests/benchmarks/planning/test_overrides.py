@@ -29,6 +29,13 @@ def test_overrides_reach_the_recipe_and_are_named_as_deviations() -> None:
     ]
 
 
+@pytest.mark.parametrize("override", ["schedule.min_lr=-0.0", "augment.mixup=-0.0", "optimizer.betas=[-0.0,0.9]"])
+def test_zero_has_no_sign(override: str) -> None:
+    """Two keys for one run."""
+    plain, signed = (classification(VIT_B, text).model_dump_json() for text in (override.replace("-", ""), override))
+    assert signed == plain
+
+
 @pytest.mark.parametrize(
     "override", ["runtime.workers=0", "evaluation.allow_unreadable=true", "runtime.batch_per_device=32"]
 )

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from backbones.errors import InputError
+from backbones.training.writing import check_before_writing, written_whole
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM, RECIPE, claimed
+from benchmarks.running.owners import Holder, this_process
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -24,7 +27,7 @@ PROCESSES = multiprocessing.get_context("fork")
 def hold(directory: Path, out: Path, host: str, lease_seconds: float, ends: Connection) -> None:
     socket.gethostname = lambda: host
     lease.LEASE_SECONDS = lease_seconds
-    with claimed(directory, out, "task: x"):
+    with claimed(directory, out, lambda: "task: x"):
         ends.send(os.getpid())
         ends.recv()
 
@@ -45,7 +48,7 @@ def held(directory: Path, out: Path, host: str | None = None) -> Iterator[int]:
 
 
 def refusal(directory: Path, out: Path) -> str:
-    with pytest.raises(InputError) as error, claimed(directory, out, "task: x"):
+    with pytest.raises(InputError) as error, claimed(directory, out, lambda: "task: x"):
         pass
     return str(error.value)
 
@@ -62,19 +65,15 @@ def test_a_process_at_work_is_named(directory: Path, tmp_path: Path) -> None:
     assert message.startswith(f"{directory}: {owner} is at work on this run since 20")
 
 
-@pytest.mark.parametrize("exchange", ["files can be exchanged", "network file system"])
 @pytest.mark.parametrize("host", [None, "elsewhere"])
 def test_a_killed_owner_is_followed(
-    directory: Path, tmp_path: Path, host: str | None, exchange: str, monkeypatch: pytest.MonkeyPatch
+    directory: Path, tmp_path: Path, host: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.3)
-    if exchange == "network file system":  # which refuses renameat2's flags
-        for module in ("_soft", "_util"):
-            monkeypatch.setattr(f"filelock.{module}.exchange_names", lambda *names: False)
     with held(directory, tmp_path / "out", host) as number:
         os.kill(number, signal.SIGKILL)
         os.waitpid(number, 0)
-        with claimed(directory, tmp_path / "out", "task: y"):
+        with claimed(directory, tmp_path / "out", lambda: "task: y"):
             assert (directory / RECIPE).read_text() == "task: y"
 
 
@@ -97,14 +96,14 @@ def test_a_file_system_without_locks_will_do(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(fcntl, "lockf", refuse)
-    with claimed(directory, tmp_path / "out", "task: x"):
+    with claimed(directory, tmp_path / "out", lambda: "task: x"):
         (directory / "log.jsonl").touch()
     assert {path.name for path in directory.iterdir()} == {RECIPE, "log.jsonl"}
 
 
 def test_a_call_that_came_to_nothing_leaves_nothing(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match="no weights"), claimed(directory, tmp_path / "out", "task: x"):
+    with pytest.raises(InputError, match="no weights"), claimed(directory, tmp_path / "out", lambda: "task: x"):
         raise InputError("no weights")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -119,7 +118,7 @@ def test_a_claim_that_another_has_ends_the_run_at_once(
     process.start()
     here.recv()
     (directory / CLAIM).unlink()
-    with claimed(directory, tmp_path / "out", "task: y"):
+    with claimed(directory, tmp_path / "out", lambda: "task: y"):
         process.join(20)
         assert process.exitcode == 75
         assert (directory / CLAIM).exists()
@@ -130,7 +129,7 @@ def test_a_claim_that_is_merely_gone_is_taken_again(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.6)
-    with claimed(directory, tmp_path / "out", "task: x"):
+    with claimed(directory, tmp_path / "out", lambda: "task: x"):
         (directory / CLAIM).unlink()
         told = ""
         while "is taken again" not in told:
@@ -139,10 +138,57 @@ def test_a_claim_that_is_merely_gone_is_taken_again(
     assert not directory.exists()
 
 
+def write_after_a_pause(directory: Path, out: Path, what: str) -> None:
+    socket.gethostname = lambda: "elsewhere"
+    lease.LEASE_SECONDS = 0.4
+    with claimed(directory, out, lambda: "task: x"):
+        if what == "a log line":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            check_before_writing()
+            (directory / what).touch()
+        else:
+            with written_whole(directory / what) as file:
+                file.write(b"all")
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("what", ["a log line", "a checkpoint"])
+def test_an_owner_that_was_stopped_writes_nothing_beside_its_successor(
+    directory: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
+    process = PROCESSES.Process(target=write_after_a_pause, args=(directory, tmp_path / "out", what))
+    process.start()
+    assert process.pid
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    with claimed(directory, tmp_path / "out", lambda: "task: y"):
+        os.kill(process.pid, signal.SIGCONT)
+        process.join(20)
+        assert process.exitcode == 75
+        assert {path.name for path in directory.iterdir() if not path.name.startswith(".")} == {RECIPE}
+        assert (directory / RECIPE).read_text() == "task: y"
+    told = capfd.readouterr().err
+    assert told.count("has it now. Ending at once, unsaved") == 1 and f"process {os.getpid()} on" in told
+
+
+def test_what_a_successor_has_begun_with_stays(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="told to stop"), claimed(directory, tmp_path / "out", lambda: "task: x"):
+        (directory / CLAIM).unlink()
+        (directory / CLAIM).write_bytes(Holder("elsewhere", 77, "another").marker)
+        raise InputError("told to stop")
+    assert {path.name for path in directory.iterdir()} == {CLAIM, RECIPE}
+
+
+def test_what_went_wrong_is_told_although_the_directory_has_gone(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the real reason"), claimed(directory, tmp_path / "out", lambda: "task: x"):
+        shutil.rmtree(directory)
+        raise InputError("the real reason")
+
+
 def compete(out: Path) -> None:
     entries = 0
     while entries < 5:
-        with suppress(InputError), claimed(out / "task" / "run", out, "task: x"):
+        with suppress(InputError), claimed(out / "task" / "run", out, lambda: "task: x"):
             inside = os.open(out / "inside", os.O_CREAT | os.O_EXCL)  # fails if another is inside
             os.close(inside)
             (out / "inside").unlink()
@@ -150,6 +196,10 @@ def compete(out: Path) -> None:
 
 
 def test_of_many_that_come_and_go_one_is_inside(tmp_path: Path) -> None:
+    """The first of them follows a dead owner."""
+    (tmp_path / "task/run").mkdir(parents=True)
+    here = this_process()
+    (tmp_path / "task/run" / CLAIM).write_bytes(Holder(here.host, 2**31 - 1, here.boot).marker)
     processes = [PROCESSES.Process(target=compete, args=(tmp_path,)) for _ in range(4)]
     for process in processes:
         process.start()

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from backbones.registry import find_backbone
 from benchmarks.running import repeating
 from results import code
 from tests.support.commands import run_directory
@@ -77,10 +78,24 @@ def assert_kept_with(arguments: list[str], lines: list[str]) -> None:
             told = [line for line in result.output.splitlines() if "changed since" in line]
             assert told == [f"  changed since this run: {line}" for line in lines]
             assert ("--rerun" in result.output) == bool(lines)
-    planned = success(*arguments, "--dry-run").output
-    assert "finished on shapes" in planned
-    told = [line for line in planned.splitlines() if "changed since" in line]
-    assert told == [f"  changed since: {line}" for line in lines if "the model's code" not in line]
+    assert_planned_alike(arguments, lines)
+
+
+def assert_planned_alike(arguments: list[str], lines: list[str]) -> None:
+    """A dry run tells the same changes, what would be done about them, and ends with the same status."""
+    for policy in ([], ["--if-changed", "keep"], ["--if-changed", "fail"], ["--if-changed", "rerun"], ["--rerun"]):
+        runs = "--rerun" in policy or ("rerun" in policy and bool(lines))
+        result = call(*arguments, *policy, "--dry-run")
+        assert result.exit_code == (1 if "fail" in policy and lines else 0), result.output
+        told = [line for line in result.output.splitlines() if "changed since" in line]
+        assert told == [f"  changed since: {line}" for line in lines]
+        assert ("to be run anew, beside what has finished on shapes" in result.output) == runs
+        assert ("  finished on shapes" in result.output) != runs
+        assert ("kept as it is" in result.output) == (bool(lines) and not runs)
+        document = call(*arguments, *policy, "--dry-run", "--json")
+        assert document.exit_code == result.exit_code
+        plan = json.loads(document.stdout)
+        assert (plan["changes"], plan["to_be_run"]) == (lines, runs) and Path(plan["finished"]).is_dir()
 
 
 def test_unchanged_it_is_kept_whatever_is_to_happen_otherwise(small: Path, out: Path) -> None:
@@ -132,8 +147,8 @@ def test_a_changed_file_of_the_model_is_told_and_leads_to_another_run(
     assert len(first["model_code"]) == 12
     assert_kept_with(arguments, [])
     (package / "norms.py").write_text("EPS = 1e-6")
-    output = call(*arguments, "--if-changed", "fail").output
-    assert f"changed since this run: the model's code {first['model_code']} then, " in output
+    now = repeating.Code.of(find_backbone("my_models.vits:vit")).model_code
+    assert_kept_with(arguments, [f"the model's code {first['model_code']} then, {now} now"])
     success(*arguments, "--if-changed", "rerun")
     assert len({record["model_code"] for record in records(tmp_path / "out").values()}) == 2
 
@@ -182,6 +197,18 @@ def test_a_pretraining_is_rerun_likewise(mini: Path, tmp_path: Path, monkeypatch
     success(*arguments, "--rerun")
     first, second = records(tmp_path / "out").values()
     assert first["checkpoint_sha256"] == second["checkpoint_sha256"]
+
+
+def test_a_plan_passes_over_what_cannot_be_read(small: Path, out: Path) -> None:
+    """With --json it failed."""
+    finished = run_directory(out)
+    broken = finished.with_name("seed0-ffffffffffff")
+    broken.mkdir()
+    (broken / "record.json").write_text("{")
+    for form in ([], ["--json"]):
+        result = success(*run(small, out), "--dry-run", *form)
+        assert f"passed over: {broken}/record.json: not a record" in result.stderr
+        assert str(finished) in result.stdout
 
 
 def test_a_run_of_an_earlier_version_is_kept_and_its_code_unknown(small: Path, out: Path) -> None:

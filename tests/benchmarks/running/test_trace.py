@@ -10,7 +10,7 @@ import pytest
 from backbones.errors import InputError
 from benchmarks.running.trace import compare_traces
 from tests.support.commands import run_directory
-from tests.support.in_process import call, pretrain, refusal, run, success
+from tests.support.in_process import call, pretrain, refusal, run, success, usage_refusal
 
 OLD = Path(__file__).parents[2] / "support/store_0.1/classification/mini/random_vit_mini"
 
@@ -89,6 +89,25 @@ def test_runs_are_compared_however_gradients_accumulate(data: Path, fine_tuned: 
     success(*run(data, tmp_path, **SLOWLY | {"runtime__batch_per_device": 4, "runtime__log_every": 2}))
     status, lines = shown(fine_tuned, tmp_path, "--tolerance", 1e-4)
     assert (status, lines[2:]) == (0, ["same up to update 4, within a relative 0.0001"])
+
+
+def test_the_document_says_what_the_lines_do(tmp_path: Path) -> None:
+    """--json was passed over."""
+    one, other = write(tmp_path / "one", [3.0, 2.0, 1.0]), write(tmp_path / "other", [3.0, 2.5])
+    result = call("compare", one, other, "--trace", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1 and document["a"] == {"directory": str(one), "updates": 3}
+    assert (document["same_up_to"], document["differs_at"]) == (1, 2)
+    assert document["differences"] == [{"name": "loss", "a": 2.0, "b": 2.5}]
+    assert json.loads(success("compare", one, one, "--trace", "--json").stdout)["differs_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--trace", "--fail-if-worse", "top1=1"], "--fail-if-worse"), (["--tolerance", 1], "--trace")],
+)
+def test_no_option_is_passed_over(options: list[object], named: str, tmp_path: Path) -> None:
+    assert named in usage_refusal("compare", tmp_path, tmp_path, *options)
 
 
 def test_pretrainings_are_compared(data: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,16 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
     assert path == tmp_path / "new" / "run" / "record.json"
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
     assert read_record(path.parent) == record
+
+
+@pytest.mark.parametrize("write", [write_record, write_text])
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path, write: Callable[..., Path]) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/record.json").symlink_to(tmp_path / "there/file")
+    write(*((tmp_path / "here", make_record()) if write is write_record else (tmp_path / "here/record.json", "text")))
+    assert (tmp_path / "here/record.json").is_symlink() and (tmp_path / "there/file").stat().st_size > 0
+    assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
 def test_writing_respects_the_umask(tmp_path: Path) -> None:

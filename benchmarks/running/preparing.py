@@ -1,0 +1,187 @@
+"""Before a cell is carried out: its data, its key, whether it has finished, and which of its runs this is."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from backbones.images.folders import find_images, fingerprint
+from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.mae.pretraining import PretrainingRecipe
+from backbones.registry import BackboneEntry, normalisation_of
+from backbones.training.job import check_batch_size
+from backbones.training.settings import Recipe
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.origin import Declared, Origin
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
+from benchmarks.planning.names import place_of, settle_names
+from benchmarks.running.claim import claimed
+from benchmarks.running.collecting import collect_run, is_collected, warn
+from benchmarks.running.renaming import rename
+from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.writing import write_record
+from results import Record, ResultsError, cell_key, read_record, run_directory
+from results.expectation import with_expected
+from tasks.datasets.identity import Contents, NamedData
+from tasks.registry import TASKS, name_data_set, pretraining_name
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell's directory and record, and whether this call had anything left to do.
+
+    renamed: where the finished run stood in the tables until this call, if it stands elsewhere now
+    changes: what is not as it was for the latest finished run, a line each
+    """
+
+    directory: Path
+    record: Record
+    skipped: bool
+    renamed: str = ""
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All that decides one run, and where it lies.
+
+    recipe:   with the precision as written, until the run begins or goes on
+    digest:   the plan's
+    standing: whether it has finished, and which of the cell's runs it is
+    origin:   where its weights come from, None of a pre-training
+    arch:     the backbone's architecture
+    sha256:   of the file of its weights, if any
+    """
+
+    plan: PlannedCell
+    recipe: Recipe
+    contents: Contents
+    data: NamedData
+    normalisation: Normalisation
+    key: str
+    digest: str
+    code: Code
+    standing: Standing
+    origin: Origin | None = None
+    arch: str = ""
+    sha256: str | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The run's."""
+        return self.standing.directory
+
+
+def prepare_pretraining(
+    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat
+) -> Cell | FinishedCell:
+    """Find out what a pre-training is, or that it has finished. Raises InputError for a wrong call or input."""
+    plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
+    settings = plan.recipe
+    assert isinstance(settings, PretrainingRecipe)
+    paths = find_images(data)
+    contents = Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
+    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
+    if finished := _already_finished(cell, out):
+        return finished
+    check_batch_size(settings, contents.train_images)
+    return cell
+
+
+def prepare_task(
+    recipe: str,
+    data: Path,
+    backbone: str,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    declared: Declared | None,
+    repeat: Repeat,
+) -> Cell | FinishedCell:
+    """Find out what a fine-tuning is, or that it has finished; a finished one takes other names that are declared.
+
+    Raises InputError for a wrong call or input.
+    """
+    plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
+    checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
+    entry, plan = find_planned_backbone(plan)
+    settings: Any = plan.recipe
+    task = TASKS[settings.task]
+    contents = task.module("task").identify_data(settings, data)
+    normalisation = normalisation_of(
+        entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
+    )
+    sha256 = checkpoint.sha256 if checkpoint else None
+    cell = _cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
+    if finished := _already_finished(cell, out):
+        return _renamed(finished, cell, entry, checkpoint, out)
+    check_batch_size(settings, contents.train_images)
+    return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
+
+
+def _cell(
+    plan: PlannedCell,
+    contents: Contents,
+    sha256: str | None,
+    normalisation: Normalisation,
+    out: Path,
+    code: Code,
+    repeat: Repeat,
+) -> Cell:
+    """Make the key, and find out which of its runs this is."""
+    data = name_data_set(plan.recipe.dataset, plan.data, contents)
+    decided = plan.decided_by(sha256, normalisation)
+    recipe = decided["recipe"] | {"dataset": data.name}
+    key = cell_key(decided | {"recipe": recipe, "data": data.fingerprint})
+    first = run_directory(out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
+    identity = (data.name, data.fingerprint)
+    standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, decided, identity, warn))
+    return Cell(
+        plan,
+        plan.recipe,
+        contents,
+        data,
+        normalisation,
+        key,
+        cell_key(decided),
+        code,
+        standing,
+        sha256=sha256,
+    )
+
+
+def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
+    record = cell.standing.finished
+    if record is None:
+        return None
+    if not is_collected(out, record):
+        collect_anyway(out, record)
+    return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
+
+
+def _renamed(
+    finished: FinishedCell, cell: Cell, entry: BackboneEntry, checkpoint: Checkpoint | None, out: Path
+) -> FinishedCell:
+    """Write the names that are declared into the record of a finished run, if it stands under others."""
+
+    def named(record: Record) -> Record:
+        return rename(record, cell.plan, entry, checkpoint)
+
+    if named(finished.record) is finished.record:
+        return finished
+    with claimed(finished.directory, out, begin=lambda: None):
+        before = read_record(finished.directory)  # another call may have renamed it too
+        record = with_expected(named(before), cell.plan.recipe_deviations)
+        write_record(finished.directory, record)
+    collect_anyway(out, record)
+    return replace(finished, record=record, renamed=place_of(before))
+
+
+def collect_anyway(out: Path, record: Record) -> None:
+    """Renew results.csv for a finished run, which nothing that goes wrong with that file spoils."""
+    try:
+        collect_run(out, record)
+    except (InputError, ResultsError, OSError) as error:
+        print(f"backbench: {error}", file=sys.stderr)
