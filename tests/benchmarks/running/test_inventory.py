@@ -78,7 +78,7 @@ def test_a_neighbour_that_fails_early_again_and_again_is_no_fault(tmp_path: Path
     directory, other = put_run(tmp_path, seed=1, finished=False).with_name(f"seed0-{KEY}"), put_run(tmp_path, seed=2)
     states = []
     for _ in range(3):
-        with pytest.raises(KeyError), claimed(directory, tmp_path, RECIPE_TEXT):
+        with pytest.raises(KeyError), claimed(directory, tmp_path, lambda: RECIPE_TEXT):
             states.append({run.directory: run.state for run in find_all_runs(tmp_path)})
             raise KeyError
         assert directory not in {run.directory for run in find_all_runs(tmp_path)}
