@@ -139,9 +139,17 @@ def _directories_with(
             folders.clear()
             yield Path(parent)
             continue
-        linked = {name for name in folders if Path(parent, name).is_symlink()}
+        linked = {name for name in folders if _is_link(Path(parent, name))}
         links += [Path(parent, name) for name in sorted(linked)]
         folders[:] = [name for name in folders if name not in linked]
+
+
+def _is_link(path: Path) -> bool:
+    """Whether it is a link; not of what may not be looked at, so that it is named where the walk comes to it."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
 
 
 def _rank(link: Path, names: Sequence[str]) -> tuple[bool, int, Path]:

@@ -2,11 +2,10 @@
 
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -258,33 +257,55 @@ def _remove_claimed(run: Path, several: Sequence[Waste], inside: Path, removal: 
     why, stayed = _at_work(run), list[tuple[Path, str]]()
     try:
         if not why and run.is_dir():
-            with _claim(run):
+            with _claimed(run) as check:
                 for one in several:
-                    if reason := _removed(one, inside, removal):
+                    if reason := _removed(one, inside, removal, check):
                         stayed.append((one.path, reason))
             if (several[0].later and not stayed) or not any(run.iterdir()):
                 run.rmdir()
     except HeldByAnotherError as owner:
         why = f"{owner} is at work on the run"
+    except _ClaimLostError as loss:
+        why = str(loss)
     except OSError as error:
         why = _reason(error)
     stayed = [(one.path, why) for one in several] if why else stayed
     removal.stayed += [(path, reason) for path, reason in stayed if os.path.lexists(path)]
 
 
-def _claim(run: Path) -> AbstractContextManager[object]:
+class _ClaimLostError(Exception):
+    """This process was stopped for so long that another has followed it, or may have."""
+
+
+@contextmanager
+def _claimed(run: Path) -> Iterator[Callable[[], None]]:
+    """Claim a run for the block. What it is given is to be called before anything is removed."""
+    losses: list[str] = []
+
     def tell(sentence: str) -> None:
         print(f"backbench: {run}: {sentence} for a sign that it is alive", file=sys.stderr)
 
+    def check() -> None:
+        claim.check()
+        if losses:
+            raise _ClaimLostError(losses[0])
+
     try:
-        return Lease(run / CLAIM, tell=tell)
+        claim = Lease(run / CLAIM, tell=tell, lost=losses.append)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        return nullcontext()  # nobody else can claim it either, until there is room
+        yield _nothing_to_check  # nobody else can claim it either, until there is room
+        return
+    with claim:
+        yield check
 
 
-def _removed(one: Waste, inside: Path, removal: Removal) -> str:
+def _nothing_to_check() -> None:
+    pass
+
+
+def _removed(one: Waste, inside: Path, removal: Removal, check: Callable[[], None] = _nothing_to_check) -> str:
     """Remove one thing, if it still can go; why it could not, empty where it is gone."""
     reason = ""
     if not os.path.lexists(one.path):
@@ -293,12 +314,14 @@ def _removed(one: Waste, inside: Path, removal: Removal) -> str:
         return "it has changed since it was found"
     try:
         if one.later:
-            _empty(one.path)
+            _empty(one.path, check)
         else:
+            check()
             one.path.unlink(missing_ok=True)
     except OSError as error:
         reason = _reason(error)
-    removal.freed += max(one.bytes - _size(one.path), 0)
+    finally:
+        removal.freed += max(one.bytes - _size(one.path), 0)
     return reason
 
 
@@ -312,16 +335,19 @@ def _is_still_waste(one: Waste) -> bool:
     return True
 
 
-def _empty(directory: Path) -> None:
+def _empty(directory: Path, check: Callable[[], None]) -> None:
     """Remove all that is in a run's directory but the claim; the record last, by which it is found if this ends early.
 
     What a link leads to stays.
     """
-    for path in sorted(directory.iterdir(), key=lambda path: path.name == RECORD):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != CLAIM:
-            path.unlink(missing_ok=True)
+    for parent, folders, files in os.walk(directory, topdown=False):
+        paths = [Path(parent, name) for name in (*folders, *files) if name != CLAIM]
+        for path in sorted(paths, key=lambda path: (path.name == RECORD, path.name)):
+            check()
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

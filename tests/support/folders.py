@@ -34,9 +34,10 @@ def bury(root: Path) -> None:
         path.rename(root / "deep" / path.name)
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
-    """Make files as unreadable as another user's, whoever runs the tests."""
-    for module, name in ((io, "open"), (os, "open")):
+def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path, even_to_look: bool = False) -> None:
+    """Make files as unreadable as another user's, or all that is in their folders, whoever runs the tests."""
+    looks = ((os, "stat"), (os, "lstat"), (os, "scandir")) if even_to_look else ()
+    for module, name in ((io, "open"), (os, "open"), *looks):
         monkeypatch.setattr(module, name, _refusing(getattr(module, name), {str(path) for path in forbidden}))
 
 

@@ -177,8 +177,8 @@ def test_weights_that_a_finished_run_was_made_from_stay(store: Path) -> None:
 def test_ctrl_c_in_the_middle_leaves_results_csv_true(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine, calls = cleaning._empty, []
 
-    def empty(directory: Path) -> None:
-        genuine(directory)
+    def empty(directory: Path, check: Callable[[], None]) -> None:
+        genuine(directory, check)
         calls.append(directory)
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -308,16 +308,37 @@ def test_what_went_by_itself_since_the_look_is_not_missed(store: Path) -> None:
 def test_nobody_begins_in_a_run_that_is_being_removed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = []
 
-    def begin(directory: Path) -> None:
-        with pytest.raises(ValueError, match="is at work on this run") as refusal, claimed(directory, store, "x"):
+    def begin(directory: Path, check: Callable[[], None]) -> None:
+        with pytest.raises(ValueError, match="is at work on this run") as refusal, claimed(directory, store, str):
             pass
         refused.append(refusal)
-        genuine(directory)
+        genuine(directory, check)
 
     genuine = cleaning._empty
     monkeypatch.setattr(cleaning, "_empty", begin)
     assert remove(store, find_waste(store).waste).stayed == []
     assert len(refused) == 4
+
+
+def test_who_was_stopped_so_long_that_another_began_removes_nothing_more(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a suspended process, or one whose file server hung: it went on, in the new run."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.0)  # looks before every removal, as after a long stop
+    monkeypatch.setattr(lease.Lease, "_beat", lambda self: None)
+    genuine, taken = Path.unlink, run_of(store, 0, 1)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        genuine(path, missing_ok=missing_ok)
+        if path.name == "iteration_1.pth" and taken in path.parents:
+            claim_from_elsewhere(taken, 0)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    removal = remove(store, find_waste(store).waste)
+    assert removal.stayed == [(taken, "the claim is lost, and process 77 on node7 has it now")]
+    assert (taken / "checkpoints/iteration_2.pth").is_file() and (taken / "record.json").is_file()
+    assert (taken / CLAIM).is_file() and removal.freed > 1024
+    assert not run_of(store, 0, 2).exists() and rows(store) == {("0", "1"), ("0", "3"), ("1", "3")}
 
 
 def test_unfinished_and_broken_runs_lose_nothing_whatever_is_beside_them(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_neighbour_that_fails_early_again_and_again_is_no_fault(tmp_path: Path
     directory, other = put_run(tmp_path, seed=1, finished=False).with_name(f"seed0-{KEY}"), put_run(tmp_path, seed=2)
     states = []
     for _ in range(3):
-        with pytest.raises(KeyError), claimed(directory, tmp_path, RECIPE_TEXT):
+        with pytest.raises(KeyError), claimed(directory, tmp_path, lambda: RECIPE_TEXT):
             states.append({run.directory: run.state for run in find_all_runs(tmp_path)})
             raise KeyError
         assert directory not in {run.directory for run in find_all_runs(tmp_path)}
@@ -240,22 +240,18 @@ def test_whose_an_unreadable_claim_is_cannot_be_told(
     assert len(json.loads(success("runs", tmp_path, "--json").stdout)["runs"]) == 2
 
 
-def test_a_run_that_may_not_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("finished", "named"), [(True, "record.json: cannot"), (False, "checkpoints: cannot")])
+def test_a_run_that_may_not_be_looked_into_is_told(
+    tmp_path: Path, finished: bool, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a directory of mode 644: its names can be read, and nothing else."""
-    directory, genuine = put_run(tmp_path), os.stat
-
-    def stat(path: object, *arguments: object, **options: object) -> object:
-        if str(path).startswith(f"{directory}/"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return genuine(path, *arguments, **options)  # type: ignore[arg-type]
-
+    directory = put_run(tmp_path, finished=finished)
     put_run(tmp_path, seed=1)
-    monkeypatch.setattr(os, "stat", stat)
-    forbid(monkeypatch, *directory.iterdir())
+    forbid(monkeypatch, *directory.rglob("*"), even_to_look=True)
     assert [run.state for run in find_all_runs(tmp_path)] == ["broken", "finished"]
-    assert "record.json: cannot be read" in find_all_runs(tmp_path)[0].detail
+    assert "cannot be read" in find_all_runs(tmp_path)[0].detail
     told: list[ResultsError] = []
-    assert len(find_records([tmp_path], told.append)) == 1 and "record.json: cannot be read" in str(told[0])
+    assert len(find_records([tmp_path], told.append)) == 1 and f"{named} be read" in str(told[0])
 
 
 @pytest.mark.parametrize("finished", [True, False])
