@@ -85,17 +85,15 @@ class Lease:
 
         Raises OSError where it cannot be known, for so long that another may have followed.
         """
-        if self._is_lost.is_set():
-            self._told.wait()
-            return
         silent = _now() - self._signed
-        if silent < self._seconds / 2:
-            return
-        try:
-            self._sign()
-        except OSError:
-            if silent >= self._seconds:
-                raise
+        if silent >= self._seconds / 2 and not self._is_lost.is_set():
+            try:
+                self._sign()
+            except OSError:
+                if silent >= self._seconds:
+                    raise
+        if self._is_lost.is_set():  # perhaps another thread has just found out, and is telling
+            self._told.wait()
 
     def is_held(self) -> bool:
         """Whether the marker, as it is now, is this lease's. Raises OSError if it cannot be read."""
