@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from backbones.errors import DataError, FirstFailedError
 from backbones.training import interruption
 from backbones.training.interruption import Cadence
 from backbones.training.job import Evaluation, Job, run_job
 from tests.backbones.training.test_evaluation import Errors, Normalised
 from tests.support.points_runs import Points, recipe
+from tests.support.two_machines import in_two
 
 
 class SignalAt(Hook):
@@ -44,27 +42,6 @@ def train(directory: Path, *hooks: Hook, **runtime: object) -> torch.Tensor:
     settings = recipe(runtime={"checkpoint_every": 8, **runtime})
     run_job(Job(model, Points(), groups, settings, directory, 0, "test", evaluation, hooks))
     return torch.cat([value.flatten().float() for value in model.network.state_dict().values()])
-
-
-def _in_one(rank: int, directory: Path, do: Callable[[int, Path], object]) -> None:
-    torch.set_num_threads(1)  # the parent's threads are not in a fork
-    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
-    socket.gethostname = lambda: f"node{rank}"
-    store = torch.distributed.FileStore(str(directory / "store"), 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    try:
-        found = do(rank, directory)
-    except (KeyboardInterrupt, DataError, FirstFailedError) as error:
-        found = f"{type(error).__name__}: {error}"
-    torch.save(found, directory / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-def in_two(directory: Path, do: Callable[[int, Path], object]) -> list[Any]:
-    """What `do` gives, or its error in words, in each of two processes that seem to be on two machines."""
-    (directory / "store").unlink(missing_ok=True)
-    torch.multiprocessing.start_processes(_in_one, (directory, do), nprocs=2, start_method="fork")
-    return [torch.load(directory / f"{rank}.pth") for rank in range(2)]
 
 
 def checkpoints(directory: Path) -> list[str]:
