@@ -13,6 +13,7 @@ import yaml
 from backbones.errors import InputError
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.training.agreement import each_says, first_decides
+from backbones.training.evaluated import forget_evaluation
 from backbones.training.job import Outcome
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
@@ -280,5 +281,6 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
     )
     record = with_expected(record, cell.plan.recipe_deviations)
     write_record(cell.directory, record)
+    forget_evaluation(cell.directory)
     collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)
