@@ -3,13 +3,13 @@
 They talk over gloo, so that no GPU is waited for, and whatever can be pickled can be said.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import torch.distributed
 
-from backbones.errors import FirstFailedError
+from backbones.errors import DataError, FirstFailedError
 from backbones.training.machine import join_processes, process_count, process_rank
 
 T = TypeVar("T")
@@ -47,6 +47,28 @@ def each_says(word: T) -> list[T]:
     words: list[Any] = [None] * process_count()
     torch.distributed.all_gather_object(words, word, group=_group())
     return words
+
+
+def largest(numbers: Sequence[float]) -> list[float]:
+    """The largest that any process says, of each of these numbers. No process has to wait for its device."""
+    said = torch.tensor(numbers, dtype=torch.float64)
+    if process_count() > 1:
+        torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX, group=_group())
+    return said.tolist()
+
+
+def require_of_all(complaint: str) -> None:
+    """End all processes if one of them has a complaint: what each can read has to be what the first does.
+
+    All processes have to call this, an empty text says that nothing is wrong. Raises DataError with all complaints in
+    the first, FirstFailedError in the others.
+    """
+    complaints = [each for each in dict.fromkeys(each_says(complaint)) if each]
+    if not complaints:
+        return
+    if process_rank() != 0:
+        raise FirstFailedError
+    raise DataError("; ".join(complaints))
 
 
 @cache

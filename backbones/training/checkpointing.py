@@ -1,8 +1,10 @@
 """Checkpoints of a run: written whole or not at all, kept by number, and read back exactly."""
 
 import re
+import socket
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import not_written
+from backbones.training.agreement import first_decides, require_of_all
+from backbones.training.machine import leads_node
 from backbones.training.writing import check_before_writing, written_whole
 
 
@@ -80,6 +84,19 @@ def _reason(error: BaseException) -> tuple[str, int | None]:
     return next(said, (str(error).splitlines()[0], None))
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint whose tensors lie in the file, which a machine's processes so hold once.
+
+    One of them reads all of it first: what cannot be read raises an error there, and would kill where it is mapped.
+    """
+    if leads_node():
+        with path.open("rb") as file:
+            while file.read(2**24):
+                pass
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content
+
+
 def bare_model(runner: Runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -107,6 +124,7 @@ class CheckpointHook(Hook):
     ) -> None:
         self.directory, self.every, self.keep, self.accumulation = directory, every, keep, accumulation
         self.tally, self.update_tally = tally, update_tally
+        self.saved = 0  # iterations whose state is in a file, the same number in all processes
 
     def found(self) -> list[Path]:
         """The checkpoints of this run, oldest first."""
@@ -114,19 +132,51 @@ class CheckpointHook(Hook):
         return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
 
     def restore(self, runner: Runner) -> int:
-        """Load the newest readable checkpoint into the runner; the iteration to go on with, 0 without one."""
-        for path in reversed(self.found()):
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:
-                warnings.warn(f"{path}: unreadable checkpoint passed over ({error})", stacklevel=2)
-                continue
-            bare_model(runner).load_state_dict(content["model"])
-            runner.optim_wrapper.load_state_dict(content["optimizer"])
-            for name, value in content["tally"].items():
-                setattr(self.tally, name, value)
-            return int(content["updates"]) * self.accumulation
-        return 0
+        """Load the newest checkpoint that the first process can read; the iteration to go on with, 0 without one.
+
+        Raises DataError, or FirstFailedError, if another process cannot read that very one.
+        """
+        newest: list[dict[str, Any]] = []
+
+        def choose() -> tuple[str, Any] | None:
+            for path in reversed(self.found()):
+                try:
+                    newest.append(_read(path))
+                except Exception as error:
+                    warnings.warn(f"{path}: unreadable checkpoint passed over ({error})", stacklevel=2)
+                    continue
+                return path.name, newest[0]["tally"]
+            return None
+
+        chosen = first_decides(choose)
+        if chosen is None:
+            return 0
+        content, complaint = (newest[0], "") if newest else self._same(*chosen)
+        require_of_all(complaint)
+        bare_model(runner).load_state_dict(content["model"])
+        # a copy: the optimizer would keep tensors that lie in the file, which will be removed
+        runner.optim_wrapper.load_state_dict(deepcopy(content["optimizer"]))
+        for name, value in content["tally"].items():
+            setattr(self.tally, name, value)
+        done = int(content["updates"]) * self.accumulation
+        self.saved = done
+        return done
+
+    def _same(self, name: str, tally: Any) -> tuple[dict[str, Any], str]:
+        """The checkpoint that the first process has chosen, as another reads it, and what is wrong with that."""
+        path = (self.directory / name).absolute()
+        try:
+            content = _read(path)
+            wrong = "" if content["tally"] == tally else "another checkpoint than the first process has there"
+        except Exception as error:
+            content = {}
+            wrong = f"cannot be read ({getattr(error, 'strerror', None) or str(error).splitlines()[0]})"
+        if not wrong:
+            return content, ""
+        return content, (
+            f"{path} on {socket.gethostname()}: {wrong}. All processes of a job go on from the first one's newest "
+            "checkpoint: give an --out that is the same directory on all machines, and repeat the command"
+        )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
@@ -145,6 +195,7 @@ class CheckpointHook(Hook):
         self.update_tally()
         if is_main_process():
             self._write(runner, done // self.accumulation)
+        self.saved = done
 
     def _write(self, runner: Runner, updates: int) -> None:
         content = {

@@ -1,30 +1,67 @@
-"""Ctrl-C and the scheduler's SIGTERM: stop after the iteration at hand, with a checkpoint."""
+"""Ctrl-C and the scheduler's signals: stop after the iteration at hand, with a checkpoint."""
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-import torch
-from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from backbones.training.agreement import largest
 from backbones.training.checkpointing import CheckpointHook
-from backbones.training.machine import process_count
+from backbones.training.machine import process_count, process_rank
 
-UPDATES_BETWEEN_QUESTIONS = 10
-"""How often several processes ask each other whether to stop: an answer waits for the device."""
+SECONDS_BETWEEN_QUESTIONS = 3.0
+"""How often several processes ask each other whether to stop. torchrun waits 30 s for them to."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C; what a scheduler ends a job with; what Slurm sends ahead of that where `--signal` asks for it."""
+
+
+class Cadence:
+    """When several processes ask each other: after so many steps that it is every few seconds by the first one's clock.
+
+    The others learn the number of steps with each answer. It at most doubles from one question to the next, since the
+    first steps tell little, and begins with one step, also after each pause.
+    """
+
+    def __init__(self, seconds: float = SECONDS_BETWEEN_QUESTIONS) -> None:
+        self.seconds = seconds
+        self.begin()
+
+    def begin(self) -> None:
+        """To be called by all processes at the same step, before and after whatever else takes time."""
+        self.steps = self.left = 1
+        self.asked = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Count a step; whether to ask after it."""
+        self.left -= 1
+        return self.left == 0
+
+    def ask(self, wish: bool) -> bool:
+        """Whether any process wishes to stop. All have to ask at the same step."""
+        told = self._next() if process_rank() == 0 else 0
+        wished, steps = largest([float(wish), float(told)])
+        self.steps = self.left = int(steps)
+        return bool(wished)
+
+    def _next(self) -> int:
+        before, self.asked = self.asked, time.monotonic()
+        each = (self.asked - before) / self.steps
+        return max(1, min(2 * self.steps, int(self.seconds / each) if each else 2 * self.steps))
 
 
 class InterruptHook(Hook):
     """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once.
 
     A run that is ending takes no notice of more of them, and none ends it inside a destructor, whose exceptions Python
-    prints and passes over. Several processes stop together, within a few updates. They take no notice of the second
-    signal: torchrun passes on the one that the terminal has sent to all of them already.
+    prints and passes over. Several processes stop together, within a few seconds or one step. They take no notice of
+    the second signal: torchrun passes on the one that the terminal has sent to all of them already.
     """
 
     priority = "LOWEST"
@@ -32,6 +69,8 @@ class InterruptHook(Hook):
     def __init__(self, checkpoints: CheckpointHook, accumulation: int) -> None:
         self.checkpoints, self.accumulation = checkpoints, accumulation
         self.requested = self.ending = False
+        self.cadence = Cadence()
+        self.shared_batches = 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -39,7 +78,7 @@ class InterruptHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.signal(number, self._request) for number in SIGNALS}
         try:
             yield
         finally:
@@ -55,27 +94,38 @@ class InterruptHook(Hook):
         self.ending = True
         raise KeyboardInterrupt
 
-    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        if self.requested:
-            self._end()
+    def before_train(self, runner: Runner) -> None:
+        self.cadence.begin()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        updates, remainder = divmod(batch_idx + 1, self.accumulation)
-        if not remainder and self._agreed(updates):
-            self.checkpoints.save(runner, batch_idx + 1)
-            self._end()
+        if (batch_idx + 1) % self.accumulation == 0 and self._agreed():
+            self._stop(runner, batch_idx + 1)
 
-    def _agreed(self, updates: int) -> bool:
+    def before_val(self, runner: Runner) -> None:
+        """Count the batches that every process has, which differ by one."""
+        loader = runner.val_dataloader
+        self.shared_batches = -(-(len(loader.dataset) // process_count()) // loader.batch_size)
+        self.cadence.begin()
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        if (process_count() == 1 or batch_idx < self.shared_batches) and self._agreed():
+            self._stop(runner, runner.iter)
+
+    def after_val(self, runner: Runner) -> None:
+        self.cadence.begin()
+
+    def _agreed(self) -> bool:
         """Whether to stop here. If one process stopped alone, the others would wait for it until they are killed."""
         if process_count() == 1:
             return self.requested
-        if updates % UPDATES_BETWEEN_QUESTIONS:
-            return False
-        requested = torch.tensor(float(self.requested))
-        all_reduce(requested, "max")
-        return bool(requested)
+        return self.cadence.is_due() and self.cadence.ask(self.requested)
+
+    def _stop(self, runner: Runner, done: int) -> NoReturn:
+        if self.checkpoints.saved != done:
+            self.checkpoints.save(runner, done)
+        self._end()
 
 
 def _in_destructor(frame: FrameType | None) -> bool:

@@ -39,6 +39,11 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def leads_node() -> bool:
+    """Whether this process acts for all of the job's on its machine: one on each of them does."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def join_processes() -> None:
     """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)"""
     import torch

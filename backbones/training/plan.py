@@ -20,7 +20,9 @@ from backbones.training.settings import Recipe
 class Evaluation:
     """On what a run is evaluated, and how: at the end, and before that if wished.
 
-    With `every_epochs` or `every_iterations` also every so many epochs, or updates of the weights.
+    With `every_epochs` or `every_iterations` also every so many epochs, or updates of the weights. `kept` names the
+    attributes of the metric that hold all it knows of a finished evaluation, and `kept_types` the classes in them; an
+    evaluation of a metric without is made again if the run is killed after it.
     """
 
     dataset: Dataset[dict[str, Any]]
@@ -28,6 +30,8 @@ class Evaluation:
     batch_size: int
     every_epochs: int | None = None
     every_iterations: int | None = None
+    kept: tuple[str, ...] = ()
+    kept_types: tuple[type, ...] = ()
 
     def every_steps(self, per_epoch: int, accumulation: int) -> int | None:
         """The steps from one evaluation to the next, None for the end alone."""

@@ -57,6 +57,7 @@ class ProgressHook(Hook):
         self.batch_size, self.per_epoch, self.every, self.accumulation = batch_size, per_epoch, every, accumulation
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
+        self.is_evaluating = False
 
     def before_train(self, runner: Runner) -> None:
         self.epoch_loss = torch.tensor(self.tally.loss_sum, dtype=torch.float64)
@@ -117,17 +118,21 @@ class ProgressHook(Hook):
             )
         self.tally.recent_loss = float(self.recent_loss)
         self.tally.recent_parts = {name: float(total) for name, total in self.parts.items()}
-        self.tally.seconds += self._lap()
+        self._count_seconds()
         self.tally.total_seconds = self.earlier_seconds + run_seconds()
         self.tally.peak_memory_mb = max(self.tally.peak_memory_mb, peak_memory_mb())
 
-    def _lap(self) -> float:
-        """The seconds since it was last asked."""
+    def _count_seconds(self) -> None:
+        """Those since it was last called are training's, or evaluation's."""
         before, self.tick = self.tick, time.monotonic()
-        return self.tick - before
+        if self.is_evaluating:
+            self.tally.evaluation_seconds += self.tick - before
+        else:
+            self.tally.seconds += self.tick - before
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.update_tally()
+        self.is_evaluating = True
         if self.line and self.line.bar:
             self.line.bar.stop()
         self.evaluation = ProgressLine("evaluating", len(runner.val_dataloader), "batches")
@@ -142,7 +147,8 @@ class ProgressHook(Hook):
                 self.writer.add_scalar(f"val/{name}", value, runner.iter)
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
-        self.tally.evaluation_seconds += self._lap()
+        self._count_seconds()
+        self.is_evaluating = False
 
     @property
     def images_per_second(self) -> float | None:

@@ -15,6 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, Dataset
 
 from backbones.training.checkpointing import CheckpointHook
+from backbones.training.evaluated import KeptEvaluation
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
 from backbones.training.plan import Job, Plan
 from backbones.training.progress import diverged
@@ -27,7 +28,7 @@ _run_number = itertools.count()
 class TrainLoop(IterBasedTrainLoop):
     """mmengine's loop, with an evaluation every `val_interval` steps and one at the end.
 
-    A run that goes on from the step of an evaluation makes it again: it may have been stopped in the middle of it.
+    A run that goes on from the step of an evaluation makes it again, unless it was finished.
     """
 
     dataloader_iterator: Any
@@ -60,6 +61,7 @@ class JobRunner(Runner):
     """mmengine's Runner, resuming from our checkpoints and keeping its own log in `engine/`."""
 
     checkpoints: CheckpointHook
+    evaluated: KeptEvaluation | None = None
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         join_processes()
@@ -83,6 +85,8 @@ class JobRunner(Runner):
 
     def load_or_resume(self) -> None:
         done = self.checkpoints.restore(self)
+        if self.evaluated:
+            self.evaluated.find(done // self.checkpoints.accumulation)
         self.train_loop._iter = done
         self.train_dataloader.batch_sampler.start = done
 
@@ -100,12 +104,25 @@ class JobRunner(Runner):
         All processes use the first one's buffers, which are in the checkpoints: the statistics of a plain batch norm
         differ from process to process. While training, nothing brings buffers together.
         """
-        if not self.val_loop:
+        if not self.val_loop or not self.evaluated:
             return {}
+        updates = self.iter // self.checkpoints.accumulation
+        kept = self.evaluated.take(updates)
+        if kept is not None:
+            self._show(kept)
+            return kept
         for statistics in self.model.buffers():
             broadcast(statistics)
         metrics: dict[str, float] = self.val_loop.run()
+        self.evaluated.keep(updates, metrics)
         return metrics
+
+    def _show(self, metrics: dict[str, float]) -> None:
+        """Let all see the metrics of an evaluation that an earlier part of the run has made."""
+        self.call_hook("before_val")
+        self.call_hook("before_val_epoch")
+        self.call_hook("after_val_epoch", metrics=metrics)
+        self.call_hook("after_val")
 
     def close_log(self) -> None:
         """Close the log's file, which mmengine holds open as long as the process lives."""
@@ -143,6 +160,8 @@ def build_runner(plan: Plan) -> JobRunner:
         **evaluation,
     )
     runner.checkpoints = plan.checkpoints
+    if job.evaluation:
+        runner.evaluated = KeptEvaluation(plan.checkpoints.directory, job.evaluation, plan.checkpoints.tally)
     return runner
 
 

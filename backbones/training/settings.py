@@ -228,6 +228,9 @@ class RuntimeSettings(Settings):
         bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
     ] = False
     compile: bool = False
+    shared_directory_seconds: Annotated[
+        float, Field(gt=0, description="within which all machines have to see the run's directory")
+    ] = 30.0
     log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
     checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
     keep_checkpoints: PositiveInt = 2

@@ -13,6 +13,7 @@ import yaml
 from backbones.errors import InputError
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
 from backbones.training.agreement import each_says, first_decides
+from backbones.training.evaluated import forget_evaluation
 from backbones.training.job import Outcome
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
@@ -21,6 +22,7 @@ from backbones.weights.checkpoints import file_sha256, read_checkpoint
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
+from benchmarks.running.machines import require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Repeat
 from benchmarks.running.starting import note_code, settle_precision, tell
@@ -121,7 +123,7 @@ def run_task(
 
 
 def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
-    with _claimed(cell, out) as begun:
+    with _claimed(cell, data, out) as begun:
         if begun.finished:
             return _finished_meanwhile(begun)
         settings = begun.cell.recipe
@@ -148,7 +150,7 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
 def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
     plan, origin, task = cell.plan, cell.origin, TASKS[cell.recipe.task]
     assert origin is not None
-    with _claimed(cell, out) as begun:
+    with _claimed(cell, data, out) as begun:
         if begun.finished:
             return _finished_meanwhile(begun)
         checkpoint = read_checkpoint(plan.checkpoint, sha256=cell.sha256) if plan.checkpoint else None
@@ -185,9 +187,10 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
 
 
 @contextmanager
-def _claimed(cell: Cell, out: Path) -> Iterator[Begun]:
+def _claimed(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     """The run's directory for this call alone, from which on time and memory are the run's."""
-    _require_same_code(cell)
+    _require_same_code()
+    require_same_data(cell.contents.sample, cell.plan.data, data)
     begun: list[Begun] = []
 
     def begin() -> str | None:
@@ -198,7 +201,10 @@ def _claimed(cell: Cell, out: Path) -> Iterator[Begun]:
 
     with claimed(cell.directory, out, begin):
         begin_run()
-        yield first_decides(lambda: begun[0])
+        decided = first_decides(lambda: begun[0])
+        if not decided.finished:
+            require_same_directory(cell.directory, cell.recipe.runtime.shared_directory_seconds)
+        yield decided
 
 
 def _begin(cell: Cell) -> Begun:
@@ -215,7 +221,7 @@ def _finished_meanwhile(begun: Begun) -> FinishedCell:
     return FinishedCell(begun.cell.directory, begun.finished, skipped=True, changes=begun.cell.standing.changes)
 
 
-def _require_same_code(cell: Cell) -> None:
+def _require_same_code() -> None:
     """Raise InputError where processes of one job run different sources."""
     hosts: dict[str, list[str]] = {}
     for digest, host in each_says((code_digest(), socket.gethostname())):
@@ -275,5 +281,6 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
     )
     record = with_expected(record, cell.plan.recipe_deviations)
     write_record(cell.directory, record)
+    forget_evaluation(cell.directory)
     collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

@@ -23,7 +23,7 @@ from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.writing import write_record
 from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
-from tasks.datasets.identity import Contents, NamedData
+from tasks.datasets.identity import Contents, NamedData, draw_sample
 from tasks.registry import TASKS, name_data_set, pretraining_name
 
 
@@ -81,7 +81,8 @@ def prepare_pretraining(
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
     paths = find_images(data)
-    contents = Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
+    digest = fingerprint(paths, data)
+    contents = Contents(len(paths), None, None, digest, draw_sample(digest, paths))
     cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
     if finished := _already_finished(cell, out):
         return finished

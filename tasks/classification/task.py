@@ -76,6 +76,7 @@ def fine_tune(
                 metric,
                 batch_size=recipe.optimizer.batch_size // accumulation // process_count(),
                 every_epochs=recipe.evaluation.every_epochs,
+                kept=("numbers", "per_image", "unreadable"),
             ),
         )
     )

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from backbones.errors import DataError
 from results.measurements import simplified
@@ -18,6 +19,8 @@ it.
 _DRAWN = {"name", "version", "seed", "level", "image_size", "train", "val", "unlabelled"}
 """What `backbench data mini` has always said in its card."""
 
+SAMPLE_SIZE = 1000
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -26,12 +29,15 @@ class Contents:
     train_images, evaluation_images: how many there are; None for what was not looked at
     classes:                         how many there are, None for unlabelled images
     fingerprint:                     16 hexadecimal digits that change with the files
+    sample:                          some of the files with their sizes in bytes, by which another machine's data are
+                                     known to be these
     """
 
     train_images: int
     evaluation_images: int | None
     classes: int | None
     fingerprint: str
+    sample: tuple[tuple[Path, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,22 @@ class NamedData:
 def join_fingerprints(train: str, val: str) -> str:
     """One fingerprint, 16 hexadecimal digits, from those of both splits."""
     return hashlib.sha256(f"{train} {val}".encode()).hexdigest()[:16]
+
+
+def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()) -> tuple[tuple[Path, int], ...]:
+    """`SAMPLE_SIZE` of the files with their sizes, drawn by the fingerprint from all lists, and some `always`.
+
+    Raises OSError for one that has gone.
+    """
+    total = sum(len(part) for part in files)
+    drawn = [*always]
+    for number in sorted(Random(fingerprint).sample(range(total), min(SAMPLE_SIZE, total))):
+        for part in files:
+            if number < len(part):
+                drawn.append(part[number])
+                break
+            number -= len(part)
+    return tuple((path, path.stat().st_size) for path in drawn)
 
 
 def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:

@@ -8,6 +8,7 @@ from typing import Any
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.images.normalisation import Normalisation
+from backbones.images.upright import Orientation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.randomness import seed_generators
@@ -19,7 +20,7 @@ from tasks.datasets.evaluation_images import check_evaluation_images
 from tasks.datasets.identity import Contents
 from tasks.datasets.orientations import describe_orientations
 from tasks.detection.detector import DetectionStep, Detector, build_detector
-from tasks.detection.matches import matches_file, save_matches
+from tasks.detection.matches import CategoryMatches, Matches, matches_file, save_matches
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import draw_evaluation
 from tasks.detection.recipe import DetectionRecipe
@@ -71,6 +72,8 @@ def fine_tune(
         metric,
         batch_size=1,
         every_iterations=recipe.evaluation.every_iterations,
+        kept=("evaluated", "orientations", "detections", "scores", "unreadable"),
+        kept_types=(Orientation, Scores, Matches, CategoryMatches),
     )
     job = Job(
         model=DetectionStep(detector),

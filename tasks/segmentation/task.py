@@ -20,7 +20,7 @@ from tasks.datasets.identity import Contents
 from tasks.datasets.label_maps.layout import check_annotations, contents_of, open_segmentation
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
-from tasks.segmentation.areas import AREAS, save_areas
+from tasks.segmentation.areas import AREAS, Areas, save_areas
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
@@ -72,6 +72,8 @@ def fine_tune(
             metric,
             batch_size=1,
             every_iterations=recipe.evaluation.every_iterations,
+            kept=("areas", "per_class", "predictions", "unreadable"),
+            kept_types=(Areas,),
         ),
         hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
     )

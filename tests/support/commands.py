@@ -18,8 +18,8 @@ import torch
 PATIENCE = 300.0
 """Seconds within which a command has to end, however busy the machine is."""
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
     ["benchmarks.running.cells", "benchmarks.commands.screen", "tasks.detection.task", "tasks.segmentation.task"]
 )
 
@@ -47,7 +47,9 @@ def _signal_at(moment: Moment, number: signal.Signals) -> None:
     setattr(owner, name, counted)
 
 
-def _call(arguments: list[str], output: Path, moments: tuple[Moment, ...], number: signal.Signals) -> None:
+def call_command(
+    arguments: list[str], output: Path, moments: tuple[Moment, ...] = (), number: signal.Signals = signal.SIGKILL
+) -> None:
     """Become the command line: its streams go to a file, its exit status is the process's."""
     with output.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -75,7 +77,7 @@ def backbench(
     the command prints is appended to `output`.
     """
     moments = moment if isinstance(moment, tuple) else (moment,) if moment else ()
-    process = _processes.Process(target=_call, args=(arguments, output, moments, number))
+    process = processes.Process(target=call_command, args=(arguments, output, moments, number))
     process.start()
     process.join(PATIENCE)
     if process.exitcode is None:

@@ -21,7 +21,7 @@ from typing import Literal
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, folder_names, image_names
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
-from tasks.datasets.identity import Contents, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 
 HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
@@ -90,7 +90,8 @@ class ClassFolders:
 def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint)
+    sample = draw_sample(fingerprint, train.paths, val.paths)
+    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample)
 
 
 def _is_divided(images: Path) -> bool:

@@ -22,7 +22,7 @@ from backbones.training.settings import Settings
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
-from tasks.datasets.identity import Contents, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.places import explain_absence
 from tasks.datasets.wording import counted, name_some
 
@@ -140,7 +140,9 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint)
+    images = ([image.path for image in split.images] for split in (train, val))
+    sample = draw_sample(fingerprint, *images, always=[train.annotation_file, val.annotation_file])
+    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample)
 
 
 def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:

@@ -22,7 +22,7 @@ from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright_size
 from backbones.training.progress_line import with_progress
 from backbones.training.settings import Settings
-from tasks.datasets.identity import Contents, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
@@ -184,7 +184,10 @@ def _examine(
 def contents_of(train: SegmentationSet, val: SegmentationSet) -> Contents:
     """What tells which data set the two splits are."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    return Contents(len(train.images), len(val.images), len(train.classes), fingerprint)
+    files = ([path for image in split.images for path in (image.image, image.annotation)] for split in (train, val))
+    return Contents(
+        len(train.images), len(val.images), len(train.classes), fingerprint, draw_sample(fingerprint, *files)
+    )
 
 
 def split_folders(root: Path, settings: SegmentationDataSettings, split: Split) -> tuple[Path, Path]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -56,11 +57,18 @@ class Errors(BaseMetric):
         return {"error": results[-1]}
 
 
-def train(directory: Path, metric: Errors, every_epochs: int | None = None, **runtime: object) -> dict[str, float]:
+def train(
+    directory: Path,
+    metric: Errors,
+    every_epochs: int | None = None,
+    kept: tuple[str, ...] = (),
+    hooks: Sequence[Hook] = (),
+    **runtime: object,
+) -> dict[str, float]:
     model = Normalised()
-    evaluation = Evaluation(Points(), metric, batch_size=5, every_epochs=every_epochs)
+    evaluation = Evaluation(Points(), metric, batch_size=5, every_epochs=every_epochs, kept=kept)
     groups = [{"params": list(model.network.parameters())}]
-    job = Job(model, Points(), groups, recipe(runtime=runtime), directory, seed=0, title="test", evaluation=evaluation)
+    job = Job(model, Points(), groups, recipe(runtime=runtime), directory, 0, "test", evaluation, hooks)
     return run_job(job).metrics
 
 
@@ -99,6 +107,91 @@ def test_a_stopped_evaluation_is_made_again(tmp_path: Path, stopped: int, missed
     assert resumed.found == [whole.found[number] for number in missed]
     if stopped == 1:
         assert points_on_the_board(tmp_path / "run") == points_on_the_board(tmp_path / "whole")
+
+
+class KilledError(Exception):
+    """As if the process had been killed."""
+
+
+class KilledAt(Hook):
+    """Ends a training after an iteration, without another word."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if batch_idx + 1 == self.iteration:
+            raise KilledError
+
+
+class Shown(Hook):
+    """What is told of each evaluation, made or kept."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, dict[str, float] | None]] = []
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        self.found.append((runner.iter, metrics))
+
+
+@pytest.mark.parametrize(("checkpoint_every", "made_again"), [(4, [1]), (3, [0, 1])])
+def test_a_finished_evaluation_on_the_way_is_not_made_again(
+    tmp_path: Path, checkpoint_every: int, made_again: list[int]
+) -> None:
+    """Killed after the fifth update; without a checkpoint of the fourth its evaluation is of weights that are gone."""
+    whole, resumed = Errors(), Errors()
+    settings: dict[str, Any] = {"every_epochs": 1, "kept": ("found",), "checkpoint_every": checkpoint_every}
+    expected = train(tmp_path / "whole", whole, **settings)
+    with pytest.raises(KilledError):
+        train(tmp_path / "run", Errors(), hooks=[KilledAt(5)], **settings)
+    assert (tmp_path / "run/checkpoints/evaluation.pth").is_file()
+    evaluated, shown = count_evaluations(resumed), Shown()
+    assert train(tmp_path / "run", resumed, hooks=[shown], **settings) == expected
+    assert len(evaluated) == len(made_again)
+    assert resumed.found == whole.found
+    assert shown.found == [(4, {"error": whole.found[0]}), (8, expected)]
+
+
+def test_a_finished_evaluation_at_the_end_is_not_made_again(tmp_path: Path) -> None:
+    first, again = Errors(), Errors()
+    expected = train(tmp_path, first, kept=("found",))
+    evaluated = count_evaluations(again)
+    assert train(tmp_path, again, kept=("found",)) == expected
+    assert (evaluated, again.found) == ([], first.found)
+
+
+def test_an_unreadable_evaluation_is_made_again(tmp_path: Path) -> None:
+    expected = train(tmp_path, Errors(), kept=("found",))
+    kept = tmp_path / "checkpoints/evaluation.pth"
+    kept.write_bytes(kept.read_bytes()[:-200])
+    evaluated = count_evaluations(again := Errors())
+    with pytest.warns(UserWarning, match=r"evaluation\.pth: unreadable"):
+        assert train(tmp_path, again, kept=("found",)) == expected
+    assert len(evaluated) == 1
+
+
+def test_an_evaluation_that_left_images_out_is_made_again(tmp_path: Path) -> None:
+    first, again = Errors(), Errors()
+    first.unreadable = {"3.jpg": "truncated"}  # type: ignore[attr-defined]
+    train(tmp_path, first, kept=("found",))
+    evaluated = count_evaluations(again)
+    train(tmp_path, again, kept=("found",))
+    assert len(evaluated) == 1
+
+
+def count_evaluations(metric: Errors) -> list[int]:
+    """A list that grows with each evaluation of this metric."""
+    evaluated: list[int] = []
+    evaluate = metric.evaluate
+
+    def counted(size: int) -> dict[str, float]:
+        evaluated.append(size)
+        return evaluate(size)
+
+    metric.evaluate = counted  # type: ignore[method-assign]
+    return evaluated
 
 
 def train_in_one_of_two(rank: int, directory: Path) -> None:

@@ -105,6 +105,16 @@ def test_killed_fine_tuning_ends_the_same(mini: Path, fine_tuned: Path, tmp_path
     assert len((out / "results.csv").read_text().splitlines()) == 4
 
 
+def test_what_was_evaluated_before_a_kill_is_not_evaluated_again(mini: Path, fine_tuned: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "runs", tmp_path / "log"
+    arguments = run_arguments(mini, out, **FINE_TUNING)
+    assert backbench(arguments, log, WRITE_RECORD) == -signal.SIGKILL
+    assert list(out.rglob("evaluation.pth"))
+    assert backbench(arguments, log, Moment(EVALUATE)) == 0, log.read_text()
+    assert_same_result(out, fine_tuned)
+    assert not list(out.rglob("evaluation.pth"))
+
+
 def test_loader_processes_change_nothing_killed_or_not(mini: Path, fine_tuned: Path, tmp_path: Path) -> None:
     """With two loader processes, which outlive the killed one for a moment, the command can be repeated at once."""
     out = tmp_path / "runs"

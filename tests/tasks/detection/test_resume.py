@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Moment
+from tests.support.commands import Moment, backbench
 from tests.support.detection_runs import VAL, detection
 from tests.support.resuming import (
     LOG,
@@ -56,6 +56,16 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
     finish_killed(arguments, out, moments)
     assert "finished before" in (tmp_path / "log").read_text()
     assert_same_result(out, reference, *FILES)
+
+
+def test_what_was_evaluated_before_a_kill_is_not_evaluated_again(few: Path, reference: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "runs", tmp_path / "log"
+    arguments = detection(few, out, **SETTINGS)
+    assert backbench(arguments, log, WRITE_RECORD) == -signal.SIGKILL
+    assert list(out.rglob("evaluation.pth"))
+    assert backbench(arguments, log, Moment(EVALUATE)) == 0, log.read_text()
+    assert_same_result(out, reference, *FILES)
+    assert not list(out.rglob("evaluation.pth"))
 
 
 @pytest.mark.parametrize(

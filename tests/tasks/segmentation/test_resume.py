@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.commands import Moment, log_lines, run_directory
+from tests.support.commands import Moment, backbench, log_lines, run_directory
 from tests.support.resuming import (
     LOG,
     WRITE,
@@ -70,6 +70,16 @@ def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_p
     assert "finished before" in (tmp_path / "log").read_text()
     assert (run_directory(out) / "pictures/segmentations_4.png").exists()
     assert_same_areas(out, reference)
+
+
+def test_what_was_evaluated_before_a_kill_is_not_evaluated_again(few: Path, reference: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "runs", tmp_path / "log"
+    arguments = segmentation(few, out, **SETTINGS)
+    assert backbench(arguments, log, WRITE_RECORD) == -signal.SIGKILL
+    assert list(out.rglob("evaluation.pth"))
+    assert backbench(arguments, log, Moment(EVALUATE)) == 0, log.read_text()
+    assert_same_areas(out, reference)
+    assert not list(out.rglob("evaluation.pth"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""A finished evaluation, kept beside the checkpoints: a run that is killed after it does not make it again."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+
+from backbones.errors import InputError
+from backbones.training.agreement import first_decides
+from backbones.training.checkpointing import Tally, save_atomically
+from backbones.training.plan import Evaluation
+
+EVALUATION = "evaluation.pth"
+
+_ARRAYS: tuple[Any, ...] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype)
+_NUMBERS = tuple(type(np.dtype(kind)) for kind in ("?", "u1", "i4", "i8", "f4", "f8"))
+"""What numpy's arrays are made of in a file, beside what the evaluation names."""
+
+
+class KeptEvaluation:
+    """The last finished evaluation of the run whose checkpoints lie in `directory`.
+
+    It belongs to the checkpoint of the same update, and is no more once the run goes on from another: the weights that
+    it was of may not come again, on other devices. One that left images out is not kept: they may be readable next
+    time.
+    """
+
+    def __init__(self, directory: Path, evaluation: Evaluation, tally: Tally) -> None:
+        self.path, self.evaluation, self.tally = directory / EVALUATION, evaluation, tally
+        self.found: dict[str, Any] | None = None
+
+    def find(self, updates: int) -> None:
+        """Look for that of the update from which all processes go on; the first one looks."""
+
+        def read() -> dict[str, Any] | None:
+            found = self._read() if self.path.is_file() else None
+            if found and found["updates"] == updates and found["metric"].keys() == {*self.evaluation.kept}:
+                return found
+            self.path.unlink(missing_ok=True)
+            return None
+
+        self.found = first_decides(read)
+
+    def _read(self) -> dict[str, Any] | None:
+        known: list[Any] = [*_ARRAYS, *_NUMBERS, *self.evaluation.kept_types]
+        try:
+            with torch.serialization.safe_globals(known):
+                content: dict[str, Any] = torch.load(self.path, weights_only=True)
+        except Exception as error:
+            warnings.warn(f"{self.path}: unreadable evaluation is made again ({error})", stacklevel=2)
+            return None
+        return content
+
+    def take(self, updates: int) -> dict[str, float] | None:
+        """The metrics that were found for this update, with the metric as it was then; None if there are none."""
+        found, self.found = self.found, None
+        if found is None or found["updates"] != updates:
+            return None
+        for name, value in found["metric"].items():
+            setattr(self.evaluation.metric, name, value)
+        self.tally.evaluation_seconds = found["seconds"]
+        metrics: dict[str, float] = found["metrics"]
+        return metrics
+
+    def keep(self, updates: int, metrics: dict[str, float]) -> None:
+        """Write down what has been evaluated at this update, if there is room. All processes may call it."""
+        metric = self.evaluation.metric
+        if not is_main_process() or not self.evaluation.kept or getattr(metric, "unreadable", None):
+            return
+        state = {name: getattr(metric, name) for name in self.evaluation.kept}
+        seconds = self.tally.evaluation_seconds
+        content = {"updates": updates, "metrics": metrics, "metric": state, "seconds": seconds}
+        try:
+            save_atomically(content, self.path)
+        except InputError as error:
+            warnings.warn(str(error), stacklevel=2)
+
+
+def forget_evaluation(directory: Path) -> None:
+    """Remove what a run keeps of its evaluation, once its record tells of it."""
+    (directory / "checkpoints" / EVALUATION).unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""What all machines of a job have to have alike, before a step is taken: the data, and the run's directory.
+
+One process on each looks; if something is wrong on any, all end with one message that names hosts and paths.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from backbones.training.agreement import each_says, first_decides, require_of_all
+from backbones.training.machine import leads_node
+from benchmarks.running.claim import CLAIM
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+"""Seconds between two looks."""
+
+
+def require_same_data(sample: Sequence[tuple[Path, int]], first_root: Path, root: Path) -> None:
+    """End all processes unless each machine has the files that the first process has drawn, in their sizes.
+
+    sample:     the files, most of them below `first_root`, and how many bytes each has
+    first_root: the data's folder in the first process, as `root` is in this one
+    """
+    places = each_says((socket.gethostname(), leads_node()))
+    if sum(leads for _, leads in places) == 1:
+        return
+    require_of_all(_first_difference(sample, first_root, root, places[0][0]) if leads_node() else "")
+
+
+def _first_difference(sample: Sequence[tuple[Path, int]], first_root: Path, root: Path, first_host: str) -> str:
+    for named, size in sample:
+        path = (root / (named.relative_to(first_root) if named.is_relative_to(first_root) else named)).absolute()
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            wrong = error.strerror or str(error)
+        else:
+            wrong = "" if found == size else f"{found:,} bytes"
+        if wrong:
+            return (
+                f"{path} on {socket.gethostname()}: {wrong}, and {size:,} bytes for the first process, on "
+                f"{first_host}. Give all machines of a job the same data"
+            )
+    return ""
+
+
+def require_same_directory(directory: Path, seconds: float) -> None:
+    """End all processes unless each machine sees, within so many seconds, the claim that the first process has there.
+
+    Without that, machines with an --out of their own would each go on from what they find in theirs.
+    """
+    host, claim = first_decides(lambda: (socket.gethostname(), (directory / CLAIM).read_bytes()))
+    place = directory.absolute()
+    complaint = ""
+    if leads_node() and not _is_seen(place / CLAIM, claim, seconds):
+        complaint = (
+            f"{place} on {socket.gethostname()}: not the directory that the first process, on {host}, writes to: its "
+            f"{CLAIM} was not seen there within {seconds:g} s. Give an --out that is the same directory on all "
+            "machines; if it is, wait longer: --set runtime.shared_directory_seconds=120"
+        )
+    require_of_all(complaint)
+
+
+def _is_seen(path: Path, content: bytes, seconds: float) -> bool:
+    """Whether a file has this content, or comes to have it."""
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while _content(path) != content:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)
+    return True
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's, as the file server has it: it is asked anew by opening the file, and the folders that it lies in."""
+    for folder in reversed(path.parents):
+        with suppress(OSError):
+            os.close(os.open(folder, os.O_RDONLY))
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,60 @@
+"""Two processes of one job that take each other for two machines."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbones.errors import DataError, FirstFailedError
+from tests.support.commands import PATIENCE, call_command, processes
+
+
+def _in_one(rank: int, directory: Path, do: Callable[[int, Path], object]) -> None:
+    torch.set_num_threads(1)  # the parent's threads are not in a fork
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+    socket.gethostname = lambda: f"node{rank}"
+    store = torch.distributed.FileStore(str(directory / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    try:
+        found = do(rank, directory)
+    except (KeyboardInterrupt, DataError, FirstFailedError) as error:
+        found = f"{type(error).__name__}: {error}"
+    torch.save(found, directory / f"{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+def in_two(directory: Path, do: Callable[[int, Path], object]) -> list[Any]:
+    """What `do` gives, called with the rank and the directory, or its error in words, in each of the two."""
+    (directory / "store").unlink(missing_ok=True)
+    torch.multiprocessing.start_processes(_in_one, (directory, do), nprocs=2, start_method="fork")
+    return [torch.load(directory / f"{rank}.pth") for rank in range(2)]
+
+
+def _command_in_one(rank: int, port: int, place: Path, arguments: list[str], output: Path) -> None:
+    os.chdir(place)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", **address)
+    socket.gethostname = lambda: f"node{rank}"
+    call_command(arguments, output)
+
+
+def backbench_in_two(arguments: list[str], places: list[Path], output: Path) -> list[int]:
+    """Run a command in both, each of which is in a folder of its own; their exit statuses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    pair = [
+        processes.Process(target=_command_in_one, args=(rank, port, place, arguments, output))
+        for rank, place in enumerate(places)
+    ]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(PATIENCE)
+    unfinished = [process for process in pair if process.exitcode is None]
+    for process in unfinished:
+        process.kill()
+    assert not unfinished, output.read_text()
+    return [process.exitcode for process in pair if process.exitcode is not None]
