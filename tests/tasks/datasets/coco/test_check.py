@@ -1,5 +1,6 @@
 """`check_coco` reports every mistake of both splits at once."""
 
+import codecs
 import re
 import shutil
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_one_broken_file_does_not_hide_the_other(tmp_path: Path) -> None:
     assert report.counts == {"val": 3}
     assert report.smallest is None
     assert report.classes == ["cat", "dog"]
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    plain = check(tmp_path)
+    for split in ("train", "val"):
+        path = tmp_path / f"annotations/instances_{split}2017.json"
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    marked = check_coco(tmp_path)
+    assert (marked.problems, marked.notes, marked.counts) == (plain.problems, plain.notes, plain.counts)
 
 
 def test_empty_folder_lacks_everything(tmp_path: Path) -> None:
