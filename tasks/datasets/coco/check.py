@@ -8,6 +8,7 @@ import hotcoco
 
 from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.check_report import CheckReport
@@ -177,8 +178,8 @@ def _check_images(
             orientations[split].append(orientation)
             if stated is not None and (height, width) != stated:
                 report.problems.append(
-                    f"{path}: {height} pixels high and {width} wide, but {stated[0]} × {stated[1]} in the "
-                    "annotations. Boxes and masks would lie elsewhere; correct whichever is wrong."
+                    f"{path}: {in_words(height, width)} pixels, but {in_words(*stated)} in the annotations. Boxes and "
+                    "masks would lie elsewhere; correct whichever is wrong."
                 )
         if on_progress is not None:
             on_progress(done, len(images))
