@@ -8,7 +8,14 @@ from pathlib import Path, PurePath
 
 from backbones.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"}
+)
+
+DROPPINGS = frozenset(
+    {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
+"""Folders that packers, network storage and file systems leave beside people's files; others begin with a dot."""
 
 
 def find_images(root: str | Path) -> list[Path]:
@@ -18,7 +25,7 @@ def find_images(root: str | Path) -> list[Path]:
     """
     names = image_names(root)
     if not names:
-        raise DataError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
+        raise DataError(f"{root}: no images found. Expected files ending in {list_suffixes()}; found {describe(root)}.")
     root = Path(root)
     return [root / name for name in names]
 
@@ -27,7 +34,8 @@ def image_names(root: str | Path) -> list[str]:
     """List the paths of all images below `root`, relative to it, with forward slashes, sorted by code point.
 
     An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that start with a dot are passed
-    over, files and folders alike. Links to folders are followed, except back into a folder that contains them.
+    over, files and folders alike, and so are `DROPPINGS`: with them or without, a data set is the same and has the
+    same fingerprint. Links to folders are followed, except back into a folder that contains them.
     Raises DataError if `root` is no folder or a folder below it cannot be read.
     """
     if not Path(root).is_dir():
@@ -44,7 +52,7 @@ def image_names(root: str | Path) -> list[str]:
                 continue
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if entry.name.startswith(".") or entry.name in DROPPINGS:
                         continue
                     if entry.is_dir():
                         pending.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
@@ -57,13 +65,22 @@ def image_names(root: str | Path) -> list[str]:
 
 
 def folder_names(root: str | Path) -> list[str]:
-    """List the names of the folders directly in `root`, links to folders included and hidden ones not, sorted.
+    """List the names of the folders directly in `root`, sorted: links to folders too, hidden ones and `DROPPINGS` not.
 
     Raises DataError if `root` is no folder or cannot be read.
     """
+    return sorted(name for name in _names_of_folders(root) if name not in DROPPINGS)
+
+
+def find_droppings(root: str | Path) -> list[str]:
+    """The names of the folders directly in `root` that are `DROPPINGS`, sorted. Raises as `folder_names` does."""
+    return sorted(name for name in _names_of_folders(root) if name in DROPPINGS)
+
+
+def _names_of_folders(root: str | Path) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except OSError as error:
         raise DataError(f"{root}: the folder cannot be read: {error.strerror}.") from None
 
@@ -103,5 +120,6 @@ def _has_image_suffix(name: str) -> bool:
     return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
-def _suffix_list() -> str:
+def list_suffixes() -> str:
+    """`IMAGE_SUFFIXES` in words."""
     return ", ".join(sorted(IMAGE_SUFFIXES))

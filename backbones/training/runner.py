@@ -101,9 +101,11 @@ class JobRunner(Runner):
     def evaluate(self) -> dict[str, float]:
         """Evaluate once; the metrics, none for a job without an evaluation.
 
+        Raises DivergedError for weights that are no numbers, after the last update too: no loss has told of those.
         All processes use the first one's buffers, which are in the checkpoints: the statistics of a plain batch norm
         differ from process to process. While training, nothing brings buffers together.
         """
+        self._require_finite_weights()
         if not self.val_loop or not self.evaluated:
             return {}
         updates = self.iter // self.checkpoints.accumulation
@@ -123,6 +125,16 @@ class JobRunner(Runner):
         self.call_hook("before_val_epoch")
         self.call_hook("after_val_epoch", metrics=metrics)
         self.call_hook("after_val")
+
+    def _require_finite_weights(self) -> None:
+        trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        finite = torch.stack([weight.detach().isfinite().all() for _, weight in trained]).tolist()
+        if not all(finite):
+            name = trained[finite.index(False)][0].removeprefix("module.")
+            raise diverged(
+                f"{finite.count(False)} of {len(finite)} weights hold no numbers after iteration {self.iter}, {name} "
+                "among them: training has diverged"
+            )
 
     def close_log(self) -> None:
         """Close the log's file, which mmengine holds open as long as the process lives."""

@@ -49,9 +49,10 @@ def show(*sheets: Sheet, with_headings: bool = True) -> None:
 
 
 def _show_columns(sheet: Sheet, with_headings: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from benchmarks.commands.console import plain_console
 
     table = Table(
         box=None, pad_edge=False, header_style="bold", show_header=with_headings, caption=sheet.caption or None
@@ -60,15 +61,16 @@ def _show_columns(sheet: Sheet, with_headings: bool) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading in sheet.numbers else "left")
     for row in sheet.rows:
         table.add_row(*(Text(entry) for entry in row))
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 def _show_paths(sheet: Sheet, with_headings: bool) -> None:
     """Columns, of which the last has lines of its own where not all fits; no line end is put into a path."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from benchmarks.commands.console import plain_console
+
+    console = plain_console()
     rows = [sheet.headings, *sheet.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     fits = sum(widths) + 2 * len(widths[1:]) <= console.width

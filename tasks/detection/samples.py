@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.tolerance import first_readable
 from backbones.images.upright import UNTURNED, Orientation, read_upright
 from backbones.training.randomness import mix
@@ -119,7 +120,8 @@ def _read_whole(image: CocoImage) -> tuple[np.ndarray, Orientation]:
     pixels = read.permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     if (height, width) != (image.height, image.width):
-        why = f"it has {width} × {height} pixels, its annotations are for {image.width} × {image.height}"
+        own, stated = in_words(height, width), in_words(image.height, image.width)
+        why = f"it has {own} pixels, its annotations are for {stated}"
         raise UnreadableImage(image.path, why)
     return pixels, orientation
 
@@ -129,8 +131,9 @@ def _require_thickness(images: Iterable[CocoImage], longer_side: float) -> None:
     for image in images:
         if longer_side * min(image.height, image.width) / max(image.height, image.width) <= 0.5:
             raise DataError(
-                f"{image.path}: {image.width} × {image.height} pixels. Resized to a longer side of {longer_side:g}, it "
-                "has no pixel across. Cut such images to pieces, or leave them out of the annotation file"
+                f"{image.path}: {in_words(image.height, image.width)} pixels. Resized to a longer side of "
+                f"{longer_side:g}, it has no pixel across. Cut such images to pieces, or leave them out of the "
+                "annotation file"
             )
 
 

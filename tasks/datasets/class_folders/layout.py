@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from backbones.errors import DataError
-from backbones.images.folders import describe, fingerprint, folder_names, image_names
+from backbones.images.folders import describe, find_droppings, fingerprint, folder_names, image_names, list_suffixes
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.wording import name_some
 
 HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
@@ -149,8 +150,8 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     if split == "train":
         _refuse_empty(folder, absent)
     if not names:
-        raise DataError(f"{folder}: no images found in its class folders.")
-    notes = [_describe_stray(folder, stray)] if stray else []
+        raise DataError(f"{folder}: no images found in its class folders: {_describe_each(folder, absent)}.")
+    notes = _describe_left_out(folder, stray)
     if absent:
         notes.append(
             f"{folder.name}/ has no image of {len(absent):,} of {len(classes):,} classes: {_name_some(absent)}."
@@ -200,8 +201,7 @@ def _open_undivided(root: Path, split: str) -> ClassFolders:
     ]
     if single:
         notes.append(f"{len(single):,} classes with a single image are in training only: {_name_some(single)}.")
-    if stray:
-        notes.append(_describe_stray(root, stray))
+    notes += _describe_left_out(root, stray)
     return ClassFolders(
         root=root,
         split="train" if split == "train" else "holdout",
@@ -246,16 +246,27 @@ def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:
 def _refuse_empty(folder: Path, empty: Sequence[str]) -> None:
     if empty:
         raise DataError(
-            f"{folder}: {len(empty):,} class folders without images: {_name_some(empty)}. Add images or remove them."
+            f"{folder}: {len(empty):,} class folders without images: {_describe_each(folder, empty)}. An image is a "
+            f"file ending in {list_suffixes()}. Add images or remove the folders."
         )
 
 
-def _describe_stray(folder: Path, count: int) -> str:
-    return f"{count:,} images lie directly in {folder.name}/ and belong to no class; they are left out."
+def _describe_each(folder: Path, empty: Sequence[str]) -> str:
+    """What lies in class folders without images instead: "cat (12 .heic files), dog (an empty folder)"."""
+    return _name_some([f"{name} ({describe(folder / name)})" for name in empty if (folder / name).is_dir()])
+
+
+def _describe_left_out(folder: Path, stray: int) -> list[str]:
+    notes = []
+    if stray:
+        notes.append(f"{stray:,} images lie directly in {folder.name}/ and belong to no class; they are left out.")
+    if droppings := find_droppings(folder):
+        notes.append(f"{', '.join(droppings)} in {folder.name}/: passed over, no class but what a program left there.")
+    return notes
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    return name_some(names, len(names))
 
 
 def _join(notes: Sequence[str]) -> str | None:

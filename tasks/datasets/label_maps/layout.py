@@ -19,6 +19,7 @@ import numpy as np
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright_size
 from backbones.training.progress_line import with_progress
 from backbones.training.settings import Settings
@@ -143,8 +144,8 @@ def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: 
     if labels.shape != (height, width):
         raise WrongLabels(
             image.annotation,
-            f"{labels.shape[0]} pixels high and {labels.shape[1]} wide, but its image {image.image} is "
-            f"{height} × {width}. Labels would lie elsewhere; correct whichever is wrong",
+            f"{in_words(*labels.shape)} pixels, but its image {image.image} has {in_words(height, width)}. "
+            "Labels would lie elsewhere; correct whichever is wrong",
         )
 
 
