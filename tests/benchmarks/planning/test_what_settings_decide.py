@@ -149,7 +149,10 @@ def test_a_setting_that_decides_moves_key_protocol_and_deviations(name: str) -> 
         assert all(moved.values()), f"{setting}: {overrides} moves {moved}"
 
 
-RUNTIME = ("batch_per_device=4", "workers=1", "compile=true", "log_every=7", "checkpoint_every=7", "keep_checkpoints=3")
+RUNTIME = (
+    *("batch_per_device=4", "workers=1", "compile=true", "log_every=7", "checkpoint_every=7", "keep_checkpoints=3"),
+    "device=cpu",
+)
 
 
 @pytest.mark.parametrize("name", sorted(list_recipes()))
