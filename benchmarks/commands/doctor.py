@@ -49,14 +49,13 @@ def _devices() -> str:
     import torch
 
     from backbones.training.machine import device_name, device_type
-    from backbones.training.precision import bf16_is_fast
+    from backbones.training.precision import bf16_is_fast, resolve_precision
 
     count = torch.cuda.device_count()
     speed = "fast" if bf16_is_fast(device_type()) else "slow"
     gpus = f"{count} GPU(s), {device_name()}" if count else f"no GPU; {device_name()}"
-    return (
-        f"  device: {gpus}; bfloat16 is {speed} here, so precision auto means {'bf16' if speed == 'fast' else 'fp32'}"
-    )
+    precision = resolve_precision("auto", device_type())
+    return f"  device: {gpus}; bfloat16 is {speed} here, so precision auto means {precision}"
 
 
 def _train_a_step() -> None:

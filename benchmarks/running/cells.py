@@ -25,7 +25,7 @@ from benchmarks.running.claim import claimed
 from benchmarks.running.machines import require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Repeat
-from benchmarks.running.starting import note_code, settle_precision, tell
+from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_start
 from benchmarks.running.together import together
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment, read_record
@@ -91,6 +91,7 @@ def run_pretraining(
     recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
 ) -> FinishedCell:
     """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
+    meet(recipe, overrides)
     with together():
         cell = first_decides(
             lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat)
@@ -113,6 +114,7 @@ def run_task(
 
     Raises InputError for a wrong call or input.
     """
+    meet(recipe, overrides)
     with together():
         cell = first_decides(
             lambda: prepare_task(
@@ -211,9 +213,11 @@ def _begin(cell: Cell) -> Begun:
     if (cell.directory / RECORD).is_file():
         return Begun(cell, finished=read_record(cell.directory))
     precision, notes = settle_precision(cell.recipe, cell.directory)
+    recipe = cell.recipe.model_copy(update={"precision": precision})
+    tell_start(cell.directory, recipe, cell.normalisation)
     remarks = (*notes, *note_code(cell.directory, cell.code))
     tell(cell.directory, remarks)
-    return Begun(replace(cell, recipe=cell.recipe.model_copy(update={"precision": precision})), remarks)
+    return Begun(replace(cell, recipe=recipe), remarks)
 
 
 def _finished_meanwhile(begun: Begun) -> FinishedCell:
