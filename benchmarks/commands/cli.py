@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson
+from benchmarks.commands.options import AsJson, Rescan
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 
 Recipe = Annotated[
     str,
@@ -129,6 +131,7 @@ def pretrain(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
@@ -146,7 +149,7 @@ def pretrain(
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     with nothing_else_on_stdout(as_json):
-        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
+        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat, rescan=rescan)
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
@@ -172,6 +175,7 @@ def run(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
@@ -204,7 +208,12 @@ def run(
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
-            recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat
+            *(recipe, data, backbone, out),
+            seed=seed,
+            overrides=overrides or [],
+            declared=declared,
+            repeat=repeat,
+            rescan=rescan,
         )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)

@@ -19,13 +19,17 @@ from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
 from tasks.datasets.class_folders.layout import ClassFolders, contents_of
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.outcome import TaskOutcome
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for class folders in no known layout."""
-    return contents_of(ClassFolders.open(data, "train"), ClassFolders.open(data, "val"))
+
+    def find() -> Contents:
+        return contents_of(ClassFolders.open(data, "train"), ClassFolders.open(data, "val"))
+
+    return kept_contents(recipe.task, data, {}, find)
 
 
 def fine_tune(

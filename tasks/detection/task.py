@@ -16,7 +16,7 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.datasets.coco.layout import contents_of, open_coco
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.orientations import describe_orientations
 from tasks.detection.detector import DetectionStep, Detector, build_detector
 from tasks.detection.matches import matches_file, save_matches
@@ -34,7 +34,8 @@ DETECTIONS = "detections.json"
 
 def identify_data(recipe: DetectionRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for what is no COCO-format set."""
-    return contents_of(*open_coco(data, recipe.data))
+    places = recipe.data.model_dump()
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_coco(data, recipe.data)))
 
 
 def fine_tune(

@@ -16,7 +16,7 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.batch_norm import dense_norm
 from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.label_maps.layout import check_annotations, contents_of, open_segmentation
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
@@ -30,7 +30,8 @@ from tasks.segmentation.segmentor import Segmentor, build_segmentor
 
 def identify_data(recipe: SegmentationRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
-    return contents_of(*open_segmentation(data, recipe.data))
+    places = recipe.data.model_dump()
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_segmentation(data, recipe.data)))
 
 
 def fine_tune(

@@ -20,6 +20,7 @@ from typing import Literal
 
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, folder_names, image_names
+from backbones.images.observing import looking_at
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, join_fingerprints
 
@@ -61,6 +62,7 @@ class ClassFolders:
         """
         root = Path(root)
         images = root / _KAGGLE_FOLDER
+        looking_at(images)
         if not images.is_dir():
             images = root
         if not _is_divided(images):

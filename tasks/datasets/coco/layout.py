@@ -17,6 +17,7 @@ from typing import Any
 
 from backbones.errors import DataError
 from backbones.images.folders import fingerprint
+from backbones.images.observing import looking_at
 from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings
 from results.garbage_collection import garbage_collection_paused
@@ -192,6 +193,7 @@ def _absent(names: Sequence[str], folder: Path) -> list[str]:
 
 
 def _list_files(folder: Path) -> set[str]:
+    looking_at(folder)
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
