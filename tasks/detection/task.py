@@ -65,7 +65,6 @@ def fine_tune(
         check_evaluation_images([image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
     notes = [*train.notes, *val.notes, *_without_effect(recipe, detector)]
-    del train  # gigabytes of COCO's annotations, which every loader process would come to hold
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     evaluation = Evaluation(
         EvaluationSamples(val.images, recipe.model.image_size),
