@@ -69,7 +69,7 @@ def kept(what: str, subject: Path, question: Mapping[str, Any], find: Callable[[
 
     An error of `find` is raised, and not kept.
     """
-    asked = {"what": what, "subject": os.path.abspath(subject), **question}  # noqa: PTH100
+    asked = json.loads(json.dumps({"what": what, "subject": os.path.abspath(subject), **question}))  # noqa: PTH100
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "data" / f"{name}{_SUFFIX}"
     if not any(_anew) and (finding := _read(file, asked)):

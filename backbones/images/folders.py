@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from backbones.errors import DataError
 from backbones.images.observing import looking_at
+from backbones.images.packed import Paths
 
 _WATCHED = 1000
 """Files of a fingerprint that are looked at by themselves: all of a small set, some all over a large one."""
@@ -15,7 +16,7 @@ _WATCHED = 1000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 
 
-def find_images(root: str | Path) -> list[Path]:
+def find_images(root: str | Path) -> Paths:
     """List every image below `root`, at any depth, sorted by `image_names`' order.
 
     Raises DataError if `root` is no folder, cannot be read, or holds no image.
@@ -23,8 +24,7 @@ def find_images(root: str | Path) -> list[Path]:
     names = image_names(root)
     if not names:
         raise DataError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
-    root = Path(root)
-    return [root / name for name in names]
+    return Paths.of(root, names)
 
 
 def image_names(root: str | Path) -> list[str]:

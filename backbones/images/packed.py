@@ -4,10 +4,12 @@ Of a list of objects each loader process soon has a copy: whoever looks at one c
 its page. Arrays can also be mapped from a file, which all processes of a machine share.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from operator import eq
-from typing import Any, Generic, TypeVar, overload
+from pathlib import Path
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Packed(Sequence[T], Generic[T]):
         return len(self.ends)
 
     @overload
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: SupportsIndex) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: Any) -> Any:
@@ -52,6 +54,28 @@ class Packed(Sequence[T], Generic[T]):
     def _decode(self, number: int) -> T:
         start = self.ends[number - 1] if number else 0
         return self.decode(self.content[start : self.ends[number]].data)
+
+
+class Paths(Packed[Path]):
+    """The paths of files below the folder `root`, from their names below it."""
+
+    def __init__(self, root: str | Path, content: np.ndarray, ends: np.ndarray) -> None:
+        super().__init__(content, ends)
+        self.root = Path(root)
+
+    @classmethod
+    def of(cls, root: str | Path, names: Iterable[str]) -> "Paths":
+        """Pack the `names`."""
+        return cls(root, *pack(map(os.fsencode, names)))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it but the root."""
+        return {"content": self.content, "ends": self.ends}
+
+    def decode(self, item: memoryview) -> Path:
+        """Make a path of its bytes."""
+        return self.root / os.fsdecode(bytes(item))
 
 
 def pack(items: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from backbones.cache import found_anew
 from backbones.errors import InputError
-from backbones.images.folders import find_images, fingerprint
+from backbones.images.folders import fingerprint
 from backbones.images.normalisation import IMAGENET, Normalisation
-from backbones.mae.pretraining import PretrainingRecipe
+from backbones.mae.pretraining import PretrainingRecipe, list_images
 from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import check_batch_size
 from backbones.training.settings import Recipe
@@ -125,7 +125,7 @@ def prepare_task(
 
 
 def _identify_images(data: Path) -> Contents:
-    paths = find_images(data)
+    paths = list_images(data)
     return Contents(len(paths), evaluation_images=None, classes=None, fingerprint=fingerprint(paths, data))
 
 

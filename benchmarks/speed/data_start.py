@@ -110,9 +110,9 @@ def _coco_samples(root: Path, recipe: Any) -> Any:
 def _labelled_images(root: Path, recipe: Any) -> Any:
     from backbones.images.normalisation import IMAGENET
     from tasks.classification.samples import LabelledImages
-    from tasks.datasets.class_folders.layout import ClassFolders
+    from tasks.datasets.class_folders.layout import open_class_folders
 
-    train, _ = ClassFolders.open(root, "train"), ClassFolders.open(root, "val")
+    train, _ = open_class_folders(root)
     return LabelledImages(train.paths, train.labels, recipe.model.image_size, recipe.augment, 0, IMAGENET)
 
 

@@ -15,7 +15,7 @@ from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.datasets.coco.layout import contents_of, open_coco
-from tasks.datasets.evaluation_images import check_evaluation_images
+from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.orientations import describe_orientations
 from tasks.detection.detector import DetectionStep, Detector, build_detector
@@ -62,7 +62,7 @@ def fine_tune(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
     )
     if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images([image.path for image in val.images])
+        require_evaluation_images(data, [image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
     notes = [*train.notes, *val.notes, *_without_effect(recipe, detector)]
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)

@@ -8,6 +8,7 @@ import pytest
 
 from backbones.cache import found_anew
 from benchmarks.planning.cells import plan_task
+from tasks.datasets.class_folders.layout import ClassFolders, open_class_folders
 from tasks.datasets.identity import Contents
 from tasks.registry import TASKS
 from tests.support.folders import age
@@ -72,3 +73,24 @@ def test_a_change_is_seen(task: str, data: Path, change: Callable[[Path], None])
     with found_anew():
         assert identify(task, data) == after
     assert after.fingerprint != before.fingerprint
+
+
+def test_class_folders_come_back_as_they_were(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, split in (("divided", None), ("photographs", "train")):
+        root = tmp_path / name
+        for part in ("train", "val") if split is None else (split,):
+            shutil.copytree(mini / part, root / part if split is None else root)
+        age(root)
+        listed = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
+        open_class_folders(root)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.datasets.class_folders.layout.image_names", lambda path: pytest.fail(f"listed {path}"))
+            again = open_class_folders(root)
+        for one, other in zip(listed, again, strict=True):
+            assert one.paths == other.paths and one.labels.tolist() == other.labels.tolist()
+            facts = ("root", "split", "layout", "classes", "note", "fingerprint")
+            assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+        new = sorted((root / ("train" if split is None else "")).iterdir())[0] / "another.png"
+        shutil.copy(one.paths[0], new)
+        assert new in {*open_class_folders(root)[0].paths, *open_class_folders(root)[1].paths}
