@@ -11,10 +11,11 @@ import typer
 
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
+from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson
+from benchmarks.commands.options import AsJson, Rescan
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 
 Recipe = Annotated[
     str,
@@ -150,6 +152,7 @@ def pretrain(
     if_changed: Changed = "keep",
     processes: Processes = None,
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
@@ -168,7 +171,7 @@ def pretrain(
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     _launch(processes)
     with nothing_else_on_stdout(as_json):
-        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
+        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat, rescan=rescan)
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
@@ -195,6 +198,7 @@ def run(
     if_changed: Changed = "keep",
     processes: Processes = None,
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
@@ -228,7 +232,12 @@ def run(
     _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
-            recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat
+            *(recipe, data, backbone, out),
+            seed=seed,
+            overrides=overrides or [],
+            declared=declared,
+            repeat=repeat,
+            rescan=rescan,
         )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _INDENT = " " * 4
+_AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,20 @@ def nothing_else_on_stdout(json_wanted: bool) -> Iterator[None]:
     """Within the block what is printed goes to standard error, if a JSON document is to be all on standard output."""
     with contextlib.redirect_stdout(sys.stderr) if json_wanted else contextlib.nullcontext():
         yield
+
+
+def spell_size(count: int) -> str:
+    """Bytes, such as 1.5 GiB."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        del units[0]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def spell_age(seconds: float) -> str:
+    """Whole days, hours, minutes or seconds, such as 3 d."""
+    for length, unit in _AGES:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "0 s"

@@ -88,13 +88,23 @@ class Begun:
 
 
 def run_pretraining(
-    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
+    recipe: str,
+    data: Path,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    repeat: Repeat = ONCE,
+    rescan: bool = False,
 ) -> FinishedCell:
-    """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
+    """Pre-train, or go on, or find it done; `rescan` takes nothing that was kept of the data.
+
+    Raises InputError for anything wrong with the call or its input.
+    """
     meet(recipe, overrides)
     with together():
         cell = first_decides(
-            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat)
+            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat, rescan=rescan)
         )
         return cell if isinstance(cell, FinishedCell) else _pretrain(cell, data, out)
 
@@ -109,16 +119,22 @@ def run_task(
     overrides: list[str],
     declared: Declared | None = None,
     repeat: Repeat = ONCE,
+    rescan: bool = False,
 ) -> FinishedCell:
     """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
 
-    Raises InputError for a wrong call or input.
+    `rescan` takes nothing that was kept of the data. Raises InputError for a wrong call or input.
     """
     meet(recipe, overrides)
     with together():
         cell = first_decides(
             lambda: prepare_task(
-                recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat
+                *(recipe, data, backbone, out),
+                seed=seed,
+                overrides=overrides,
+                declared=declared,
+                repeat=repeat,
+                rescan=rescan,
             )
         )
         return cell if isinstance(cell, FinishedCell) else _fine_tune(cell, data, out)

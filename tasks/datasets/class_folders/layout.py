@@ -18,8 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import describe, find_droppings, fingerprint, folder_names, image_names, list_suffixes
+from backbones.images.observing import looking_at
+from backbones.images.packed import Paths
+from results.code import code_digest
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.wording import name_some
@@ -40,7 +46,7 @@ class ClassFolders:
         split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
         layout: which of the layouts was found, in words.
         paths: the images, in an order that depends on nothing but their names.
-        labels: the class of each image, a position in `classes`.
+        labels: the class of each image, a position in `classes`, int32.
         classes: names of the training folders, sorted by code point, as torchvision's ImageFolder does.
         note: what a reader of the numbers should know about this split, or None.
     """
@@ -48,8 +54,8 @@ class ClassFolders:
     root: Path
     split: str
     layout: str
-    paths: list[Path]
-    labels: list[int]
+    paths: Paths
+    labels: np.ndarray
     classes: list[str]
     note: str | None = None
 
@@ -62,6 +68,7 @@ class ClassFolders:
         """
         root = Path(root)
         images = root / _KAGGLE_FOLDER
+        looking_at(images)
         if not images.is_dir():
             images = root
         if not _is_divided(images):
@@ -83,9 +90,30 @@ class ClassFolders:
         Computed when it is first asked for, at the cost of a stat call for each image.
         """
         digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
-        for label in self.labels:
+        for label in self.labels.tolist():
             digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def open_class_folders(root: Path) -> tuple[ClassFolders, ClassFolders]:
+    """Both splits of the folder `root`, training first, or what was found before in the same folders.
+
+    Raises DataError where `ClassFolders.open` does.
+    """
+    return _open_kept(root, "train"), _open_kept(root, "val")
+
+
+def _open_kept(root: Path, split: Literal["train", "val"]) -> ClassFolders:
+    def find() -> Finding:
+        found = ClassFolders.open(root, split)
+        facts = {name: getattr(found, name) for name in ("split", "layout", "classes", "note")}
+        folder = found.paths.root.relative_to(root).as_posix()
+        return Finding(facts | {"folder": folder}, {**found.paths.arrays, "labels": found.labels})
+
+    finding = kept("class folders", root, {"split": split, "code": code_digest()}, find)
+    facts, arrays = dict(finding.facts), dict(finding.arrays)
+    labels = arrays.pop("labels")
+    return ClassFolders(root, paths=Paths(root / facts.pop("folder"), **arrays), labels=labels, **facts)
 
 
 def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
@@ -156,7 +184,7 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
         notes.append(
             f"{folder.name}/ has no image of {len(absent):,} of {len(classes):,} classes: {_name_some(absent)}."
         )
-    return ClassFolders(root, split, "class folders", [folder / name for name in names], labels, classes, _join(notes))
+    return _split(root, split, "class folders", folder, names, labels, classes, _join(notes))
 
 
 def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classes: list[str]) -> ClassFolders:
@@ -165,12 +193,14 @@ def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classe
         raise DataError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
     labels, mapping = read_validation_labels(names, mapping_folders, classes)
     layout = f"class folders; flat validation folder labelled by {mapping.name}"
-    return ClassFolders(root, "val", layout, [folder / name for name in names], labels, classes)
+    return _split(root, "val", layout, folder, names, labels, classes)
 
 
 def _refuse_half(root: Path) -> None:
     """Raise DataError for one half of a divided data set, which would be divided anew."""
     absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link: it may lead here on purpose
+    if absolute.name not in ("train", *_VALIDATION_FOLDERS):
+        return
     above = absolute.parent
     beside = folder_names(above) if above.is_dir() else []
     validation = next((name for name in _VALIDATION_FOLDERS if name in beside), None)
@@ -202,15 +232,27 @@ def _open_undivided(root: Path, split: str) -> ClassFolders:
     if single:
         notes.append(f"{len(single):,} classes with a single image are in training only: {_name_some(single)}.")
     notes += _describe_left_out(root, stray)
-    return ClassFolders(
-        root=root,
-        split="train" if split == "train" else "holdout",
-        layout="class folders, undivided",
-        paths=[root / names[index] for index in wanted],
+    return _split(
+        *(root, "train" if split == "train" else "holdout", "class folders, undivided", root),
+        names=[names[index] for index in wanted],
         labels=[labels[index] for index in wanted],
         classes=classes,
         note=_join(notes),
     )
+
+
+def _split(
+    root: Path,
+    split: str,
+    layout: str,
+    folder: Path,
+    names: Sequence[str],
+    labels: Sequence[int],
+    classes: list[str],
+    note: str | None = None,
+) -> ClassFolders:
+    """The images of these `names` below `folder`."""
+    return ClassFolders(root, split, layout, Paths.of(folder, names), np.array(labels, np.int32), classes, note)
 
 
 def _label_by_folder(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int], int]:

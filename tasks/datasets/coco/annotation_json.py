@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import DataError
+from backbones.images.observing import looking_at
 
 SECTIONS = ("images", "annotations", "categories")
 
@@ -38,6 +39,7 @@ def read_coco_json(path: Path) -> CocoJson:
 
     Raises DataError if it is missing, empty, cut short or no JSON, saying where, or if it lacks one of COCO's lists.
     """
+    looking_at(path)
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -185,7 +185,7 @@ def test_kaggles_archive_as_it_is_unpacked(flat: Path, tmp_path_factory: pytest.
     (root / "ILSVRC/Data").mkdir(parents=True)
     flat.rename(root / "ILSVRC/Data/CLS-LOC")
     (root / "LOC_val_solution.csv").write_text(MAPPINGS["LOC_val_solution.csv"])
-    assert [data.labels for data in (ClassFolders.open(root, "train"), ClassFolders.open(root, "val"))] == [
+    assert [data.labels.tolist() for data in (ClassFolders.open(root, "train"), ClassFolders.open(root, "val"))] == [
         *([0, 1, 2], [2, 0, 2]),
     ]
 
@@ -263,8 +263,8 @@ def test_undivided_folder_is_split_in_each_class(undivided: Path) -> None:
     train, held_out = ClassFolders.open(undivided, "train"), ClassFolders.open(undivided, "val")
     assert (train.split, held_out.split) == ("train", "holdout")
     assert train.classes == held_out.classes == ["one", "plane", "train", "two"]
-    assert [train.labels.count(label) for label in range(4)] == [1, 40, 7, 1]
-    assert [held_out.labels.count(label) for label in range(4)] == [0, 10, 2, 1]
+    assert [train.labels.tolist().count(label) for label in range(4)] == [1, 40, 7, 1]
+    assert [held_out.labels.tolist().count(label) for label in range(4)] == [0, 10, 2, 1]
     assert not set(train.paths) & set(held_out.paths)
     assert all(name.startswith(label) for name, label in (images_of(train) | images_of(held_out)).items())
     assert "13 of 62 images, about 20% of each class" in (held_out.note or "")
