@@ -32,7 +32,7 @@ from results.expectation import with_expected
 from results.store import RECORD
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import TASKS, pretraining_name
+from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 ONCE = Repeat()
 
@@ -89,7 +89,7 @@ def run_pretraining(
     recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
 ) -> FinishedCell:
     """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
-    meet(recipe, overrides)
+    meet(recipe, overrides, {PRETRAINING})
     with together():
         cell = first_decides(
             lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat)
@@ -112,7 +112,7 @@ def run_task(
 
     Raises InputError for a wrong call or input.
     """
-    meet(recipe, overrides)
+    meet(recipe, overrides, TASKS)
     with together():
         cell = first_decides(
             lambda: prepare_task(
