@@ -202,8 +202,12 @@ def _loader(job: Job, dataset: Dataset[dict[str, Any]], **batching: Any) -> Data
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Terminals, schedulers and torchrun signal a whole group; a loader process is told by its parent when to end."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    """Leave the group that terminals and torchrun signal as a whole: the parent tells a loader process when to end.
+
+    SIGTERM is how, so it stays as it is.
+    """
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -41,6 +41,9 @@ EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
 """In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
+LOST_CONNECTION = re.compile(r"gloo.*(Connection|closed|Broken pipe)|NCCL.*remote (error|process)", re.IGNORECASE)
+"""In the message of the RuntimeError that torch raises where another process has gone, over gloo and NCCL."""
+
 LESS_MEMORY = (
     "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
     "runtime.batch_per_device: gradients accumulate, but batch norm and mixup then see fewer images, as record and "
@@ -92,6 +95,8 @@ class Commands(Group):
             _tell("\nbackbench: interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and process_count() > 1 and LOST_CONNECTION.search(str(error)):
+                raise typer.Exit(_lost()) from None
             known = _explain(error)
             if known is None:
                 raise
@@ -145,6 +150,17 @@ def _followed() -> int:
     from benchmarks.running.together import follow
 
     return follow()
+
+
+def _lost() -> int:
+    """The status that this process ends with where another of its job has gone without a word."""
+    from benchmarks.running.together import lose
+
+    return lose(
+        TRY_AGAIN,
+        "backbench: the connection to another process of this job is lost: it was killed, or its machine is gone. "
+        "Repeat the command to go on from the last checkpoint",
+    )
 
 
 def _ended(status: int, message: str) -> int:

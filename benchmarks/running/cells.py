@@ -34,7 +34,7 @@ from results.expectation import with_expected
 from results.store import RECORD
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import TASKS, pretraining_name
+from tasks.registry import PRETRAINING, TASKS, pretraining_name
 
 ONCE = Repeat()
 
@@ -101,7 +101,7 @@ def run_pretraining(
 
     Raises InputError for anything wrong with the call or its input.
     """
-    meet(recipe, overrides)
+    meet(recipe, overrides, {PRETRAINING})
     with together():
         cell = first_decides(
             lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat, rescan=rescan)
@@ -125,7 +125,7 @@ def run_task(
 
     `rescan` takes nothing that was kept of the data. Raises InputError for a wrong call or input.
     """
-    meet(recipe, overrides)
+    meet(recipe, overrides, TASKS)
     with together():
         cell = first_decides(
             lambda: prepare_task(

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -19,18 +19,17 @@ from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
 from benchmarks.running.writing import write_text
 from results.record import deciding_versions
-from tasks.registry import RECIPES
 
 
-def meet(recipe: str, overrides: list[str]) -> None:
-    """Meet the job's other processes, all to run on the device that the recipe wants.
+def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
+    """Meet the job's other processes, all to run on the device that the recipe, of one of these tasks, wants.
 
     Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device` does.
     """
     wanted: Device = "auto"
     complaint = ""
     try:
-        wanted = load_recipe(recipe, overrides, RECIPES).recipe.runtime.device
+        wanted = load_recipe(recipe, overrides, tasks).recipe.runtime.device
     except InputError as error:
         complaint = str(error)
     join_processes(wanted, complaint)

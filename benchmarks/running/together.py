@@ -83,6 +83,17 @@ class _Watch:
         _say(message, is_cause=said == own)
         return int(said.split()[0])
 
+    def lose(self, status: int, message: str) -> int:
+        """Do as `leave`, but wait for nobody: one of the others can't know any more."""
+        self.end()
+        own = said = f"{status} {process_rank()}"
+        with suppress(RuntimeError):
+            said = self.store.compare_set(self.status_key, "", own).decode()
+        if said == own:
+            print(message, file=sys.stderr, flush=True)
+        _tell_launcher(FOLLOWED, is_cause=False)
+        return int(said.split()[0])
+
     def _wait_for_all(self) -> None:
         """Until all processes know, or for so long that the others have gone or hang."""
         deadline = time.monotonic() + _PATIENCE
@@ -131,6 +142,11 @@ def leave(status: int, message: str) -> int:
         wait_for_first()
     _say(message, is_cause=process_rank() == 0)
     return status
+
+
+def lose(status: int, message: str) -> int:
+    """Tell all processes that are left to end, where one has gone that said nothing; the exit status for this one."""
+    return _watch.lose(status, message) if _watch else leave(status, message)
 
 
 def wait_for_first() -> None:

@@ -121,3 +121,19 @@ def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.Monk
             result = call(*arguments)
             assert result.exit_code != 0 and bool(result.output) == told, result.output
     assert len(waited) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "[/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:41625: Connection reset by peer",
+        "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27312",
+    ],
+)
+def test_a_lost_connection_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    """It was a traceback of sixty lines, before what the launcher says of the process that was killed."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ending(monkeypatch, RuntimeError(error)) == 75
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(RuntimeError, match="gloo"):
+        ending(monkeypatch, RuntimeError(error))
