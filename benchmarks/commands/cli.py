@@ -225,19 +225,14 @@ def run(
     from benchmarks.running.cells import run_task
     from benchmarks.running.repeating import Repeat
 
-    declared, repeat = Declared(method, pretrain_data, model), Repeat(rerun, if_changed)
+    declared, repeat, overrides = Declared(method, pretrain_data, model), Repeat(rerun, if_changed), overrides or []
     if dry_run:
-        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
+        plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
-            *(recipe, data, backbone, out),
-            seed=seed,
-            overrides=overrides or [],
-            declared=declared,
-            repeat=repeat,
-            rescan=rescan,
+            recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat, rescan=rescan
         )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)

@@ -132,7 +132,7 @@ def _loader(samples: Any) -> float:
 
 def _private() -> float:
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
 
 
 def _peak() -> float:

@@ -41,12 +41,13 @@ def test_it_is_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(mini / "unlabelled", tmp_path / "data")
     success(*pretrain(age(tmp_path / "data"), tmp_path / "out", **QUICK))
-    heading, line = success("cache", "ls").stdout.splitlines()
+    heading, *lines = success("cache", "ls").stdout.splitlines()
     assert heading.split("\t") == ["what", "size", "used", "of"]
-    what, _, _, subject = line.split("\t")
-    assert (what, subject) == ("contents", str(tmp_path / "data"))
+    listed = [(line.split("\t")[0], line.split("\t")[-1]) for line in lines]
+    assert sorted(listed) == [(what, str(tmp_path / "data")) for what in ("contents", "images")]
     document = json.loads(success("cache", "ls", "--json").stdout)
-    (entry,) = document["entries"]
-    assert document["folder"] == str(tmp_path / "cache" / "backbench") and Path(entry["file"]).is_file()
+    assert [(entry["what"], entry["of"]) for entry in document["entries"]] == listed
+    assert document["folder"] == str(tmp_path / "cache" / "backbench")
+    assert all(Path(entry["file"]).is_file() for entry in document["entries"])
     assert call("cache", "rm").output.startswith("freed ")
     assert success("cache", "ls").stdout.splitlines() == [heading]
