@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,15 +30,15 @@ class Contents:
     train_images, evaluation_images: how many there are; None for what was not looked at
     classes:                         how many there are, None for unlabelled images
     fingerprint:                     16 hexadecimal digits that change with the files
-    sample:                          some of the files with their sizes in bytes, by which another machine's data are
-                                     known to be these
+    sample:                          some of the files, absolute, with their sizes in bytes, by which another machine's
+                                     data are known to be these
     """
 
     train_images: int
     evaluation_images: int | None
     classes: int | None
     fingerprint: str
-    sample: tuple[tuple[Path, int], ...] = field(default=(), compare=False)
+    sample: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def join_fingerprints(train: str, val: str) -> str:
     return hashlib.sha256(f"{train} {val}".encode()).hexdigest()[:16]
 
 
-def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()) -> tuple[tuple[Path, int], ...]:
+def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()) -> tuple[tuple[str, int], ...]:
     """`SAMPLE_SIZE` of the files with their sizes, drawn by the fingerprint from all lists, and some `always`.
 
     Raises OSError for one that has gone.
@@ -95,7 +96,7 @@ def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path]
                 drawn.append(part[number])
                 break
             number -= len(part)
-    return tuple((path, path.stat().st_size) for path in drawn)
+    return tuple((os.path.abspath(path), path.stat().st_size) for path in drawn)  # noqa: PTH100
 
 
 def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:
