@@ -8,24 +8,34 @@ calls `register_backbone` when it is imported:
 """
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from backbones.errors import InputError
 
 GROUP = "backbench.backbones"
 
+_folders: list[str] = []
+
+
+def look_in(folder: Path) -> None:
+    """Find modules of backbones in that folder too, after all that is installed."""
+    _folders.append(str(folder))
+
 
 def import_function(name: str) -> Callable[..., Any]:
     """Import `package.module:function`. Raises InputError if there is none, or importing it fails."""
     module_name, _, attribute = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = _import(module_name)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"backbone {name}: no module {error.name!r}. Is it installed, or its folder on PYTHONPATH?"
+            f"backbone {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
         ) from error
     except Exception as error:  # another author's module can fail in any way
         raise InputError(f"backbone {name}: importing {module_name} failed with {describe_error(error)}") from error
@@ -36,6 +46,17 @@ def import_function(name: str) -> Callable[..., Any]:
             f"backbone {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
         )
     return function
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        others = [folder for folder in _folders if folder not in sys.path]
+        if error.name != name.partition(".")[0] or not others:
+            raise
+    sys.path += others
+    return importlib.import_module(name)
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.errors import StoreError
 from results.measurements import Measurement, checkpoint_name, protocol_digits
-from results.record import Record
+from results.record import Record, spell_out
 from results.store import find_records
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _shared(record: Record, directory: str) -> dict[str, Any]:
         "finished_at": record.finished_at.isoformat(),
         "torch": record.versions.get("torch", ""),
         "corrupt_images": len(record.corrupt_images),
-        "directory": directory,
+        "directory": spell_out(directory),
         "settings": _settings(record),
     }
 

@@ -3,7 +3,7 @@
 H and W are pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from backbones.training.writing import written_whole
+from results.metrics import METRICS
 
 SHOWN_SIDE = 512
 """Pixels of an image's long side in the picture: lines and letters look alike whatever the image's own size."""
@@ -24,18 +25,35 @@ HEADER = 24
 FONT = ImageFont.load_default(size=14)
 
 
+DISTINCT_COLOURS = np.array(
+    [
+        *((230, 25, 75), (60, 180, 75), (255, 225, 25), (67, 99, 216), (245, 130, 49), (145, 30, 180), (66, 212, 244)),
+        *((240, 50, 230), (191, 239, 69), (250, 190, 212), (70, 153, 144), (220, 190, 255), (154, 99, 36)),
+        *((255, 250, 200), (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 216, 177), (0, 0, 117), (169, 169, 169)),
+    ],
+    dtype=np.uint8,
+)
+"""Colours far apart, the first ones most of all: Sasha Trubetskoy's, https://sashamaps.net/docs/resources/20-colors."""
+
+
 class PictureHook(Hook):
     """Has a picture drawn after each evaluation, by the first process alone.
 
-    draw: called with the number of finished iterations
+    draw: called with the number of finished iterations and the metrics
     """
 
-    def __init__(self, draw: Callable[[int], None]) -> None:
+    def __init__(self, draw: Callable[[int, Mapping[str, float]], None]) -> None:
         self.draw = draw
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.draw(runner.iter)
+        self.draw(runner.iter, metrics or {})
+
+
+def describe_evaluation(iteration: int, metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    """What stands above a picture: "iteration 7: mIoU 12.34 %", of the metrics `names` as far as they are defined."""
+    found = [f"{METRICS[name].label} {METRICS[name].shown(metrics[name])}" for name in names if name in metrics]
+    return f"iteration {iteration:,}{': ' if found else ''}{', '.join(found)}"
 
 
 def spread_numbers(total: int, most: int) -> list[int]:
@@ -58,22 +76,25 @@ def resize_labels(labels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(labels).resize(shown[::-1], Image.Resampling.NEAREST))
 
 
-def arrange(panels: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) -> Image.Image:
-    """Put panels, uint8 (H, W, 3), into rows below the titles of their columns.
+def arrange(panels: Sequence[Sequence[np.ndarray]], titles: Sequence[str], heading: str = "") -> Image.Image:
+    """Put panels, uint8 (H, W, 3), into rows below the titles of their columns, and these below the heading, if any.
 
     panels: at least one row, each with as many as there are titles. All columns are as wide as the widest panel or
     title, so that none runs into the next.
     """
+    above = HEADER if heading else 0
     width = max(panel.shape[1] for row in panels for panel in row)
     width = max(width, *(round(FONT.getlength(title)) for title in titles))
     heights = [max(panel.shape[0] for panel in row) for row in panels]
-    size = (len(titles) * (width + MARGIN) + MARGIN, HEADER + sum(heights) + MARGIN * len(heights))
+    across = max(len(titles) * (width + MARGIN) + MARGIN, 2 * MARGIN + round(FONT.getlength(heading)))
+    size = (across, above + HEADER + sum(heights) + MARGIN * len(heights))
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, 4), heading, fill="black", font=FONT)
     for column, title in enumerate(titles):
         left = MARGIN + column * (width + MARGIN)
-        draw.text((left, 4), title, fill="black", font=FONT)
-        top = HEADER
+        draw.text((left, above + 4), title, fill="black", font=FONT)
+        top = above + HEADER
         for row, height in zip(panels, heights, strict=True):
             picture.paste(Image.fromarray(row[column]), (left, top))
             top += height + MARGIN

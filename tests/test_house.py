@@ -28,13 +28,14 @@ _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "backbones": ("backbones.errors", "backbones.images", "backbones.weights"),
+    "backbones.cache": ("backbones.errors", "backbones.images", "backbones.training"),
     "backbones.errors": (),
     "backbones.images": ("backbones.errors",),
     "backbones.training": ("backbones.errors", "backbones.images"),
     "backbones.weights": ("backbones.errors",),
     "backbones.mae.pretraining": (
         *("backbones", "backbones.errors", "backbones.images", "backbones.training"),
-        "backbones.mae.reconstructions",
+        *("backbones.mae.reconstructions", "backbones.cache"),
     ),
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
     "results": (),

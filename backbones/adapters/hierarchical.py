@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.activations import recompute_activations
 from backbones.errors import InputError
+from backbones.images.sizes import in_words
 
 _REDUCTIONS = (4, 8, 16, 32)
 
@@ -60,7 +61,7 @@ class HierarchicalTrunk(nn.Module):
         height, width = images_B3HW.shape[2:]
         if self.fixed_size and max(height, width) > self.fixed_size:
             raise InputError(
-                f"an image of {height} × {width}: {type(self.backbone).__name__} was built for at most "
+                f"an image of {in_words(height, width)}: {type(self.backbone).__name__} was built for at most "
                 f"{self.fixed_size} × {self.fixed_size}. Set model.image_size to the longest side of all images, or "
                 "predict in windows where the task can."
             )
@@ -73,8 +74,8 @@ class HierarchicalTrunk(nn.Module):
         found = [tuple(stage_map.shape[2:]) for stage_map in maps]
         if found != expected:
             raise InputError(
-                f"{type(self.backbone).__name__}: forward_intermediates gave maps of {found} for an image of "
-                f"{tuple(padded.shape[2:])}; its feature_info promises strides 4, 8, 16 and 32."
+                f"{type(self.backbone).__name__}: forward_intermediates gave maps of rows and columns {found} for "
+                f"an image of {in_words(*padded.shape[2:])}; its feature_info promises strides 4, 8, 16 and 32."
             )
         return maps
 

@@ -17,6 +17,7 @@ from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
 from backbones.adapters.position_embeddings import PositionEmbeddings, position_parameter, resized
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
 from backbones.errors import InputError
+from backbones.images.sizes import in_words
 from backbones.linear import replace_linear_layers
 from backbones.weights.patches import FILTERS, PatchResampling, pyramid_side, resample_filters
 
@@ -239,7 +240,7 @@ def _with_power_of_two(backbone: Any, resampling: PatchResampling) -> PatchEmbed
     patch_embed: PatchEmbed = backbone.patch_embed
     height, width = patch_embed.patch_size
     if height != width:
-        raise InputError(f"patches of {height} × {width}: a pyramid needs square ones.")
+        raise InputError(f"patches of {in_words(height, width)}: a pyramid needs square ones.")
     if (side := pyramid_side(height)) != height:
         resample_filters(patch_embed, side, resampling)
         if report := getattr(backbone, "load_report", None):

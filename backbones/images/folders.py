@@ -7,27 +7,39 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from backbones.errors import DataError
+from backbones.images.observing import looking_at
+from backbones.images.packed import Paths
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+_WATCHED = 1000
+"""Files of a fingerprint that are looked at by themselves: all of a small set, some all over a large one."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"}
+)
+
+DROPPINGS = frozenset(
+    {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
+"""Folders that packers, network storage and file systems leave beside people's files; others begin with a dot."""
 
 
-def find_images(root: str | Path) -> list[Path]:
+def find_images(root: str | Path) -> Paths:
     """List every image below `root`, at any depth, sorted by `image_names`' order.
 
     Raises DataError if `root` is no folder, cannot be read, or holds no image.
     """
     names = image_names(root)
     if not names:
-        raise DataError(f"{root}: no images found. Expected files ending in {_suffix_list()}; found {describe(root)}.")
-    root = Path(root)
-    return [root / name for name in names]
+        raise DataError(f"{root}: no images found. Expected files ending in {list_suffixes()}; found {describe(root)}.")
+    return Paths.of(root, names)
 
 
 def image_names(root: str | Path) -> list[str]:
     """List the paths of all images below `root`, relative to it, with forward slashes, sorted by code point.
 
     An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that start with a dot are passed
-    over, files and folders alike. Links to folders are followed, except back into a folder that contains them.
+    over, files and folders alike, and so are `DROPPINGS`: with them or without, a data set is the same and has the
+    same fingerprint. Links to folders are followed, except back into a folder that contains them.
     Raises DataError if `root` is no folder or a folder below it cannot be read.
     """
     if not Path(root).is_dir():
@@ -37,6 +49,7 @@ def image_names(root: str | Path) -> list[str]:
     pending = [(os.fspath(root), "", frozenset[tuple[int, int]]())]
     while pending:
         folder, prefix, above = pending.pop()
+        looking_at(folder)
         try:
             status = Path(folder).stat()
             identity = (status.st_dev, status.st_ino)
@@ -44,7 +57,7 @@ def image_names(root: str | Path) -> list[str]:
                 continue
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if entry.name.startswith(".") or entry.name in DROPPINGS:
                         continue
                     if entry.is_dir():
                         pending.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
@@ -57,13 +70,23 @@ def image_names(root: str | Path) -> list[str]:
 
 
 def folder_names(root: str | Path) -> list[str]:
-    """List the names of the folders directly in `root`, links to folders included and hidden ones not, sorted.
+    """List the names of the folders directly in `root`, sorted: links to folders too, hidden ones and `DROPPINGS` not.
 
     Raises DataError if `root` is no folder or cannot be read.
     """
+    return sorted(name for name in _names_of_folders(root) if name not in DROPPINGS)
+
+
+def find_droppings(root: str | Path) -> list[str]:
+    """The names of the folders directly in `root` that are `DROPPINGS`, sorted. Raises as `folder_names` does."""
+    return sorted(name for name in _names_of_folders(root) if name in DROPPINGS)
+
+
+def _names_of_folders(root: str | Path) -> list[str]:
+    looking_at(root)
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except OSError as error:
         raise DataError(f"{root}: the folder cannot be read: {error.strerror}.") from None
 
@@ -73,11 +96,17 @@ def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:
 
     The same for a copy of the data elsewhere, whatever order the paths come in. Contents are not read: a changed file
     of unchanged size goes unnoticed. Raises DataError if a file is missing.
+
+    Whoever observes what is looked at comes to know of a thousand files, not of all: a change of others within their
+    folder, which has no other time for it, goes unnoticed.
     """
     # str.removeprefix, because Path.relative_to takes minutes for a million paths.
     prefix = os.path.join(Path(root), "")  # noqa: PTH118
     digest = hashlib.sha256()
-    for name, path in sorted((os.fspath(path).removeprefix(prefix).replace(os.sep, "/"), path) for path in paths):
+    files = sorted((os.fspath(path).removeprefix(prefix).replace(os.sep, "/"), path) for path in paths)
+    for _, path in files[:: max(1, len(files) // _WATCHED)]:
+        looking_at(path)
+    for name, path in files:
         try:
             size = Path(path).stat().st_size
         except OSError as error:
@@ -103,5 +132,6 @@ def _has_image_suffix(name: str) -> bool:
     return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
-def _suffix_list() -> str:
+def list_suffixes() -> str:
+    """`IMAGE_SUFFIXES` in words."""
     return ", ".join(sorted(IMAGE_SUFFIXES))

@@ -61,7 +61,7 @@ class Architecture:
         height, width = self.image_shape
         if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
             raise InputError(
-                f"image_size {height} × {width} with patch_size {self.patch_size}: "
+                f"image_size {self.image_size} with patch_size {self.patch_size}: "
                 f"expected a height and a width that are multiples of the patch size."
             )
         for part, total, heads in (

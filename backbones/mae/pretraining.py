@@ -3,6 +3,8 @@
 B images, H and W pixels, L patches.
 """
 
+import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from backbones.cache import Finding, kept
+from backbones.images import folders
 from backbones.images.crops import horizontal_flip, random_resized_crop
-from backbones.images.folders import find_images
 from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.images.packed import Paths
 from backbones.images.pixels import normalise
 from backbones.images.tolerance import read_or_replace
 from backbones.mae.masking import kept_patches
@@ -121,6 +125,13 @@ class PretrainedModel:
     parameters: int
 
 
+def list_images(data: Path) -> Paths:
+    """`find_images` below `data`, or what it found before in the same folders."""
+    rules = hashlib.sha256(inspect.getsource(folders).encode()).hexdigest()
+    finding = kept("images", data, {"rules": rules}, lambda: Finding({}, folders.find_images(data).arrays))
+    return Paths(data, **finding.arrays)
+
+
 def pretrain(
     recipe: PretrainingRecipe, data: Path, directory: Path, *, seed: int, pretrain_data: str
 ) -> PretrainedModel:
@@ -131,7 +142,7 @@ def pretrain(
     Writes checkpoints, pictures, `checkpoints/encoder.pth` (timm loads it) and `checkpoints/autoencoder.pth` (the
     decoder with it, in the published names). Raises InputError for unusable data, settings or output.
     """
-    paths = find_images(data)
+    paths = list_images(data)
     seed_generators(seed, "weights")
     settings, normalisation = recipe.model, recipe.model.normalisation or IMAGENET
     network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)

@@ -1,6 +1,7 @@
 """A finished evaluation, kept beside the checkpoints: a run that is killed after it does not make it again."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class KeptEvaluation:
             found = self._read() if self.path.is_file() else None
             if found and found["updates"] == updates and found["metric"].keys() == {*self.evaluation.kept}:
                 return found
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # whatever is wrong there is told where the first checkpoint is written
+                self.path.unlink(missing_ok=True)
             return None
 
         self.found = first_decides(read)
@@ -81,4 +83,5 @@ class KeptEvaluation:
 
 def forget_evaluation(directory: Path) -> None:
     """Remove what a run keeps of its evaluation, once its record tells of it."""
-    (directory / "checkpoints" / EVALUATION).unlink(missing_ok=True)
+    with suppress(OSError):  # it is passed over anyway
+        (directory / "checkpoints" / EVALUATION).unlink(missing_ok=True)

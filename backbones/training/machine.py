@@ -1,18 +1,108 @@
 """The machine a job runs on: its device, its processes, its memory. torch is imported where it is asked."""
 
+import ctypes
+import json
 import os
 import re
+import socket
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
+
+from backbones.errors import InputError
+from backbones.training.launching import find_place
+
+Device = Literal["auto", "cuda", "cpu"]
 
 DRIVER = Path("/sys/module/nvidia/version")
+DEVICE_FILES = Path("/dev")
+NO_DEVICE, STUB_LIBRARY = 100, 34
+"""CUresult (cuda.h) where there is no GPU, and of the library that programs are only built against."""
+
+PATIENCE = 10.0
+"""Seconds for which a process that ends waits until the others know why."""
+
+TO_CPU = "--set runtime.device=cpu"
+
+_chosen: Device = "auto"
 
 
 def device_type() -> str:
-    """The kind of device that jobs run on: "cuda" where there is one, else "cpu"."""
+    """The kind of device that jobs run on, "cuda" or "cpu": as chosen, else "cuda" where there is one."""
     import torch
 
+    if _chosen != "auto":
+        return _chosen
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_device(wanted: Device) -> None:
+    """Let this process's jobs run on that kind of device from now on.
+
+    Raises InputError where there is none that can be used, where a GPU's driver is of no use, and where several
+    processes would share one GPU, or a CPU that nobody asked for.
+    """
+    global _chosen
+    import torch
+
+    _chosen = wanted
+    place = find_place()
+    if wanted == "cpu":
+        return
+    if torch.cuda.is_available():
+        if place.processes > 1:
+            _gpu()
+        return
+    if why := _why_unusable():
+        raise InputError(
+            f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda} and finds no usable driver for this "
+            f"machine's GPU: {why}. Renew the driver, or install a PyTorch for the one that is there; {TO_CPU} runs on "
+            "the CPU"
+        )
+    if wanted == "cuda":
+        raise InputError(f'key "runtime.device": "cuda", and PyTorch {torch.__version__} finds no GPU. Use "cpu"')
+    if place.processes > 1:
+        raise InputError(f"{place.processes} processes and no GPU. If that is meant, {TO_CPU}; else start one process")
+
+
+def _why_unusable() -> str:
+    """Why CUDA finds nothing although there is a GPU; empty where there is none, or none is to be seen."""
+    import torch
+
+    if torch.version.cuda is None or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1", "NoDevFiles"):
+        return ""
+    status = _driver_status()
+    if not any(DEVICE_FILES.glob("nvidia[0-9]*")) and status in (None, NO_DEVICE, STUB_LIBRARY):
+        return ""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0].rstrip(".")
+    return f"cuInit says {status}"
+
+
+def _driver_status() -> int | None:
+    """What the driver's own library answers; None where there is no such library."""
+    try:
+        return int(ctypes.CDLL("libcuda.so.1").cuInit(0))
+    except (OSError, AttributeError):
+        return None
+
+
+def _gpu() -> int:
+    """The number of this process's GPU. Raises InputError where there is none left for it."""
+    import torch
+
+    place, count = find_place(), torch.cuda.device_count()
+    if place.launcher == "srun" and count == 1:  # --gpus-per-task shows each process its own
+        return 0
+    if place.local_rank >= count:
+        raise InputError(
+            f"{place.local_processes} processes on {socket.gethostname()}, which has {count} GPU(s). Start one process "
+            "for each"
+        )
+    return place.local_rank
 
 
 def device_name() -> str:
@@ -30,35 +120,80 @@ def is_cpu(name: str) -> bool:
 
 
 def process_count() -> int:
-    """The number of processes of this job: torchrun says so, else one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """The number of processes of this job."""
+    return find_place().processes
 
 
 def process_rank() -> int:
     """Which of the job's processes this is, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return find_place().rank
 
 
 def leads_node() -> bool:
     """Whether this process acts for all of the job's on its machine: one on each of them does."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return find_place().local_rank == 0
 
 
-def join_processes() -> None:
-    """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)"""
+def join_processes(wanted: Device | None = None, complaint: str = "") -> None:
+    """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)
+
+    wanted:    the device to choose, None for the one that is chosen
+    complaint: what this process has found wrong already, with which all are to end
+
+    Raises InputError, the same in all, if one has a complaint or cannot use the device, or if devices are unlike.
+    """
     import torch
 
     if process_count() == 1 or torch.distributed.is_initialized():
+        if complaint:
+            raise InputError(complaint)
+        if wanted:
+            choose_device(wanted)
         return
-    if device_type() == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if device_type() == "cuda" else "gloo")
+    try:
+        if wanted:
+            choose_device(wanted)
+    except InputError as error:
+        complaint = complaint or str(error)
+    place = find_place()
+    meeting = f"tcp://{place.address}:{place.port}"
+    store, rank, count = next(torch.distributed.rendezvous(meeting, place.rank, place.processes))
+    _agree(store, complaint)
+    kind = device_type()
+    if kind == "cuda":
+        torch.cuda.set_device(_gpu())
+    store = torch.distributed.PrefixStore("default_pg", store)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+
+
+def _agree(store: Any, complaint: str) -> None:
+    """Raise InputError, the same in all processes, for the first complaint, or if they are to run on unlike devices."""
+    place = find_place()
+    keys = [f"backbench/found/{rank}" for rank in range(place.processes)]
+    found = (socket.gethostname(), "" if complaint else device_type(), complaint)
+    store.set(keys[place.rank], json.dumps(found))
+    answers = [json.loads(store.get(key)) for key in keys]
+    complaints = [said for _, _, said in answers if said]
+    hosts = {kind: host for host, kind, _ in answers}
+    if not complaints and len(hosts) == 1:
+        return
+    readers, deadline = store.add("backbench/read", 1), time.monotonic() + PATIENCE
+    while place.rank == 0 and readers < place.processes and time.monotonic() < deadline:  # the store may be its own
+        time.sleep(0.05)
+        readers = store.add("backbench/read", 0)
+    told = ", ".join(f"{kind} on {host}" for kind, host in sorted(hosts.items()))
+    unlike = f"the processes of this job would run on unlike devices: {told}. Set runtime.device for all"
+    raise InputError(complaints[0] if complaints else unlike)
 
 
 def loader_workers(requested: int | None) -> int:
     """Loader processes for each training process: as asked for, else its share of the processors, 10 at most."""
-    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(share, 10) if requested is None else requested
+    if requested is not None:
+        return requested
+    processors, place = len(os.sched_getaffinity(0)), find_place()
+    own = os.environ.get("SLURM_CPUS_PER_TASK") if place.launcher == "srun" else None
+    return min(int(own) if own else processors // place.local_processes, processors, 10)
 
 
 def cuda_version() -> str:

@@ -25,7 +25,7 @@ def bf16_is_fast(device: str) -> bool:
 def resolve_precision(precision: str, device: str) -> Precision:
     """Turn `auto` into what this device runs. Raises InputError for fp16 without a GPU."""
     if precision == "auto":
-        return "bf16" if bf16_is_fast(device) else "fp32"
+        return "bf16" if bf16_is_fast(device) else "fp16" if device == "cuda" else "fp32"
     if precision == "fp16" and device != "cuda":
         raise InputError('precision "fp16" needs a GPU; here use "bf16" or "fp32" (--set precision=fp32)')
     return precision  # type: ignore[return-value]

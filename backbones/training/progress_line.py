@@ -26,10 +26,10 @@ class ProgressLine:
         self.bar: Progress | None = None
         if self.console.is_terminal and process_rank() == 0:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]} {task.fields[figures]}"),
+                TextColumn("{task.fields[unit]} {task.fields[figures]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),

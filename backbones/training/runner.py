@@ -3,10 +3,12 @@
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Sized
 from contextlib import suppress
 from typing import Any
 
+import mmengine.device.utils
 import torch
 from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from backbones.training.checkpointing import CheckpointHook
 from backbones.training.evaluated import KeptEvaluation
+from backbones.training.launching import find_place
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
 from backbones.training.plan import Job, Plan
 from backbones.training.progress import diverged
@@ -67,6 +70,8 @@ class JobRunner(Runner):
         join_processes()
         if process_count() > 1:
             os.environ.setdefault("MKL_NUM_THREADS", "1")  # which mmengine would do with a warning
+            os.environ.setdefault("LOCAL_RANK", str(find_place().local_rank))  # mmengine's wish
+        mmengine.device.utils.DEVICE = device_type()  # where the Runner moves models to
         super().setup_env(env_cfg)
         self._timestamp = "engine"
 
@@ -101,9 +106,11 @@ class JobRunner(Runner):
     def evaluate(self) -> dict[str, float]:
         """Evaluate once; the metrics, none for a job without an evaluation.
 
+        Raises DivergedError for weights that are no numbers, after the last update too: no loss has told of those.
         All processes use the first one's buffers, which are in the checkpoints: the statistics of a plain batch norm
         differ from process to process. While training, nothing brings buffers together.
         """
+        self._require_finite_weights()
         if not self.val_loop or not self.evaluated:
             return {}
         updates = self.iter // self.checkpoints.accumulation
@@ -123,6 +130,16 @@ class JobRunner(Runner):
         self.call_hook("before_val_epoch")
         self.call_hook("after_val_epoch", metrics=metrics)
         self.call_hook("after_val")
+
+    def _require_finite_weights(self) -> None:
+        trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        finite = torch.stack([weight.detach().isfinite().all() for _, weight in trained]).tolist()
+        if not all(finite):
+            name = trained[finite.index(False)][0].removeprefix("module.")
+            raise diverged(
+                f"{finite.count(False)} of {len(finite)} weights hold no numbers after iteration {self.iter}, {name} "
+                "among them: training has diverged"
+            )
 
     def close_log(self) -> None:
         """Close the log's file, which mmengine holds open as long as the process lives."""
@@ -179,8 +196,15 @@ def _loader(job: Job, dataset: Dataset[dict[str, Any]], **batching: Any) -> Data
         num_workers=loader_workers(job.recipe.runtime.workers),
         collate_fn=job.collate or stack,
         pin_memory=device_type() == "cuda",
+        worker_init_fn=_leave_signals_to_parent,
         **batching,
     )
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Terminals, schedulers and torchrun signal a whole group; a loader process is told by its parent when to end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stack(samples: list[dict[str, Any]]) -> dict[str, Any]:

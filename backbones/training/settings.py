@@ -22,6 +22,7 @@ from yaml import YAMLError
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, Normalisation
 from backbones.training.later import Later, later_settings, without_neutral
+from backbones.training.machine import Device
 from backbones.training.mistakes import explain
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -218,6 +219,9 @@ class RuntimeSettings(Settings):
             "see these images only"
         ),
     ] = None
+    device: Annotated[
+        Device, Field(description="auto: cuda where there is a GPU; several processes on a CPU have to be asked for")
+    ] = "auto"
     workers: Annotated[
         int | None, Field(ge=0, description="loader processes; by default one a processor, 10 at most")
     ] = None
@@ -258,7 +262,7 @@ class Recipe(Settings):
     schedule: ScheduleSettings
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        Field(description="auto: bf16 where the device is fast at it, else fp32"),
+        Field(description="auto: bf16 where the device is fast at it, else fp16 on a GPU, fp32 on a CPU"),
     ] = "auto"
     runtime: RuntimeSettings = RuntimeSettings()
 

@@ -174,7 +174,7 @@ def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], 
     extras: dict[str, str] = {}
     while isinstance(content, Mapping):
         tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        inner = next((name for name in CONTAINERS if isinstance(content.get(name), Mapping)), None)
+        inner = next((name for name in CONTAINERS if _holds_weights(content.get(name))), None)
         others = {str(key): value for key, value in content.items() if key != inner and key not in tensors}
         if tensors and inner is None:
             extras.update({key: _abridge(value) for key, value in others.items()})
@@ -190,6 +190,14 @@ def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], 
     raise InputError(
         f"{path}: no weights found in it, but {_abridge(content)}{_entries(content)}. Expected a model's state_dict(), "
         f"by itself or under one of {', '.join(CONTAINERS)}."
+    )
+
+
+def _holds_weights(content: object) -> bool:
+    """Whether there are tensors in it, by themselves or in a container: a model's settings have its name too."""
+    return isinstance(content, Mapping) and (
+        any(isinstance(value, Tensor) for value in content.values())
+        or any(_holds_weights(content.get(name)) for name in CONTAINERS)
     )
 
 

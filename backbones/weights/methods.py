@@ -10,13 +10,14 @@ from backbones.weights.naming import (
     from_huggingface,
     from_mmpretrain,
     match_final_norm,
+    refuse_torchvision,
     spread_position_biases,
     strip_wrappers,
     take_moco_encoder,
     through_timm,
 )
 
-_OPENING: tuple[Step, ...] = (strip_wrappers, from_huggingface, from_mmpretrain)
+_OPENING: tuple[Step, ...] = (refuse_torchvision, strip_wrappers, from_huggingface, from_mmpretrain)
 _CLOSING: tuple[Step, ...] = (through_timm, drop_heads, match_final_norm)
 
 

@@ -6,7 +6,7 @@ alone. A method (backbones/weights/methods.py) is read by a sequence of them. Wh
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from timm.models.beit import Beit
@@ -52,6 +52,29 @@ _MMPRETRAIN_NAMES = (
     (r"(blocks\.\d+)\.ffn\.layers\.1\.", r"\1.mlp.fc2."),
     (r"ln1\.", "norm."),
 )
+
+
+_TORCHVISION_NAMES = re.compile(
+    r"features\.1\.0\.(attn\.qkv\.weight|layer_scale)|encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight"
+)
+"""Of torchvision's Swin, ConvNeXt and ViT; its ResNets are named as timm's are."""
+
+
+def named_by_torchvision(names: Iterable[str]) -> bool:
+    """Whether a Swin, ConvNeXt or ViT has these names in torchvision, whose modules are numbered and not named."""
+    return any(_TORCHVISION_NAMES.fullmatch(name) for name in names)
+
+
+def refuse_torchvision(weights: Weights, model: nn.Module) -> None:
+    """Raise InputError for weights of torchvision's Swin, ConvNeXt and ViT, unless the model is torchvision's too."""
+    if not named_by_torchvision(weights.tensors) or named_by_torchvision(model.state_dict()):
+        return
+    architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or "NAME"
+    raise InputError(
+        "a model of torchvision's own, whose weights timm's models cannot take. Give those of timm's model: "
+        f'torch.save(timm.create_model("{architecture}", pretrained=True).state_dict(), FILE). Or register '
+        "torchvision's model as a backbone of your own; the README says how."
+    )
 
 
 def strip_wrappers(weights: Weights, model: nn.Module) -> None:
@@ -163,7 +186,8 @@ def through_timm(weights: Weights, model: nn.Module) -> None:
     try:
         after = reader(dict(before), model)
     except Exception as error:  # timm's readers assume their own architecture and fail anywhere on another
-        raise InputError(f"timm's reader for {type(model).__name__} cannot read it ({error!r}).") from error
+        names = ", ".join(list(before)[:3])
+        raise InputError(f"timm's reader for {type(model).__name__} makes no sense of its names ({names}).") from error
     origin = {id(tensor): name for name, tensor in before.items()}
     sources: dict[str, tuple[str, ...]] = {}
     for name, tensor in after.items():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import ANY_NAMING
+from backbones.weights.naming import named_by_torchvision
 from backbones.weights.positions import Positions, kind_of_positions, may_have_grid
 
 # (width, depth) of the sizes that have a name in timm.
@@ -141,6 +142,8 @@ def _origin(names: str) -> tuple[str, str | None]:
         method = "BEiT v2" if "cls_pt_layers." in names else "BEiT"
     if "patch_embeddings.projection" in names:
         return "transformers", method
+    if named_by_torchvision(names.split()):
+        return "torchvision", method
     if ".ffn.layers.0.0." in names:
         return "mmpretrain", method
     if "head.last_layer" in names:
@@ -163,6 +166,18 @@ def _architecture(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -
         if kernel in tensors:
             depth = sum(_count(rf"stages\.{stage}\.(?:blocks\.)?(\d+)\.", tensors) for stage in range(4))
             return Recognised(family="ConvNeXt", width=tensors[kernel].shape[0], depth=depth)
+    return _torchvisions(tensors)
+
+
+def _torchvisions(tensors: Mapping[str, Tensor]) -> Recognised:
+    """Find family, width and depth among torchvision's names."""
+    for family, part in (("Swin", "attn.qkv.weight"), ("ConvNeXt", "layer_scale")):
+        if f"features.1.0.{part}" in tensors and "features.0.0.weight" in tensors:
+            depth = sum(_count(rf"features\.{stage}\.(\d+)\.{part}", tensors) for stage in (1, 3, 5, 7))
+            return Recognised(family=family, width=tensors["features.0.0.weight"].shape[0], depth=depth)
+    if "conv_proj.weight" in tensors:
+        projection, depth = tensors["conv_proj.weight"], _count(r"encoder\.layers\.encoder_layer_(\d+)\.", tensors)
+        return Recognised(family="ViT", width=projection.shape[0], depth=depth, patch=projection.shape[-1])
     return Recognised()
 
 

@@ -76,7 +76,7 @@ def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
     if checkpoint.path.name not in hub_files.WEIGHTS:
         return {}
     try:
-        content = json.loads(checkpoint.path.with_name(name).read_text(encoding="utf-8"))
+        content = json.loads(checkpoint.path.with_name(name).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

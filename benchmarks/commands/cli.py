@@ -1,16 +1,21 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
 import signal
+import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
+from backbones.plugins import look_in
+from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson
+from benchmarks.commands.options import AsJson, Rescan
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
@@ -24,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 
 Recipe = Annotated[
     str,
@@ -52,6 +58,12 @@ Set = Annotated[
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Override a setting of the recipe, e.g. optimizer.weight_decay=0.1."
     ),
+]
+
+
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many processes on this machine, one a GPU. On several machines: torchrun, or srun."),
 ]
 
 
@@ -85,6 +97,16 @@ DryRun = Annotated[
         "--if-changed fail says no.",
     ),
 ]
+
+
+def _launch(processes: int | None) -> None:
+    """Go on in several processes, if so many are wanted, and end as they do."""
+    if processes is None:
+        return
+    from benchmarks.running.launching import is_to_launch, launch
+
+    if is_to_launch(processes):
+        raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
 def _print_version(wanted: bool) -> None:
@@ -128,12 +150,14 @@ def pretrain(
     overrides: Set = None,
     rerun: Rerun = False,
     if_changed: Changed = "keep",
+    processes: Processes = None,
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a masked autoencoder on all images below --data, labels or not.
 
-    On many GPUs: torchrun --nproc-per-node 8 -m benchmarks pretrain … Repeating a command resumes it exactly.
+    On many GPUs: backbench pretrain --processes 8 … Repeating a command resumes it exactly.
     """
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.commands.sheets import nothing_else_on_stdout
@@ -145,8 +169,9 @@ def pretrain(
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
+    _launch(processes)
     with nothing_else_on_stdout(as_json):
-        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat)
+        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat, rescan=rescan)
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
@@ -171,7 +196,9 @@ def run(
     overrides: Set = None,
     rerun: Rerun = False,
     if_changed: Changed = "keep",
+    processes: Processes = None,
     dry_run: DryRun = False,
+    rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune and evaluate one backbone on one data set under one recipe.
@@ -202,9 +229,15 @@ def run(
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides or [], declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
+    _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
-            recipe, data, backbone, out, seed=seed, overrides=overrides or [], declared=declared, repeat=repeat
+            *(recipe, data, backbone, out),
+            seed=seed,
+            overrides=overrides or [],
+            declared=declared,
+            repeat=repeat,
+            rescan=rescan,
         )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
@@ -358,6 +391,8 @@ def doctor() -> None:
 
 def main() -> None:
     """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
+    with suppress(OSError):  # the current folder may have been removed
+        look_in(Path.cwd())
     try:
         app(prog_name="backbench")
     except SystemExit as end:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.running.comparison import Comparison, Row, Side
 from benchmarks.running.pairs import Comparisons, compare_paths, read_allowances, worse_than_allowed
@@ -32,9 +33,9 @@ def show_comparison(a: Path, b: Path, fail_if_worse: Sequence[str] = (), *, as_j
     if as_json:
         print_json({"a": str(a), "b": str(b), **_document(found), "worse": worse, "not_compared": unanswered})
     elif found.of_stores:
-        _show_stores(Console(highlight=False, markup=False), a, b, found)
+        _show_stores(plain_console(), a, b, found)
     else:
-        _show_cells(Console(highlight=False, markup=False), found.pairs[0])
+        _show_cells(plain_console(), found.pairs[0])
     sys.stdout.flush()
     for sentence in [*worse, *(f"not compared: {what}" for what in unanswered)]:
         print(f"backbench: {sentence}", file=sys.stderr)

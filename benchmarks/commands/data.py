@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import create_model
-from rich.console import Console
 
 from backbones.errors import InputError
 from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
+from benchmarks.commands.console import plain_console
 from benchmarks.mini import write_mini
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.wording import counted
@@ -58,7 +58,7 @@ def _data_settings(data_set: DataSet, overrides: list[str]) -> Settings | None:
 
 
 def _show_check(root: Path, report: CheckReport) -> None:
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(f"{root}: {report.layout}, {len(report.classes):,} {report.kinds}", soft_wrap=True)
     counts = [
         f"{split}: {count:,} images"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.commands.console import plain_console
 from benchmarks.commands.data import draw_mini
 from benchmarks.commands.screen import outputs, show_cell
 from benchmarks.planning.records import load_records
@@ -40,7 +39,7 @@ def run_demo(out: Path, seeds: int) -> None:
 
     Raises InputError if `out` cannot be written to.
     """
-    console = Console(highlight=False)
+    console = plain_console()
     began = time.monotonic()
     data, runs = out / "data", out / "runs"
     draw_mini(data)

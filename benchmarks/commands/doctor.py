@@ -6,7 +6,9 @@ import platform
 import warnings
 from collections.abc import Callable
 
-from rich.console import Console
+from rich.text import Text
+
+from benchmarks.commands.console import plain_console
 
 LIBRARIES = (
     *("torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "sal-detectron2"),
@@ -16,7 +18,7 @@ LIBRARIES = (
 
 def examine() -> bool:
     """Print the state of the installation; False if something that the tasks need does not work."""
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"backbench {_version('backbench')} on Python {platform.python_version()}, {platform.platform()}")
     for library in LIBRARIES:
         console.print(f"  {library} {_version(library)}")
@@ -26,10 +28,11 @@ def examine() -> bool:
         try:
             with warnings.catch_warnings(action="ignore"):
                 trial()
-            console.print(f"  [green]works[/]  {what}")
+            console.print(Text.assemble("  ", ("works", "green"), f"  {what}"))
         except Exception as error:  # whatever an installation can do wrong is the answer here
             failures += 1
-            console.print(f"  [red]fails[/]  {what}: {type(error).__name__}: {error}", soft_wrap=True)
+            why = f"  {what}: {type(error).__name__}: {error}"
+            console.print(Text.assemble("  ", ("fails", "red"), why), soft_wrap=True)
     if failures:
         console.print("Reinstall with `make setup`; the README's section on installation says what each part is for")
     return not failures
@@ -46,14 +49,13 @@ def _devices() -> str:
     import torch
 
     from backbones.training.machine import device_name, device_type
-    from backbones.training.precision import bf16_is_fast
+    from backbones.training.precision import bf16_is_fast, resolve_precision
 
     count = torch.cuda.device_count()
     speed = "fast" if bf16_is_fast(device_type()) else "slow"
     gpus = f"{count} GPU(s), {device_name()}" if count else f"no GPU; {device_name()}"
-    return (
-        f"  device: {gpus}; bfloat16 is {speed} here, so precision auto means {'bf16' if speed == 'fast' else 'fp32'}"
-    )
+    precision = resolve_precision("auto", device_type())
+    return f"  device: {gpus}; bfloat16 is {speed} here, so precision auto means {precision}"
 
 
 def _train_a_step() -> None:

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from backbones.errors import InputError
@@ -16,6 +15,7 @@ from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import Origin
 from backbones.weights.unreadable import require_file
+from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
@@ -38,7 +38,7 @@ def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
         done = {"directory": str(cell.directory), "skipped": cell.skipped, "renamed": cell.renamed}
         print_json({**done, "changes": cell.changes, "record": record.model_dump(mode="json")})
         return
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     state = " (finished before; nothing to do)" if cell.skipped else ""
     headline = Text.assemble(
         (record.backbone, "bold"), f" on {record.dataset}, recipe {record.recipe}, seed {record.seed}{state}"
@@ -112,7 +112,7 @@ def _standing(finished: tuple[Path, Record], entry: BackboneEntry | None, repeat
 
 
 def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     headline = Text.assemble(
         (plan.backbone, "bold"), f" on {plan.recipe.dataset}, recipe {plan.recipe_name}, seed {plan.seed}"
     )
@@ -135,7 +135,7 @@ def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
 def _show_standing(
     plan: PlannedCell, out: Path, finished: tuple[Path, Record] | None, standing: Standing | None
 ) -> None:
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     if finished and standing:
         state = "finished on" if standing.finished else "to be run anew, beside what has finished on"
         console.print(f"  {state} {finished[1].dataset}, if those are the data still: {finished[0]}", soft_wrap=True)

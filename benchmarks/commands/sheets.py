@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _INDENT = " " * 4
+_AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def show(*sheets: Sheet, with_headings: bool = True) -> None:
 
 
 def _show_columns(sheet: Sheet, with_headings: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from benchmarks.commands.console import plain_console
 
     table = Table(
         box=None, pad_edge=False, header_style="bold", show_header=with_headings, caption=sheet.caption or None
@@ -60,15 +62,16 @@ def _show_columns(sheet: Sheet, with_headings: bool) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading in sheet.numbers else "left")
     for row in sheet.rows:
         table.add_row(*(Text(entry) for entry in row))
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 def _show_paths(sheet: Sheet, with_headings: bool) -> None:
     """Columns, of which the last has lines of its own where not all fits; no line end is put into a path."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from benchmarks.commands.console import plain_console
+
+    console = plain_console()
     rows = [sheet.headings, *sheet.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     fits = sum(widths) + 2 * len(widths[1:]) <= console.width
@@ -109,3 +112,20 @@ def nothing_else_on_stdout(json_wanted: bool) -> Iterator[None]:
     """Within the block what is printed goes to standard error, if a JSON document is to be all on standard output."""
     with contextlib.redirect_stdout(sys.stderr) if json_wanted else contextlib.nullcontext():
         yield
+
+
+def spell_size(count: int) -> str:
+    """Bytes, such as 1.5 GiB."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        del units[0]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def spell_age(seconds: float) -> str:
+    """Whole days, hours, minutes or seconds, such as 3 d."""
+    for length, unit in _AGES:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return "0 s"

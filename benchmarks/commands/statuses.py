@@ -3,7 +3,6 @@
 import errno
 import inspect
 import io
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import typer
 import typer.core
 
 from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
+from backbones.training.machine import process_count, process_rank
 from results.errors import ResultsError
 
 INTERRUPTED = 130
@@ -78,24 +78,41 @@ class Commands(Group):
             return _printed(super().invoke, ctx)
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ").replace("Input should be", "expected a value")
-            raise
+            raise _once(error) from None
+        except typer.TyperException as error:
+            raise _once(error) from None
         except KeyboardInterrupt:
-            print("\nbackbench: interrupted; repeat the command to go on from the last checkpoint", file=sys.stderr)
+            _tell("\nbackbench: interrupted; repeat the command to go on from the last checkpoint")
             raise typer.Exit(INTERRUPTED) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None
         except typer.Abort as abort:
             if not isinstance(abort.__context__, KeyboardInterrupt):  # the answer to a question was no
                 raise
-            print("\nbackbench: interrupted", file=sys.stderr)
+            _tell("\nbackbench: interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             known = _explain(error)
             if known is None:
                 raise
             message, status = known
-        print(f"backbench: {message}", file=sys.stderr)
-        raise typer.Exit(_agreed(status))
+        raise typer.Exit(_ended(status, f"backbench: {message}"))
+
+
+def _tell(message: str) -> None:
+    """Print what all processes of a job would, in the first."""
+    if process_rank() == 0:
+        print(message, file=sys.stderr)
+
+
+def _once(error: typer.TyperException) -> Exception:
+    """The error, which all processes of a job find by themselves, or, but in the first, the end without a word."""
+    if process_rank() == 0:
+        return error
+    from benchmarks.running.together import wait_for_first
+
+    wait_for_first()
+    return typer.Exit(error.exit_code)
 
 
 def _printed(invoke: Callable[[Any], Any], ctx: Any) -> Any:
@@ -130,10 +147,11 @@ def _followed() -> int:
     return follow()
 
 
-def _agreed(status: int) -> int:
-    """The status that all processes of this job end with."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def _ended(status: int, message: str) -> int:
+    """The status that all processes of this job end with; one of them prints its message."""
+    if process_count() == 1:
+        print(message, file=sys.stderr)
         return status
     from benchmarks.running.together import leave
 
-    return leave(status)
+    return leave(status, message)

@@ -9,13 +9,12 @@ from pathlib import Path
 import typer
 
 from backbones.errors import DataError, InputError
-from benchmarks.commands.sheets import Sheet, print_json, show
+from benchmarks.commands.sheets import Sheet, print_json, show, spell_age, spell_size
 from benchmarks.running.cleaning import Waste, find_waste, remove
 from benchmarks.running.inventory import Run, find_all_runs
 from results import run_directory
 
 _NUMBERS = frozenset({"size", "age", "loss"})
-_AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def show_runs(root: Path, *, as_json: bool) -> None:
@@ -47,8 +46,8 @@ def _in_full(runs: Sequence[Run]) -> Sheet:
 
 def _figures(run: Run) -> tuple[str, str, str]:
     """Size, age and loss."""
-    age = _age((datetime.now().astimezone() - run.changed).total_seconds())
-    return _size(run.bytes), age, "" if run.loss is None else f"{run.loss:.4f}"
+    age = spell_age((datetime.now().astimezone() - run.changed).total_seconds())
+    return spell_size(run.bytes), age, "" if run.loss is None else f"{run.loss:.4f}"
 
 
 def _untold(run: Run) -> str:
@@ -71,7 +70,7 @@ def clean(root: Path, *, yes: bool, dry_run: bool) -> None:
     """
     found = find_waste(root)
     sheet = Sheet(("what", "size", "path"), numbers=_NUMBERS, is_of_paths=True)
-    sheet.rows.extend((one.why, _size(one.bytes), str(one.path)) for one in found.waste)
+    sheet.rows.extend((one.why, spell_size(one.bytes), str(one.path)) for one in found.waste)
     if found.waste:
         show(sheet)
         sys.stdout.flush()
@@ -79,8 +78,8 @@ def clean(root: Path, *, yes: bool, dry_run: bool) -> None:
     for one, why in found.left:
         left[one.run or one.path, why] += one.bytes
     for (path, why), size in left.items():
-        print(f"backbench: {path}: {_size(size)} left alone: {why}", file=sys.stderr)
-    total = _size(sum(one.bytes for one in found.waste))
+        print(f"backbench: {path}: {spell_size(size)} left alone: {why}", file=sys.stderr)
+    total = spell_size(sum(one.bytes for one in found.waste))
     if not found.waste:
         print(f"{root}: nothing to remove", file=sys.stderr)
     elif dry_run:
@@ -97,7 +96,7 @@ def _is_agreed_to(question: str) -> bool:
 
 def _remove(root: Path, waste: list[Waste]) -> None:
     removal = remove(root, waste)
-    print(f"freed {_size(removal.freed)}", file=sys.stderr)
+    print(f"freed {spell_size(removal.freed)}", file=sys.stderr)
     if removal.stayed:
         stayed = "".join(f"\n  {path}: {why}" for path, why in removal.stayed)
         raise DataError(f"{root}: not all could be removed. See to what follows, and repeat the command:{stayed}")
@@ -114,18 +113,3 @@ def _as_dict(run: Run) -> dict[str, object]:
         "loss": run.loss,
         "owner": run.owner and run.owner.name,
     }
-
-
-def _size(count: int) -> str:
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size /= 1024
-        del units[0]
-    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
-
-
-def _age(seconds: float) -> str:
-    for length, unit in _AGES:
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
-    return "0 s"

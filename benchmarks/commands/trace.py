@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
 from benchmarks.running.trace import Difference, TraceComparison, compare_traces
 
@@ -16,7 +15,7 @@ def show_trace_comparison(a: Path, b: Path, tolerance: float | None, *, as_json:
     if as_json:
         print_json(_document(comparison))
         return comparison.are_the_same
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     for name, trace in (("A", comparison.a), ("B", comparison.b)):
         console.print(f"{name}  {trace.directory}, {trace.updates:,} updates", soft_wrap=True)
     for line in _verdict(comparison):

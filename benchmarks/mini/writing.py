@@ -172,7 +172,7 @@ def _is_complete(root: Path, wanted: _Settings) -> bool:
             raise InputError(f"{root}: not empty, and not written by `backbench data mini`. Choose a new folder.")
         return False
     try:
-        present = _Settings(**json.loads(manifest.read_text()))
+        present = _Settings(**json.loads(manifest.read_bytes()))
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{manifest}: not a manifest of this version of `backbench data mini`. Choose a new folder."

@@ -8,19 +8,17 @@ any case.
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from backbones.cache import cache_folder
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.images.observing import is_settled, state_of
 from backbones.training.writing import written_whole
 from backbones.weights.hub_files import DESCRIPTIONS
-
-SETTLED_NS = 2_000_000_000
-"""A file that was written within the last two seconds may be written again without its modification time telling."""
 
 
 class KnownWeights:
@@ -49,7 +47,7 @@ class KnownWeights:
 
     def remember(self, sha256: str, question: Mapping[str, Any], answer: Normalisation) -> None:
         """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
-        if not self._state or self._state != self._look() or time.time_ns() - self._state[1] < SETTLED_NS:
+        if not self._state or self._state != self._look() or not is_settled(self._state):
             return
         others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
         answers = others | {_digest(question): answer.as_dict()}
@@ -62,8 +60,11 @@ class KnownWeights:
 
     def _look(self) -> list[int]:
         """All that would change with the file or with what describes it; empty if there is no such file."""
-        weights = _state(self.path)
-        return weights and [*weights, *(n for name in DESCRIPTIONS for n in (_state(self.path.with_name(name)) or [0]))]
+        weights = state_of(self.path)
+        return weights and [
+            *weights,
+            *(n for name in DESCRIPTIONS for n in (state_of(self.path.with_name(name)) or [0])),
+        ]
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError, AttributeError):
@@ -71,20 +72,6 @@ class KnownWeights:
             if self._state and known.get("state") == self._state:
                 return dict(known)
         return {}
-
-
-def cache_folder() -> Path:
-    """Where things are kept that can be found out again: $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench."""
-    home = os.environ.get("HOME", "/nonexistent")
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "backbench"
-
-
-def _state(path: Path) -> list[int]:
-    """Size, times of modification and of any change, and inode, as git's index has them; empty if there is no file."""
-    with suppress(OSError):
-        status = path.stat()
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    return []
 
 
 def _digest(question: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from benchmarks.running.claim import claimed
 from benchmarks.running.machines import require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Repeat
-from benchmarks.running.starting import note_code, settle_precision, tell
+from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_start
 from benchmarks.running.together import together
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment, read_record
@@ -88,12 +88,23 @@ class Begun:
 
 
 def run_pretraining(
-    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat = ONCE
+    recipe: str,
+    data: Path,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    repeat: Repeat = ONCE,
+    rescan: bool = False,
 ) -> FinishedCell:
-    """Pre-train, or go on, or find it done. Raises InputError for anything wrong with the call or its input."""
+    """Pre-train, or go on, or find it done; `rescan` takes nothing that was kept of the data.
+
+    Raises InputError for anything wrong with the call or its input.
+    """
+    meet(recipe, overrides)
     with together():
         cell = first_decides(
-            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat)
+            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat, rescan=rescan)
         )
         return cell if isinstance(cell, FinishedCell) else _pretrain(cell, data, out)
 
@@ -108,15 +119,22 @@ def run_task(
     overrides: list[str],
     declared: Declared | None = None,
     repeat: Repeat = ONCE,
+    rescan: bool = False,
 ) -> FinishedCell:
     """Fine-tune and evaluate, or go on, or find it done; a finished run takes other names that are declared.
 
-    Raises InputError for a wrong call or input.
+    `rescan` takes nothing that was kept of the data. Raises InputError for a wrong call or input.
     """
+    meet(recipe, overrides)
     with together():
         cell = first_decides(
             lambda: prepare_task(
-                recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat
+                *(recipe, data, backbone, out),
+                seed=seed,
+                overrides=overrides,
+                declared=declared,
+                repeat=repeat,
+                rescan=rescan,
             )
         )
         return cell if isinstance(cell, FinishedCell) else _fine_tune(cell, data, out)
@@ -211,9 +229,11 @@ def _begin(cell: Cell) -> Begun:
     if (cell.directory / RECORD).is_file():
         return Begun(cell, finished=read_record(cell.directory))
     precision, notes = settle_precision(cell.recipe, cell.directory)
+    recipe = cell.recipe.model_copy(update={"precision": precision})
+    tell_start(cell.directory, recipe, cell.normalisation)
     remarks = (*notes, *note_code(cell.directory, cell.code))
     tell(cell.directory, remarks)
-    return Begun(replace(cell, recipe=cell.recipe.model_copy(update={"precision": precision})), remarks)
+    return Begun(replace(cell, recipe=recipe), remarks)
 
 
 def _finished_meanwhile(begun: Begun) -> FinishedCell:

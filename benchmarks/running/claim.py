@@ -75,8 +75,8 @@ def _take(directory: Path, out: Path) -> Lease:
         print(f"backbench: {directory}: {sentence} for a sign that it is alive", file=sys.stderr)
 
     def end(why: str) -> None:
-        print(f"backbench: {directory / CLAIM}: {why}. Ending at once, unsaved", file=sys.stderr, flush=True)
-        os._exit(leave(TryAgainError.status))  # unwinding would write what is another's by now
+        message = f"backbench: {directory / CLAIM}: {why}. Ending at once, unsaved"
+        os._exit(leave(TryAgainError.status, message))  # unwinding would write what is another's by now
 
     for _ in range(_TRIES):
         try:

@@ -69,6 +69,7 @@ def _collect(out: Path, record: Record | None) -> int:
     raise TryAgainError(f"{out / RESULTS}: could not be renewed, others took over {_TRIES} times. {repeat}")
 
 
+@garbage_collection_paused()
 def _write(out: Path, lease: Lease) -> int:
     """Look and write. Raises _FollowedError if the file is another's to write by then."""
 
@@ -76,7 +77,7 @@ def _write(out: Path, lease: Lease) -> int:
         if not lease.is_held():
             raise _FollowedError
 
-    with garbage_collection_paused(), checked_before_writing(check):
+    with checked_before_writing(check):
         runs = load_records([out], on_unreadable=warn)
         directories = [directory.relative_to(out).as_posix() for directory, _ in runs]
         write_results_csv(out / RESULTS, (record for _, record in runs), directories)

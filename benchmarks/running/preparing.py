@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backbones.cache import found_anew
 from backbones.errors import InputError
-from backbones.images.folders import find_images, fingerprint
+from backbones.images.folders import fingerprint
 from backbones.images.normalisation import IMAGENET, Normalisation
-from backbones.mae.pretraining import PretrainingRecipe
+from backbones.mae.pretraining import PretrainingRecipe, list_images
 from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import check_batch_size
 from backbones.training.settings import Recipe
@@ -23,7 +24,7 @@ from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.writing import write_record
 from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
-from tasks.datasets.identity import Contents, NamedData, draw_sample
+from tasks.datasets.identity import Contents, NamedData, draw_sample, kept_contents
 from tasks.registry import TASKS, name_data_set, pretraining_name
 
 
@@ -74,15 +75,14 @@ class Cell:
 
 
 def prepare_pretraining(
-    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat
+    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat, rescan: bool
 ) -> Cell | FinishedCell:
     """Find out what a pre-training is, or that it has finished. Raises InputError for a wrong call or input."""
     plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
-    paths = find_images(data)
-    digest = fingerprint(paths, data)
-    contents = Contents(len(paths), None, None, digest, draw_sample(digest, paths))
+    with found_anew(rescan):
+        contents = kept_contents(settings.task, data, {}, lambda: _identify_images(data))
     cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
     if finished := _already_finished(cell, out):
         return finished
@@ -100,6 +100,7 @@ def prepare_task(
     overrides: list[str],
     declared: Declared | None,
     repeat: Repeat,
+    rescan: bool,
 ) -> Cell | FinishedCell:
     """Find out what a fine-tuning is, or that it has finished; a finished one takes other names that are declared.
 
@@ -110,7 +111,8 @@ def prepare_task(
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
-    contents = task.module("task").identify_data(settings, data)
+    with found_anew(rescan):
+        contents = task.module("task").identify_data(settings, data)
     normalisation = normalisation_of(
         entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
     )
@@ -120,6 +122,12 @@ def prepare_task(
         return _renamed(finished, cell, entry, checkpoint, out)
     check_batch_size(settings, contents.train_images)
     return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
+
+
+def _identify_images(data: Path) -> Contents:
+    paths = list_images(data)
+    digest = fingerprint(paths, data)
+    return Contents(len(paths), None, None, digest, draw_sample(digest, paths))
 
 
 def _cell(

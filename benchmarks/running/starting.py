@@ -1,6 +1,7 @@
 """With what a run begins: what its first start settled, a later one keeps, or says that it is another."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,31 @@ from pathlib import Path
 import yaml
 
 from backbones.errors import InputError
-from backbones.training.machine import device_type
+from backbones.images.normalisation import Normalisation
+from backbones.training.job import accumulation_steps
+from backbones.training.machine import Device, device_name, device_type, join_processes, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
+from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
 from benchmarks.running.writing import write_text
 from results.record import deciding_versions
+from tasks.registry import RECIPES
+
+
+def meet(recipe: str, overrides: list[str]) -> None:
+    """Meet the job's other processes, all to run on the device that the recipe wants.
+
+    Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device` does.
+    """
+    wanted: Device = "auto"
+    complaint = ""
+    try:
+        wanted = load_recipe(recipe, overrides, RECIPES).recipe.runtime.device
+    except InputError as error:
+        complaint = str(error)
+    join_processes(wanted, complaint)
 
 
 def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:
@@ -41,6 +60,28 @@ def _precision_in(path: Path) -> str | None:
             f"{path}: cannot be read ({error}), so the precision that the run began with is not known. Set "
             "precision=fp32 or another, or delete the run's directory to begin anew"
         ) from error
+
+
+def tell_start(directory: Path, recipe: Recipe, normalisation: Normalisation) -> None:
+    """Print a run's first line: on what it runs, how an update's images are shared out, where, and from which update.
+
+    Raises InputError as `accumulation_steps` does.
+    """
+    processes, batch, done = process_count(), recipe.optimizer.batch_size, _last_update(directory)
+    steps = accumulation_steps(recipe, processes)
+    shares = f"{processes} × {batch // processes // steps} × {steps} (processes × images each × accumulation)"
+    line = (
+        f"{'goes on' if done else 'starts'}: {device_name()}; {processes} process{'es' if processes > 1 else ''}; "
+        f"{recipe.precision}; batch {batch} = {shares}; normalisation {normalisation}; in {directory}; from "
+        f"{f'update {done}' if done else 'the beginning'}"
+    )
+    print(line, file=sys.stderr, flush=True)
+
+
+def _last_update(directory: Path) -> int:
+    """The update of the newest checkpoint, 0 without one."""
+    names = (re.fullmatch(r"iteration_(\d+)\.pth", path.name) for path in (directory / "checkpoints").glob("*.pth"))
+    return max((int(name[1]) for name in names if name), default=0)
 
 
 def note_code(directory: Path, code: Code) -> list[str]:

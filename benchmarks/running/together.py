@@ -1,9 +1,10 @@
-"""Several processes of one job end together, all with the exit status of the first that fails.
+"""Several processes of one job end together, all with the exit status of the first that fails, which says why.
 
 A process that fails alone leaves the others waiting for it until their launcher kills them, and their statuses then
 say nothing. So each looks, every so often, whether another has left word in the store at which the processes met.
 """
 
+import json
 import os
 import signal
 import sys
@@ -12,14 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import torch.distributed
 
-from backbones.training.machine import join_processes, process_count
+from backbones.training.launching import find_place
+from backbones.training.machine import join_processes, process_count, process_rank
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = 10.0
 """Seconds for which a process that fails waits until all others know."""
+
+FOLLOWED = "ended because another process of the job has failed"
+FOLLOWERS_DELAY = 60
+"""Seconds by which the others' words are put off: torchrun counts whole ones, and all end within the same."""
 
 
 class _Watch:
@@ -27,12 +34,9 @@ class _Watch:
 
     def __init__(self, before_exit: Callable[[], None]) -> None:
         self.before_exit = before_exit
-        self.store = torch.distributed.TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=False,
-            timeout=timedelta(seconds=_PATIENCE),
-        )
+        place = find_place()
+        patience = timedelta(seconds=_PATIENCE)
+        self.store = torch.distributed.TCPStore(place.address, place.port, is_master=False, timeout=patience)
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the launcher's store outlives one
         self.status_key, self.seen_key = f"backbench/{attempt}/status", f"backbench/{attempt}/seen"
         self.ended = threading.Event()
@@ -47,10 +51,14 @@ class _Watch:
 
     def _follow(self) -> None:
         """End this process at once: its main thread may be waiting for one that has gone."""
-        status = int(self.store.get(self.status_key))
+        status = int(self.store.get(self.status_key).split()[0])
         with suppress(OSError):
             self.before_exit()
-        self.store.add(self.seen_key, 1)
+        _tell_launcher(FOLLOWED, is_cause=False)
+        with suppress(RuntimeError):
+            self.store.add(self.seen_key, 1)
+            if process_rank() == 0:  # under srun the store goes with it
+                self._wait_for_all()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -59,18 +67,27 @@ class _Watch:
         self.ended.set()
         self.thread.join()
 
-    def leave(self, status: int) -> int:
-        """Say with which status this process ends, wait until all others know, and give the first that was said."""
+    def leave(self, status: int, message: str) -> int:
+        """Say with which status this process ends, and wait until all others know; the status that was said first.
+
+        If that is this process's, its message is printed, as the job's last word.
+        """
         self.end()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, who sees that the others have ended
+        own = said = f"{status} {process_rank()}"
         with suppress(RuntimeError):
-            status = int(self.store.compare_set(self.status_key, "", str(status)))
-            seen, deadline = self.store.add(self.seen_key, 1), time.monotonic() + _PATIENCE
-            while seen < process_count() and time.monotonic() < deadline:
-                time.sleep(0.05)
-                seen = self.store.add(self.seen_key, 0)
-        return status
+            said = self.store.compare_set(self.status_key, "", own).decode()
+            self.store.add(self.seen_key, 1)
+            self._wait_for_all()
+        _say(message, is_cause=said == own)
+        return int(said.split()[0])
+
+    def _wait_for_all(self) -> None:
+        """Until all processes know, or for so long that the others have gone or hang."""
+        deadline = time.monotonic() + _PATIENCE
+        while self.store.add(self.seen_key, 0) < process_count() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def follow(self) -> int:
         """Wait for the thread that looks to end this process; the status of an unknown fault if nothing is said."""
@@ -103,11 +120,48 @@ def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
         _watch = None
 
 
-def leave(status: int) -> int:
-    """Tell all other processes to end, and give the exit status for this one: that of the first that failed."""
-    return _watch.leave(status) if _watch else status
+def leave(status: int, message: str) -> int:
+    """Tell all other processes to end, and give the exit status for this one: that of the first that failed.
+
+    Of all messages one is printed: that process's, or, before the processes have met, the first one's.
+    """
+    if _watch:
+        return _watch.leave(status, message)
+    if process_rank() != 0:
+        wait_for_first()
+    _say(message, is_cause=process_rank() == 0)
+    return status
+
+
+def wait_for_first() -> None:
+    """Let the first process say what all have found: once one has ended, the launcher sends SIGTERM to the others."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *arguments: None)
+    signal.alarm(int(_PATIENCE))
+    signal.pause()
+    signal.alarm(0)
 
 
 def follow() -> int:
     """Wait until another process, which has failed, says how all end, and give that exit status."""
     return _watch.follow() if _watch else 1
+
+
+def _say(message: str, *, is_cause: bool) -> None:
+    """Print why this process ends if that is why all do, and tell the launcher in either case."""
+    if is_cause:
+        print(message, file=sys.stderr, flush=True)
+    _tell_launcher(message if is_cause else FOLLOWED, is_cause=is_cause)
+
+
+def _tell_launcher(message: str, *, is_cause: bool) -> None:
+    """Leave word for torchrun, which takes the earliest for the cause and shows it in its summary."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path:
+        return
+    when = int(time.time()) + (0 if is_cause else FOLLOWERS_DELAY)
+    word = {"message": message, "extraInfo": {"py_callstack": message, "timestamp": str(when)}}
+    with suppress(OSError):
+        Path(path).write_text(json.dumps({"message": word}))

@@ -19,9 +19,13 @@ def write_text(path: Path, text: str) -> Path:
     Several processes may write it at once: the last one's text stays. Missing folders are created. Raises ResultsError,
     naming path and reason, with nothing left behind, if it cannot be written.
     """
+    return _write(path, spell_out(text).encode())
+
+
+def _write(path: Path, content: bytes) -> Path:
     try:
         with written_whole(path) as file:
-            file.write(spell_out(text).encode())
+            file.write(content)
     except OSError as error:
         kind = NoRoomError if error.errno in NO_ROOM else StoreError
         raise kind(_why_not_written(path, error)) from error
@@ -48,7 +52,7 @@ def write_results_csv(path: Path, records: Iterable[Record], directories: Sequen
 
     Returns `path`. Raises ResultsError as `write_text` does.
     """
-    return write_text(path, results_csv(records, directories))
+    return _write(path, results_csv(records, directories).encode())  # records are spelled out
 
 
 def _sync_directory(directory: Path) -> None:

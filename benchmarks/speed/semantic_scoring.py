@@ -130,7 +130,7 @@ def main() -> None:
     ratios = [peer / ours for peer, ours in zip(seconds["mmsegmentation"], seconds["ours"], strict=True)]
     peer, ours = median(seconds["mmsegmentation"]), median(seconds["ours"])
     print(
-        f"{arguments.images:,} images of {_HEIGHT} × {_WIDTH}, {len(_CLASSES)} classes, {arguments.repeats} turns: "
+        f"{arguments.images:,} images of {_WIDTH} × {_HEIGHT}, {len(_CLASSES)} classes, {arguments.repeats} turns: "
         f"mmsegmentation {peer:.2f} s, ours {ours:.2f} s, {peer / ours:.1f} × "
         f"(turns {min(ratios):.1f} to {max(ratios):.1f}), all pixels and scores equal"
     )

@@ -18,7 +18,7 @@ class ClassificationMetric(BaseMetric):
 
     After evaluation `numbers` says which images were evaluated, ascending, and `per_image` holds arrays of that length:
     `labels`, `predictions`, `top1` and `top5` (0 or 100) and `loss`. Raises InputError for an unreadable image unless
-    `allow_unreadable`; then it is left out and named in `unreadable`.
+    `allow_unreadable`; then it is left out and named in `unreadable`. All three are those of the last evaluation.
     """
 
     default_prefix = ""
@@ -29,6 +29,7 @@ class ClassificationMetric(BaseMetric):
         self.numbers = np.zeros(0, dtype=np.int64)
         self.per_image: dict[str, np.ndarray] = {}
         self.unreadable: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
 
     def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
         """Take in one batch: the loader's fields and, as the only sample, `ClassificationStep.predict`'s dict."""
@@ -36,7 +37,7 @@ class ClassificationMetric(BaseMetric):
         for path, why in data_batch["corrupt"].items():
             if not self.allow_unreadable:
                 raise unreadable_image(path, why)
-            self.unreadable[path] = why
+            self.faults[path] = why
         columns = [data_batch["numbers"].tolist(), *(results[name].tolist() for name in FIELDS)]
         readable = data_batch["readable"].tolist()
         self.results.extend(row for row, good in zip(zip(*columns, strict=True), readable, strict=True) if good)
@@ -44,9 +45,9 @@ class ClassificationMetric(BaseMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         """Unite all processes' results and compute the metrics. `size`: images in the data set."""
         rows = {row[0]: row for part in all_gather_object(self.results) for row in part}
-        for part in all_gather_object(self.unreadable):
-            self.unreadable.update(part)
+        self.unreadable = {path: why for part in all_gather_object(self.faults) for path, why in part.items()}
         self.results.clear()
+        self.faults.clear()
         if len(rows) + len(self.unreadable) != size:
             raise RuntimeError(f"{len(rows)} results for {size} evaluation images")
         return self.compute_metrics([rows[number] for number in sorted(rows)])

@@ -1,9 +1,11 @@
 """The images of a classification run, one by one: cropped at random to train on, at the centre to evaluate on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
@@ -18,6 +20,7 @@ from backbones.images.tolerance import read_or_replace
 from backbones.training.randomness import mix, seed_generators
 from tasks.classification.recipe import FineTuningAugmentation
 
+Labels = Sequence[int] | np.ndarray
 ASPECT_RATIO = (3 / 4, 4 / 3)
 """Width over height of a random crop (torchvision's and timm's default)."""
 
@@ -49,8 +52,8 @@ class LabelledImages(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        paths: list[Path],
-        labels: list[int],
+        paths: Sequence[Path],
+        labels: Labels,
         size: int,
         augment: FineTuningAugmentation,
         seed: int,
@@ -81,7 +84,7 @@ class EvaluationImages(Dataset[dict[str, Any]]):
     The crop is that of `evaluation_crop`, with the same `size` and `ratio`.
     """
 
-    def __init__(self, paths: list[Path], labels: list[int], size: int, ratio: float | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], labels: Labels, size: int, ratio: float | None = None) -> None:
         self.paths, self.labels, self.size, self.ratio = paths, labels, size, ratio
 
     def __len__(self) -> int:

@@ -17,15 +17,15 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
-from tasks.datasets.class_folders.layout import ClassFolders, contents_of
-from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
+from tasks.datasets.class_folders.layout import contents_of, open_class_folders
+from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.outcome import TaskOutcome
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for class folders in no known layout."""
-    return contents_of(ClassFolders.open(data, "train"), ClassFolders.open(data, "val"))
+    return kept_contents(recipe.task, data, {}, lambda: contents_of(*open_class_folders(data)))
 
 
 def fine_tune(
@@ -43,7 +43,7 @@ def fine_tune(
     `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
     settings, weights or output.
     """
-    train, val = ClassFolders.open(data, "train"), ClassFolders.open(data, "val")
+    train, val = open_class_folders(data)
     accumulation = accumulation_steps(recipe, process_count())
     check_even_batches(recipe.augment, recipe.optimizer.batch_size // accumulation // process_count())
     settings = recipe.model
@@ -55,7 +55,7 @@ def fine_tune(
     seed_generators(seed, "head")
     add_head(network, len(train.classes), settings.pool)
     if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images(val.paths)
+        require_evaluation_images(data, val.paths)
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
     step = ClassificationStep(
         network,

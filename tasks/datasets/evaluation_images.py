@@ -1,11 +1,16 @@
 """Evaluation images that cannot be read: looked for before hours go into training, and refused after it."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
+from backbones.images.observing import looking_at
 from backbones.images.reading import quick_check
+from backbones.training.agreement import first_decides
 from backbones.training.progress_line import with_progress
+from results.code import code_digest
 
 
 def check_evaluation_images(paths: Sequence[Path]) -> None:
@@ -20,6 +25,24 @@ def check_evaluation_images(paths: Sequence[Path]) -> None:
             f"{len(broken)} unreadable evaluation image(s): {'; '.join(broken[:3])}{more}. Replace them, or leave them "
             "out with --set evaluation.allow_unreadable=true; the record will say so"
         )
+
+
+def require_evaluation_images(data: Path, paths: Sequence[Path]) -> None:
+    """`check_evaluation_images` by the first process for all, unless these files below `data` have passed before."""
+
+    def find() -> Finding:
+        for path in paths:
+            looking_at(path)
+        check_evaluation_images(paths)
+        return Finding({})
+
+    question = {"code": code_digest(), "paths": digest_of(paths)}
+    first_decides(lambda: kept("evaluation images", data, question, find).facts)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Of the names, to tell one list of files from another."""
+    return hashlib.sha256("\0".join(map(str, paths)).encode(errors="surrogateescape")).hexdigest()
 
 
 def unreadable_image(path: str, why: str) -> DataError:

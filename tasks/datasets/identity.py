@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
+from results.code import code_digest
 from results.measurements import simplified
 
 CARD = "dataset.json"
@@ -76,6 +79,24 @@ class NamedData:
     name: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+
+
+def kept_contents(task: str, data: Path, places: Mapping[str, Any], find: Callable[[], Contents]) -> Contents:
+    """What `find` finds below `data`, unless it is known from before; `places` are the settings that it goes by.
+
+    A file that was changed in its place, among more than a thousand, can go unnoticed; `found_anew` looks at all.
+    """
+    question = {"task": task, "places": dict(places), "code": code_digest()}
+    prefix = os.path.join(os.path.abspath(data), "")  # noqa: PTH100, PTH118
+
+    def facts() -> Finding:
+        found = find()
+        sample = [(path.removeprefix(prefix), size) for path, size in found.sample]
+        return Finding(asdict(replace(found, sample=())) | {"sample": sample})
+
+    known = dict(kept("contents", data, question, facts).facts)
+    sample = tuple((os.path.join(prefix, path), size) for path, size in known.pop("sample"))  # noqa: PTH118
+    return Contents(**known, sample=sample)
 
 
 def join_fingerprints(train: str, val: str) -> str:

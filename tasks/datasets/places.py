@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from backbones.images.folders import folder_names
+
 Split = Literal["train", "val"]
 
 
@@ -18,7 +20,7 @@ def explain_absence(root: Path, places: Mapping[str, str], what: str) -> str | N
         return None
     *most, last = places.values()
     text = f"{root}: no {what} found. Expected {', '.join(most)} and {last} in it."
-    for below in sorted(root.iterdir()):
+    for below in (root / name for name in folder_names(root)):
         if all((below / place).exists() for place in places.values()):
             return f"{text} {below} has them: pass that folder."
     kinds = {key: "FILE" if key.endswith("json") else "FOLDER" for key in places}

@@ -1,6 +1,7 @@
 """Pictures of what a detector finds beside what is there."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,40 @@ from detectron2.utils.visualizer import Visualizer
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
+from backbones.images.reading import UnreadableImage
 from backbones.images.upright import read_upright
 from tasks.datasets.coco.layout import CocoSet
 from tasks.detection.metric import DetectionMetric
-from tasks.pictures import arrange, resize_labels, save_picture, show_image, spread_numbers
+from tasks.pictures import (
+    DISTINCT_COLOURS,
+    arrange,
+    describe_evaluation,
+    resize_labels,
+    save_picture,
+    show_image,
+    spread_numbers,
+)
 
 IMAGES = 6
 LEAST_SCORE = 0.3
 """Of a detection that is shown after an evaluation."""
 
+BEST = 3
+"""Detections shown of an image where none reaches that."""
+
+METRICS = ("AP_box", "AP50_box", "AP_mask", "AP50_mask")
+
 Row = tuple[Tensor, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """An image, uint8 (3, H, W); its annotations; the detections on it, in COCO's results format."""
 
 
-def draw_evaluation(coco: CocoSet, metric: DetectionMetric, directory: Path, iteration: int) -> None:
-    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time."""
+def draw_evaluation(
+    coco: CocoSet, metric: DetectionMetric, directory: Path, iteration: int, metrics: Mapping[str, float]
+) -> None:
+    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time.
+
+    One that cannot be read any more is left out.
+    """
     evaluated = set(metric.evaluated)
     images = [image for image in coco.images if image.id in evaluated]
     shown = [images[number] for number in spread_numbers(len(images), IMAGES)]
@@ -34,28 +54,39 @@ def draw_evaluation(coco: CocoSet, metric: DetectionMetric, directory: Path, ite
             found[detection["image_id"]].append(detection)
     rows = []
     for image in shown:
-        pixels, _ = read_upright(image.path, (image.height, image.width))
-        rows.append((pixels, image.annotations, found[image.id]))
-    names = dict(zip(coco.category_ids, coco.categories, strict=True))
-    save_detections(directory / f"detections_{iteration}.png", rows, names, LEAST_SCORE)
+        with suppress(UnreadableImage):
+            pixels, _ = read_upright(image.path, (image.height, image.width))
+            rows.append((pixels, image.annotations, found[image.id]))
+    if rows:
+        names = dict(zip(coco.category_ids, coco.categories, strict=True))
+        heading = describe_evaluation(iteration, metrics, METRICS)
+        save_detections(directory / f"detections_{iteration}.png", rows, names, LEAST_SCORE, heading)
 
 
-def save_detections(path: Path, rows: Sequence[Row], categories: Mapping[int, str], threshold: float = 0.5) -> None:
+def save_detections(
+    path: Path, rows: Sequence[Row], categories: Mapping[int, str], threshold: float = 0.5, heading: str = ""
+) -> None:
     """Write a PNG with a row for each image: left the truth, right the detections that score at least `threshold`.
+
+    Where none of an image's does, its best few are shown: that they are there and in vain tells more than nothing.
 
     Args:
         path: of the PNG. It is there in full or not at all.
         rows: at least one. Boxes are (left, top, width, height) in the image's own pixels. Masks are polygons or run
             lengths of the image's size; without one, the box is drawn alone.
         categories: name of each `category_id`. A category has one colour in the whole picture.
+        heading: what stands above it all.
     """
-    palette = colormap(rgb=True, maximum=1)
+    few = len(categories) <= len(DISTINCT_COLOURS)
+    palette = DISTINCT_COLOURS / 255 if few else colormap(rgb=True, maximum=1)
     colours = {identity: palette[index % len(palette)] for index, identity in enumerate(sorted(categories))}
     panels = []
     for image, truth, detections in rows:
-        found = [detection for detection in detections if detection["score"] >= threshold]
+        ranked = sorted(detections, key=lambda detection: -detection["score"])
+        found = [detection for detection in ranked if detection["score"] >= threshold] or ranked[:BEST]
         panels.append([_draw(image, objects, categories, colours) for objects in (truth, found)])
-    save_picture(arrange(panels, ("truth", f"detections that score at least {threshold:g}")), path)
+    title = f"detections that score at least {threshold:.0%}, or else the best {BEST}"
+    save_picture(arrange(panels, ("truth", title), heading), path)
 
 
 def _draw(
@@ -88,7 +119,7 @@ def _draw(
 def _label(entry: Mapping[str, Any], categories: Mapping[int, str]) -> str:
     name = categories[entry["category_id"]]
     if "score" in entry:
-        return f"{name} {entry['score']:.0%}"
+        return f"{name} {entry['score']:.{0 if entry['score'] >= 0.1 else 1}%}"
     return f"{name} (crowd)" if entry.get("iscrowd") else name
 
 

@@ -3,13 +3,12 @@
 H and W are an image's height and width in pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import DatasetFromList
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import (
     annotations_to_instances,
@@ -22,11 +21,32 @@ from torch.utils.data import Dataset
 
 from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.tolerance import first_readable
 from backbones.images.upright import UNTURNED, Orientation, read_upright
 from backbones.training.randomness import mix
-from tasks.datasets.coco.layout import CocoImage, CocoSet
+from tasks.datasets.coco.images import CocoImage, CocoImages
+from tasks.datasets.coco.layout import CocoSet
 from tasks.detection.recipe import LargeScaleJitter
+
+
+class Records(Sequence[tuple[CocoImage, list[dict[str, Any]]]]):
+    """The images that have an object, crowds aside, each with its objects as detectron2 takes them.
+
+    numbers: the images' among all
+    """
+
+    def __init__(self, coco: CocoSet) -> None:
+        self.images, self.numbers = coco.images, np.flatnonzero(coco.images.objects)
+        self.labels = {identity: number for number, identity in enumerate(coco.category_ids)}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        image = self.images[self.numbers[index]]
+        objects = [_translated(each, self.labels) for each in image.annotations if not each["iscrowd"]]
+        return replace(image, annotations=()), objects
 
 
 class TrainingSamples(Dataset[dict[str, Any]]):
@@ -39,9 +59,8 @@ class TrainingSamples(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, coco: CocoSet, image_size: int, augment: LargeScaleJitter, seed: int) -> None:
-        records = _records(coco)
-        _require_thickness((image for image, _ in records), augment.scale[0] * image_size)
-        self.records, self.seed = DatasetFromList(records, copy=False), seed
+        self.records, self.seed = Records(coco), seed
+        _require_thickness(coco.images, self.records.numbers, augment.scale[0] * image_size)
         self.augmentations = T.AugmentationList(
             [
                 T.RandomFlip(prob=augment.flip, horizontal=True),
@@ -80,8 +99,8 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     Raises DataError for an image so long that nothing is left of its width.
     """
 
-    def __init__(self, images: Sequence[CocoImage], image_size: int) -> None:
-        _require_thickness(images, image_size)
+    def __init__(self, images: CocoImages, image_size: int) -> None:
+        _require_thickness(images, np.arange(len(images)), image_size)
         self.images = images
         self.resize = T.ResizeShortestEdge(image_size, max_size=image_size)
 
@@ -119,30 +138,21 @@ def _read_whole(image: CocoImage) -> tuple[np.ndarray, Orientation]:
     pixels = read.permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     if (height, width) != (image.height, image.width):
-        why = f"it has {width} × {height} pixels, its annotations are for {image.width} × {image.height}"
+        own, stated = in_words(height, width), in_words(image.height, image.width)
+        why = f"it has {own} pixels, its annotations are for {stated}"
         raise UnreadableImage(image.path, why)
     return pixels, orientation
 
 
-def _require_thickness(images: Iterable[CocoImage], longer_side: float) -> None:
-    """Raise DataError for an image whose shorter side has no pixel left once the longer one has that many."""
-    for image in images:
-        if longer_side * min(image.height, image.width) / max(image.height, image.width) <= 0.5:
-            raise DataError(
-                f"{image.path}: {image.width} × {image.height} pixels. Resized to a longer side of {longer_side:g}, it "
-                "has no pixel across. Cut such images to pieces, or leave them out of the annotation file"
-            )
-
-
-def _records(coco: CocoSet) -> list[tuple[CocoImage, list[dict[str, Any]]]]:
-    """The images that have an object, each with its objects as detectron2 takes them."""
-    numbers = {identity: number for number, identity in enumerate(coco.category_ids)}
-    records = []
-    for image in coco.images:
-        objects = [_translated(each, numbers) for each in image.annotations if not each["iscrowd"]]
-        if objects:
-            records.append((replace(image, annotations=()), objects))
-    return records
+def _require_thickness(images: CocoImages, numbers: np.ndarray, longer_side: float) -> None:
+    """Raise DataError for one of these images whose shorter side has no pixel left once the longer has that many."""
+    sizes = images.sizes[numbers]
+    thin = numbers[longer_side * sizes.min(1) / sizes.max(1) <= 0.5]
+    for image in (images[number] for number in thin[:1]):
+        raise DataError(
+            f"{image.path}: {in_words(image.height, image.width)} pixels. Resized to a longer side of {longer_side:g}, "
+            "it has no pixel across. Cut such images to pieces, or leave them out of the annotation file"
+        )
 
 
 def _translated(annotation: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:

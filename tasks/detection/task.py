@@ -16,8 +16,8 @@ from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.datasets.coco.layout import contents_of, open_coco
-from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
+from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.orientations import describe_orientations
 from tasks.detection.detector import DetectionStep, Detector, build_detector
 from tasks.detection.matches import CategoryMatches, Matches, matches_file, save_matches
@@ -35,7 +35,8 @@ DETECTIONS = "detections.json"
 
 def identify_data(recipe: DetectionRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for what is no COCO-format set."""
-    return contents_of(*open_coco(data, recipe.data))
+    places = recipe.data.model_dump()
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_coco(data, recipe.data)))
 
 
 def fine_tune(
@@ -62,10 +63,9 @@ def fine_tune(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
     )
     if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images([image.path for image in val.images])
+        require_evaluation_images(data, [image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
     notes = [*train.notes, *val.notes, *_without_effect(recipe, detector)]
-    del train  # gigabytes of COCO's annotations, which every loader process would come to hold
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     evaluation = Evaluation(
         EvaluationSamples(val.images, recipe.model.image_size),

@@ -1,23 +1,37 @@
-"""Pictures of what a segmentor sees beside what is there, in ADE20K's colours.
+"""Pictures of what a segmentor sees beside what is there: few classes in colours far apart, more in ADE20K's.
 
 H and W are pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from backbones.images.reading import UnreadableImage
 from backbones.images.upright import read_upright
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.pictures import FONT, MARGIN, arrange, resize_labels, save_picture, show_image, spread_numbers
+from tasks.pictures import (
+    DISTINCT_COLOURS,
+    FONT,
+    MARGIN,
+    arrange,
+    describe_evaluation,
+    resize_labels,
+    save_picture,
+    show_image,
+    spread_numbers,
+)
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.mmseg_parts import get_palette
 
 IMAGES = 6
+METRICS = ("mIoU", "mAcc", "aAcc")
 TITLES = ("image", "truth", "prediction")
 ENTRY_WIDTH = 190
 """Of the legend: eight beside each other below three images of the usual width."""
@@ -34,39 +48,61 @@ def numbers_shown(images: int) -> list[int]:
     return spread_numbers(images, IMAGES)
 
 
-def draw_evaluation(dataset: SegmentationSet, metric: SegmentationMetric, directory: Path, iteration: int) -> None:
-    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time."""
+def draw_evaluation(
+    dataset: SegmentationSet,
+    metric: SegmentationMetric,
+    directory: Path,
+    iteration: int,
+    metrics: Mapping[str, float],
+) -> None:
+    """Show a few of the images that were just evaluated, spread over all of them and the same ones each time.
+
+    One that cannot be read, or not any more, is left out.
+    """
     rows = []
     for number in numbers_shown(len(dataset.images)):
-        if number in metric.predictions:  # not where the image could not be read
+        if number not in metric.predictions:
+            continue
+        with suppress(UnreadableImage):
             image = dataset.images[number]
             labels = dataset.labels(image)
             pixels, _ = read_upright(image.image, labels.shape)
             rows.append((pixels, labels, metric.predictions[number]))
     if rows:
-        save_segmentations(directory / f"segmentations_{iteration}.png", rows, dataset.classes)
+        heading = describe_evaluation(iteration, metrics, METRICS)
+        save_segmentations(directory / f"segmentations_{iteration}.png", rows, dataset.classes, heading)
 
 
-def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], heading: str = "") -> None:
     """Write a PNG with a row for each image: the image, the truth, the prediction; below them a legend.
 
     Args:
         path: of the PNG. It is there in full or not at all.
         rows: at least one. Class numbers are below len(classes), or `IGNORED`, which is black.
         classes: names of all. The legend has those that occur in the picture, the most frequent first.
+        heading: what stands above it all.
     """
-    panels, pixels = [], np.zeros(len(PALETTE), dtype=np.int64)
+    palette = _few_colours() if len(classes) <= len(DISTINCT_COLOURS) else _ade20k_colours()
+    panels, pixels = [], np.zeros(len(palette), dtype=np.int64)
     for image, *maps in rows:
         shown = show_image(image)
         labels = [resize_labels(numbers.astype(np.uint8), shown.shape[:2]) for numbers in maps]
-        panels.append([shown, *(PALETTE[numbers] for numbers in labels)])
-        pixels += np.bincount(np.concatenate(labels, axis=None), minlength=len(PALETTE))
+        panels.append([shown, *(palette[numbers] for numbers in labels)])
+        pixels += np.bincount(np.concatenate(labels, axis=None), minlength=len(palette))
     frequent = [number for number in np.argsort(-pixels, kind="stable").tolist() if pixels[number]]
-    entries = [("not annotated" if number == IGNORED else classes[number], PALETTE[number]) for number in frequent]
-    save_picture(_with_legend(arrange(panels, TITLES), entries), path)
+    entries = [("not annotated" if number == IGNORED else classes[number], palette[number]) for number in frequent]
+    save_picture(_with_legend(arrange(panels, TITLES, heading), entries), path)
 
 
-def _build_palette() -> np.ndarray:
+def _few_colours() -> np.ndarray:
+    """The colour of every uint8 number, uint8 (256, 3), as far as there are `DISTINCT_COLOURS`."""
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[: len(DISTINCT_COLOURS)] = DISTINCT_COLOURS
+    return palette
+
+
+@cache
+def _ade20k_colours() -> np.ndarray:
     """The colour of every uint8 number, uint8 (256, 3): ADE20K's 150, then drawn ones, always the same.
 
     ADE20K's road and skyscraper, 6 and 48, have one colour.
@@ -76,9 +112,6 @@ def _build_palette() -> np.ndarray:
     palette[: len(ade20k)] = ade20k
     palette[IGNORED] = 0
     return palette
-
-
-PALETTE = _build_palette()
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, np.ndarray]]) -> Image.Image:

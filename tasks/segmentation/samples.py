@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.tolerance import first_readable
 from backbones.images.upright import read_upright
 from backbones.training.randomness import mix
@@ -109,7 +110,7 @@ def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int)
     height, width = pixels.shape[:2]
     require_size(image, labels, height, width)
     if max(height, width) >= 2 * shortest_length * min(height, width):
-        raise UnreadableImage(image.image, f"{width} × {height} pixels are too thin to be resized")
+        raise UnreadableImage(image.image, f"{in_words(height, width)} pixels are too thin to be resized")
     return pixels, labels
 
 

@@ -15,9 +15,9 @@ from backbones.training.randomness import seed_generators
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.batch_norm import dense_norm
-from tasks.datasets.evaluation_images import check_evaluation_images
-from tasks.datasets.identity import Contents
-from tasks.datasets.label_maps.layout import check_annotations, contents_of, open_segmentation
+from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
+from tasks.datasets.label_maps.layout import contents_of, open_segmentation, require_annotations
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
 from tasks.segmentation.areas import AREAS, Areas, save_areas
@@ -30,7 +30,8 @@ from tasks.segmentation.segmentor import Segmentor, build_segmentor
 
 def identify_data(recipe: SegmentationRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
-    return contents_of(*open_segmentation(data, recipe.data))
+    places = recipe.data.model_dump()
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_segmentation(data, recipe.data)))
 
 
 def fine_tune(
@@ -53,9 +54,9 @@ def fine_tune(
     segmentor, load_report, parameters = create_segmentor(
         recipe, backbone, checkpoint, len(train.classes), seed, normalisation
     )
-    notes = check_annotations(train, val)
+    notes = require_annotations(data, train, val)
     if not recipe.evaluation.allow_unreadable:
-        check_evaluation_images([path for image in val.images for path in (image.image, image.annotation)])
+        require_evaluation_images(data, [path for image in val.images for path in (image.image, image.annotation)])
     metric = SegmentationMetric(
         val, allow_unreadable=recipe.evaluation.allow_unreadable, shown=numbers_shown(len(val.images))
     )

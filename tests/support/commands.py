@@ -87,10 +87,10 @@ def backbench(
 
 
 def start_torchrun(arguments: list[str], processes: int = 2) -> subprocess.Popen[str]:
-    """Start a command in several processes on this machine; its screen output is one stream."""
+    """Start a command in several processes on this machine's CPU; its screen output is one stream."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [*launcher, "-m", "benchmarks", *arguments],
+        [*launcher, "-m", "benchmarks", *arguments, "--set", "runtime.device=cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

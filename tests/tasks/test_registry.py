@@ -136,8 +136,9 @@ class TestNames:
         assert f"which has {train:,} training and {val:,} evaluation images in {classes:,} classes" in note
         assert named("something", root, train, val, classes).name == name
 
-    def test_nor_is_a_card(self, name: str, tmp_path: Path) -> None:
-        (tmp_path / "dataset.json").write_text(json.dumps({"name": name}))
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    def test_nor_is_a_card(self, name: str, tmp_path: Path, encoding: str) -> None:
+        (tmp_path / "dataset.json").write_text(json.dumps({"name": name}), encoding=encoding)
         assert named(name, tmp_path, 400, 100, 10).name == f"own-{name}"
         assert named(name, tmp_path, *KNOWN[name]).name == name
 

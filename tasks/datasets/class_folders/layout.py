@@ -18,10 +18,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
-from backbones.images.folders import describe, fingerprint, folder_names, image_names
+from backbones.images.folders import describe, find_droppings, fingerprint, folder_names, image_names, list_suffixes
+from backbones.images.observing import looking_at
+from backbones.images.packed import Paths
+from results.code import code_digest
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.wording import name_some
 
 HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
@@ -39,7 +46,7 @@ class ClassFolders:
         split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
         layout: which of the layouts was found, in words.
         paths: the images, in an order that depends on nothing but their names.
-        labels: the class of each image, a position in `classes`.
+        labels: the class of each image, a position in `classes`, int32.
         classes: names of the training folders, sorted by code point, as torchvision's ImageFolder does.
         note: what a reader of the numbers should know about this split, or None.
     """
@@ -47,8 +54,8 @@ class ClassFolders:
     root: Path
     split: str
     layout: str
-    paths: list[Path]
-    labels: list[int]
+    paths: Paths
+    labels: np.ndarray
     classes: list[str]
     note: str | None = None
 
@@ -61,6 +68,7 @@ class ClassFolders:
         """
         root = Path(root)
         images = root / _KAGGLE_FOLDER
+        looking_at(images)
         if not images.is_dir():
             images = root
         if not _is_divided(images):
@@ -82,9 +90,30 @@ class ClassFolders:
         Computed when it is first asked for, at the cost of a stat call for each image.
         """
         digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
-        for label in self.labels:
+        for label in self.labels.tolist():
             digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def open_class_folders(root: Path) -> tuple[ClassFolders, ClassFolders]:
+    """Both splits of the folder `root`, training first, or what was found before in the same folders.
+
+    Raises DataError where `ClassFolders.open` does.
+    """
+    return _open_kept(root, "train"), _open_kept(root, "val")
+
+
+def _open_kept(root: Path, split: Literal["train", "val"]) -> ClassFolders:
+    def find() -> Finding:
+        found = ClassFolders.open(root, split)
+        facts = {name: getattr(found, name) for name in ("split", "layout", "classes", "note")}
+        folder = found.paths.root.relative_to(root).as_posix()
+        return Finding(facts | {"folder": folder}, {**found.paths.arrays, "labels": found.labels})
+
+    finding = kept("class folders", root, {"split": split, "code": code_digest()}, find)
+    facts, arrays = dict(finding.facts), dict(finding.arrays)
+    labels = arrays.pop("labels")
+    return ClassFolders(root, paths=Paths(root / facts.pop("folder"), **arrays), labels=labels, **facts)
 
 
 def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
@@ -149,13 +178,13 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     if split == "train":
         _refuse_empty(folder, absent)
     if not names:
-        raise DataError(f"{folder}: no images found in its class folders.")
-    notes = [_describe_stray(folder, stray)] if stray else []
+        raise DataError(f"{folder}: no images found in its class folders: {_describe_each(folder, absent)}.")
+    notes = _describe_left_out(folder, stray)
     if absent:
         notes.append(
             f"{folder.name}/ has no image of {len(absent):,} of {len(classes):,} classes: {_name_some(absent)}."
         )
-    return ClassFolders(root, split, "class folders", [folder / name for name in names], labels, classes, _join(notes))
+    return _split(root, split, "class folders", folder, names, labels, classes, _join(notes))
 
 
 def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classes: list[str]) -> ClassFolders:
@@ -164,12 +193,14 @@ def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classe
         raise DataError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
     labels, mapping = read_validation_labels(names, mapping_folders, classes)
     layout = f"class folders; flat validation folder labelled by {mapping.name}"
-    return ClassFolders(root, "val", layout, [folder / name for name in names], labels, classes)
+    return _split(root, "val", layout, folder, names, labels, classes)
 
 
 def _refuse_half(root: Path) -> None:
     """Raise DataError for one half of a divided data set, which would be divided anew."""
     absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link: it may lead here on purpose
+    if absolute.name not in ("train", *_VALIDATION_FOLDERS):
+        return
     above = absolute.parent
     beside = folder_names(above) if above.is_dir() else []
     validation = next((name for name in _VALIDATION_FOLDERS if name in beside), None)
@@ -200,17 +231,28 @@ def _open_undivided(root: Path, split: str) -> ClassFolders:
     ]
     if single:
         notes.append(f"{len(single):,} classes with a single image are in training only: {_name_some(single)}.")
-    if stray:
-        notes.append(_describe_stray(root, stray))
-    return ClassFolders(
-        root=root,
-        split="train" if split == "train" else "holdout",
-        layout="class folders, undivided",
-        paths=[root / names[index] for index in wanted],
+    notes += _describe_left_out(root, stray)
+    return _split(
+        *(root, "train" if split == "train" else "holdout", "class folders, undivided", root),
+        names=[names[index] for index in wanted],
         labels=[labels[index] for index in wanted],
         classes=classes,
         note=_join(notes),
     )
+
+
+def _split(
+    root: Path,
+    split: str,
+    layout: str,
+    folder: Path,
+    names: Sequence[str],
+    labels: Sequence[int],
+    classes: list[str],
+    note: str | None = None,
+) -> ClassFolders:
+    """The images of these `names` below `folder`."""
+    return ClassFolders(root, split, layout, Paths.of(folder, names), np.array(labels, np.int32), classes, note)
 
 
 def _label_by_folder(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int], int]:
@@ -246,16 +288,27 @@ def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:
 def _refuse_empty(folder: Path, empty: Sequence[str]) -> None:
     if empty:
         raise DataError(
-            f"{folder}: {len(empty):,} class folders without images: {_name_some(empty)}. Add images or remove them."
+            f"{folder}: {len(empty):,} class folders without images: {_describe_each(folder, empty)}. An image is a "
+            f"file ending in {list_suffixes()}. Add images or remove the folders."
         )
 
 
-def _describe_stray(folder: Path, count: int) -> str:
-    return f"{count:,} images lie directly in {folder.name}/ and belong to no class; they are left out."
+def _describe_each(folder: Path, empty: Sequence[str]) -> str:
+    """What lies in class folders without images instead: "cat (12 .heic files), dog (an empty folder)"."""
+    return _name_some([f"{name} ({describe(folder / name)})" for name in empty if (folder / name).is_dir()])
+
+
+def _describe_left_out(folder: Path, stray: int) -> list[str]:
+    notes = []
+    if stray:
+        notes.append(f"{stray:,} images lie directly in {folder.name}/ and belong to no class; they are left out.")
+    if droppings := find_droppings(folder):
+        notes.append(f"{', '.join(droppings)} in {folder.name}/: passed over, no class but what a program left there.")
+    return notes
 
 
 def _name_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    return name_some(names, len(names))
 
 
 def _join(notes: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from backbones.errors import DataError
 from backbones.images.folders import IMAGE_SUFFIXES
+from backbones.images.observing import looking_at
 
 NAMED_FILES = (
     "LOC_val_solution.csv",
@@ -45,6 +46,8 @@ def read_validation_labels(
     Returns the label of each image and the mapping file's path. Raises DataError if there is no mapping file, or if
     it doesn't give each image one of the classes.
     """
+    for folder in folders:
+        looking_at(folder)
     for name in (*NAMED_FILES, *ORDERED_FILES, DEVKIT_FILE):
         for path in (folder / name for folder in folders):
             if path.is_file():
@@ -97,6 +100,7 @@ def _read_ordered(path: Path, images: Sequence[str]) -> Iterator[tuple[str, str]
 
 def _read_devkit_classes(path: Path) -> dict[str, str]:
     """Read from the development kit's meta.mat which WordNet id each ILSVRC2012 id stands for."""
+    looking_at(path)
     if not path.is_file():
         raise DataError(
             f"{path}: not found. {DEVKIT_FILE} numbers the classes in an order of its own, which only meta.mat from "
@@ -129,6 +133,7 @@ def _find_label(entry: str, positions: dict[str, int], image: str, path: Path) -
 
 def _read_lines(path: Path) -> list[str]:
     """Read the lines that say something; not the head of Kaggle's table."""
+    looking_at(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -9,18 +9,23 @@ itself passes: its few annotations that show nothing are left out of training, a
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import fingerprint
+from backbones.images.observing import looking_at
 from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings
+from results.code import code_digest
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
+from tasks.datasets.coco.images import CocoImages
 from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.places import explain_absence
@@ -30,6 +35,8 @@ KIND = "data set in COCO's format"
 
 _SECONDS_OF_READING = 2**26
 """Bytes of JSON from which on reading takes seconds, and shows how far it is."""
+
+_FACTS = ("categories", "category_ids", "annotation_sha256", "notes")
 
 _KEPT = ("id", "bbox", "category_id", "iscrowd", "area", "segmentation")
 
@@ -41,28 +48,6 @@ class CocoDataSettings(Settings):
     train_json: str = "annotations/instances_train2017.json"
     val_images: str = "val2017"
     val_json: str = "annotations/instances_val2017.json"
-
-
-@dataclass(frozen=True)
-class CocoImage:
-    """One image and what is to be seen in it.
-
-    Attributes:
-        id: its number in the annotation file.
-        name: its path below the folder of images, as in the file.
-        path: where it lies.
-        height, width: in pixels, as the file has them.
-        annotations: each a dict with `id`, `bbox` (left, top, width, height in pixels), `category_id` (as in the
-            file), `iscrowd` (0 or 1), `segmentation` (a list of polygons, or run lengths in compressed form,
-            `{"size", "counts"}` with counts as str; None where the file has none) and, if the file has it, `area`.
-    """
-
-    id: int
-    name: str
-    path: Path
-    height: int
-    width: int
-    annotations: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +64,7 @@ class CocoSet:
     """
 
     split: str
-    images: list[CocoImage]
+    images: CocoImages
     categories: list[str]
     category_ids: list[int]
     annotation_file: Path
@@ -126,8 +111,8 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
     """
     if absent := explain_absence(root, settings.model_dump(), KIND):
         raise DataError(absent)
-    train = CocoSet.open(root / settings.train_images, root / settings.train_json, "train")
-    val = CocoSet.open(root / settings.val_images, root / settings.val_json, "val")
+    train = _open_kept(root / settings.train_images, root / settings.train_json, "train")
+    val = _open_kept(root / settings.val_images, root / settings.val_json, "val")
     difference = compare_categories(
         dict(zip(train.category_ids, train.categories, strict=True)),
         dict(zip(val.category_ids, val.categories, strict=True)),
@@ -135,6 +120,25 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
     if difference:
         raise DataError(f"{val.annotation_file}: not the categories of {train.annotation_file}: {difference}")
     return train, val
+
+
+def _open_kept(images: Path, annotations: Path, split: Split) -> CocoSet:
+    """`CocoSet.open`, or what it found before of the same file and folders, mapped into memory."""
+    question = {"split": split, "images": os.path.abspath(images), "code": code_digest(), "python": sys.version}  # noqa: PTH100
+
+    def find() -> Finding:
+        found = CocoSet.open(images, annotations, split)
+        facts = {name: getattr(found, name) for name in _FACTS}
+        return Finding(facts, found.images.arrays)
+
+    finding = kept("annotations", annotations, question, find)
+    return CocoSet(
+        split=split,
+        images=CocoImages(images, finding.arrays),
+        annotation_file=annotations,
+        image_folder=images,
+        **finding.facts,
+    )
 
 
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
@@ -194,6 +198,7 @@ def _absent(names: Sequence[str], folder: Path) -> list[str]:
 
 
 def _list_files(folder: Path) -> set[str]:
+    looking_at(folder)
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
@@ -224,21 +229,11 @@ def _assemble(file: CocoJson, found: Findings, folder: Path, split: Split) -> Co
             segmentation = found.segmentations.get(position, segmentation)
         kept = {**entry, "segmentation": segmentation, "iscrowd": int(entry.get("iscrowd", 0))}
         by_image[entry["image_id"]].append({key: kept[key] for key in _KEPT if key in kept})
-    root = os.fspath(folder)
+    images = sorted(file.images, key=lambda entry: entry["id"])
     categories = sorted(file.categories, key=lambda entry: entry["id"])
     return CocoSet(
         split=split,
-        images=[
-            CocoImage(
-                id=entry["id"],
-                name=entry["file_name"],
-                path=Path(root, entry["file_name"]),
-                height=entry["height"],
-                width=entry["width"],
-                annotations=tuple(reversed(by_image[entry["id"]])),
-            )
-            for entry in sorted(file.images, key=lambda entry: entry["id"])
-        ],
+        images=CocoImages.of(folder, ((entry, tuple(reversed(by_image.pop(entry["id"])))) for entry in images)),
         categories=[entry["name"] for entry in categories],
         category_ids=[entry["id"] for entry in categories],
         annotation_file=file.path,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_codec
 
+from backbones.images.sizes import in_words
+
 SMALLEST_AREA = 1e-6
 """Square pixels. What collinear points seem to span through rounding is far below, any polygon meant as one above."""
 
@@ -126,7 +128,7 @@ def compress(segmentation: dict[str, Any], size: tuple[int, int] | None) -> tupl
     if type(shape) is not list or len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
         raise ValueError('run lengths without "size": [height, width]')
     if size is not None and tuple(shape) != size:
-        raise ValueError(f"run lengths of a mask of {shape[0]} × {shape[1]} for an image of {size[0]} × {size[1]}")
+        raise ValueError(f"run lengths of a mask of {in_words(*shape)} for an image of {in_words(*size)} pixels")
     pixels = shape[0] * shape[1]
     if type(counts) is str:
         runs = _decode_counts(counts)
@@ -135,7 +137,7 @@ def compress(segmentation: dict[str, Any], size: tuple[int, int] | None) -> tupl
     else:
         raise ValueError('run lengths whose "counts" are neither a text nor whole numbers within the mask')
     if runs.min() < 0 or runs.sum() != pixels:
-        raise ValueError(f"run lengths that do not add up to {shape[0]} × {shape[1]} pixels")
+        raise ValueError(f"run lengths that do not add up to {in_words(*shape)} pixels")
     if type(counts) is list:
         counts = mask_codec.frPyObjects(segmentation, *shape)["counts"].decode("ascii")
     return {"size": shape, "counts": counts}, int(runs[1::2].sum())

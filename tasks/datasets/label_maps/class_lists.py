@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbones.errors import DataError
+from backbones.images.observing import looking_at
 from tasks.datasets.label_maps.maps import MAX_CLASSES
 from tasks.datasets.wording import counted, name_some
 
@@ -27,6 +28,7 @@ def find_class_list(root: Path, named: str | None) -> Path:
         if not (root / named).is_file():
             raise DataError(f"{root / named}: no such class list. Expected {expected}.")
         return root / named
+    looking_at(root)
     found = sorted(path for path in root.glob("objectInfo*.txt") if path.is_file())
     if not found:
         raise DataError(f"{root}: no class list found. Expected {expected}.")
@@ -43,6 +45,7 @@ def read_class_list(path: Path) -> list[str]:
     where a class goes by its first synonym unless another class begins with the same one.
     Raises DataError for what is neither, for a name used twice, for a single class, and for more than `MAX_CLASSES`.
     """
+    looking_at(path)
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

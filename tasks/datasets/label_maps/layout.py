@@ -16,12 +16,17 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
+from backbones.images.observing import looking_at
 from backbones.images.reading import UnreadableImage
+from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright_size
+from backbones.training.agreement import first_decides
 from backbones.training.progress_line import with_progress
 from backbones.training.settings import Settings
+from results.code import code_digest
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
@@ -138,13 +143,29 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
     return [note for split, found in orientations.items() for note in describe_orientations(split, found)]
 
 
+def require_annotations(data: Path, *sets: SegmentationSet) -> list[str]:
+    """`check_annotations` by the first process for all, or its notes where these files below `data` have passed before.
+
+    The sets' fingerprints tell them apart.
+    """
+
+    def find() -> Finding:
+        for path in (path for dataset in sets for image in dataset.images for path in (image.image, image.annotation)):
+            looking_at(path)
+        return Finding({"notes": check_annotations(*sets)})
+
+    question = {"code": code_digest(), "sets": [(dataset.split, dataset.fingerprint) for dataset in sets]}
+    notes: list[str] = first_decides(lambda: kept("annotations that fit", data, question, find).facts["notes"])
+    return notes
+
+
 def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: int) -> None:
     """Raise WrongLabels unless `labels` (H, W) have the size of their image."""
     if labels.shape != (height, width):
         raise WrongLabels(
             image.annotation,
-            f"{labels.shape[0]} pixels high and {labels.shape[1]} wide, but its image {image.image} is "
-            f"{height} × {width}. Labels would lie elsewhere; correct whichever is wrong",
+            f"{in_words(*labels.shape)} pixels, but its image {image.image} has {in_words(height, width)}. "
+            "Labels would lie elsewhere; correct whichever is wrong",
         )
 
 

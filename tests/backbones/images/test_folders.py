@@ -16,7 +16,8 @@ def _touch(root: Path, *names: str) -> None:
 
 def test_images_are_found_at_any_depth_and_sorted_by_name(tmp_path: Path) -> None:
     _touch(tmp_path, "b/2.JPG", "b/10.jpeg", "a b/Ü.png", "top.WebP", "b/c/d.tif", "b/notes.txt", "jpg", "b.jpg/x.gif")
-    _touch(tmp_path, ".hidden.jpg", ".folder/x.jpg", "b/.x.png")
+    _touch(tmp_path, ".hidden.jpg", ".folder/x.jpg", "b/.x.png", "__MACOSX/x.jpg", "b/@eaDir/2.JPG/thumb.jpg")
+    _touch(tmp_path, "lost+found/x.jpg", ".ipynb_checkpoints/x.jpg")
     expected = ["a b/Ü.png", "b.jpg/x.gif", "b/10.jpeg", "b/2.JPG", "b/c/d.tif", "top.WebP"]
     assert image_names(tmp_path) == expected
     assert find_images(str(tmp_path)) == [tmp_path / name for name in expected]

@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from backbones.errors import DivergedError
 from backbones.training.job import Evaluation, Job, run_job
 from tests.support.points_runs import POINTS, Points, recipe
 
@@ -63,9 +64,10 @@ def train(
     every_epochs: int | None = None,
     kept: tuple[str, ...] = (),
     hooks: Sequence[Hook] = (),
+    model: Normalised | None = None,
     **runtime: object,
 ) -> dict[str, float]:
-    model = Normalised()
+    model = model or Normalised()
     evaluation = Evaluation(Points(), metric, batch_size=5, every_epochs=every_epochs, kept=kept)
     groups = [{"params": list(model.network.parameters())}]
     job = Job(model, Points(), groups, recipe(runtime=runtime), directory, 0, "test", evaluation, hooks)
@@ -192,6 +194,33 @@ def count_evaluations(metric: Errors) -> list[int]:
 
     metric.evaluate = counted  # type: ignore[method-assign]
     return evaluated
+
+
+class LosesItsWeights(Normalised):
+    """In step `lost_at` the loss is a number and the gradient of one weight is none."""
+
+    lost_at, steps = 8, 0
+
+    def forward(self, points: Tensor, mode: str, **about: object) -> Any:
+        output = super().forward(points, mode, **about)
+        if mode == "loss":
+            self.steps += 1
+            if self.steps == self.lost_at:
+                output["loss"] = output["loss"] + (0 * self.network[3].bias).abs().sqrt().sum()
+        return output
+
+
+@pytest.mark.parametrize(("lost_at", "evaluations"), [(8, 1), (4, 0)])
+def test_weights_that_the_last_update_spoils_are_not_scored(tmp_path: Path, lost_at: int, evaluations: int) -> None:
+    """Nothing told: the loss of that update was sound, and the evaluation counted answers that are no numbers as 0."""
+    model, metric = LosesItsWeights(), Errors()
+    model.lost_at = lost_at
+    with pytest.raises(DivergedError, match=rf"1 of 6 weights .* iteration {lost_at}, network\.3\.bias among them"):
+        train(tmp_path, metric, every_epochs=1, model=model)
+    assert len(metric.found) == evaluations
+    if lost_at == 8:
+        with pytest.raises(DivergedError, match="training has diverged"):
+            train(tmp_path, Errors(), every_epochs=1)
 
 
 def train_in_one_of_two(rank: int, directory: Path) -> None:

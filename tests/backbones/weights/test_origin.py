@@ -236,9 +236,9 @@ def test_beits_public_files_were_pretrained_on_all_of_imagenet() -> None:
 def test_the_hubs_description_beside_the_file(
     tmp_path: Path, config: object, method: str | None, data: str | None
 ) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
     state = {"pos_embed": torch.zeros(1)}
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file, encoding in (("model.safetensors", "utf-8"), ("pytorch_model.bin", "utf-8-sig")):
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding=encoding)
         origin = settle("vit_mini_patch8_48", in_file(state, tmp_path / file))
         assert origin.method == (method or "custom") and origin.pretrain_data.startswith(data or "unstated")
         if method not in (None, "MAE"):

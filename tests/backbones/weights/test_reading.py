@@ -150,6 +150,14 @@ def test_a_file_is_what_it_holds_whatever_it_is_called(tmp_path: Path, layout: s
     assert torch.equal(checkpoint.state_dict["weight"], weights["weight"])
 
 
+@pytest.mark.parametrize("settings", [{"depth": 12}, {}, {"depth": 12, "state_dict": {"note": "none"}}])
+def test_a_models_settings_are_not_taken_for_its_weights(tmp_path: Path, settings: dict[str, object]) -> None:
+    checkpoint = read_checkpoint(save({"model": settings, "state_dict": {"weight": torch.ones(2)}}, tmp_path))
+    assert checkpoint.container == "state_dict"
+    assert checkpoint.extras == {"model": f"dict of {len(settings)}"}
+    assert torch.equal(checkpoint.state_dict["weight"], torch.ones(2))
+
+
 def test_hash_and_size_are_those_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")

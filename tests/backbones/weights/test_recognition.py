@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torchvision
 
 from backbones.errors import InputError
 from backbones.inspection import describe
 from backbones.mae.model import create_mae
-from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.loading import match_weights
+from backbones.weights.methods import METHODS
 from backbones.weights.recognition import recognise
 from tests.support.checkpoint_examples import State, save
 
@@ -26,6 +29,31 @@ def test_inspection_says_what_it_is_and_where_it_fits(tmp_path: Path) -> None:
         describe(description.checkpoint, "supervised_vit_mini")
 
 
+def torchvisions(name: str) -> State:
+    with torch.device("meta"):
+        return torchvision.models.get_model(name).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "is_like"),
+    [
+        ("swin_t", "swin_tiny_patch4_window7_224", "Swin, width 96, 12 blocks"),
+        ("convnext_tiny", "convnext_tiny", "ConvNeXt, width 96, 18 blocks"),
+    ],
+)
+def test_torchvisions_files_are_called_so(theirs: str, ours: str, is_like: str) -> None:
+    """Their refusal was timm's reader's exception."""
+    checkpoint = Checkpoint(Path("weights.pth"), "", 0, "torch", "", torchvisions(theirs), {})
+    with torch.device("meta"):
+        model = timm.create_model(ours, num_classes=0)
+    with pytest.raises(InputError, match=r"weights\.pth: a model of torchvision's own, .*Give those") as refused:
+        match_weights(model, checkpoint, METHODS["custom"])
+    assert f'timm.create_model("{ours}", pretrained=True)' in str(refused.value) and is_like in str(refused.value)
+    with torch.device("meta"):
+        own = torchvision.models.get_model(theirs)
+    match_weights(own, checkpoint, METHODS["custom"])
+
+
 def test_recognition_of_other_families() -> None:
     def state(name: str) -> State:
         with torch.device("meta"):
@@ -38,4 +66,9 @@ def test_recognition_of_other_families() -> None:
     assert recognise(state("vit_large_patch16_384")).image_size == 384
     beit = recognise(state("beit_base_patch16_224"))
     assert (beit.method, beit.family, beit.grid) == ("BEiT", "BEiT", (14, 14))
+    vit = torchvisions("vit_b_16")
+    assert (
+        str(recognise(vit))
+        == "ViT-base, width 768, 12 blocks, patch 16, a head for 1000 classes, named as by torchvision"
+    )
     assert recognise({"nothing": torch.zeros(1)}).family is None

@@ -20,6 +20,7 @@ COMMANDS = [
     "inspect",
     "doctor",
     "data",
+    "cache",
 ]
 
 
@@ -29,6 +30,7 @@ COMMANDS = [
         (),
         *((c,) for c in COMMANDS),
         *(("data", c) for c in ("mini", "check")),
+        *(("cache", c) for c in ("ls", "rm")),
     ],
 )
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:

@@ -75,11 +75,17 @@ def test_a_missing_folder_and_a_missing_setting_are_told_apart(small: Path, tmp_
     assert "no such setting" in refusal(*run(small, tmp_path / "out", optimizer__lrr=1), status=2)
 
 
-def statuses_of_two_processes(arguments: list[str]) -> tuple[list[str], str]:
-    """The exit status of each, as torchrun tells it, and what they printed."""
+def endings_of_two_processes(arguments: list[str]) -> tuple[list[str], list[str], str]:
+    """The exit status of each, as torchrun tells it, what they say of that, and all that was printed.
+
+    torchrun's summary names what the first that failed has said as the cause.
+    """
     with start_torchrun(arguments) as launcher:
         text, _ = launcher.communicate(timeout=PATIENCE)
-    return re.findall(r"exitcode +: (-?\d+) \(pid", text), text
+    said = re.findall(r"^backbench: (.*)", text, re.MULTILINE)
+    _, _, cause = text.partition("Root Cause (first observed failure):")
+    assert f"traceback : backbench: {said[-1]}" in cause, text
+    return re.findall(r"exitcode +: (-?\d+) \(pid", text), said, text
 
 
 class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
@@ -90,8 +96,8 @@ class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
         out = Path(shutil.copytree(finished, tmp_path / "out"))
         (run_directory(out) / "record.json").unlink()
         with claimed(run_directory(out), out, lambda: "task: classification"):
-            statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
-        assert statuses == ["75", "75"] and text.count("is at work on this run") == 1, text
+            statuses, said, text = endings_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
+        assert statuses == ["75", "75"] and len(said) == 1 and "is at work on this run" in said[0], text
 
     def test_in_the_middle_of_the_training(self, small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
         """Only the first writes checkpoints; and nobody has the run afterwards."""
@@ -99,6 +105,19 @@ class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
         (run_directory(out) / "record.json").unlink()
         shutil.rmtree(run_directory(out) / "checkpoints")
         (run_directory(out) / "checkpoints").touch()
-        statuses, text = statuses_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
-        assert statuses == ["3", "3"] and text.count("iteration_2.pth: cannot be written") == 1, text
+        statuses, said, text = endings_of_two_processes(run(small, out, f"mae_vit_mini={encoder}"))
+        assert statuses == ["3", "3"] and len(said) == 1 and "iteration_2.pth: cannot be written" in said[0], text
         assert find_owner(run_directory(out) / CLAIM) is None
+
+
+def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight of them printed eight frames. The others wait, for the launcher ends all once one has."""
+    waited: list[None] = []
+    monkeypatch.setattr("benchmarks.running.together.wait_for_first", lambda: waited.append(None))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, told in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        for arguments in (["run", "--recipe"], ["list", "nothing"], ["inspect", "a_file_that_is_not_there"]):
+            result = call(*arguments)
+            assert result.exit_code != 0 and bool(result.output) == told, result.output
+    assert len(waited) == 3

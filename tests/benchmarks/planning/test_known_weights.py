@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from backbones.cache import cache_folder
 from backbones.images.normalisation import HALF, IMAGENET
 from backbones.training.settings import deciding_settings, protocol
 from backbones.weights import checkpoints
-from benchmarks.planning import known_weights
 from benchmarks.planning.cells import PlannedCell, plan_task
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.running.writing import write_record
@@ -116,7 +116,7 @@ def test_without_a_cache_planning_works(weights: Path, tmp_path: Path, monkeypat
     assert KnownWeights(weights).sha256 is None
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
-    assert known_weights.cache_folder() == Path("/nonexistent/.cache/backbench")
+    assert cache_folder() == Path("/nonexistent/.cache/backbench")
 
 
 def test_what_depends_on_the_name_is_asked_for_each(weights: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_setting_that_decides_moves_key_protocol_and_deviations(name: str) -> 
 RUNTIME = (
     *("batch_per_device=4", "workers=1", "compile=true", "log_every=7", "checkpoint_every=7", "keep_checkpoints=3"),
     "shared_directory_seconds=5",
+    "device=cpu",
 )
 
 

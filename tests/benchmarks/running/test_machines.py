@@ -17,6 +17,7 @@ SETTINGS = {
     "optimizer__batch_size": 16,
     "runtime__workers": 0,
     "runtime__shared_directory_seconds": 0.2,
+    "runtime__device": "cpu",
     "precision": "fp32",
 }
 

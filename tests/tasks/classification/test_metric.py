@@ -64,3 +64,15 @@ def test_unreadable_images_are_left_out_where_allowed() -> None:
     assert tolerant.evaluate(4)["top1"] == pytest.approx(200 / 3)
     assert tolerant.numbers.tolist() == [0, 1, 3]
     assert tolerant.unreadable == {"b.jpg": "truncated"}
+
+
+def test_an_image_that_is_unreadable_once_counts_in_the_next_evaluation() -> None:
+    """It was held against the size of the set for ever, and ended runs with `evaluation.every_epochs`."""
+    labels, logits = np.zeros(4, dtype=int), np.eye(6)[[0, 1, 0, 0]]
+    readable = torch.tensor([True, True, False, True])
+    metric = ClassificationMetric(allow_unreadable=True)
+    metric.process(*results(labels, logits, range(4), readable=readable, corrupt={"b.jpg": "Stale file handle"}))
+    metric.evaluate(4)
+    metric.process(*results(labels, logits, range(4)))
+    assert metric.evaluate(4)["top1"] == 75
+    assert (metric.numbers.tolist(), metric.unreadable) == ([0, 1, 2, 3], {})

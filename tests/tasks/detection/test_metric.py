@@ -37,7 +37,7 @@ def test_an_image_that_could_not_be_read_once_counts_again_later(metric: Detecti
     offer(metric, {3: "no such file"})
     metric.evaluate(len(images))
     assert metric.unreadable == {str(images[3].path): "no such file"}
-    assert metric.evaluated == [image.id for image in images if image is not images[3]]
+    assert metric.evaluated == [image.id for image in images if image != images[3]]
     offer(metric, {})
     metric.evaluate(len(images))
     assert metric.unreadable == {}

@@ -72,14 +72,39 @@ def test_masks_are_where_they_belong_in_one_colour_on_both_sides(tmp_path: Path)
     assert [path.name for path in path.parent.iterdir()] == ["x.png"]
 
 
-def test_detections_below_the_threshold_are_not_shown(tmp_path: Path) -> None:
-    path = tmp_path / "x.png"
-    save_detections(path, [(grey_image(), [], [detection(0.49)])], CATEGORIES)
-    assert all(is_untouched(panel) for panel in panels(path))
-    save_detections(path, [(grey_image(), [], [detection(0.49)])], CATEGORIES, threshold=0.4)
-    left, right = panels(path)
-    assert is_untouched(left)
-    assert not is_untouched(right)
+def test_detections_below_the_threshold_are_shown_where_there_are_no_others(tmp_path: Path) -> None:
+    """The best three of them: a picture of nothing does not tell whether nothing was found."""
+    found = [detection(score, bbox=[20 * place, 5, 15, 8]) for place, score in enumerate((0.49, 0.03, 0.2))]
+    shown = {}
+    for name, detections, threshold in (
+        ("one", found[:1], 0.4),
+        ("one of all", found, 0.4),
+        ("three", found, 0.5),
+        ("three of four", [detection(0.02, bbox=[5, 20, 50, 9]), *found], 0.5),
+        ("none", [], 0.5),
+    ):
+        path = tmp_path / f"{name}.png"
+        save_detections(path, [(grey_image(), [], detections)], CATEGORIES, threshold)
+        left, shown[name] = panels(path)
+        assert is_untouched(left)
+    assert [name for name, panel in shown.items() if is_untouched(panel)] == ["none"]
+    assert np.array_equal(shown["one"], shown["one of all"])
+    assert np.array_equal(shown["three"], shown["three of four"])
+    assert not np.array_equal(shown["one"], shown["three"])
+
+
+def test_the_metric_stands_above(tmp_path: Path) -> None:
+    coco = coco_examples.read(tmp_path, coco_examples.content(), "val")
+    metric = DetectionMetric(coco, allow_unreadable=True)
+    metric.evaluated = [image.id for image in coco.images]
+    Image.new("RGB", (coco_examples.WIDTH, coco_examples.HEIGHT)).save(coco.images[0].path, format="PNG")
+    pictures = []
+    for precision in (1.0, 2.0):  # the other two images cannot be read
+        draw_evaluation(coco, metric, tmp_path / "pictures", 7, {"AP_box": precision, "other": 3.0})
+        pictures.append(np.asarray(Image.open(tmp_path / "pictures/detections_7.png")))
+    rows, _ = np.nonzero((pictures[0] != pictures[1]).any(axis=-1))
+    assert rows.max() < HEADER
+    assert pictures[0].shape[0] == 2 * HEADER + SHOWN_SIDE * coco_examples.HEIGHT // coco_examples.WIDTH + MARGIN
 
 
 def test_categories_differ_in_colour_and_label(tmp_path: Path) -> None:
@@ -122,7 +147,7 @@ def test_tagged_images_are_shown_upright(tmp_path: Path) -> None:
     for tags in ((1, 1, 1), (6, 3, 5)):
         for image, tag in zip(coco.images, tags, strict=True):
             save_tagged(scene, image.path, tag, format="PNG")
-        draw_evaluation(coco, metric, tmp_path / "pictures", 7)
+        draw_evaluation(coco, metric, tmp_path / "pictures", 7, {})
         pictures.append(np.asarray(Image.open(tmp_path / "pictures/detections_7.png")))
     assert np.array_equal(*pictures)
 

@@ -1,3 +1,4 @@
+import codecs
 import copy
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_all_statistics_are_pycocotools_to_the_last_digit(seed: int, ties: bool,
     assert len(scores.metrics) == 24
     assert len(scores.per_category) == 8
     assert scores.notes == []
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    truth = draw_truth(0)
+    path, detections = write_truth(tmp_path / "truth.json", truth), draw_detections(truth, 0)
+    plain = score(path, detections, image_ids(truth))
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    marked = score(path, detections, image_ids(truth))
+    assert (marked.metrics, marked.per_category) == (plain.metrics, plain.per_category)
 
 
 def test_more_than_a_hundred_detections_of_a_category_count_as_in_pycocotools(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: image_file(root, "val", 3).unlink(),
         "{root}/annotations/validation: 1 annotation of 4 without an image: ADE_val_00000003.png. Expected an image",
     ),
-    "another size": (resize, "{train}: 21 pixels high and 33 wide, but its image {train_image} is "),
+    "another size": (resize, "{train}: 33 × 21 pixels, but its image {train_image} has "),
     "a label beyond the classes": (
         name_150_classes,
         "{val}: label 200 out of range: expected, for 150 classes, 1 to 150, and 0 or 255 where there is none. ",

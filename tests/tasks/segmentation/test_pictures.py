@@ -26,8 +26,11 @@ from tasks.segmentation.pictures import (
 )
 from tests.support.image_examples import assert_kept_where_saving_fails, save_tagged
 
-WALL, BUILDING, SKY, FLOOR = (120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50)
-"""ADE20K's first four colours, as in the development kit's color150.mat."""
+WALL, BUILDING, SKY, FLOOR = (230, 25, 75), (60, 180, 75), (255, 225, 25), (67, 99, 216)
+"""The first four of the colours of few classes."""
+
+ADE20K = [(120, 120, 120), (180, 120, 120), (6, 230, 230), (80, 50, 50)]
+"""ADE20K's, as in the development kit's color150.mat."""
 
 BLACK, WHITE, PINK = (0, 0, 0), (255, 255, 255), (200, 100, 150)
 CLASSES = ["wall", "building", "sky", "floor"]
@@ -108,13 +111,23 @@ def test_the_legend_tells_names_apart_and_shortens_long_ones(tmp_path: Path) -> 
     assert pixels[-ENTRY_HEIGHT:, second.start - 4 * MARGIN : second.start].min() < 100
 
 
+@pytest.mark.parametrize(("classes", "far"), [(4, 160), (10, 75), (20, 40)])
+def test_few_classes_have_colours_far_apart(tmp_path: Path, classes: int, far: float) -> None:
+    """ADE20K's first ones are two greys beside a green that screams."""
+    labels = np.append(np.arange(classes), [IGNORED] * 2)[None]
+    pixels = save_and_read(tmp_path / "x.png", [(pink_image(1, classes + 2), labels, labels)], ["?"] * classes)
+    found = np.array(legend(pixels, classes + 1, above=pixels.shape[0] - ENTRY_HEIGHT * -(-(classes + 1) // 8)))
+    distances = np.linalg.norm(found[:, None] - found[None], axis=-1) + 1e9 * np.eye(len(found))
+    assert distances.min() > far
+
+
 def test_classes_beyond_ade20k_have_colours_too(tmp_path: Path) -> None:
     """All that a label map holds, over several lines of the legend, the same ones in each picture."""
     labels = np.append(np.arange(254), [IGNORED] * 2).reshape(16, 16)
     pixels = save_and_read(tmp_path / "x.png", [(pink_image(16, 16), labels, labels)], [str(n) for n in range(254)])
     most_frequent, *found = legend(pixels, 255, above=HEADER + SHOWN_SIDE + MARGIN)
     assert most_frequent == BLACK
-    assert found[:4] == [WALL, BUILDING, SKY, FLOOR]
+    assert found[:4] == ADE20K
     assert len(set(found)) == 253 and found[6] == found[48]
     assert not {BLACK, WHITE} & set(found)
     rows = [(pink_image(), quarters(200, 200, 151, 151), quarters(200, 200, 200, 200))]
@@ -174,6 +187,9 @@ def dataset(tmp_path: Path) -> SegmentationSet:
     return SegmentationSet("val", images, [str(number) for number in range(IMAGES + 2)], True, "0" * 16)
 
 
+METRICS = {"mIoU": 12.345678, "mAcc": 20.0, "other": 3.0}
+
+
 class Engine:
     iter = 7
 
@@ -182,7 +198,7 @@ def test_the_hook_shows_truth_and_prediction_of_the_readable_images(dataset: Seg
     shown = numbers_shown(len(dataset.images))
     metric = SegmentationMetric(dataset, allow_unreadable=True, shown=shown)
     metric.predictions = {number: np.full((8, 16), 0, dtype=np.uint8) for number in shown[2:]}
-    PictureHook(partial(draw_evaluation, dataset, metric, tmp_path / "pictures")).after_val_epoch(Engine())
+    PictureHook(partial(draw_evaluation, dataset, metric, tmp_path / "pictures")).after_val_epoch(Engine(), METRICS)
     (path,) = (tmp_path / "pictures").iterdir()
     assert path.name == "segmentations_7.png"
     pixels = np.asarray(Image.open(path))
@@ -190,7 +206,8 @@ def test_the_hook_shows_truth_and_prediction_of_the_readable_images(dataset: Seg
     for number in shown[2:]:
         truth = quarters(number, IGNORED, number, IGNORED, height=8, width=16)
         rows.append((pink_image(8, 16), truth, np.zeros((8, 16))))
-    assert np.array_equal(pixels, save_and_read(tmp_path / "expected.png", rows, dataset.classes))
+    save_segmentations(tmp_path / "expected.png", rows, dataset.classes, "iteration 7: mIoU 12.35 %, mAcc 20.00 %")
+    assert np.array_equal(pixels, np.asarray(Image.open(tmp_path / "expected.png")))
 
 
 def test_tagged_images_are_shown_upright(dataset: SegmentationSet, tmp_path: Path) -> None:
@@ -201,9 +218,19 @@ def test_tagged_images_are_shown_upright(dataset: SegmentationSet, tmp_path: Pat
     for tagged in (False, True):
         for number, image in enumerate(dataset.images):
             save_tagged(scene, image.image, 1 + number % 8 if tagged else 1)
-        draw_evaluation(dataset, metric, tmp_path / "pictures", 7)
+        draw_evaluation(dataset, metric, tmp_path / "pictures", 7, {})
         pictures.append(np.asarray(Image.open(tmp_path / "pictures/segmentations_7.png")))
     assert np.array_equal(*pictures)
+
+
+def test_images_that_cannot_be_read_any_more_are_left_out(dataset: SegmentationSet, tmp_path: Path) -> None:
+    metric = SegmentationMetric(dataset, allow_unreadable=True, shown=(0, 1))
+    metric.predictions = dict.fromkeys((0, 1), np.zeros((8, 16), dtype=np.uint8))
+    for number, rows in ((0, 1), (1, 0)):
+        dataset.images[number].image.write_bytes(b"")
+        directory = tmp_path / str(number)
+        draw_evaluation(dataset, metric, directory, 7, {})
+        assert len(list(directory.glob("*.png"))) == rows
 
 
 def test_the_hook_saves_nothing_where_nothing_could_be_read(dataset: SegmentationSet, tmp_path: Path) -> None:

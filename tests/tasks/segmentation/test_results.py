@@ -154,7 +154,7 @@ def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_p
     command = [sys.executable, "-m", "benchmarks", *segmentation(few, tmp_path / "out")]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     began = [line.partition(":")[0] for line in finished.stderr.splitlines()]
-    expected = ["checking annotations", "checking evaluation images"]
+    expected = ["checking annotations", "checking evaluation images", "starts"]
     assert began == [*expected, "training UPerNet on random_vit_mini", "evaluating"], finished.stderr
     headline, place, *lines = finished.stdout.splitlines()
     assert headline == "random_vit_mini on mini-ade20k, recipe mini_segmentation, seed 0"

@@ -192,7 +192,7 @@ def test_a_pair_with_an_unreadable_file_is_replaced_by_the_next(tmp_path: Path, 
 def test_labels_of_another_size_than_the_image_are_no_unreadable_file(tmp_path: Path) -> None:
     root = write_set(tmp_path)
     path = write_labels(annotation(root, "training", "a.jpg"), np.ones((8, 6), np.uint8))
-    with pytest.raises(WrongLabels, match=f"{path}: 8 pixels high and 6 wide, but .* is 6 × 8"):
+    with pytest.raises(WrongLabels, match=f"{path}: 6 × 8 pixels, but .* has 8 × 6"):
         samples(root)[(0, 0)]
 
 

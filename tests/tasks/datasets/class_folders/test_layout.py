@@ -72,6 +72,32 @@ def test_images_outside_of_class_folders_are_left_out_and_mentioned(tmp_path: Pa
     assert "1 images lie directly in train/" in (data.note or "")
 
 
+LEFT_BEHIND = ("__MACOSX/a/._1.jpg", "__MACOSX/b/2.jpg", "a/@eaDir/1.jpg/thumb.jpg", ".ipynb_checkpoints/3.jpg")
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_what_programs_left_behind_changes_nothing_but_the_note(tmp_path: Path, divided: bool) -> None:
+    below = ("train/", "val/") if divided else ("",)
+    for root in (tmp_path / "clean", tmp_path / "littered"):
+        add(root, *(f"{split}{label}/{number}.jpg" for split in below for label in "ab" for number in range(5)))
+    add(tmp_path / "littered", *(f"{split}{name}" for split in below for name in LEFT_BEHIND))
+    (tmp_path / "littered" / below[0] / "lost+found").mkdir()
+    for split in ("train", "val"):
+        clean, littered = (ClassFolders.open(tmp_path / name, split) for name in ("clean", "littered"))
+        assert images_of(littered) == images_of(clean)
+        assert (littered.classes, littered.fingerprint) == (clean.classes, clean.fingerprint)
+        assert "__MACOSX" not in (clean.note or "")
+        assert "passed over, no class but what a program left there" in (littered.note or "")
+
+
+def test_avif_images_are_read(tmp_path: Path) -> None:
+    for name in ("train/a/1", "train/b/2", "val/a/3"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), "red").save(tmp_path / f"{name}.avif")
+    report = check_class_folders(tmp_path)
+    assert (report.counts, report.problems) == ({"train": 2, "val": 1}, [])
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "flat training folder": (["train/1.jpg", "train/2.jpg", "val/a/3.jpg"], r"train: no class folders.*2 \.jpg files"),
     "lone flat training folder": (["train/1.jpg"], r"train: no class folders.*train/CLASS"),
@@ -82,11 +108,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "one class, undivided": (["a/1.jpg", "a/2.jpg"], "only one class, 'a'"),
     "empty classes": (
         [f"train/{x}/1.txt" for x in "abcdefg"] + ["train/h/1.jpg"],
-        "7 class.*: a, b, c, d, e and 2 more",
+        r"7 class.*: a \(1 \.txt file\), b \(.*\), c .*, e \(1 \.txt file\) and 2 more",
     ),
-    "empty class, undivided": (["a/1.jpg", "b/1.txt"], "1 class folders without images: b"),
+    "empty class, undivided": (["a/1.jpg", "b/1.txt"], r"1 class folders without images: b \(1 \.txt file\)\. An"),
     "unknown class": (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/B/1.jpg"], "doesn't have: B"),
-    "no validation images": (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], "val: no images"),
+    "no validation images": (["train/a/1.jpg", "train/b/1.jpg", "val/a/1.txt"], r"no images.*: a \(1 \.txt file\)"),
     "empty flat folder": (["train/a/1.jpg", "train/b/1.jpg", "val/readme.txt"], r"val: no images.*1 \.txt file"),
     "single images": (["a/1.jpg", "b/1.jpg"], "leaves none to validate on"),
 }
@@ -159,7 +185,7 @@ def test_kaggles_archive_as_it_is_unpacked(flat: Path, tmp_path_factory: pytest.
     (root / "ILSVRC/Data").mkdir(parents=True)
     flat.rename(root / "ILSVRC/Data/CLS-LOC")
     (root / "LOC_val_solution.csv").write_text(MAPPINGS["LOC_val_solution.csv"])
-    assert [data.labels for data in (ClassFolders.open(root, "train"), ClassFolders.open(root, "val"))] == [
+    assert [data.labels.tolist() for data in (ClassFolders.open(root, "train"), ClassFolders.open(root, "val"))] == [
         *([0, 1, 2], [2, 0, 2]),
     ]
 
@@ -237,8 +263,8 @@ def test_undivided_folder_is_split_in_each_class(undivided: Path) -> None:
     train, held_out = ClassFolders.open(undivided, "train"), ClassFolders.open(undivided, "val")
     assert (train.split, held_out.split) == ("train", "holdout")
     assert train.classes == held_out.classes == ["one", "plane", "train", "two"]
-    assert [train.labels.count(label) for label in range(4)] == [1, 40, 7, 1]
-    assert [held_out.labels.count(label) for label in range(4)] == [0, 10, 2, 1]
+    assert [train.labels.tolist().count(label) for label in range(4)] == [1, 40, 7, 1]
+    assert [held_out.labels.tolist().count(label) for label in range(4)] == [0, 10, 2, 1]
     assert not set(train.paths) & set(held_out.paths)
     assert all(name.startswith(label) for name, label in (images_of(train) | images_of(held_out)).items())
     assert "13 of 62 images, about 20% of each class" in (held_out.note or "")

@@ -1,5 +1,6 @@
 """`check_coco` reports every mistake of both splits at once."""
 
+import codecs
 import re
 import shutil
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_one_broken_file_does_not_hide_the_other(tmp_path: Path) -> None:
     assert report.classes == ["cat", "dog"]
 
 
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    plain = check(tmp_path)
+    for split in ("train", "val"):
+        path = tmp_path / f"annotations/instances_{split}2017.json"
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    marked = check_coco(tmp_path)
+    assert (marked.problems, marked.notes, marked.counts) == (plain.problems, plain.notes, plain.counts)
+
+
 def test_empty_folder_lacks_everything(tmp_path: Path) -> None:
     report = check_coco(tmp_path)
     assert has(report.problems, rf"^{tmp_path}: no data set in COCO's format found\. Expected train2017, ")
@@ -139,7 +149,7 @@ def test_images_with_an_orientation_are_counted_and_turned(tmp_path: Path) -> No
     )
     assert not any("val image" in note and "EXIF" in note for note in report.notes)
     save_tagged(Image.new("RGB", (5, 9)), tmp_path / "val2017/c.png", 6)
-    assert has(check_coco(tmp_path).problems, r"val2017/c\.png: 9 pixels high and 5 wide, but 60 × 80 in the")
+    assert has(check_coco(tmp_path).problems, r"val2017/c\.png: 5 × 9 pixels, but 80 × 60 in the")
 
 
 def test_missing_unreadable_and_differently_sized_images(tmp_path: Path) -> None:
@@ -151,7 +161,7 @@ def test_missing_unreadable_and_differently_sized_images(tmp_path: Path) -> None
     assert has(
         report.problems,
         r"train2017\.json: 1 image of 3 not found in .*train2017: c\.png",
-        r"val2017/b\.jpg: 80 pixels high and 60 wide, but 60 × 80 in the annotations",
+        r"val2017/b\.jpg: 60 × 80 pixels, but 80 × 60 in the annotations",
         r"val2017/deep/a\.jpg: unreadable image: .*Replace the file",
     )
 

@@ -86,7 +86,7 @@ def test_images_with_an_orientation_are_counted_and_turned(root: Path) -> None:
         "have the size of their annotations.",
     ]
     save_tagged(Image.new("RGB", (7, 9)), root / "images/training/a.jpg", 6)
-    assert has(check_ade20k(root).problems, r"training/a\.png: 6 pixels high and 8 wide, but its image .* is 9 × 7\.")
+    assert has(check_ade20k(root).problems, r"training/a\.png: 8 × 6 pixels, but its image .* has 7 × 9\.")
 
 
 def test_all_mistakes_of_both_splits_are_reported(root: Path) -> None:
@@ -108,7 +108,7 @@ def test_all_mistakes_of_both_splits_are_reported(root: Path) -> None:
         r"images/training/c\.d\.png: unreadable image: text, not an image",
         r"annotations/validation/a\.png: a colour picture \(RGB\)",
         r"annotations/validation/c\.d\.png: unreadable image: image file is truncated",
-        r"annotations/validation/deep/b\.png: 8 pixels high and 6 wide, but its image .* is 6 × 8\.",
+        r"annotations/validation/deep/b\.png: 6 × 8 pixels, but its image .* has 8 × 6\.",
     )
     assert report.counts == {"train": 2, "val": 3}
     (root / "names.txt").write_text("\n".join(CLASSES))

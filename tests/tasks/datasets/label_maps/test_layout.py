@@ -250,7 +250,7 @@ def test_images_are_held_upright_against_their_annotations(root: Path) -> None:
     ]
     assert val.labels(val.images[1]).shape == (HEIGHT, WIDTH)
     save_tagged(Image.new("RGB", (7, 9)), root / "images/training/a.jpg", 6)
-    with pytest.raises(WrongLabels, match="is 9 × 7"):
+    with pytest.raises(WrongLabels, match="has 7 × 9"):
         check_annotations(*open_set(root))
 
 
@@ -267,7 +267,7 @@ def out_of_range(path: Path) -> None:
 
 
 MISTAKES = [
-    (oversize, "7 pixels high and 8 wide, but its image "),
+    (oversize, "8 × 7 pixels, but its image "),
     (in_colour, "a colour picture (RGB): expected "),
     (out_of_range, "label 200 out of range: expected, for 3 classes, 1 to 3"),
 ]

@@ -1,0 +1,63 @@
+"""What was looked at on the disk to find something out: while nothing of that changes, what was found stays true."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SETTLED_NS = 2_000_000_000
+"""What was changed within the last two seconds may be changed again without its modification time telling."""
+
+State = list[int]
+"""Of a file or folder, as git's index has it; empty where there is none, see `state_of`."""
+
+
+class Observation:
+    """The state of all that was looked at, each taken before it was looked at; what was read of each is another's.
+
+    is_settled: whether none of it had just been changed
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, State] = {}
+        self.is_settled = True
+
+    def add(self, path: str) -> None:
+        """To be called before a file is read or a folder is listed."""
+        if path not in self.states:
+            self.states[path] = state = state_of(path)
+            self.is_settled &= is_settled(state)
+
+
+_observations: list[Observation] = []
+
+
+@contextmanager
+def observing() -> Iterator[Observation]:
+    """Within the block note what is looked at."""
+    observation = Observation()
+    _observations.append(observation)
+    try:
+        yield observation
+    finally:
+        _observations.remove(observation)
+
+
+def looking_at(path: str | Path) -> None:
+    """Say that a file is about to be read, or a folder to be listed, whether it is there or not."""
+    for observation in _observations:
+        observation.add(os.path.abspath(path))  # noqa: PTH100 - links are followed as they stand when it is looked at
+
+
+def state_of(path: str | Path) -> State:
+    """Size, times of modification and of any change, and inode; empty if there is nothing there."""
+    with suppress(OSError):
+        status = Path(path).stat()
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    return []
+
+
+def is_settled(state: State) -> bool:
+    """Whether a later change is sure to be seen; what is not there will have an inode."""
+    return not state or time.time_ns() - state[1] >= SETTLED_NS

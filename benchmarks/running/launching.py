@@ -1,0 +1,81 @@
+"""`--processes`: this command in several processes on this machine, under the agent that torchrun has."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import uuid
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher import LaunchConfig, elastic_launch
+
+from backbones.errors import InputError
+from backbones.training.machine import process_count
+
+SECONDS_TO_SAVE = "300"
+"""What the processes have to save their state once they are told to stop; torchrun's own is 30."""
+
+PROGRAM = ("-P", "-m", "benchmarks")
+"""Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
+
+
+def is_to_launch(processes: int | None) -> bool:
+    """Whether this process is to start that many. Raises InputError if it is itself one of another number."""
+    count = process_count()
+    if processes in (None, count):
+        return False
+    if count > 1:
+        raise InputError(f"--processes {processes}: {count} have been started. Leave it out under torchrun and srun")
+    return True
+
+
+def launch(processes: int, arguments: list[str]) -> int:
+    """Run backbench with these arguments in so many processes; the exit status of the first that failed.
+
+    Ctrl-C and SIGTERM are handed on, and the status is that of an interrupted command.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SECONDS_TO_SAVE)
+    logging.disable()  # the agent's: the processes say themselves what there is to say
+    with tempfile.TemporaryDirectory(prefix="backbench_") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=str(uuid.uuid4()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(logs),
+        )
+        try:
+            elastic_launch(config, sys.executable)(*PROGRAM, *arguments)
+        except SignalException:
+            return 128 + signal.SIGINT
+        except ChildFailedError as failed:
+            return _status(failed.failures)
+        finally:
+            logging.disable(logging.NOTSET)
+    return 0
+
+
+def _status(failures: dict[int, ProcessFailure]) -> int:
+    """The exit status, as shells have it, of the process that the others followed; one that was killed is named."""
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
+        status = item[1].exitcode  # of SIGTERM: it is what the agent sends to all once one has failed
+        return status == -signal.SIGTERM, status >= 0, item[1].timestamp
+
+    rank, failure = min(failures.items(), key=order)
+    if failure.exitcode >= 0:
+        return failure.exitcode
+    name = signal.Signals(-failure.exitcode).name
+    print(
+        f"backbench: process {rank} of the job was killed ({name}), by the system if memory ran out. "
+        "Repeat the command to go on from the last checkpoint",
+        file=sys.stderr,
+    )
+    return 128 - failure.exitcode

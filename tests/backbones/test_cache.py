@@ -1,0 +1,190 @@
+"""What was found out of data is found once, and again as soon as anything of it has changed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbones import cache
+from backbones.cache import Finding, clear, entries, found_anew, kept
+from backbones.errors import DataError
+from backbones.images.observing import looking_at
+from tests.support.folders import age
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "backbench"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "a.txt").write_text("one")
+    return age(tmp_path / "data")
+
+
+class Search:
+    """Reads a file, lists a folder and looks for a third, and counts how often."""
+
+    def __init__(self, data: Path) -> None:
+        self.data, self.times = data, 0
+
+    def __call__(self) -> Finding:
+        self.times += 1
+        for name in ("a.txt", "deep", "absent"):
+            looking_at(self.data / name)
+        return Finding({"text": (self.data / "a.txt").read_text()}, {"numbers": np.arange(self.times)})
+
+    def ask(self, **question: object) -> str:
+        return str(kept("text", self.data, question, self).facts["text"])
+
+
+def test_it_is_found_once_for_each_question(data: Path) -> None:
+    search = Search(data)
+    assert [search.ask(), search.ask(), search.ask(other=1), search.ask()] == ["one"] * 4
+    assert search.times == 2
+    assert {(entry.what, entry.subject) for entry in entries()} == {("text", str(data))}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: (data / "a.txt").write_text("two!"),
+        lambda data: os.utime(data / "a.txt", (2e9 / 2 + 5, 2e9 / 2 + 5)),
+        lambda data: (data / "deep" / "new").touch(),
+        lambda data: (data / "absent").touch(),
+        lambda data: (data / "deep").rmdir(),
+    ],
+)
+def test_a_change_is_seen(data: Path, change: Callable[[Path], object]) -> None:
+    search = Search(data)
+    search.ask()
+    change(data)
+    assert search.ask() == (data / "a.txt").read_text() and search.times == 2
+
+
+def test_another_file_of_the_same_size_and_time_is_seen(data: Path) -> None:
+    search = Search(data)
+    search.ask()
+    (data / "b.txt").write_text("two")
+    os.utime(data / "b.txt", (1e9, 1e9))
+    (data / "b.txt").replace(data / "a.txt")
+    assert search.ask() == "two"
+
+
+def test_what_was_just_changed_is_not_trusted(data: Path) -> None:
+    (data / "a.txt").touch()
+    search = Search(data)
+    assert (search.ask(), search.ask(), search.times) == ("one", "one", 2)
+
+
+def test_what_changes_while_it_is_looked_at_is_not_kept(data: Path) -> None:
+    def find() -> Finding:
+        looking_at(data / "a.txt")
+        (data / "a.txt").write_text("changed")
+        os.utime(data / "a.txt", (1e9 + 1, 1e9 + 1))
+        return Finding({})
+
+    kept("text", data, {}, find)
+    assert entries() == []
+
+
+def test_arrays_come_back_as_they_were(data: Path) -> None:
+    arrays = {
+        "bytes": np.frombuffer(b"abc", np.uint8),
+        "none": np.zeros((0, 4), np.float64),
+        "table": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+    }
+
+    def find() -> Finding:
+        looking_at(data)
+        return Finding({"name": "ä\udcff"}, arrays)
+
+    for _ in range(2):
+        found = kept("arrays", data, {}, find)
+        assert found.facts == {"name": "ä\udcff"} and found.arrays.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert found.arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(found.arrays[name], array)
+    base = found.arrays["table"]
+    while isinstance(base.base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_what_a_larger_answer_rests_on_is_watched(data: Path) -> None:
+    """The smaller one came from the cache, and was not looked at again for the larger one."""
+    search = Search(data)
+    search.ask()
+
+    def larger() -> str:
+        return str(kept("larger", data, {}, lambda: Finding({"text": search.ask()})).facts["text"])
+
+    assert larger() == "one" and search.times == 1
+    (data / "a.txt").write_text("two!")
+    assert larger() == "two!"
+
+
+def test_it_is_found_anew_on_request(data: Path) -> None:
+    search = Search(data)
+    search.ask()
+    with found_anew(wanted=False):
+        search.ask()
+    assert search.times == 1
+    with found_anew():
+        search.ask()
+    search.ask()
+    assert search.times == 2
+
+
+def test_an_error_is_raised_and_not_kept(data: Path) -> None:
+    def fail() -> Finding:
+        looking_at(data)
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        kept("text", data, {}, fail)
+    assert Search(data).ask() == "one"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]\n", b'{"asked": 1}\n', None])
+def test_a_broken_cache_costs_a_look(data: Path, content: bytes | None) -> None:
+    search = Search(data)
+    search.ask(), search.ask(other=1)
+    for entry in entries():
+        entry.path.write_bytes(entry.path.read_bytes().partition(b"\n")[0] if content is None else content)
+    assert search.ask() == "one"
+
+
+def test_without_a_cache_it_works(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    search = Search(data)
+    assert [search.ask(), search.ask()] == ["one", "one"] and entries() == [] and clear() == 0
+
+
+def test_what_was_used_longest_ago_makes_room(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search(data)
+    for number in range(3):
+        search.ask(number=number)
+    files = {entry.path for entry in entries()}
+    for number, path in enumerate(sorted(files)):
+        os.utime(path, (number + 1, number + 1))
+    oldest, *_ = entries()
+    monkeypatch.setattr(cache, "LIMIT", sum(entry.bytes for entry in entries()) + 100)
+    search.ask(number=3)
+    assert oldest.path not in {entry.path for entry in entries()} and len(entries()) == 3
+    monkeypatch.setattr(cache, "LIMIT", 10)
+    assert search.ask(number=4) == "one" and len(entries()) == 3
+
+
+def test_all_of_it_can_go(data: Path, folder: Path) -> None:
+    search = Search(data)
+    search.ask()
+    (folder / "data" / ".left.partial").write_bytes(b"123")
+    assert clear() > 3 and entries() == [] and not [*(folder / "data").iterdir()]
+    assert search.ask() == "one"

@@ -1,0 +1,29 @@
+"""The processes that load images, beside the one that trains."""
+
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from backbones.training.runner import _loader
+
+
+class Signalled(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Whoever reads it gets every signal that stops a job, as its whole group does."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+        return {"index": torch.tensor(index)}
+
+
+def test_a_loader_process_outlives_signals_to_the_whole_job() -> None:
+    """The run was stopped by "DataLoader worker is killed by signal: Terminated", unsaved, instead."""
+    job: Any = SimpleNamespace(recipe=SimpleNamespace(runtime=SimpleNamespace(workers=1)), collate=None)
+    batches = list(_loader(job, Signalled(), batch_size=2))
+    assert [batch["index"].tolist() for batch in batches] == [[0, 1], [2, 3]]

@@ -1,0 +1,118 @@
+"""Starting a run: its first line, `--processes`, srun, and models in the current folder."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+from backbones.errors import InputError
+from benchmarks.running.launching import _status, is_to_launch
+from tests.support.commands import PATIENCE, read_record, run_directory
+from tests.support.in_process import pretrain, run, success
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = [sys.executable, "-P", "-c", "from benchmarks.commands.cli import main; main()"]
+"""What the console script is: without the current folder before the installed packages."""
+
+
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The console script in that folder."""
+    return subprocess.Popen(
+        [*PROGRAM, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def first_line(output: str) -> str:
+    (line,) = [line for line in output.splitlines() if line.startswith(("starts: ", "goes on: "))]
+    return line
+
+
+class TestTheFirstLine:
+    def test_it_says_how_and_where_a_run_starts(self, small: Path, tmp_path: Path) -> None:
+        result = success(*run(small, tmp_path, precision="fp32", runtime__batch_per_device=4, runtime__device="cpu"))
+        line = first_line(result.stderr)
+        assert " cores; 1 process; fp32; batch 16 = 1 × 4 × 4 (processes × images each × accumulation); " in line
+        assert "; normalisation mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet's); " in line
+        assert line.startswith("starts: ") and line.endswith(f"; in {run_directory(tmp_path)}; from the beginning")
+        again = success(*run(small, tmp_path, precision="fp32"))
+        assert "starts: " not in again.output and "goes on: " not in again.output
+
+    def test_it_says_from_which_update_it_goes_on(self, small: Path, pretrained: Path, tmp_path: Path) -> None:
+        out = Path(shutil.copytree(pretrained, tmp_path / "out"))
+        (run_directory(out) / "record.json").unlink()
+        line = first_line(success(*pretrain(small / "unlabelled", out)).stderr)
+        assert line.startswith("goes on: ") and line.endswith("; from update 2")
+
+
+class TestProcesses:
+    def test_they_end_with_one_message(self, tmp_path: Path) -> None:
+        """It is the last, too: twenty lines of torchrun's came after it."""
+        command = run(tmp_path / "gone", tmp_path / "out", runtime__device="cpu")
+        with start(tmp_path, *command, "--processes", "2") as launcher:
+            out, err = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode == 3 and out == "", err
+        assert err.startswith(f"backbench: {tmp_path / 'gone'}: no such folder") and err.count("\n") == 1, err
+
+    def test_several_on_a_cpu_have_to_be_asked_for(self, small: Path, tmp_path: Path) -> None:
+        with start(tmp_path, *run(small, tmp_path / "out"), "--processes", "2", CUDA_VISIBLE_DEVICES="") as launcher:
+            _, err = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode == 2
+        assert err.startswith("backbench: 2 processes and no GPU.") and err.count("\n") == 1, err
+
+    @pytest.mark.slow
+    def test_a_signal_is_handed_on(self, small: Path, tmp_path: Path) -> None:
+        command = run(small, tmp_path / "out", schedule__epochs=400, runtime__device="cpu", runtime__workers=1)
+        with start(tmp_path, *command, "--processes", "2") as launcher:
+            assert launcher.stderr
+            while not launcher.stderr.readline().startswith("fine-tuning "):
+                assert launcher.poll() is None
+            launcher.send_signal(signal.SIGINT)
+            out, err = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode == 130 and out == ""
+        assert err.count("backbench: interrupted; repeat the command") == 1 and "Traceback" not in err, err
+        assert list((run_directory(tmp_path / "out") / "checkpoints").iterdir())
+
+    def test_the_status_is_that_of_the_process_that_was_killed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The other only lost its connection, and may have ended before the launcher looked."""
+        lost, killed, ended = (ProcessFailure(rank, 77, status, "") for rank, status in ((0, 1), (1, -9), (2, -15)))
+        assert _status({2: ended, 0: lost}) == 1
+        assert capsys.readouterr().err == ""
+        assert _status({0: lost, 1: killed}) == 137
+        assert "process 1 of the job was killed (SIGKILL)" in capsys.readouterr().err
+
+    def test_they_are_started_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert [is_to_launch(processes) for processes in (None, 1, 2)] == [False, False, True]
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert not is_to_launch(2)
+        with pytest.raises(InputError, match="--processes 8: 2 have been started"):
+            is_to_launch(8)
+
+
+def test_srun_starts_processes_too(small: Path, tmp_path: Path) -> None:
+    """With the environment variables that it sets, and a model of the current folder beside files named as ours."""
+    (tmp_path / "my_models.py").write_text(
+        "import timm\n\n\ndef cnn(image_size, drop_path):\n    return timm.create_model('resnet10t', num_classes=0)\n"
+    )
+    for name in ("tasks", "results", "backbones", "benchmarks"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the current folder')\n")
+    step = {"JOB_ID": str(os.getpid()), "STEP_ID": "0", "NTASKS": "2", "NODEID": "0", "STEP_NODELIST": "localhost"}
+    command = run(small, tmp_path / "out", "my_models:cnn", runtime__device="cpu")
+    processes = [
+        start(tmp_path, *command, **{f"SLURM_{name}": value for name, value in (step | own).items()})
+        for own in ({"PROCID": "0", "LOCALID": "0"}, {"PROCID": "1", "LOCALID": "1"})
+    ]
+    said = [process.communicate(timeout=PATIENCE) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert [bool(out) for out, _ in said] == [True, False]
+    assert "; 2 processes; " in first_line(said[0][1]) and "batch 16 = 2 × 8 × 1 " in said[0][1]
+    assert read_record(tmp_path / "out")["world_size"] == 2

@@ -1,0 +1,96 @@
+"""A data set that was identified is not listed or parsed again, until anything of it has changed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backbones.cache import found_anew
+from benchmarks.planning.cells import plan_task
+from tasks.datasets.class_folders.layout import ClassFolders, open_class_folders
+from tasks.datasets.identity import Contents
+from tasks.registry import TASKS
+from tests.support.folders import age
+
+PLACES = {"classification": "", "detection": "coco", "segmentation": "ade20k"}
+READERS = ("class_folders.layout.image_names", "label_maps.layout.image_names", "coco.layout.read_coco_json")
+
+
+@pytest.fixture(params=PLACES)
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def data(task: str, mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = mini / PLACES[task]
+    for folder in ("train", "val", "train2017", "val2017", "annotations", "images"):
+        if (source / folder).is_dir():
+            shutil.copytree(source / folder, tmp_path / "data" / folder)
+    for file in source.glob("*.txt"):
+        shutil.copy(file, tmp_path / "data")
+    return age(tmp_path / "data")
+
+
+def identify(task: str, data: Path) -> Contents:
+    plan = plan_task(f"mini_{task}", data, "random_vit_mini", seed=0, overrides=[])
+    found: Contents = TASKS[task].module("task").identify_data(plan.recipe, data)
+    return found
+
+
+def test_it_is_looked_at_once(task: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identify(task, data)
+    for reader in READERS:
+        monkeypatch.setattr(f"tasks.datasets.{reader}", lambda path: pytest.fail(f"read {path}"))
+    assert identify(task, data) == before
+
+
+def _an_image(data: Path) -> Path:
+    return next(path for path in sorted(data.rglob("*")) if path.suffix in (".jpg", ".png") and "train" in str(path))
+
+
+def _grow(data: Path) -> None:
+    with _an_image(data).open("ab") as file:
+        file.write(b"\0")
+
+
+def _rename(data: Path) -> None:
+    """All of a name: the image, its annotation, and where the file of annotations names it."""
+    name = _an_image(data).stem
+    for path in sorted(data.rglob(f"{name}.*")):
+        path.rename(path.with_stem("another"))
+    for path in data.rglob("*.json"):
+        path.write_text(path.read_text().replace(f'"{name}.', '"another.'))
+
+
+@pytest.mark.parametrize("change", [_grow, _rename])
+def test_a_change_is_seen(task: str, data: Path, change: Callable[[Path], None]) -> None:
+    before = identify(task, data)
+    change(data)
+    after = identify(task, data)
+    with found_anew():
+        assert identify(task, data) == after
+    assert after.fingerprint != before.fingerprint
+
+
+def test_class_folders_come_back_as_they_were(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, split in (("divided", None), ("photographs", "train")):
+        root = tmp_path / name
+        for part in ("train", "val") if split is None else (split,):
+            shutil.copytree(mini / part, root / part if split is None else root)
+        age(root)
+        listed = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
+        open_class_folders(root)
+        with monkeypatch.context() as patch:
+            patch.setattr("tasks.datasets.class_folders.layout.image_names", lambda path: pytest.fail(f"listed {path}"))
+            again = open_class_folders(root)
+        for one, other in zip(listed, again, strict=True):
+            assert one.paths == other.paths and one.labels.tolist() == other.labels.tolist()
+            facts = ("root", "split", "layout", "classes", "note", "fingerprint")
+            assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+        new = sorted((root / ("train" if split is None else "")).iterdir())[0] / "another.png"
+        shutil.copy(one.paths[0], new)
+        assert new in {*open_class_folders(root)[0].paths, *open_class_folders(root)[1].paths}
