@@ -14,7 +14,7 @@ from backbones.training.agreement import first_decides
 from backbones.training.checkpointing import Tally, save_atomically
 from backbones.training.plan import Evaluation
 
-EVALUATION = "evaluation.pth"
+EVALUATION = "evaluation.pt"
 
 _ARRAYS: tuple[Any, ...] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype)
 _NUMBERS = tuple(type(np.dtype(kind)) for kind in ("?", "u1", "i4", "i8", "f4", "f8"))

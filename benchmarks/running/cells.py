@@ -208,7 +208,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
 def _claimed(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     """The run's directory for this call alone, from which on time and memory are the run's."""
     _require_same_code()
-    require_same_data(cell.contents.sample, cell.plan.data, data)
+    require_same_data(cell.contents.sample, data)
     begun: list[Begun] = []
 
     def begin() -> str | None:

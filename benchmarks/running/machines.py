@@ -18,21 +18,23 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two looks."""
 
 
-def require_same_data(sample: Sequence[tuple[Path, int]], first_root: Path, root: Path) -> None:
+def require_same_data(sample: Sequence[tuple[str, int]], root: Path) -> None:
     """End all processes unless each machine has the files that the first process has drawn, in their sizes.
 
-    sample:     the files, most of them below `first_root`, and how many bytes each has
-    first_root: the data's folder in the first process, as `root` is in this one
+    sample: the files, absolute, and how many bytes each has
+    root:   the data's folder; each process has been given its own
     """
-    places = each_says((socket.gethostname(), leads_node()))
-    if sum(leads for _, leads in places) == 1:
+    places = each_says((socket.gethostname(), leads_node(), os.path.abspath(root)))  # noqa: PTH100
+    if sum(leads for _, leads, _ in places) == 1:
         return
-    require_of_all(_first_difference(sample, first_root, root, places[0][0]) if leads_node() else "")
+    first_host, _, first_root = places[0]
+    require_of_all(_first_difference(sample, first_root, root, first_host) if leads_node() else "")
 
 
-def _first_difference(sample: Sequence[tuple[Path, int]], first_root: Path, root: Path, first_host: str) -> str:
+def _first_difference(sample: Sequence[tuple[str, int]], first_root: str, root: Path, first_host: str) -> str:
+    prefix = os.path.join(first_root, "")  # noqa: PTH118
     for named, size in sample:
-        path = (root / (named.relative_to(first_root) if named.is_relative_to(first_root) else named)).absolute()
+        path = (root / named.removeprefix(prefix)).absolute()
         try:
             found = path.stat().st_size
         except OSError as error:

@@ -33,15 +33,15 @@ class Contents:
     train_images, evaluation_images: how many there are; None for what was not looked at
     classes:                         how many there are, None for unlabelled images
     fingerprint:                     16 hexadecimal digits that change with the files
-    sample:                          some of the files with their sizes in bytes, by which another machine's data are
-                                     known to be these
+    sample:                          some of the files, absolute, with their sizes in bytes, by which another machine's
+                                     data are known to be these
     """
 
     train_images: int
     evaluation_images: int | None
     classes: int | None
     fingerprint: str
-    sample: tuple[tuple[Path, int], ...] = field(default=(), compare=False)
+    sample: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,15 @@ def kept_contents(task: str, data: Path, places: Mapping[str, Any], find: Callab
     A file that was changed in its place, among more than a thousand, can go unnoticed; `found_anew` looks at all.
     """
     question = {"task": task, "places": dict(places), "code": code_digest()}
+    prefix = os.path.join(os.path.abspath(data), "")  # noqa: PTH100, PTH118
 
     def facts() -> Finding:
         found = find()
-        sample = [(os.path.relpath(path, data), size) for path, size in found.sample]
+        sample = [(path.removeprefix(prefix), size) for path, size in found.sample]
         return Finding(asdict(replace(found, sample=())) | {"sample": sample})
 
     known = dict(kept("contents", data, question, facts).facts)
-    sample = tuple((data / path, size) for path, size in known.pop("sample"))
+    sample = tuple((os.path.join(prefix, path), size) for path, size in known.pop("sample"))  # noqa: PTH118
     return Contents(**known, sample=sample)
 
 
@@ -103,7 +104,7 @@ def join_fingerprints(train: str, val: str) -> str:
     return hashlib.sha256(f"{train} {val}".encode()).hexdigest()[:16]
 
 
-def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()) -> tuple[tuple[Path, int], ...]:
+def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()) -> tuple[tuple[str, int], ...]:
     """`SAMPLE_SIZE` of the files with their sizes, drawn by the fingerprint from all lists, and some `always`.
 
     Raises OSError for one that has gone.
@@ -116,7 +117,7 @@ def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path]
                 drawn.append(part[number])
                 break
             number -= len(part)
-    return tuple((path, path.stat().st_size) for path in drawn)
+    return tuple((os.path.abspath(path), path.stat().st_size) for path in drawn)  # noqa: PTH100
 
 
 def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:

@@ -148,7 +148,7 @@ def test_a_finished_evaluation_on_the_way_is_not_made_again(
     expected = train(tmp_path / "whole", whole, **settings)
     with pytest.raises(KilledError):
         train(tmp_path / "run", Errors(), hooks=[KilledAt(5)], **settings)
-    assert (tmp_path / "run/checkpoints/evaluation.pth").is_file()
+    assert (tmp_path / "run/checkpoints/evaluation.pt").is_file()
     evaluated, shown = count_evaluations(resumed), Shown()
     assert train(tmp_path / "run", resumed, hooks=[shown], **settings) == expected
     assert len(evaluated) == len(made_again)
@@ -166,10 +166,10 @@ def test_a_finished_evaluation_at_the_end_is_not_made_again(tmp_path: Path) -> N
 
 def test_an_unreadable_evaluation_is_made_again(tmp_path: Path) -> None:
     expected = train(tmp_path, Errors(), kept=("found",))
-    kept = tmp_path / "checkpoints/evaluation.pth"
+    kept = tmp_path / "checkpoints/evaluation.pt"
     kept.write_bytes(kept.read_bytes()[:-200])
     evaluated = count_evaluations(again := Errors())
-    with pytest.warns(UserWarning, match=r"evaluation\.pth: unreadable"):
+    with pytest.warns(UserWarning, match=r"evaluation\.pt: unreadable"):
         assert train(tmp_path, again, kept=("found",)) == expected
     assert len(evaluated) == 1
 

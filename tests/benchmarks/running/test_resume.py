@@ -109,10 +109,10 @@ def test_what_was_evaluated_before_a_kill_is_not_evaluated_again(mini: Path, fin
     out, log = tmp_path / "runs", tmp_path / "log"
     arguments = run_arguments(mini, out, **FINE_TUNING)
     assert backbench(arguments, log, WRITE_RECORD) == -signal.SIGKILL
-    assert list(out.rglob("evaluation.pth"))
+    assert list(out.rglob("evaluation.pt"))
     assert backbench(arguments, log, Moment(EVALUATE)) == 0, log.read_text()
     assert_same_result(out, fine_tuned)
-    assert not list(out.rglob("evaluation.pth"))
+    assert not list(out.rglob("evaluation.pt"))
 
 
 def test_loader_processes_change_nothing_killed_or_not(mini: Path, fine_tuned: Path, tmp_path: Path) -> None:

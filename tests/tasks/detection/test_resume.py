@@ -62,10 +62,10 @@ def test_what_was_evaluated_before_a_kill_is_not_evaluated_again(few: Path, refe
     out, log = tmp_path / "runs", tmp_path / "log"
     arguments = detection(few, out, **SETTINGS)
     assert backbench(arguments, log, WRITE_RECORD) == -signal.SIGKILL
-    assert list(out.rglob("evaluation.pth"))
+    assert list(out.rglob("evaluation.pt"))
     assert backbench(arguments, log, Moment(EVALUATE)) == 0, log.read_text()
     assert_same_result(out, reference, *FILES)
-    assert not list(out.rglob("evaluation.pth"))
+    assert not list(out.rglob("evaluation.pt"))
 
 
 @pytest.mark.parametrize(
