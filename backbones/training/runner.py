@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from backbones.training.checkpointing import CheckpointHook
 from backbones.training.evaluated import KeptEvaluation
+from backbones.training.interruption import SIGNALS
 from backbones.training.launching import find_place
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
 from backbones.training.plan import Job, Plan
@@ -207,7 +208,7 @@ def _leave_signals_to_parent(worker: int) -> None:
     SIGTERM is how, so it stays as it is.
     """
     os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in {*SIGNALS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
 
 

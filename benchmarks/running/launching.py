@@ -17,6 +17,9 @@ from backbones.training.machine import process_count
 SECONDS_TO_SAVE = "300"
 """What the processes have to save their state once they are told to stop; torchrun's own is 30."""
 
+HANDED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+"""Signals with which the agent stops the processes, and itself: torchrun's own, and Slurm's warnings."""
+
 PROGRAM = ("-P", "-m", "benchmarks")
 """Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
 
@@ -34,7 +37,7 @@ def is_to_launch(processes: int | None) -> bool:
 def launch(processes: int, arguments: list[str]) -> int:
     """Run backbench with these arguments in so many processes; the exit status of the first that failed.
 
-    Ctrl-C and SIGTERM are handed on, and the status is that of an interrupted command.
+    Ctrl-C and the signals of `HANDED_ON` are, and the status is that of an interrupted command.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SECONDS_TO_SAVE)
@@ -50,6 +53,7 @@ def launch(processes: int, arguments: list[str]) -> int:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(logs),
+            signals_to_handle=",".join(HANDED_ON),
         )
         try:
             elastic_launch(config, sys.executable)(*PROGRAM, *arguments)

@@ -70,13 +70,14 @@ class TestProcesses:
         assert err.startswith("backbench: 2 processes and no GPU.") and err.count("\n") == 1, err
 
     @pytest.mark.slow
-    def test_a_signal_is_handed_on(self, small: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+    def test_a_signal_is_handed_on(self, small: Path, tmp_path: Path, number: signal.Signals) -> None:
         command = run(small, tmp_path / "out", schedule__epochs=400, runtime__device="cpu", runtime__workers=1)
         with start(tmp_path, *command, "--processes", "2") as launcher:
             assert launcher.stderr
             while not launcher.stderr.readline().startswith("fine-tuning "):
                 assert launcher.poll() is None
-            launcher.send_signal(signal.SIGINT)
+            launcher.send_signal(number)
             out, err = launcher.communicate(timeout=PATIENCE)
         assert launcher.returncode == 130 and out == ""
         assert err.count("backbench: interrupted; repeat the command") == 1 and "Traceback" not in err, err
