@@ -44,8 +44,8 @@ def fine_tune(
     settings, weights or output.
     """
     train, val = open_class_folders(data)
-    accumulation = accumulation_steps(recipe, process_count())
-    check_even_batches(recipe.augment, recipe.optimizer.batch_size // accumulation // process_count())
+    batch_of_process = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
+    check_even_batches(recipe.augment, batch_of_process)
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
@@ -74,7 +74,7 @@ def fine_tune(
             evaluation=Evaluation(
                 EvaluationImages(val.paths, val.labels, settings.image_size, recipe.inference.crop_ratio),
                 metric,
-                batch_size=recipe.optimizer.batch_size // accumulation // process_count(),
+                batch_size=batch_of_process,
                 every_epochs=recipe.evaluation.every_epochs,
                 kept=("numbers", "per_image", "unreadable"),
             ),

@@ -4,8 +4,8 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM, RECIPE
+from benchmarks.running.owners import Holder
 from benchmarks.running.writing import write_record
 from results import run_directory
 from tests.support.results_examples import make_record
@@ -13,8 +13,8 @@ from tests.support.results_examples import make_record
 KEY = "0123456789ab"
 RECIPE_TEXT = "task: classification\ndataset: shapes\nschedule: {epochs: 100}\n"
 
-CLAIM_TEXT = "filelock/2\npid=77\nhost=node7\nmode=lease\ntoken=" + "ab" * 16 + "\nduration={seconds}\n"
-"""Of a process of another host."""
+ELSEWHERE = Holder("node7", 77, boot="another")
+"""A process of another host."""
 
 
 def put_run(out: Path, number: int = 1, *, seed: int = 0, finished: bool = True, checkpoints: int = 2) -> Path:
@@ -31,5 +31,5 @@ def put_run(out: Path, number: int = 1, *, seed: int = 0, finished: bool = True,
 
 def claim_from_elsewhere(directory: Path, silent_for: float) -> None:
     """The claim of a process on node7, which gave its last sign of life so many seconds ago."""
-    (directory / CLAIM).write_text(CLAIM_TEXT.format(seconds=lease.LEASE_SECONDS))
+    (directory / CLAIM).write_bytes(ELSEWHERE.marker)
     os.utime(directory / CLAIM, (time.time() - silent_for,) * 2)
