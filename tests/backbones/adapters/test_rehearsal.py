@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones.adapters import Adapter, Pyramid, build_pyramid, parameter_groups, relative_position
-from tests.support.rehearsal import rehearsal
+from tests.support.rehearsal import TWO_DEVICES, rehearsal
 
 SMALL = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 0}
 
@@ -102,3 +102,15 @@ HIERARCHICAL = {
 @pytest.mark.parametrize("name", HIERARCHICAL)
 def test_models_that_are_pyramids(name: str) -> None:
     rehearse(timm.create_model(name, num_classes=0, **HIERARCHICAL[name]), size=128)
+
+
+def test_positions_that_are_counted_on_the_cpu_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted fault: PyTorch would bring the indices to the GPU, in every block, and wait for it."""
+
+    def by_pair(table: Tensor, size: int) -> Tensor:
+        position = torch.arange(size)
+        return table[position[:, None] - position + size - 1]
+
+    monkeypatch.setattr(relative_position, "_by_pair", by_pair)
+    with pytest.raises(RuntimeError, match=TWO_DEVICES):
+        rehearse(vit(), "simple", 84)
