@@ -1,7 +1,12 @@
-"""mmsegmentation's heads, with a loss that a GPU is not waited for.   B images, H and W pixels, K classes"""
+"""mmsegmentation's heads, as a GPU wants them: nothing of them is waited for, and they can add in a fixed order.
+
+B images, H and W pixels, C channels, K classes
+"""
+
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.segmentation.mmseg_parts import FCNHead, SegDataSample, UPerHead, resize
 
@@ -38,6 +43,35 @@ class _MeasuredOnDevice:
 class MainHead(_MeasuredOnDevice, UPerHead):
     """mmsegmentation's UPerHead."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for module in self.psp_modules.modules():
+            if type(module) is nn.AdaptiveAvgPool2d:
+                module.__class__ = Pool
+
 
 class AuxiliaryHead(_MeasuredOnDevice, FCNHead):
     """mmsegmentation's FCNHead."""
+
+
+class Pool(nn.AdaptiveAvgPool2d):
+    """PyTorch's, of which the backward pass on a GPU adds as it comes; by products where a fixed order is asked for."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if x_BCHW.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+            return pooled_in_order(x_BCHW, int(self.output_size))  # type: ignore[arg-type]
+        return super().forward(x_BCHW)
+
+
+def pooled_in_order(x_BCHW: Tensor, side: int) -> Tensor:
+    """The means of side × side overlapping windows, (B, C, side, side), as AdaptiveAvgPool2d lays them."""
+    with torch.autocast(x_BCHW.device.type, enabled=False):
+        rows, columns = (_shares(length, side, x_BCHW.device) for length in x_BCHW.shape[2:])
+        return torch.einsum("bchw,ih,jw->bcij", x_BCHW.float(), rows, columns).to(x_BCHW.dtype)
+
+
+def _shares(length: int, windows: int, device: torch.device) -> Tensor:
+    """Each position's weight in each window's mean, (windows, length)."""
+    number, position = torch.arange(windows, device=device)[:, None], torch.arange(length, device=device)
+    first, end = number * length // windows, ((number + 1) * length + windows - 1) // windows
+    return ((first <= position) & (position < end)) / (end - first)

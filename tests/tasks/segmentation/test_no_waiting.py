@@ -3,13 +3,14 @@
 import pytest
 import torch
 from mmseg.models.losses import accuracy
+from torch import nn
 
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.segmentation.heads import pixel_accuracy
+from tasks.segmentation.heads import Pool, pixel_accuracy, pooled_in_order
 from tasks.segmentation.recipe import Inference, SegmentorSettings
 from tasks.segmentation.segmentor import _padding
 from tests.support.mmseg_examples import small_segmentor
-from tests.support.waiting import losses_without_waiting
+from tests.support.waiting import losses_without_waiting, no_waiting
 
 CLASSES = 7
 
@@ -46,3 +47,31 @@ def test_padding_begins_where_the_image_ends() -> None:
     expected = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
     expected[0, :, :, 3:] = expected[1, :, 2:] = True
     assert torch.equal(padding, expected)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 6])
+@pytest.mark.parametrize("shape", [(2, 4, 16, 16), (1, 3, 7, 5), (2, 2, 6, 13)])
+def test_pooling_in_a_fixed_order_is_pytorchs_pooling(side: int, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float32, requires_grad=True)
+    found, expected = pooled_in_order(x, side), torch.nn.functional.adaptive_avg_pool2d(x, side)
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn_like(found)
+    torch.testing.assert_close(torch.autograd.grad(found, x, direction), torch.autograd.grad(expected, x, direction))
+
+
+def test_the_main_head_pools_so_where_it_is_asked_for() -> None:
+    settings = SegmentorSettings(
+        arch="vit_mini_patch8_48", adapter="beit", image_size=64, channels=16, auxiliary_channels=8
+    )
+    head = small_segmentor(settings, Inference(resize=(256, 64), mode="whole", stride=None), CLASSES).decode_head
+    pools = [module for module in head.psp_modules.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
+    assert [type(pool) for pool in pools] == [Pool] * 4
+    x = torch.randn(2, 3, 7, 7)
+    assert all(torch.equal(pool(x), nn.functional.adaptive_avg_pool2d(x, pool.output_size)) for pool in pools)
+    with no_waiting():
+        y = torch.zeros(2, 3, 7, 7, device="cuda", dtype=torch.bfloat16)
+        torch.use_deterministic_algorithms(True)
+        try:
+            assert [pool(y).shape[-1] for pool in pools] == [1, 2, 3, 6]
+        finally:
+            torch.use_deterministic_algorithms(False)
