@@ -50,8 +50,10 @@ def in_fixed_order(wanted: bool) -> Iterator[None]:
 
 
 def _require_workspace() -> None:
+    if device_type() != "cuda":
+        return
     found = os.environ.setdefault(CUBLAS_WORKSPACE, CUBLAS_WORKSPACES[0])
-    if device_type() == "cuda" and found not in CUBLAS_WORKSPACES:
+    if found not in CUBLAS_WORKSPACES:
         raise InputError(
             f'key "runtime.deterministic": the environment has {CUBLAS_WORKSPACE}={found}, with which cuBLAS does not '
             f"add in a fixed order. Take it out, or set it to {' or '.join(CUBLAS_WORKSPACES)}"

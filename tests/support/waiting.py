@@ -4,6 +4,7 @@ Tensors of PyTorch's fake mode say that they are on "cuda", and hold nothing. Th
 is left out. Whatever would wait is an AssertionError.
 """
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,14 @@ READING = {
     aten.unique_dim,
     aten._unique2,
 }
-"""What needs a value, or how many of them there are."""
+
+
+def reads(func: Any, args: Any) -> bool:
+    """Whether an operator needs a value, or how many of them there are."""
+    if func.overloadpacket in READING:
+        return True
+    picks = func.overloadpacket in (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
+    return picks and any(index is not None and index.dtype == torch.bool for index in args[1])
 
 
 class NoWaiting(TorchDispatchMode):
@@ -34,10 +42,7 @@ class NoWaiting(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = any(tensor.device.type == "cuda" for tensor in tensors)
-        assert not (on_device and func.overloadpacket in READING), f"{func} waits for the device"
-        picks = func.overloadpacket in (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
-        masks = [index for index in args[1] if index is not None and index.dtype == torch.bool] if picks else []
-        assert not (on_device and masks), f"{func} by a mask waits for the device"
+        assert not (on_device and reads(func, args)), f"{func} waits for the device"
         result = func(*args, **kwargs)
         if func.overloadpacket in (aten._to_copy, aten.copy_):
             source = args[1] if func.overloadpacket is aten.copy_ else args[0]
@@ -45,6 +50,20 @@ class NoWaiting(TorchDispatchMode):
             blocks = not (kwargs.get("non_blocking") or (func.overloadpacket is aten.copy_ and args[2:] == (True,)))
             assert not (unlike and blocks), f"{func} of {source.device} to {result.device} waits for the device"
         return result
+
+
+class Readers(TorchDispatchMode):
+    """Collects the files, of the house and of the libraries that it is built from, that have something read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if reads(func, args):
+            frames = [frame.filename for frame in traceback.extract_stack()[:-1]]
+            self.files.add(next(file for file in reversed(frames) if "/torch/" not in file))
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -59,7 +78,7 @@ def fake(mode: FakeTensorMode, content: Any, device: str = "cpu") -> Any:
     return tree_map_only(Tensor, lambda tensor: mode.from_tensor(tensor).to(device, non_blocking=True), content)
 
 
-def move_to_gpu(mode: FakeTensorMode, model: BaseModel) -> None:
+def move_to_gpu(mode: FakeTensorMode, model: nn.Module) -> None:
     """Make all parameters and buffers fake ones on a GPU."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -69,7 +88,8 @@ def move_to_gpu(mode: FakeTensorMode, model: BaseModel) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = fake(mode, buffer, "cuda")
-    model._set_device(torch.device("cuda"))
+    if isinstance(model, BaseModel):
+        model._set_device(torch.device("cuda"))
 
 
 def losses_without_waiting(model: BaseModel, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -10,8 +10,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from backbones import create_backbone
+from backbones.adapters import build_pyramid
+from tasks.detection.detector import DetectionStep, build_detector
 from tasks.detection.objects import DetectionPreprocessor, Objects
-from tests.support.waiting import no_waiting
+from tasks.detection.recipe import DetectorSettings
+from tests.support.waiting import Readers, no_waiting
 
 POLYGONS = [[[0.0, 0.0, 2.0, 0.0, 2.0, 2.0]], [[1.0, 1.0, 3.0, 1.0, 3.0, 3.0]]]
 
@@ -62,3 +66,17 @@ def test_objects_survive_the_way_between_processes_and_are_picked_like_detectron
     found = pickle.loads(pickle.dumps(objects(bitmaps())))
     assert isinstance(found, Objects)
     assert found[found.gt_classes == 1].gt_boxes.tensor.tolist() == [[0.0, 0.0, 2.0, 2.0]]
+
+
+def test_only_detectron_reads_in_a_step() -> None:
+    """It picks out and counts anchors, proposals and regions; nothing of ours does."""
+    settings = DetectorSettings(
+        arch="test", adapter="fpn", image_size=64, window=2, channels=16, box_features=32, regions=16, proposals=20
+    )
+    pyramid = build_pyramid(create_backbone("vit_mini_patch8_48", for_pyramid=True), "fpn", image_size=64, window=2)
+    step = DetectionStep(build_detector(pyramid, settings, 2)).train()
+    inputs = [{"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "instances": objects(bitmaps())}] * 2
+    batch = step.data_preprocessor({"inputs": inputs, "corrupt": {}}, True)
+    with Readers() as readers:
+        step(**batch, mode="loss")
+    assert readers.files and all("/detectron2/" in file for file in readers.files)
