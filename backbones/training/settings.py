@@ -232,6 +232,12 @@ class RuntimeSettings(Settings):
         bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
     ] = False
     compile: bool = False
+    deterministic: Annotated[
+        bool, Field(description="let a GPU add in a fixed order only, for numbers that are the same to the last digit")
+    ] = False
+    profile: Annotated[
+        bool, Field(description="leave a trace of a few steps in profile/, for chrome://tracing or ui.perfetto.dev")
+    ] = False
     shared_directory_seconds: Annotated[
         float, Field(gt=0, description="within which all machines have to see the run's directory")
     ] = 30.0

@@ -1,0 +1,77 @@
+"""mmsegmentation's heads, as a GPU wants them: nothing of them is waited for, and they can add in a fixed order.
+
+B images, H and W pixels, C channels, K classes
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.segmentation.mmseg_parts import FCNHead, SegDataSample, UPerHead, resize
+
+
+def pixel_accuracy(logits_BKHW: Tensor, labels_BHW: Tensor, ignored: int) -> Tensor:
+    """mmsegmentation's `accuracy` of the likeliest class, in percent, (1,), over the pixels that are not `ignored`.
+
+    That one picks them out, and waits for their number.
+    """
+    counted_BHW = labels_BHW != ignored
+    hits = (logits_BKHW.detach().topk(1, dim=1).indices[:, 0] == labels_BHW) & counted_BHW
+    epsilon = torch.finfo(torch.float32).eps
+    share = (100.0 / (counted_BHW.sum().double() + epsilon)).float()
+    return (hits.sum().float() + epsilon)[None] * share
+
+
+class _MeasuredOnDevice:
+    """A decode head with one loss and no sampler, as all here."""
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """The loss, by its name, and the accuracy `acc_seg`, both at the labels' size."""
+        labels_B1HW = self._stack_batch_gt(batch_data_samples)  # type: ignore[attr-defined]
+        labels_BHW, size = labels_B1HW[:, 0], labels_B1HW.shape[2:]
+        align: bool = self.align_corners  # type: ignore[attr-defined]
+        ignored: int = self.ignore_index  # type: ignore[attr-defined]
+        logits = resize(seg_logits, size=size, mode="bilinear", align_corners=align)
+        loss = self.loss_decode  # type: ignore[attr-defined]
+        return {
+            loss.loss_name: loss(logits, labels_BHW, weight=None, ignore_index=ignored),
+            "acc_seg": pixel_accuracy(logits, labels_BHW, ignored),
+        }
+
+
+class MainHead(_MeasuredOnDevice, UPerHead):
+    """mmsegmentation's UPerHead."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for module in self.psp_modules.modules():
+            if type(module) is nn.AdaptiveAvgPool2d:
+                module.__class__ = Pool
+
+
+class AuxiliaryHead(_MeasuredOnDevice, FCNHead):
+    """mmsegmentation's FCNHead."""
+
+
+class Pool(nn.AdaptiveAvgPool2d):
+    """PyTorch's, of which the backward pass on a GPU adds as it comes; by products where a fixed order is asked for."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if x_BCHW.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+            return pooled_in_order(x_BCHW, int(self.output_size))  # type: ignore[arg-type]
+        return super().forward(x_BCHW)
+
+
+def pooled_in_order(x_BCHW: Tensor, side: int) -> Tensor:
+    """The means of side × side overlapping windows, (B, C, side, side), as AdaptiveAvgPool2d lays them."""
+    with torch.autocast(x_BCHW.device.type, enabled=False):
+        rows, columns = (_shares(length, side, x_BCHW.device) for length in x_BCHW.shape[2:])
+        return torch.einsum("bchw,ih,jw->bcij", x_BCHW.float(), rows, columns).to(x_BCHW.dtype)
+
+
+def _shares(length: int, windows: int, device: torch.device) -> Tensor:
+    """Each position's weight in each window's mean, (windows, length)."""
+    number, position = torch.arange(windows, device=device)[:, None], torch.arange(length, device=device)
+    first, end = number * length // windows, ((number + 1) * length + windows - 1) // windows
+    return ((first <= position) & (position < end)) / (end - first)
