@@ -1,7 +1,7 @@
 """Running a job: pre-training and the tasks differ in model and data only."""
 
 import gc
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from backbones.training.machine import (
 )
 from backbones.training.measuring import peak_memory_mb
 from backbones.training.plan import Evaluation, Job, Plan
-from backbones.training.precision import resolve_precision, wrap_optimizer
+from backbones.training.precision import Precision, resolve_precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
 from backbones.training.randomness import RandomnessHook
 from backbones.training.runner import build_runner
@@ -31,7 +31,7 @@ from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 from backbones.training.step_images import StepImages, StepImagesHook, count_step_images
 
-__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "run_job"]
+__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def run_job(job: Job) -> Outcome:
         job=job,
         sampler=sampler,
         hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
-        optimizer=_optimizer(job, precision, accumulation),
+        optimizer=make_optimizer(recipe, job.parameter_groups, precision, accumulation),
         checkpoints=checkpoints,
         accumulation=accumulation,
         steps=recipe.schedule.steps(per_epoch, accumulation),
@@ -186,10 +186,13 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
     return progress, checkpoints
 
 
-def _optimizer(job: Job, precision: Any, accumulation: int) -> OptimWrapper:
-    settings = job.recipe.optimizer
+def make_optimizer(
+    recipe: Recipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
+) -> OptimWrapper:
+    """AdamW as `recipe` has it, with so many steps an update."""
+    settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
-        job.parameter_groups,
+        parameter_groups,
         lr=settings.peak_lr,
         betas=settings.betas,
         weight_decay=settings.weight_decay,
