@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
+from backbones.training.compiling import compile_network
 from backbones.training.interruption import InterruptHook
 from backbones.training.machine import (
     cuda_version,
@@ -119,8 +120,7 @@ def run_job(job: Job) -> Outcome:
     curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
     schedule = ScheduleHook(curve, accumulation)
     if recipe.runtime.compile:
-        network: Any = job.model.network
-        network.compile()
+        compile_network(job.model.network)
     plan = Plan(
         job=job,
         sampler=sampler,

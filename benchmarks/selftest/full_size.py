@@ -21,7 +21,6 @@ from backbones.adapters import parameter_groups as dense_groups
 from backbones.images.normalisation import IMAGENET
 from backbones.mae.pretraining import PretrainingRecipe, create_step
 from backbones.training.job import make_optimizer
-from backbones.training.machine import choose_device
 from backbones.training.measuring import begin_run, peak_memory_mb
 from backbones.training.precision import Precision, resolve_precision
 from backbones.training.randomness import seed_generators
@@ -237,7 +236,6 @@ def recipe_on_one_device(name: str) -> Recipe:
 def _try_recipe(name: str, bench: Bench) -> Found:
     if bench.device != "cuda":
         raise NotRunError("a full-size step is for a GPU: on a processor it takes minutes")
-    choose_device("cuda")
     return try_step(recipe_on_one_device(name), bench.device)
 
 
