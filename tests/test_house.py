@@ -49,6 +49,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),
+    "benchmarks.selftest": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
     "benchmarks.speed": ("benchmarks.planning",),
 }
 """The rooms of each package, and which others of the same package each may import.
