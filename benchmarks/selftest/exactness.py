@@ -5,7 +5,7 @@ processor can be measured too.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -136,13 +136,11 @@ def model_errors(
     return errors
 
 
-def judged(
-    errors: Mapping[Precision, Error], tolerances: Mapping[Precision, Tolerance], further: Sequence[str] = ()
-) -> Found:
-    """The errors of some precisions beside what they may be, in words and figures."""
+def judged(errors: Mapping[Precision, Error], tolerances: Mapping[Precision, Tolerance], first: str = "loss") -> Found:
+    """The errors of some precisions beside what they may be, in words and figures; `first` is what has no gradient."""
     fine = all(error.is_within(tolerances[precision]) for precision, error in errors.items())
     measured = [
-        f"{precision} loss {error.loss:.1e}, gradients {error.whole:.1e} (worst {error.each:.1e}, {error.worst})"
+        f"{precision} {first} {error.loss:.1e}, gradients {error.whole:.1e} (worst {error.each:.1e}, {error.worst})"
         for precision, error in errors.items()
     ]
     expected = [
@@ -153,9 +151,9 @@ def judged(
     figures: dict[str, float | int | str | bool | None] = {}
     for precision, error in errors.items():
         figures |= {
-            f"{precision}_loss_error": error.loss,
+            f"{precision}_{first}_error": error.loss,
             f"{precision}_gradient_error": error.whole,
             f"{precision}_worst_gradient_error": error.each,
             f"{precision}_worst_parameter": error.worst,
         }
-    return Found(fine, "; ".join([*measured, *further]), "at most " + "; ".join(expected), figures)
+    return Found(fine, "; ".join(measured), "at most " + "; ".join(expected), figures)
