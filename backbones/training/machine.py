@@ -25,6 +25,9 @@ PATIENCE = 10.0
 
 TO_CPU = "--set runtime.device=cpu"
 
+CUBLAS_WORKSPACE, CUBLAS_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+"""The variable, and its values under which cuBLAS adds in a fixed order (NVIDIA's documentation, "Reproducibility")."""
+
 _chosen: Device = "auto"
 
 
@@ -50,6 +53,8 @@ def choose_device(wanted: Device) -> None:
     place = find_place()
     if wanted == "cpu":
         return
+    # Read once, at the first product on a GPU, which may come before a run with `runtime.deterministic`.
+    os.environ.setdefault(CUBLAS_WORKSPACE, CUBLAS_WORKSPACES[0])
     if torch.cuda.is_available():
         if place.processes > 1:
             _gpu()
