@@ -45,10 +45,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_DRAWERS, ("tasks.datasets",)),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands",),
-    "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
+    "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),
+    "benchmarks.selftest": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
     "benchmarks.speed": ("benchmarks.planning",),
 }
 """The rooms of each package, and which others of the same package each may import.

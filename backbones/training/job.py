@@ -1,7 +1,7 @@
 """Running a job: pre-training and the tasks differ in model and data only."""
 
 import gc
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
+from backbones.training.compiling import compile_network
 from backbones.training.determinism import in_fixed_order
 from backbones.training.interruption import InterruptHook
 from backbones.training.machine import (
@@ -23,7 +24,7 @@ from backbones.training.machine import (
 )
 from backbones.training.measuring import peak_memory_mb
 from backbones.training.plan import Evaluation, Job, Plan
-from backbones.training.precision import resolve_precision, wrap_optimizer
+from backbones.training.precision import Precision, resolve_precision, wrap_optimizer
 from backbones.training.profiling import ProfileHook
 from backbones.training.progress import ProgressHook
 from backbones.training.randomness import RandomnessHook
@@ -33,7 +34,7 @@ from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 from backbones.training.step_images import StepImages, StepImagesHook, count_step_images
 
-__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "run_job"]
+__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,12 @@ def _run(job: Job) -> Outcome:
     curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
     schedule = ScheduleHook(curve, accumulation)
     if recipe.runtime.compile:
-        network: Any = job.model.network
-        network.compile()
+        compile_network(job.model.network)
     plan = Plan(
         job=job,
         sampler=sampler,
         hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, *profile, interrupt],
-        optimizer=_optimizer(job, precision, accumulation),
+        optimizer=make_optimizer(recipe, job.parameter_groups, precision, accumulation),
         checkpoints=checkpoints,
         accumulation=accumulation,
         steps=recipe.schedule.steps(per_epoch, accumulation),
@@ -196,10 +196,13 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
     return progress, checkpoints
 
 
-def _optimizer(job: Job, precision: Any, accumulation: int) -> OptimWrapper:
-    settings = job.recipe.optimizer
+def make_optimizer(
+    recipe: Recipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
+) -> OptimWrapper:
+    """AdamW as `recipe` has it, with so many steps an update."""
+    settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
-        job.parameter_groups,
+        parameter_groups,
         lr=settings.peak_lr,
         betas=settings.betas,
         weight_decay=settings.weight_decay,

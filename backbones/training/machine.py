@@ -167,9 +167,18 @@ def join_processes(wanted: Device | None = None, complaint: str = "") -> None:
     kind = device_type()
     if kind == "cuda":
         torch.cuda.set_device(_gpu())
+    _tell_engine()
     store = torch.distributed.PrefixStore("default_pg", store)
     backend = "nccl" if kind == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+
+
+def _tell_engine() -> None:
+    """Which GPU is this process's. mmengine's loggers index those to be seen by LOCAL_RANK, and there may be fewer: a
+    job on the CPU beside a GPU, a task under srun that is shown its own."""
+    import mmengine.logging.logger
+
+    mmengine.logging.logger._get_device_id = lambda: _gpu() if device_type() == "cuda" else 0
 
 
 def _agree(store: Any, complaint: str) -> None:

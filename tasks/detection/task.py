@@ -62,7 +62,7 @@ def fine_tune(
     """
     _require_possible_order(recipe)
     train, val = open_coco(data, recipe.data)
-    detector, load_report, parameters = _detector(
+    detector, load_report, parameters = create_detector(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
     )
     if not recipe.evaluation.allow_unreadable:
@@ -132,7 +132,7 @@ def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) ->
         save_matches(directory / matches_file(name), matches)
 
 
-def _detector(
+def create_detector(
     recipe: DetectionRecipe,
     backbone: str,
     checkpoint: Checkpoint | None,
@@ -140,7 +140,11 @@ def _detector(
     seed: int,
     normalisation: Normalisation,
 ) -> tuple[Detector, LoadReport | None, int]:
-    """The detector, where the checkpoint's weights went, and how many parameters the encoder has."""
+    """Mask R-CNN for `categories` categories on a backbone as `recipe` has it.
+
+    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
+    backbone, weights or settings that do not fit each other.
+    """
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)

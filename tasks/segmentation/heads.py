@@ -1,11 +1,13 @@
 """mmsegmentation's heads, as a GPU wants them: nothing of them is waited for, and they can add in a fixed order.
 
-B images, H and W pixels, C channels, K classes
+B images, H and W pixels, h and w cells of a map, C channels, K classes
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.segmentation.mmseg_parts import FCNHead, SegDataSample, UPerHead, resize
@@ -14,13 +16,36 @@ from tasks.segmentation.mmseg_parts import FCNHead, SegDataSample, UPerHead, res
 def pixel_accuracy(logits_BKHW: Tensor, labels_BHW: Tensor, ignored: int) -> Tensor:
     """mmsegmentation's `accuracy` of the likeliest class, in percent, (1,), over the pixels that are not `ignored`.
 
-    That one picks them out, and waits for their number.
+    That one picks them out, and waits for their number; and it sorts the classes.
     """
     counted_BHW = labels_BHW != ignored
-    hits = (logits_BKHW.detach().topk(1, dim=1).indices[:, 0] == labels_BHW) & counted_BHW
+    hits = (logits_BKHW.detach().argmax(1) == labels_BHW) & counted_BHW
     epsilon = torch.finfo(torch.float32).eps
     share = (100.0 / (counted_BHW.sum().double() + epsilon)).float()
     return (hits.sum().float() + epsilon)[None] * share
+
+
+def enlarged(logits_BKhw: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Logits enlarged bilinearly to (B, K, H, W) of `size`; on a GPU by products, in single precision.
+
+    There the backward pass of PyTorch's own adds pixel by pixel, as it comes, and took a quarter of a training step
+    (two heads of 150 classes, 8 images of 512 pixels, bfloat16, H100).
+    """
+    if logits_BKhw.device.type == "cuda":
+        return enlarged_by_products(logits_BKhw, size, align_corners)
+    return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def enlarged_by_products(x_BKhw: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Bilinear interpolation as a product with each axis' weights: (B, K, H, W) of `size`, in single precision."""
+    with torch.autocast(x_BKhw.device.type, enabled=False):
+        for_rows_Hh, for_columns_Ww = (
+            F.interpolate(
+                torch.eye(length, device=x_BKhw.device)[None], wanted, mode="linear", align_corners=align_corners
+            )[0].t()
+            for length, wanted in zip(x_BKhw.shape[2:], size, strict=True)
+        )
+        return for_rows_Hh @ (x_BKhw.float() @ for_columns_Ww.t())
 
 
 class _MeasuredOnDevice:
@@ -32,7 +57,7 @@ class _MeasuredOnDevice:
         labels_BHW, size = labels_B1HW[:, 0], labels_B1HW.shape[2:]
         align: bool = self.align_corners  # type: ignore[attr-defined]
         ignored: int = self.ignore_index  # type: ignore[attr-defined]
-        logits = resize(seg_logits, size=size, mode="bilinear", align_corners=align)
+        logits = enlarged(seg_logits, size, align)
         loss = self.loss_decode  # type: ignore[attr-defined]
         return {
             loss.loss_name: loss(logits, labels_BHW, weight=None, ignore_index=ignored),

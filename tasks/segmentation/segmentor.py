@@ -38,7 +38,8 @@ class PyramidBackbone(BaseModule):
         """Leave the weights as they are: they were loaded or initialised with the backbone."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.pyramid(images))
+        # A window's strides are its whole image's, and a compiled network would be compiled anew for each of them.
+        return tuple(self.pyramid(images.contiguous()))
 
 
 @MODELS.register_module()
@@ -87,10 +88,14 @@ class Segmentor(EncoderDecoder):
         return sum(self.logits(view, size, flip).softmax(1) for view, flip in seen).argmax(1)  # type: ignore[union-attr]
 
     def logits(self, view: Tensor, size: Sequence[int], flip: bool = False) -> Tensor:
-        """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images."""
+        """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images.
+
+        Whole images have too many sizes to compile the network for each.
+        """
         images = normalise(view.flip(3) if flip else view, self.normalisation)
         shapes = {"ori_shape": tuple(size), "img_shape": images.shape[2:], "pad_shape": images.shape[2:]}
-        logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
+        with torch.compiler.set_stance("force_eager" if self.test_cfg.mode == "whole" else "default"):
+            logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
         if flip:
             logits_BKhw = logits_BKhw.flip(3)
         return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=self.align_corners, warning=False)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmseg.models.losses import accuracy
 from torch import nn
 
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.segmentation.heads import Pool, pixel_accuracy, pooled_in_order
+from tasks.segmentation.heads import Pool, enlarged, enlarged_by_products, pixel_accuracy, pooled_in_order
 from tasks.segmentation.recipe import Inference, SegmentorSettings
 from tasks.segmentation.segmentor import _padding
 from tests.support.mmseg_examples import small_segmentor
@@ -40,6 +41,29 @@ def test_the_accuracy_is_that_of_mmsegmentation_to_the_last_digit(ignored: float
     labels = torch.randint(CLASSES, (3, 13, 9))
     labels[torch.rand(3, 13, 9) < ignored] = IGNORED
     assert torch.equal(pixel_accuracy(logits, labels, IGNORED), accuracy(logits, labels, ignore_index=IGNORED))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("small", "large"), [((8, 8), (32, 32)), ((5, 9), (20, 36)), ((7, 5), (17, 23))])
+def test_logits_are_enlarged_by_products_as_pytorch_does(
+    small: tuple[int, int], large: tuple[int, int], align_corners: bool
+) -> None:
+    logits = torch.randn(2, CLASSES, *small, requires_grad=True)
+    found = enlarged_by_products(logits, large, align_corners)
+    expected = F.interpolate(logits, large, mode="bilinear", align_corners=align_corners)
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn_like(found)
+    of_found, of_expected = (torch.autograd.grad(each, logits, direction)[0] for each in (found, expected))
+    torch.testing.assert_close(of_found, of_expected)
+
+
+def test_the_heads_enlarge_so_on_a_gpu_alone() -> None:
+    """In single precision, of which the loss is taken in any case."""
+    small = torch.randn(1, CLASSES, 4, 4, dtype=torch.bfloat16)
+    assert enlarged(small, (16, 16), False).dtype == torch.bfloat16
+    with no_waiting():
+        on_gpu = torch.zeros(1, CLASSES, 4, 4, dtype=torch.bfloat16, device="cuda")
+        assert enlarged(on_gpu, (16, 16), False).dtype == torch.float32
 
 
 def test_padding_begins_where_the_image_ends() -> None:
