@@ -45,7 +45,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_DRAWERS, ("tasks.datasets",)),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands",),
-    "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
+    "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),

@@ -12,7 +12,7 @@ from random import Random
 from typing import Annotated, Any, Literal
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from pydantic import Field
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
@@ -103,7 +103,7 @@ class PretrainingStep(BaseModel):
     """The masked autoencoder as mmengine's loop wants it: bytes in, `{"loss": …}` out."""
 
     def __init__(self, network: MaskedAutoencoder, mask_ratio: float, normalisation: Normalisation) -> None:
-        super().__init__()
+        super().__init__(BaseDataPreprocessor(non_blocking=True))
         self.network, self.mask_ratio, self.normalisation = network, mask_ratio, normalisation
 
     def init_weights(self) -> None:

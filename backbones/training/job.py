@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
 from backbones.training.compiling import compile_network
+from backbones.training.determinism import in_fixed_order
 from backbones.training.interruption import InterruptHook
 from backbones.training.machine import (
     cuda_version,
@@ -24,6 +25,7 @@ from backbones.training.machine import (
 from backbones.training.measuring import peak_memory_mb
 from backbones.training.plan import Evaluation, Job, Plan
 from backbones.training.precision import Precision, resolve_precision, wrap_optimizer
+from backbones.training.profiling import ProfileHook
 from backbones.training.progress import ProgressHook
 from backbones.training.randomness import RandomnessHook
 from backbones.training.runner import build_runner
@@ -92,6 +94,11 @@ def run_job(job: Job) -> Outcome:
     Raises InputError for settings that do not fit this machine or when training diverges, KeyboardInterrupt after
     Ctrl-C or SIGTERM once a checkpoint is written.
     """
+    with in_fixed_order(job.recipe.runtime.deterministic):
+        return _run(job)
+
+
+def _run(job: Job) -> Outcome:
     recipe, processes = job.recipe, process_count()
     accumulation = accumulation_steps(recipe, processes)
     precision = resolve_precision(recipe.precision, device_type())
@@ -116,6 +123,7 @@ def run_job(job: Job) -> Outcome:
         accumulation=accumulation,
         allow_change=recipe.runtime.allow_changed_steps,
     )
+    profile = [ProfileHook(job.directory)] if recipe.runtime.profile else []
     per_epoch = sampler.iterations_per_epoch
     curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
     schedule = ScheduleHook(curve, accumulation)
@@ -124,7 +132,7 @@ def run_job(job: Job) -> Outcome:
     plan = Plan(
         job=job,
         sampler=sampler,
-        hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
+        hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, *profile, interrupt],
         optimizer=make_optimizer(recipe, job.parameter_groups, precision, accumulation),
         checkpoints=checkpoints,
         accumulation=accumulation,
@@ -135,6 +143,8 @@ def run_job(job: Job) -> Outcome:
         with interrupt.listening():
             metrics = runner.train()
     finally:
+        for hook in profile:
+            hook.close()
         progress.close()
         runner.close_log()
     outcome = _outcome(progress, step_images, precision, metrics)

@@ -234,6 +234,12 @@ class RuntimeSettings(Settings):
     compile: Annotated[
         bool, Field(description="compile the network, which takes a minute for each size and number of images")
     ] = False
+    deterministic: Annotated[
+        bool, Field(description="let a GPU add in a fixed order only, for numbers that are the same to the last digit")
+    ] = False
+    profile: Annotated[
+        bool, Field(description="leave a trace of a few steps in profile/, for chrome://tracing or ui.perfetto.dev")
+    ] = False
     shared_directory_seconds: Annotated[
         float, Field(gt=0, description="within which all machines have to see the run's directory")
     ] = 30.0

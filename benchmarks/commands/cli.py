@@ -14,6 +14,7 @@ from backbones.plugins import look_in
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
+from benchmarks.commands.doctor_commands import doctor_app
 from benchmarks.commands.listing import LISTS
 from benchmarks.commands.options import AsJson, Rescan
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
@@ -376,12 +377,7 @@ def inspect(
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 
-@app.command()
-def doctor() -> None:
-    """Versions, devices, what works here and what doesn't."""
-    from benchmarks.commands.doctor import examine
-
-    raise typer.Exit(0 if examine() else 1)
+app.add_typer(doctor_app)
 
 
 def main() -> None:

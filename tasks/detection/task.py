@@ -7,10 +7,12 @@ from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
+from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.images.upright import Orientation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
+from backbones.training.machine import device_type
 from backbones.training.randomness import seed_generators
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
@@ -58,6 +60,7 @@ def fine_tune(
     well and not counted: their sizes are in the annotation file, so nothing else would open all of them beforehand, and
     a resumed run sees a part. `backbench data check coco` counts both.
     """
+    _require_possible_order(recipe)
     train, val = open_coco(data, recipe.data)
     detector, load_report, parameters = create_detector(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
@@ -103,6 +106,15 @@ def fine_tune(
         write=partial(_write, metric.detections, scores),
         parameters=parameters,
     )
+
+
+def _require_possible_order(recipe: DetectionRecipe) -> None:
+    """torchvision's ordered ROIAlign takes every point of a map for every region's cells, which no GPU holds."""
+    if recipe.runtime.deterministic and device_type() == "cuda":
+        raise InputError(
+            'key "runtime.deterministic": the backward pass of ROIAlign on a GPU adds in no fixed order, and detection '
+            "cannot do without it. Leave it at false: numbers then differ in their last digits from run to run"
+        )
 
 
 def _without_effect(recipe: DetectionRecipe, detector: Detector) -> list[str]:

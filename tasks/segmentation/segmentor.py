@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModule, initialize
+from mmengine.model import BaseDataPreprocessor, BaseModule, initialize
 from mmengine.structures import PixelData
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.images.pixels import normalise
 from tasks.batch_norm import dense_norm
 from tasks.datasets.label_maps.maps import IGNORED
+from tasks.segmentation.heads import AuxiliaryHead, MainHead
 from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize
 from tasks.segmentation.recipe import Inference, SegmentorSettings
 
@@ -71,8 +72,7 @@ class Segmentor(EncoderDecoder):
         if mode == "predict":
             return [{"predictions": self.predict_labels(batch["views"], labels.shape[-2:])}]
         images = normalise(batch["images"], self.normalisation)
-        for image, height, width in zip(images, batch["heights"].tolist(), batch["widths"].tolist(), strict=True):
-            image[:, height:], image[:, :, width:] = 0, 0
+        images.masked_fill_(_padding(images, batch["heights"], batch["widths"]), 0)
         samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
         return self.loss(images, samples)
 
@@ -101,6 +101,13 @@ class Segmentor(EncoderDecoder):
         return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=self.align_corners, warning=False)
 
 
+def _padding(images: Tensor, heights_B: Tensor, widths_B: Tensor) -> Tensor:
+    """Whether a pixel lies beyond its image's height or width, (B, 1, H, W)."""
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    below_BH, beside_BW = rows >= heights_B[:, None], columns >= widths_B[:, None]
+    return (below_BH[:, :, None] | beside_BW[:, None])[:, None]
+
+
 def build_segmentor(
     pyramid: Pyramid,
     settings: SegmentorSettings,
@@ -126,9 +133,10 @@ def build_segmentor(
         {
             "type": "Segmentor",
             "_scope_": "mmseg",  # mmengine's own is in force once a runner was built in this process
+            "data_preprocessor": BaseDataPreprocessor(non_blocking=True),
             "backbone": {"type": "PyramidBackbone", "pyramid": pyramid},
             "decode_head": {
-                "type": "UPerHead",
+                "type": MainHead,
                 "in_channels": list(pyramid.channels),
                 "in_index": list(range(len(pyramid.channels))),
                 "pool_scales": (1, 2, 3, 6),
@@ -137,7 +145,7 @@ def build_segmentor(
                 **head,
             },
             "auxiliary_head": {
-                "type": "FCNHead",
+                "type": AuxiliaryHead,
                 "in_channels": pyramid.channels[AUXILIARY_MAP],
                 "in_index": AUXILIARY_MAP,
                 "channels": settings.auxiliary_channels,

@@ -1,0 +1,159 @@
+"""How far a device's numbers are from those of the same model in double precision on the processor.
+
+Double precision, not the processor's own single one, so that each device is measured by its own rounding alone, and the
+processor can be measured too.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backbones.training.precision import Precision, autocast
+from benchmarks.selftest.lines import Found
+
+Gradients = Mapping[str, Tensor]
+
+NEGLIGIBLE = 1e-2
+"""Gradients are measured against at least this share of the root mean square of all of the model's: some vanish by
+construction, such as those of a bias before a batch norm, and what is computed of them is rounding."""
+
+_FP16_SCALE = 2.0**12
+"""For which a loss scaler would look: small gradients vanish in half precision."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far off a loss, or an output, and its gradients may be, relatively.
+
+    each:  the worst parameter's gradient by itself, None where only all together count
+    whole: all gradients as one vector
+    """
+
+    loss: float
+    whole: float
+    each: float | None = None
+
+
+@dataclass(frozen=True)
+class Error:
+    """How far off they are, and which parameter's gradient is the worst."""
+
+    loss: float
+    whole: float
+    each: float
+    worst: str
+
+    def is_within(self, tolerance: Tolerance) -> bool:
+        """NaN is not."""
+        each = tolerance.each is None or self.each <= tolerance.each
+        return self.loss <= tolerance.loss and self.whole <= tolerance.whole and each
+
+
+def precisions(device: str) -> tuple[Precision, ...]:
+    """Those that jobs can have on a device."""
+    return ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32", "bf16")
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Within the block single precision is single precision: no TF32 in products and convolutions on a GPU."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def in_double(model: nn.Module, entrance: nn.Module) -> nn.Module:
+    """The model in double precision, which takes what comes to its `entrance` in single precision all the same."""
+    entrance.register_forward_pre_hook(lambda module, inputs: tuple(_doubled(value) for value in inputs))
+    return model.double()
+
+
+def _doubled(value: object) -> object:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def relative(found: Tensor, exact: Tensor) -> float:
+    """By how much a tensor differs from the exact one, as a share of that."""
+    difference = found.detach().double().cpu() - exact.detach().double()
+    return float(difference.norm() / exact.detach().double().norm().clamp_min(1e-300))
+
+
+def gradients_of(model: nn.Module, loss: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:
+    """The loss's gradient by each parameter that it depends on."""
+    scale = _FP16_SCALE if precision == "fp16" else 1.0
+    names, parameters = zip(*((name, p) for name, p in model.named_parameters() if p.requires_grad), strict=True)
+    found = torch.autograd.grad(loss * scale, parameters, allow_unused=True)
+    return {name: one / scale for name, one in zip(names, found, strict=True) if one is not None}
+
+
+def gradient_error(found: Gradients, exact: Gradients) -> tuple[float, float, str]:
+    """The error of all gradients as one vector, the worst parameter's, and its name."""
+    if found.keys() != exact.keys():
+        odd = sorted(found.keys() ^ exact.keys())
+        raise ValueError(f"gradients of {', '.join(odd)} on one side only")
+    squares = {name: float(one.double().square().sum()) for name, one in exact.items()}
+    mean_square = sum(squares.values()) / sum(one.numel() for one in exact.values())
+    errors = {name: float((found[name].double().cpu() - one.double()).square().sum()) for name, one in exact.items()}
+    shares = {
+        name: (errors[name] / max(squares[name], NEGLIGIBLE**2 * mean_square * one.numel(), 1e-300)) ** 0.5
+        for name, one in exact.items()
+    }
+    worst = max(shares, key=lambda name: shares[name] if shares[name] == shares[name] else float("inf"))
+    return (sum(errors.values()) / max(sum(squares.values()), 1e-300)) ** 0.5, shares[worst], worst
+
+
+def model_errors(
+    model: nn.Module,
+    entrance: Callable[[nn.Module], nn.Module],
+    loss_of: Callable[[nn.Module, str], Tensor],
+    device: str,
+) -> dict[Precision, Error]:
+    """The errors of a model's loss and gradients on a device, in each precision.
+
+    model:    on the processor, in single precision
+    entrance: finds the module of it that floats come to
+    loss_of:  computes the loss of a model that is on that device
+    """
+    double = copy.deepcopy(model)
+    exact = loss_of(in_double(double, entrance(double)), "cpu")
+    exact_gradients = gradients_of(double, exact)
+    on_device = model.to(device)
+    errors = {}
+    for precision in precisions(device):
+        with exact_products(), autocast(precision, device):
+            loss = loss_of(on_device, device)
+        with exact_products():
+            found = gradients_of(on_device, loss, precision)
+        errors[precision] = Error(relative(loss, exact), *gradient_error(found, exact_gradients))
+    return errors
+
+
+def judged(errors: Mapping[Precision, Error], tolerances: Mapping[Precision, Tolerance], first: str = "loss") -> Found:
+    """The errors of some precisions beside what they may be, in words and figures; `first` is what has no gradient."""
+    fine = all(error.is_within(tolerances[precision]) for precision, error in errors.items())
+    measured = [
+        f"{precision} {first} {error.loss:.1e}, gradients {error.whole:.1e} (worst {error.each:.1e}, {error.worst})"
+        for precision, error in errors.items()
+    ]
+    expected = [
+        f"{precision} {tolerance.loss:g}, {tolerance.whole:g}" + (f" ({tolerance.each:g})" if tolerance.each else "")
+        for precision in errors
+        for tolerance in [tolerances[precision]]
+    ]
+    figures: dict[str, float | int | str | bool | None] = {}
+    for precision, error in errors.items():
+        figures |= {
+            f"{precision}_{first}_error": error.loss,
+            f"{precision}_gradient_error": error.whole,
+            f"{precision}_worst_gradient_error": error.each,
+            f"{precision}_worst_parameter": error.worst,
+        }
+    return Found(fine, "; ".join(measured), "at most " + "; ".join(expected), figures)

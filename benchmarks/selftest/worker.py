@@ -1,0 +1,165 @@
+"""A process of its own for a self-test's lines: a GPU's spoilt context, or a hang, ends no more than that."""
+
+import gc
+import multiprocessing
+import os
+import pkgutil
+import signal
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State
+
+_START_SECONDS = 300.0
+"""Within which a process has imported its libraries and reached its device, also from a slow disk."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a line; `found` and `why` as in `Verdict`."""
+
+    state: State
+    found: Found | None = None
+    why: str = ""
+
+
+class Worker:
+    """Tries lines in a process that is started for the first of them, and anew after one that failed.
+
+    lines:  the full name of a tuple of lines, "package.module:NAME", which the process imports for itself
+    device: "cuda" or "cpu"
+    log:    a file that takes all that lines print
+    """
+
+    def __init__(self, lines: str, device: str, log: Path) -> None:
+        self.lines, self.device, self.log = lines, device, log
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self.about: Mapping[str, str] = {}
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def start(self) -> None:
+        """Start the process, unless it runs; `about` then says what it runs on. Raises RuntimeError if it cannot."""
+        if self._process is not None and self._process.is_alive():
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, self.lines, self.device, self.log))
+        self._process.start()
+        other.close()
+        answer = self._answer(_START_SECONDS)
+        if not isinstance(answer, Mapping):
+            self.end()
+            raise RuntimeError(answer.why if isinstance(answer, Outcome) else f"no start within {_START_SECONDS:.0f} s")
+        self.about = answer
+
+    def try_line(self, line: Line, scratch: Path, data: Path, limit: float) -> Outcome:
+        """Try a line, for `limit` seconds at most; a process that has failed in one is ended."""
+        self.start()
+        assert self._pipe is not None
+        self._pipe.send((line.name, scratch, data))
+        outcome = self._answer(limit) or Outcome("failed", why=f"not done after {limit:.0f} s, and ended")
+        assert isinstance(outcome, Outcome)
+        if outcome.state == "failed":
+            self.end()
+        return outcome
+
+    def end(self) -> None:
+        """End the process and all that it has started."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # it may not have come to a group of its own
+        self._process.join()
+        self._process = None
+
+    def _answer(self, limit: float) -> Any:
+        """What the process sends within so many seconds; None if nothing, an outcome if it has died."""
+        assert self._pipe is not None
+        until = time.monotonic() + limit
+        while (left := until - time.monotonic()) > 0:
+            try:
+                if self._pipe.poll(min(left, 0.5)):
+                    return self._pipe.recv()
+            except (EOFError, OSError):
+                self._process.join(10)
+                return Outcome("failed", why=f"{_death(self._process.exitcode)}; {self.log} has what it printed")
+        return None
+
+
+def _death(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"the process ended with exit status {status}"
+    return f"the process was ended by {signal.Signals(-status).name}"
+
+
+def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
+    """Be the process: say what this runs on, then try what is asked for until nobody asks any more."""
+    os.setsid()  # Ctrl-C is the other process's, which ends this one and all that it has started
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        known: Sequence[Line] = pkgutil.resolve_name(lines)
+        pipe.send(_about(device))
+    except Exception as error:
+        traceback.print_exc()
+        pipe.send(Outcome("failed", why=first_line(error)))
+        return
+    while True:
+        try:
+            name, scratch, data = pipe.recv()
+        except EOFError:
+            return
+        (line,) = (each for each in known if each.name == name)
+        pipe.send(_tried(line, Bench(device, scratch, data)))
+
+
+def _about(device: str) -> dict[str, str]:
+    import torch
+
+    from backbones.training.machine import choose_device, cuda_version, device_name, driver_version
+
+    choose_device("cuda" if device == "cuda" else "cpu")
+    torch.ones(1, device=device)  # a GPU's context, which takes seconds
+    return {"device": device_name(), "cuda": cuda_version(), "driver": driver_version()}
+
+
+def _tried(line: Line, bench: Bench) -> Outcome:
+    import torch
+
+    print(f"== {line.name}", flush=True)
+    torch.manual_seed(0)
+    try:
+        found = line.run(bench)
+        if bench.device == "cuda":
+            torch.cuda.synchronize()  # an error of a kernel shows when it is waited for
+        return Outcome("ok" if found.fine else "failed", found)
+    except NotRunError as error:
+        return Outcome("not run", why=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome("failed", why=first_line(error))
+    finally:
+        gc.collect()
+        if bench.device == "cuda":
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+
+def first_line(error: BaseException) -> str:
+    """An error's kind and the first line of its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

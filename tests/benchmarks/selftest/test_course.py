@@ -1,0 +1,201 @@
+"""The frame of `backbench doctor --train`: lines one after the other, whatever becomes of them, and what is told."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.commands import selftest
+from benchmarks.selftest.course import IMAGES, run_course
+from benchmarks.selftest.lines import Line, Verdict
+from benchmarks.selftest.worker import Outcome, Worker
+from tests.support.in_process import call, refusal, usage_refusal
+from tests.support.selftest_lines import BY_NAME, LINES
+
+STUBS = "tests.support.selftest_lines:LINES"
+ORDINARY = [line for line in LINES if line.name != "endless"]
+
+
+@pytest.fixture(autouse=True)
+def _few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.selftest.course.IMAGES", dict.fromkeys(IMAGES, 8) | {"processes": 1})
+
+
+@pytest.fixture
+def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's lines are those that end in all ways but never."""
+    monkeypatch.setattr(selftest, "LINES", ORDINARY)
+    monkeypatch.setattr(selftest, "COURSE", STUBS)
+
+
+def train(out: Path, *more: object) -> Any:
+    return call("doctor", "--train", "--device", "cpu", "--minutes", 1, "--out", out, *more)
+
+
+def entries(out: Path) -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in document(out)["lines"]}
+
+
+def document(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "selftest.json").read_text())
+    return found
+
+
+@pytest.mark.usefixtures("stubs")
+def test_every_line_has_its_turn_whatever_became_of_those_before_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = train(out)
+    assert result.exit_code == 1
+    sentence = "2 lines ok, 3 failed: wrong, broken, killed, 3 not run"
+    assert sentence in result.output.splitlines()
+    assert "said by the line" not in result.output
+    assert "said by the line" in (out / "selftest.log").read_text()
+    found = entries(out)
+    states = {name: entry["state"] for name, entry in found.items()}
+    assert states == {
+        "first": "ok",
+        "wrong": "failed",
+        "broken": "failed",
+        "pointless": "not run",
+        "killed": "failed",
+        "long": "not run",
+        "for-a-gpu": "not run",
+        "last": "ok",
+    }
+    assert found["first"]["figures"] == {"hits": 7, "share": "nan", "kind": "cpu"}
+    assert (found["wrong"]["measured"], found["wrong"]["expected"]) == ("6 of 7", "7")
+    assert found["broken"]["why"] == "ValueError: no such thing"
+    assert found["pointless"]["why"] == "needs two GPUs"
+    assert found["killed"]["why"].startswith("the process was ended by SIGKILL; ")
+    assert "s left, it takes about 1000 s" in found["long"]["why"]
+    assert found["for-a-gpu"]["why"] == "nothing to try on cpu"
+    told = document(out)
+    assert (told["verdict"], told["kind"], told["versions"]["timm"]) == (sentence, "cpu", "1.0.31")
+    assert "cores" in told["device"]
+    table = (out / "selftest.md").read_text()
+    assert "| ok | what first tries | 7 of 7 | 7 \\| all | " in table
+    kept = {path.relative_to(out).as_posix() for path in (out / "scratch").glob("*/*")}
+    assert kept == {"scratch/wrong/left"}, "only what a failed line left is to be looked into"
+
+
+@pytest.mark.usefixtures("stubs")
+def test_lines_by_name_and_exit_status_0_where_none_failed(tmp_path: Path) -> None:
+    result = train(tmp_path / "out", "--only", "last", "--only", "first")
+    assert result.exit_code == 0
+    assert "2 lines ok" in result.output.splitlines()
+    assert list(entries(tmp_path / "out")) == ["first", "last"], "in the order of their worth"
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_misspelt_line_is_told_the_nearest(tmp_path: Path) -> None:
+    message = refusal("doctor", "--train", "--only", "frist", "--out", tmp_path)
+    assert message.strip() == "--only frist: the self-test has no such line. Did you mean 'first'?"
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    message = refusal("doctor", "--train", "--device", "cuda", "--out", tmp_path / "out")
+    assert message.startswith("--device cuda: PyTorch ") and "finds no GPU. Use --device cpu" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    message = refusal("doctor", "--train", "--device", "cpu", "--out", tmp_path / "out", status=3)
+    assert "Name a folder that you may write to" in message
+
+
+@pytest.mark.parametrize("option", [("--device", "cpu"), ("--minutes", "3"), ("--out", "x"), ("--only", "x")])
+def test_options_of_the_self_test_need_it(option: tuple[str, str]) -> None:
+    message = usage_refusal("doctor", *option)
+    assert f"{option[0]}: is for the self-test: add --train" in message
+
+
+class Scripted(Worker):
+    """Answers in this process, without trying anything."""
+
+    def __init__(self) -> None:
+        super().__init__(STUBS, "cpu", Path("log"))
+        self.tried: list[str] = []
+
+    def start(self) -> None:
+        self.about = {"device": "a device"}
+
+    def try_line(self, line: Line, scratch: Path, data: Path, limit: float) -> Outcome:
+        self.tried.append(line.name)
+        if line.name == "interrupted":
+            raise KeyboardInterrupt
+        return Outcome("ok")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    worker = Scripted()
+    monkeypatch.setattr("benchmarks.selftest.course._draw", lambda data: None)
+    monkeypatch.setattr(selftest, "Worker", lambda *arguments: worker)
+    return worker
+
+
+def named(*lines: tuple[str, float]) -> list[Line]:
+    return [Line(name, name, {"cpu": seconds}, BY_NAME["first"].run) for name, seconds in lines]
+
+
+def test_a_shorter_line_is_run_in_the_time_that_is_too_short_for_another(scripted: Scripted, tmp_path: Path) -> None:
+    begun: list[str] = []
+    lines = named(("long", 90), ("short", 30))
+    verdicts = [*run_course(scripted, lines, tmp_path, 1, lambda line, left: begun.append(line.name))]
+    assert [verdict.state for verdict in verdicts] == ["not run", "ok"]
+    assert begun == scripted.tried == ["short"]
+
+
+def test_the_document_is_whole_after_every_line(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = named(("a", 1), ("b", 1), ("c", 1))
+    monkeypatch.setattr(selftest, "LINES", lines)
+    seen: list[Sequence[str]] = []
+
+    def watched(*arguments: Any) -> Iterator[Verdict]:
+        for verdict in run_course(*arguments):
+            yield verdict
+            seen.append([entry["state"] for entry in document(tmp_path)["lines"]])
+
+    monkeypatch.setattr(selftest, "run_course", watched)
+    assert train(tmp_path).exit_code == 0
+    assert seen == [["ok", "not run", "not run"], ["ok", "ok", "not run"], ["ok", "ok", "ok"]]
+
+
+def test_ctrl_c_ends_with_what_is_known(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "LINES", named(("a", 1), ("interrupted", 1), ("c", 1)))
+    result = train(tmp_path)
+    assert result.exit_code == 130
+    assert "interrupted: 1 line ok, 2 not run" in result.output
+    assert document(tmp_path)["verdict"] == "1 line ok, 2 not run"
+    assert entries(tmp_path)["c"]["why"] == "not reached"
+
+
+def test_a_line_that_hangs_is_ended_and_the_next_one_runs(tmp_path: Path) -> None:
+    with Worker(STUBS, "cpu", tmp_path / "log") as worker:
+        hung = worker.try_line(BY_NAME["endless"], tmp_path, tmp_path, limit=0.2)
+        assert (hung.state, hung.why) == ("failed", "not done after 0 s, and ended")
+        assert worker.try_line(BY_NAME["first"], tmp_path, tmp_path, limit=60).state == "ok"
+
+
+def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Worker(STUBS, "cpu", tmp_path / "log") as worker:
+        worker.start()
+        process = worker._process
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        worker.try_line(BY_NAME["endless"], tmp_path, tmp_path, limit=60)
+    assert not process.is_alive()
+
+
+def test_lines_that_cannot_be_imported_are_a_failure_of_each(tmp_path: Path) -> None:
+    with Worker("tests.support.no_such_lines:LINES", "cpu", tmp_path / "log") as worker:
+        (verdict,) = run_course(worker, [BY_NAME["first"]], tmp_path, 1)
+    assert (verdict.state, verdict.why.startswith("RuntimeError: ")) == ("failed", True)
+    assert "no_such_lines" in verdict.why

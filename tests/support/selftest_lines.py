@@ -1,0 +1,54 @@
+"""Lines of a self-test that end in all the ways there are, for the process that tries them to import."""
+
+import os
+import signal
+import time
+
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
+
+
+def fine(bench: Bench) -> Found:
+    print("said by the line")
+    (bench.scratch / "left").write_text(str(sum(1 for _ in bench.data.rglob("*.jpg"))))
+    return Found(True, "7 of 7", "7 | all", {"hits": 7, "share": float("nan"), "kind": bench.device})
+
+
+def wrong(bench: Bench) -> Found:
+    (bench.scratch / "left").write_text("")
+    return Found(False, "6 of 7", "7", {"hits": 6})
+
+
+def broken(bench: Bench) -> Found:
+    raise ValueError("no such thing\nas this")
+
+
+def pointless(bench: Bench) -> Found:
+    raise NotRunError("needs two GPUs")
+
+
+def killed(bench: Bench) -> Found:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def endless(bench: Bench) -> Found:
+    time.sleep(600)
+    raise AssertionError
+
+
+def line(name: str, run: object = fine, **seconds: float) -> Line:
+    return Line(name, f"what {name} tries", seconds or {"cpu": 1, "cuda": 1}, run)  # type: ignore[arg-type]
+
+
+LINES = (
+    line("first"),
+    line("wrong", wrong),
+    line("broken", broken),
+    line("pointless", pointless),
+    line("killed", killed),
+    line("long", cpu=1000),
+    line("endless", endless),
+    line("for-a-gpu", cuda=1),
+    line("last"),
+)
+BY_NAME = {each.name: each for each in LINES}
