@@ -73,6 +73,13 @@ class Paths(Packed[Path]):
         """All of it but the root."""
         return {"content": self.content, "ends": self.ends}
 
+    def names(self) -> Iterator[str]:
+        """The names below the root."""
+        start = 0
+        for end in self.ends.tolist():
+            yield os.fsdecode(self.content[start:end].tobytes())
+            start = end
+
     def decode(self, item: memoryview) -> Path:
         """Make a path of its bytes."""
         return self.root / os.fsdecode(bytes(item))

@@ -32,6 +32,7 @@ from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.later import Later
 from backbones.training.randomness import mix, seed_generators
+from backbones.training.same_lists import Listing, require_same_lists
 from backbones.training.settings import (
     EpochSchedule,
     Fraction,
@@ -153,6 +154,7 @@ def pretrain(
     decoder with it, in the published names). Raises InputError for unusable data, settings or output.
     """
     paths = list_images(data)
+    require_same_lists(data, Listing("images", len(paths), (*paths.arrays.values(),), paths.names))
     settings, step = recipe.model, create_step(recipe, seed)
     network, normalisation = step.network, step.normalisation
     pictures = PictureHook(

@@ -24,7 +24,8 @@ from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import compare, write_figures
 from benchmarks.speed.comparing.turns import Turns
 from results import statistic_interval
-from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
+from tasks.datasets.label_maps.images import AnnotatedImage
+from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.areas import Areas
 from tasks.segmentation.metric import SegmentationMetric
@@ -65,7 +66,7 @@ def make_sides(maps: list[tuple[Tensor, Tensor]]) -> dict[str, Side]:
     """Both metrics, each with its own batches made beforehand, of one image, as they come from the loader."""
     names = [f"{number:05d}.jpg" for number in range(len(maps))]
     pairs = [AnnotatedImage(name, Path(name), Path(name).with_suffix(".png")) for name in names]
-    dataset = SegmentationSet("val", pairs, _CLASSES, reduce_zero_label=True, fingerprint="")
+    dataset = SegmentationSet("val", pairs, _CLASSES, reduce_zero_label=True, folders=(Path(), Path()))
     batches = [
         {"numbers": torch.tensor([number]), "labels": labels[None], "readable": torch.tensor([True]), "corrupt": {}}
         for number, (labels, _) in enumerate(maps)

@@ -11,6 +11,7 @@ from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.randomness import seed_generators
+from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
@@ -45,6 +46,7 @@ def fine_tune(
     settings, weights or output.
     """
     train, val = open_class_folders(data)
+    require_same_lists(data, train.listing, val.listing)
     batch_of_process = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
     check_even_batches(recipe.augment, batch_of_process)
     settings = recipe.model

@@ -14,6 +14,7 @@ from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.machine import device_type
 from backbones.training.randomness import seed_generators
+from backbones.training.same_lists import require_same_lists
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
@@ -62,6 +63,7 @@ def fine_tune(
     """
     _require_possible_order(recipe)
     train, val = open_coco(data, recipe.data)
+    require_same_lists(data, train.listing, val.listing)
     detector, load_report, parameters = create_detector(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
     )

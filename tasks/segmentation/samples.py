@@ -16,7 +16,8 @@ from backbones.images.sizes import in_words
 from backbones.images.tolerance import first_readable
 from backbones.images.upright import read_upright
 from backbones.training.randomness import mix
-from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet, require_size
+from tasks.datasets.label_maps.images import AnnotatedImage
+from tasks.datasets.label_maps.layout import SegmentationSet, require_size
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation.mmseg_parts import PhotoMetricDistortion, RandomCrop, RandomFlip, RandomResize, Resize
 from tasks.segmentation.recipe import Inference, SegmentationAugmentation

@@ -12,6 +12,7 @@ from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
 from backbones.training.randomness import seed_generators
+from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.batch_norm import dense_norm
@@ -50,6 +51,7 @@ def fine_tune(
     settings, weights or output.
     """
     train, val = open_segmentation(data, recipe.data)
+    require_same_lists(data, train.listing, val.listing)
     _require_several_images(recipe)
     segmentor, load_report, parameters = create_segmentor(
         recipe, backbone, checkpoint, len(train.classes), seed, normalisation

@@ -10,6 +10,7 @@ Three layouts are recognised:
 """
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from backbones.errors import DataError
 from backbones.images.folders import describe, find_droppings, fingerprint, folder_names, image_names, list_suffixes
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
+from backbones.training.same_lists import Listing
 from results.code import code_digest
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
@@ -82,6 +84,13 @@ class ClassFolders:
             return _open_classes(root, validation, "val", classes)
         mapping_folders = [validation, images, root, images / "meta", root / "ILSVRC2012_devkit_t12" / "data"]
         return _open_flat(root, flat, mapping_folders, classes)
+
+    @property
+    def listing(self) -> Listing:
+        """What other processes of a job have to find too."""
+        classes = json.dumps(self.classes).encode()
+        decided: list[bytes | np.ndarray] = [*self.paths.arrays.values(), self.labels, classes]
+        return Listing(f"{self.split} images", len(self.paths), decided, self.paths.names)
 
     @cached_property
     def fingerprint(self) -> str:

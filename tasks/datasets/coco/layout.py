@@ -21,6 +21,7 @@ from backbones.errors import DataError
 from backbones.images.folders import fingerprint
 from backbones.images.observing import looking_at
 from backbones.training.progress_line import progress_line
+from backbones.training.same_lists import Listing
 from backbones.training.settings import Settings
 from results.code import code_digest
 from results.garbage_collection import garbage_collection_paused
@@ -93,6 +94,12 @@ class CocoSet:
                 more = f" Other mistakes in this file: {len(problems) - 1}; `backbench data check coco` lists all."
                 raise DataError(f"{annotations}: {problems[0]}{more if len(problems) > 1 else ''}")
             return _assemble(file, found, images, split)
+
+    @property
+    def listing(self) -> Listing:
+        """What other processes of a job have to find too."""
+        decided = [self.annotation_sha256.encode()]
+        return Listing(f"{self.split} images", len(self.images), decided, lambda: (each.name for each in self.images))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,9 +13,9 @@ from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
+from tasks.datasets.label_maps.images import AnnotatedImage
 from tasks.datasets.label_maps.layout import (
     KIND,
-    AnnotatedImage,
     SegmentationDataSettings,
     describe_unlabelled,
     images_in_both,

@@ -12,7 +12,8 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -20,16 +21,19 @@ from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
 from backbones.images.observing import looking_at
+from backbones.images.packed import Paths
 from backbones.images.reading import UnreadableImage
 from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright_size
 from backbones.training.agreement import first_decides
 from backbones.training.progress_line import with_progress
+from backbones.training.same_lists import Listing
 from backbones.training.settings import Settings
 from results.code import code_digest
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
+from tasks.datasets.label_maps.images import AnnotatedImage, AnnotatedImages, annotation_of, pack_images
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import Split, explain_absence
@@ -59,15 +63,6 @@ class SegmentationDataSettings(Settings):
         return self.model_dump(exclude={"classes", "reduce_zero_label"})
 
 
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """An image and its label map; `name` is its path below the folder of images."""
-
-    name: str
-    image: Path
-    annotation: Path
-
-
 @dataclass(frozen=True, eq=False)
 class SegmentationSet:
     """One split of a segmentation data set, opened with `open_segmentation`.
@@ -77,17 +72,40 @@ class SegmentationSet:
         images: sorted by name.
         classes: names; a class's position is its number in what `labels` returns.
         reduce_zero_label: how the files count their labels, see `SegmentationDataSettings`.
-        fingerprint: 16 hexadecimal digits that change with the name or size of an image or annotation, with the
-            classes and with `reduce_zero_label`, and not with the place on disk.
+        folders: of the images, and of their annotations.
         notes: what a reader of the numbers should know about this split.
     """
 
     split: str
-    images: list[AnnotatedImage]
+    images: Sequence[AnnotatedImage]
     classes: list[str]
     reduce_zero_label: bool
-    fingerprint: str
+    folders: tuple[Path, Path]
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with the name or size of an image or annotation, and with how labels count.
+
+        With the classes and `reduce_zero_label`, that is, and not with the place on disk. Computed when it is first
+        asked for, at the cost of a stat call for each file. Raises DataError if one has gone.
+        """
+        images, annotations = self.folders
+        identity = (
+            fingerprint((image.image for image in self.images), images),
+            fingerprint((image.annotation for image in self.images), annotations),
+            self.classes,
+            self.reduce_zero_label,
+        )
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+    @property
+    def listing(self) -> Listing:
+        """What other processes of a job have to find too."""
+        names = [image.name for image in self.images]
+        decided = ["\0".join(names), json.dumps([self.classes, self.reduce_zero_label])]
+        encoded = [part.encode(errors="surrogateescape") for part in decided]
+        return Listing(f"{self.split} images", len(names), encoded, lambda: names)
 
     def labels(self, image: AnnotatedImage) -> np.ndarray:
         """The class of each pixel, uint8 (H, W), `IGNORED` where there is none. Raises what `read_label_map` does."""
@@ -95,16 +113,34 @@ class SegmentationSet:
 
 
 def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[SegmentationSet, SegmentationSet]:
-    """List the training and the evaluation split below `root`; no image is opened.
+    """List the training and the evaluation split below `root`, or what was found before in the same folders.
 
+    No image is opened.
     Raises DataError for a missing folder or class list, an empty split, an image without annotation and the reverse.
     """
     if absent := explain_absence(root, settings.folders, KIND):
         raise DataError(absent)
-    classes = read_class_list(find_class_list(root, settings.classes))
-    train, val = _open_split(root, settings, "train", classes), _open_split(root, settings, "val", classes)
-    val.notes.extend(images_in_both(root, settings, train.images, val.images))
-    return train, val
+
+    def find() -> Finding:
+        classes = read_class_list(find_class_list(root, settings.classes))
+        train, val = _list_split(root, settings, "train"), _list_split(root, settings, "val")
+        notes = {"train": [], "val": images_in_both(root, settings, train, val)}
+        arrays = {
+            f"{split} {name}": array
+            for split, images in (("train", train), ("val", val))
+            for name, array in images.paths.arrays.items()
+        }
+        return Finding({"classes": classes, "notes": notes}, arrays)
+
+    finding = kept("label maps", root, {"places": settings.model_dump(), "code": code_digest()}, find)
+
+    def opened(split: Split) -> SegmentationSet:
+        images, annotations = folders = split_folders(root, settings, split)
+        paths = Paths(images, finding.arrays[f"{split} content"], finding.arrays[f"{split} ends"])
+        pairs, notes = AnnotatedImages(paths, annotations), [*finding.facts["notes"][split]]
+        return SegmentationSet(split, pairs, finding.facts["classes"], settings.reduce_zero_label, folders, notes)
+
+    return opened("train"), opened("val")
 
 
 def check_annotations(*sets: SegmentationSet) -> list[str]:
@@ -146,7 +182,7 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
 def require_annotations(data: Path, *sets: SegmentationSet) -> list[str]:
     """`check_annotations` by the first process for all, or its notes where these files below `data` have passed before.
 
-    The sets' fingerprints tell them apart.
+    Sets are told apart by their names and by how labels count; of each file it is known whether it has changed.
     """
 
     def find() -> Finding:
@@ -154,9 +190,11 @@ def require_annotations(data: Path, *sets: SegmentationSet) -> list[str]:
             looking_at(path)
         return Finding({"notes": check_annotations(*sets)})
 
-    question = {"code": code_digest(), "sets": [(dataset.split, dataset.fingerprint) for dataset in sets]}
-    notes: list[str] = first_decides(lambda: kept("annotations that fit", data, question, find).facts["notes"])
-    return notes
+    def notes() -> list[str]:
+        question = {"code": code_digest(), "sets": [(dataset.split, dataset.listing.digest) for dataset in sets]}
+        return list(kept("annotations that fit", data, question, find).facts["notes"])
+
+    return first_decides(notes)
 
 
 def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: int) -> None:
@@ -239,7 +277,7 @@ def pair_files(images: Path, annotations: Path, split: Split) -> tuple[list[Anno
             )
     if problems:
         return [], problems
-    partners = {name: str(PurePosixPath(name).with_suffix(".png")) for name in names[images]}
+    partners = {name: annotation_of(name) for name in names[images]}
     present = set(names[annotations])
     pairs = [
         AnnotatedImage(name, images / name, annotations / partner)
@@ -276,18 +314,11 @@ def _find_unpaired(images: Path, annotations: Path, partners: dict[str, str], pr
     return problems
 
 
-def _open_split(root: Path, settings: SegmentationDataSettings, split: Split, classes: list[str]) -> SegmentationSet:
+def _list_split(root: Path, settings: SegmentationDataSettings, split: Split) -> AnnotatedImages:
     images, annotations = split_folders(root, settings, split)
     pairs, problems = pair_files(images, annotations, split)
     if problems:
         check = f"backbench data check ade20k --data {shlex.quote(str(root))}"
         more = f" Other mistakes in this split: {len(problems) - 1}; `{check}` lists all."
         raise DataError(f"{problems[0]}{more if len(problems) > 1 else ''}")
-    identity = (
-        fingerprint((pair.image for pair in pairs), images),
-        fingerprint((pair.annotation for pair in pairs), annotations),
-        classes,
-        settings.reduce_zero_label,
-    )
-    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return SegmentationSet(split, pairs, classes, settings.reduce_zero_label, digest)
+    return pack_images(images, annotations, (pair.name for pair in pairs))

@@ -10,6 +10,7 @@ from backbones.cache import found_anew
 from benchmarks.planning.cells import plan_task
 from tasks.datasets.class_folders.layout import ClassFolders, open_class_folders
 from tasks.datasets.identity import Contents
+from tasks.datasets.label_maps.layout import SegmentationDataSettings, open_segmentation
 from tasks.registry import TASKS
 from tests.support.folders import age
 
@@ -94,3 +95,24 @@ def test_class_folders_come_back_as_they_were(mini: Path, tmp_path: Path, monkey
         new = sorted((root / ("train" if split is None else "")).iterdir())[0] / "another.png"
         shutil.copy(one.paths[0], new)
         assert new in {*open_class_folders(root)[0].paths, *open_class_folders(root)[1].paths}
+
+
+def test_label_maps_come_back_as_they_were(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = age(Path(shutil.copytree(mini / "ade20k", tmp_path / "data")))
+    settings = SegmentationDataSettings(val_images="images/training", val_annotations="annotations/training")
+    before = open_segmentation(root, settings)
+    prints = [split.fingerprint for split in before]
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.datasets.label_maps.layout.image_names", lambda path: pytest.fail(f"listed {path}"))
+        patch.setattr("tasks.datasets.label_maps.layout.fingerprint", lambda *paths: pytest.fail("looked at each file"))
+        again = open_segmentation(root, settings)
+    assert [split.fingerprint for split in again] == prints
+    for one, other in zip(before, again, strict=True):
+        assert one.images == other.images and one.listing.digest == other.listing.digest
+        facts = ("split", "classes", "reduce_zero_label", "folders", "notes")
+        assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+    assert again[1].notes and not again[0].notes
+    (list_of_classes,) = root.glob("objectInfo*.txt")
+    list_of_classes.write_text("\n".join(f"class {number}" for number in range(len(again[0].classes))))
+    assert open_segmentation(root, settings)[0].classes[0] == "class 0"

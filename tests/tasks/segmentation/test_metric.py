@@ -13,7 +13,8 @@ import torch
 from mmseg.evaluation import IoUMetric
 
 from backbones.errors import InputError
-from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
+from tasks.datasets.label_maps.images import AnnotatedImage
+from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.segmentation import metric as metric_module
 from tasks.segmentation.metric import SegmentationMetric
@@ -28,7 +29,7 @@ def data_set(images: int) -> SegmentationSet:
     """The names alone: the metric opens no file."""
     names = [f"scene/{number:02d}.jpg" for number in range(images)]
     pairs = [AnnotatedImage(name, Path("images", name), Path("labels", name).with_suffix(".png")) for name in names]
-    return SegmentationSet("val", pairs, CLASSES, reduce_zero_label=True, fingerprint="f" * 16)
+    return SegmentationSet("val", pairs, CLASSES, reduce_zero_label=True, folders=(Path("images"), Path("labels")))
 
 
 def draw_maps(seed: int, images: int) -> list[Maps]:

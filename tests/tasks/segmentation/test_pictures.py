@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
+from tasks.datasets.label_maps.images import AnnotatedImage
+from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE, PictureHook, arrange, spread_numbers
 from tasks.segmentation.metric import SegmentationMetric
@@ -184,7 +185,7 @@ def dataset(tmp_path: Path) -> SegmentationSet:
         labels[:, :8] = number + 1
         Image.fromarray(labels).save(image.annotation)
         images.append(image)
-    return SegmentationSet("val", images, [str(number) for number in range(IMAGES + 2)], True, "0" * 16)
+    return SegmentationSet("val", images, [str(number) for number in range(IMAGES + 2)], True, (tmp_path, tmp_path))
 
 
 METRICS = {"mIoU": 12.345678, "mAcc": 20.0, "other": 3.0}

@@ -116,6 +116,7 @@ def test_the_fingerprint_is_the_same_in_another_place(root: Path, tmp_path: Path
 @pytest.mark.parametrize("change", ["size", "name"])
 def test_the_fingerprint_changes_with_a_files_size_and_name(root: Path, part: str, change: str) -> None:
     before, _ = open_set(root)
+    fingerprint = before.fingerprint
     if change == "size":
         path = root / part / "training" / before.images[0].name
         path = path if part == "images" else path.with_suffix(".png")
@@ -123,7 +124,7 @@ def test_the_fingerprint_changes_with_a_files_size_and_name(root: Path, part: st
     else:
         for image in (before.images[0].image, before.images[0].annotation):
             image.rename(image.with_stem("z"))
-    assert open_set(root)[0].fingerprint != before.fingerprint
+    assert open_set(root)[0].fingerprint != fingerprint
 
 
 def test_the_fingerprint_changes_with_the_classes_and_how_labels_count(root: Path) -> None:
@@ -143,8 +144,8 @@ def test_a_small_set_is_not_called_ade20k(root: Path) -> None:
 
 def test_ade20k_is_known_by_its_counts(root: Path) -> None:
     train, val = open_set(root)
-    full = SegmentationSet("train", train.images[:1] * 20_210, ["class"] * 150, True, "f")
-    half = SegmentationSet("val", val.images[:1] * 2_000, ["class"] * 150, True, "f")
+    full = SegmentationSet("train", train.images[:1] * 20_210, ["class"] * 150, True, train.folders)
+    half = SegmentationSet("val", val.images[:1] * 2_000, ["class"] * 150, True, val.folders)
     named = name_data_set("ade20k", root, contents_of(full, half))
     assert (named.name, named.notes) == ("ade20k", ())
 
