@@ -59,7 +59,7 @@ def image_names(root: str | Path) -> list[str]:
                 for entry in entries:
                     if entry.name.startswith(".") or entry.name in DROPPINGS:
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         pending.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
                     elif _has_image_suffix(entry.name):
                         names.append(prefix + entry.name)
@@ -86,9 +86,18 @@ def _names_of_folders(root: str | Path) -> list[str]:
     looking_at(root)
     try:
         with os.scandir(root) as entries:
-            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+            return [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
     except OSError as error:
         raise DataError(f"{root}: the folder cannot be read: {error.strerror}.") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, or a link to one. A link that leads nowhere may lead to one later: it is looked at."""
+    if entry.is_dir():
+        return True
+    if not entry.is_file():
+        looking_at(entry.path)
+    return False
 
 
 def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:

@@ -53,5 +53,5 @@ def _refusing(genuine: Callable[..., Any], forbidden: set[str]) -> Callable[...,
 def age(root: Path) -> Path:
     """Make all in a folder, and it, as old as what the cache trusts."""
     for path in (root, *root.rglob("*")):
-        os.utime(path, (1e9, 1e9))
+        os.utime(path, (1e9, 1e9), follow_symlinks=path.exists())
     return root

@@ -46,10 +46,9 @@ def read_validation_labels(
     Returns the label of each image and the mapping file's path. Raises DataError if there is no mapping file, or if
     it doesn't give each image one of the classes.
     """
-    for folder in folders:
-        looking_at(folder)
     for name in (*NAMED_FILES, *ORDERED_FILES, DEVKIT_FILE):
         for path in (folder / name for folder in folders):
+            looking_at(path)
             if path.is_file():
                 named = _read_named(path, images) if name in NAMED_FILES else _read_ordered(path, images)
                 positions = {name: position for position, name in enumerate(classes)}

@@ -29,7 +29,10 @@ def find_class_list(root: Path, named: str | None) -> Path:
             raise DataError(f"{root / named}: no such class list. Expected {expected}.")
         return root / named
     looking_at(root)
-    found = sorted(path for path in root.glob("objectInfo*.txt") if path.is_file())
+    candidates = sorted(root.glob("objectInfo*.txt"))
+    for path in candidates:
+        looking_at(path)
+    found = [path for path in candidates if path.is_file()]
     if not found:
         raise DataError(f"{root}: no class list found. Expected {expected}.")
     if len(found) > 1:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from backbones.cache import found_anew
+from backbones.errors import DataError
+from backbones.mae.pretraining import list_images
 from benchmarks.planning.cells import plan_task
 from tasks.datasets.class_folders.layout import ClassFolders, open_class_folders
 from tasks.datasets.identity import Contents
@@ -116,3 +118,81 @@ def test_label_maps_come_back_as_they_were(mini: Path, tmp_path: Path, monkeypat
     (list_of_classes,) = root.glob("objectInfo*.txt")
     list_of_classes.write_text("\n".join(f"class {number}" for number in range(len(again[0].classes))))
     assert open_segmentation(root, settings)[0].classes[0] == "class 0"
+
+
+def _link_away(path: Path, elsewhere: Path) -> Path:
+    """Make a link of a file or folder, to where it is not yet; where it waits meanwhile."""
+    waiting = elsewhere / "waiting" / path.name
+    waiting.parent.mkdir(parents=True)
+    shutil.move(path, waiting)
+    path.symlink_to(elsewhere / path.name)
+    return waiting
+
+
+def _come_back(waiting: Path) -> None:
+    waiting.rename(waiting.parents[1] / waiting.name)
+
+
+@pytest.mark.parametrize("is_divided", [True, False])
+def test_a_class_whose_link_leads_nowhere_at_first_is_found(
+    is_divided: bool, mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "data"
+    for part in ("train", "val") if is_divided else ("",):
+        shutil.copytree(mini / (part or "train"), root / part)
+    classes = sorted(path.name for path in (root / ("train" if is_divided else "")).iterdir())
+    shutil.rmtree(root / "val" / classes[-1], ignore_errors=True)
+    waiting = _link_away(root / ("train" if is_divided else "") / classes[-1], tmp_path)
+    age(root.parent)
+    assert [split.classes for split in open_class_folders(root)] == [classes[:-1]] * 2
+    before = identify("classification", root)
+    _come_back(waiting)
+    assert [split.classes for split in open_class_folders(root)] == [classes] * 2
+    assert identify("classification", root).classes == before.classes + 1
+
+
+def test_a_folder_of_images_whose_link_leads_nowhere_at_first_is_found(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = Path(shutil.copytree(mini / "train", tmp_path / "data"))
+    total = len(list_images(root))
+    waiting = _link_away(sorted(root.iterdir())[0], tmp_path)
+    age(root.parent)
+    assert len(list_images(root)) < total
+    _come_back(waiting)
+    assert len(list_images(root)) == total
+
+
+def test_a_file_of_classes_whose_link_leads_nowhere_at_first_is_found(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "data"
+    shutil.copytree(mini / "train", root / "train")
+    (root / "val").mkdir()
+    classes = sorted(path.name for path in (root / "train").iterdir())
+    image = next(path for path in sorted((mini / "val").rglob("*")) if path.is_file())
+    shutil.copy(image, root / "val")
+    (root / "val" / "val_map.txt").write_text(f"{image.name} {classes[0]}\n")
+    (root / "val" / "val.txt").write_text(f"{image.name} {classes[1]}\n")
+    waiting = _link_away(root / "val" / "val.txt", tmp_path)
+    age(root.parent)
+    assert open_class_folders(root)[1].labels.tolist() == [0]
+    _come_back(waiting)
+    assert open_class_folders(root)[1].labels.tolist() == [1]
+
+
+def test_a_second_list_of_classes_whose_link_leads_nowhere_at_first_is_refused(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = Path(shutil.copytree(mini / "ade20k", tmp_path / "data"))
+    shutil.copy(next(root.glob("objectInfo*.txt")), root / "objectInfo9.txt")
+    waiting = _link_away(root / "objectInfo9.txt", tmp_path)
+    age(root.parent)
+    open_segmentation(root, SegmentationDataSettings())
+    _come_back(waiting)
+    with pytest.raises(DataError, match="2 class lists"):
+        open_segmentation(root, SegmentationDataSettings())
