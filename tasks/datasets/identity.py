@@ -11,6 +11,7 @@ from typing import Any
 
 from backbones.cache import Finding, kept
 from backbones.errors import DataError
+from backbones.images.observing import looking_at
 from results.code import code_digest
 from results.measurements import simplified
 
@@ -84,7 +85,8 @@ class NamedData:
 def kept_contents(task: str, data: Path, places: Mapping[str, Any], find: Callable[[], Contents]) -> Contents:
     """What `find` finds below `data`, unless it is known from before; `places` are the settings that it goes by.
 
-    A file that was changed in its place, among more than a thousand, can go unnoticed; `found_anew` looks at all.
+    A file that was changed in its place, among more than a thousand, can go unnoticed, unless it is one of the sample;
+    `found_anew` looks at all.
     """
     question = {"task": task, "places": dict(places), "code": code_digest()}
     prefix = os.path.join(os.path.abspath(data), "")  # noqa: PTH100, PTH118
@@ -117,6 +119,8 @@ def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path]
                 drawn.append(part[number])
                 break
             number -= len(part)
+    for path in drawn:
+        looking_at(path)
     return tuple((os.path.abspath(path), path.stat().st_size) for path in drawn)  # noqa: PTH100
 
 

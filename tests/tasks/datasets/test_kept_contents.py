@@ -196,3 +196,17 @@ def test_a_second_list_of_classes_whose_link_leads_nowhere_at_first_is_refused(
     _come_back(waiting)
     with pytest.raises(DataError, match="2 class lists"):
         open_segmentation(root, SegmentationDataSettings())
+
+
+def test_the_files_that_stand_for_all_are_looked_at_themselves(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("backbones.images.folders._WATCHED", 1)
+    root = age(Path(shutil.copytree(mini / "train", tmp_path / "data")))
+    known = identify("classification", root)
+    path, size = known.sample[-1]
+    with Path(path).open("ab") as file:
+        file.write(b"\0")
+    again = identify("classification", root)
+    assert dict(again.sample)[path] == size + 1 and again.fingerprint != known.fingerprint
