@@ -14,13 +14,15 @@ _WATCHED = 1000
 """Files of a fingerprint that are looked at by themselves: all of a small set, some all over a large one."""
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"}
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 
 DROPPINGS = frozenset(
     {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+    | {"Thumbs.db", "desktop.ini"}
 )
-"""Folders that packers, network storage and file systems leave beside people's files; others begin with a dot."""
+"""What packers, network storage and systems leave beside people's files; the rest of it begins with a dot."""
 
 
 def find_images(root: str | Path) -> Paths:
@@ -35,16 +37,23 @@ def find_images(root: str | Path) -> Paths:
 
 
 def image_names(root: str | Path) -> list[str]:
-    """List the paths of all images below `root`, relative to it, with forward slashes, sorted by code point.
+    """List the paths of all images below `root`, the first of what `list_folder` finds. Raises as it does."""
+    return list_folder(root)[0]
 
-    An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that start with a dot are passed
-    over, files and folders alike, and so are `DROPPINGS`: with them or without, a data set is the same and has the
-    same fingerprint. Links to folders are followed, except back into a folder that contains them.
+
+def list_folder(root: str | Path) -> tuple[list[str], list[str]]:
+    """List the paths of all images below `root`, relative to it, with forward slashes, and those of all other files.
+
+    Both are sorted by code point. An image is a file with one of `IMAGE_SUFFIXES`, in upper or lower case. Names that
+    start with a dot are passed over, files and folders alike, and so are `DROPPINGS`: with them or without, a data set
+    is the same and has the same fingerprint. Links to folders are followed, except back into a folder that contains
+    them.
     Raises DataError if `root` is no folder or a folder below it cannot be read.
     """
     if not Path(root).is_dir():
         raise DataError(f"{root}: {'a file, not a folder' if Path(root).exists() else 'no such folder'}.")
-    names: list[str] = []
+    images: list[str] = []
+    others: list[str] = []
     # Folders still to be listed: path, prefix of the names below it, identities of the folders above it.
     pending = [(os.fspath(root), "", frozenset[tuple[int, int]]())]
     while pending:
@@ -61,12 +70,11 @@ def image_names(root: str | Path) -> list[str]:
                         continue
                     if _is_folder(entry):
                         pending.append((entry.path, f"{prefix}{entry.name}/", above | {identity}))
-                    elif _has_image_suffix(entry.name):
-                        names.append(prefix + entry.name)
+                    else:
+                        (images if _has_image_suffix(entry.name) else others).append(prefix + entry.name)
         except OSError as error:
             raise DataError(f"{folder}: the folder cannot be read: {error.strerror}.") from None
-    names.sort()
-    return names
+    return sorted(images), sorted(others)
 
 
 def folder_names(root: str | Path) -> list[str]:
@@ -128,8 +136,16 @@ def describe(root: str | Path) -> str:
     """Say in a few words what lies directly in the folder `root`, for the message that it isn't what was expected."""
     with os.scandir(root) as entries:
         kinds = Counter("folder" if entry.is_dir() else _file_kind(entry.name) for entry in entries)
-    counts = [f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.most_common(3)]
-    return ", ".join(counts) or "an empty folder"
+    return _count(kinds) or "an empty folder"
+
+
+def describe_files(names: Iterable[str]) -> str:
+    """Say in a few words of which kinds these files are; an empty text if there are none."""
+    return _count(Counter(map(_file_kind, names)))
+
+
+def _count(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.most_common(3))
 
 
 def _file_kind(name: str) -> str:

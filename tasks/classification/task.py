@@ -84,7 +84,7 @@ def fine_tune(
         training=outcome,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=[note for note in (val.note,) if note],
+        notes=list(dict.fromkeys(note for note in (train.note, val.note) if note)),
         parameters=parameters,
     )
 

@@ -23,7 +23,15 @@ import numpy as np
 
 from backbones.cache import Finding, kept
 from backbones.errors import DataError
-from backbones.images.folders import describe, find_droppings, fingerprint, folder_names, image_names, list_suffixes
+from backbones.images.folders import (
+    describe,
+    describe_files,
+    find_droppings,
+    fingerprint,
+    folder_names,
+    list_folder,
+    list_suffixes,
+)
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 from backbones.training.same_lists import Listing
@@ -182,13 +190,13 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
             f"{folder}: {len(unknown):,} class folders that train/ doesn't have: {_name_some(unknown)}. "
             f"Rename or remove them."
         )
-    names, labels, stray = _label_by_folder(folder, classes)
+    names, labels, left_out = _label_by_folder(folder, classes)
     absent = _absent_classes(labels, classes)
     if split == "train":
         _refuse_empty(folder, absent)
     if not names:
         raise DataError(f"{folder}: no images found in its class folders: {_describe_each(folder, absent)}.")
-    notes = _describe_left_out(folder, stray)
+    notes = _describe_left_out(folder, left_out)
     if absent:
         notes.append(
             f"{folder.name}/ has no image of {len(absent):,} of {len(classes):,} classes: {_name_some(absent)}."
@@ -197,12 +205,14 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
 
 
 def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classes: list[str]) -> ClassFolders:
-    names = [name for name in image_names(folder) if "/" not in name]
+    names, others = ([name for name in part if "/" not in name] for part in list_folder(folder))
     if not names:
         raise DataError(f"{folder}: no images found. Expected CLASS/*.jpg or images; found {describe(folder)}.")
     labels, mapping = read_validation_labels(names, mapping_folders, classes)
     layout = f"class folders; flat validation folder labelled by {mapping.name}"
-    return _split(root, "val", layout, folder, names, labels, classes)
+    others = [name for name in others if folder / name != mapping]
+    note = _describe_others(folder, others) if others else None
+    return _split(root, "val", layout, folder, names, labels, classes, note)
 
 
 def _refuse_half(root: Path) -> None:
@@ -227,7 +237,7 @@ def _refuse_half(root: Path) -> None:
 def _open_undivided(root: Path, split: str) -> ClassFolders:
     _refuse_half(root)
     classes = _find_classes(root, "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg")
-    names, labels, stray = _label_by_folder(root, classes)
+    names, labels, left_out = _label_by_folder(root, classes)
     _refuse_empty(root, _absent_classes(labels, classes))
     held_out = _hold_out(names, labels)
     if not held_out:
@@ -240,7 +250,7 @@ def _open_undivided(root: Path, split: str) -> ClassFolders:
     ]
     if single:
         notes.append(f"{len(single):,} classes with a single image are in training only: {_name_some(single)}.")
-    notes += _describe_left_out(root, stray)
+    notes += _describe_left_out(root, left_out)
     return _split(
         *(root, "train" if split == "train" else "holdout", "class folders, undivided", root),
         names=[names[index] for index in wanted],
@@ -264,12 +274,21 @@ def _split(
     return ClassFolders(root, split, layout, Paths.of(folder, names), np.array(labels, np.int32), classes, note)
 
 
-def _label_by_folder(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int], int]:
-    """The images below the class folders, their labels, and the number of images outside of them."""
+@dataclass(frozen=True)
+class _LeftOut:
+    """What lies in a folder of class folders and is no image of a class: images beside them, other files in them."""
+
+    stray: int
+    others: list[str]
+
+
+def _label_by_folder(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int], _LeftOut]:
+    """The images below the class folders, their labels, and what is left out."""
     positions = {name: position for position, name in enumerate(classes)}
-    names = image_names(folder)
+    names, others = list_folder(folder)
     inside = [name for name in names if "/" in name]
-    return inside, [positions[name.partition("/")[0]] for name in inside], len(names) - len(inside)
+    left_out = _LeftOut(len(names) - len(inside), [name for name in others if "/" in name])
+    return inside, [positions[name.partition("/")[0]] for name in inside], left_out
 
 
 def _hold_out(names: Sequence[str], labels: Sequence[int]) -> set[int]:
@@ -307,10 +326,18 @@ def _describe_each(folder: Path, empty: Sequence[str]) -> str:
     return _name_some([f"{name} ({describe(folder / name)})" for name in empty if (folder / name).is_dir()])
 
 
-def _describe_left_out(folder: Path, stray: int) -> list[str]:
+def _describe_others(folder: Path, names: Sequence[str]) -> str:
+    return f"{folder.name}/ holds files that are no images, left out: {describe_files(names)}."
+
+
+def _describe_left_out(folder: Path, left_out: _LeftOut) -> list[str]:
     notes = []
-    if stray:
-        notes.append(f"{stray:,} images lie directly in {folder.name}/ and belong to no class; they are left out.")
+    if left_out.stray:
+        notes.append(
+            f"{left_out.stray:,} images lie directly in {folder.name}/ and belong to no class; they are left out."
+        )
+    if left_out.others:
+        notes.append(_describe_others(folder, left_out.others))
     if droppings := find_droppings(folder):
         notes.append(f"{', '.join(droppings)} in {folder.name}/: passed over, no class but what a program left there.")
     return notes

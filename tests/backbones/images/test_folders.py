@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from backbones.errors import InputError
-from backbones.images.folders import find_images, fingerprint, image_names
+from backbones.images.folders import describe_files, find_images, fingerprint, image_names, list_folder
 
 
 def _touch(root: Path, *names: str) -> None:
@@ -21,6 +21,18 @@ def test_images_are_found_at_any_depth_and_sorted_by_name(tmp_path: Path) -> Non
     expected = ["a b/Ü.png", "b.jpg/x.gif", "b/10.jpeg", "b/2.JPG", "b/c/d.tif", "top.WebP"]
     assert image_names(tmp_path) == expected
     assert find_images(str(tmp_path)) == [tmp_path / name for name in expected]
+
+
+def test_netpbm_images_of_all_suffixes_are_listed(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.pgm", "b.PBM", "c.pnm", "d.ppm", "e.pam")
+    assert image_names(tmp_path) == ["a.pgm", "b.PBM", "c.pnm", "d.ppm"]
+
+
+def test_other_files_are_listed_apart(tmp_path: Path) -> None:
+    _touch(tmp_path, "b/2.JPG", "b/1.heic", "a/2.HEIC", "README", "b/Thumbs.db", "@eaDir/x.txt", ".DS_Store")
+    images, others = list_folder(tmp_path)
+    assert (images, others) == (["b/2.JPG"], ["README", "a/2.HEIC", "b/1.heic"])
+    assert (describe_files(others), describe_files([])) == ("2 .heic files, 1 other file", "")
 
 
 def test_linked_folders_are_followed_without_going_round(tmp_path: Path) -> None:

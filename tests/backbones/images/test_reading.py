@@ -81,6 +81,8 @@ CONVERTED: dict[str, tuple[str, Callable[[Image.Image], bytes]]] = {
     "grey.jpg": ("L", lambda photo: encode(photo.convert("L"), quality=100)),
     "grey.png": ("L", lambda photo: encode(photo.convert("L"), "PNG")),
     "grey_alpha.png": ("L", lambda photo: encode(_with_alpha(photo).convert("LA"), "PNG")),
+    "grey.pgm": ("L", lambda photo: encode(photo.convert("L"), "PPM")),
+    "bilevel.pbm": ("1", lambda photo: encode(photo.convert("1"), "PPM")),
     "bilevel.png": ("1", lambda photo: encode(photo.convert("1"), "PNG")),
 }
 

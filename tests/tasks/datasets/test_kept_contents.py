@@ -17,7 +17,7 @@ from tasks.registry import TASKS
 from tests.support.folders import age
 
 PLACES = {"classification": "", "detection": "coco", "segmentation": "ade20k"}
-READERS = ("class_folders.layout.image_names", "label_maps.layout.image_names", "coco.layout.read_coco_json")
+READERS = ("class_folders.layout.list_folder", "label_maps.layout.image_names", "coco.layout.read_coco_json")
 
 
 @pytest.fixture(params=PLACES)
@@ -88,7 +88,7 @@ def test_class_folders_come_back_as_they_were(mini: Path, tmp_path: Path, monkey
         listed = [ClassFolders.open(root, "train"), ClassFolders.open(root, "val")]
         open_class_folders(root)
         with monkeypatch.context() as patch:
-            patch.setattr("tasks.datasets.class_folders.layout.image_names", lambda path: pytest.fail(f"listed {path}"))
+            patch.setattr("tasks.datasets.class_folders.layout.list_folder", lambda path: pytest.fail(f"listed {path}"))
             again = open_class_folders(root)
         for one, other in zip(listed, again, strict=True):
             assert one.paths == other.paths and one.labels.tolist() == other.labels.tolist()

@@ -72,6 +72,28 @@ def test_images_outside_of_class_folders_are_left_out_and_mentioned(tmp_path: Pa
     assert "1 images lie directly in train/" in (data.note or "")
 
 
+@pytest.mark.parametrize("divided", [True, False])
+def test_files_that_are_no_images_are_counted_in_the_note(tmp_path: Path, divided: bool) -> None:
+    below = ("train/", "val/") if divided else ("",)
+    add(tmp_path, *(f"{split}{label}/{number}.pgm" for split in below for label in "ab" for number in range(5)))
+    sizes = [len(ClassFolders.open(tmp_path, split).paths) for split in ("train", "val")]
+    assert sizes == ([10, 10] if divided else [8, 2])
+    assert "no images" not in (ClassFolders.open(tmp_path, "val").note or "")
+    others = ("a/6.heic", "b/deep/7.HEIC", "b/x.txt", "top.txt", "a/Thumbs.db")
+    add(tmp_path, *(f"{split}{name}" for split in below for name in others))
+    for split, size in zip(("train", "val"), sizes, strict=True):
+        data = ClassFolders.open(tmp_path, split)
+        assert len(data.paths) == size
+        assert "holds files that are no images, left out: 2 .heic files, 1 .txt file." in (data.note or "")
+
+
+def test_other_files_of_a_flat_folder_are_counted_but_for_the_one_that_labels(flat: Path) -> None:
+    (flat / "val/val.txt").write_text("".join(f"{name} {label}\n" for name, label in FLAT.items()))
+    assert ClassFolders.open(flat, "val").note is None
+    add(flat, "val/ILSVRC2012_val_00000004.heic")
+    assert ClassFolders.open(flat, "val").note == "val/ holds files that are no images, left out: 1 .heic file."
+
+
 LEFT_BEHIND = ("__MACOSX/a/._1.jpg", "__MACOSX/b/2.jpg", "a/@eaDir/1.jpg/thumb.jpg", ".ipynb_checkpoints/3.jpg")
 
 
