@@ -137,7 +137,9 @@ def test_divided_folders_are_evaluated_in_full(album: Path, tmp_path: Path) -> N
     for split in ("train", "val"):
         for name in ("am Meer, im Juli", "家族 & friends"):
             shutil.copytree(album / name / "from the old computer", root / split / name)
+    (root / "train" / name / "of a telephone.heic").touch()
     record = fine_tune(root, tmp_path / "out").record
+    assert "train/ holds files that are no images, left out: 1 .heic file." in record.notes
     assert record.metrics[0].n_eval == 2 * len(KINDS)
     assert {metric.split for metric in record.metrics} == {"val"}
     assert record.dataset == "divided"
