@@ -1,7 +1,8 @@
 """All lines of the self-test, in the order of their worth: what would spoil most numbers comes first."""
 
 from benchmarks.selftest.attention import ATTENTION
+from benchmarks.selftest.dense import DENSE
 from benchmarks.selftest.lines import Line
 from benchmarks.selftest.whole_images import WHOLE_IMAGES
 
-LINES: tuple[Line, ...] = (*WHOLE_IMAGES, *ATTENTION)
+LINES: tuple[Line, ...] = (*WHOLE_IMAGES, *ATTENTION, *DENSE)
