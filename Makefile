@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test test-all lint bench lock
+.PHONY: setup demo test test-all lint bench gpu lock
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -33,6 +33,19 @@ lint: $(READY)
 
 bench: $(READY)
 	for script in benchmarks/speed/*.py; do $(BIN)/python $$script; done
+
+# The self-test of training and the comparisons with peers, about a quarter of an hour:
+#   make gpu [DEVICE=cuda] [MINUTES=10] [REPEATS=N] [OUT=gpu]
+DEVICE ?= cuda
+MINUTES ?= 10
+REPEATS ?=
+OUT ?= gpu
+gpu: $(READY)
+	status=0; \
+	$(BIN)/backbench doctor --train --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) || status=1; \
+	$(BIN)/python benchmarks/speed/comparing/everything.py --device $(DEVICE) --out $(OUT) \
+	    $(if $(REPEATS),--repeats $(REPEATS)) || status=1; \
+	exit $$status
 
 # Every version beneath those in pyproject.toml, from the environment at hand.
 lock: $(READY)

@@ -1,4 +1,4 @@
-"""What all tests share: one thread a test process, and a small generated data set."""
+"""What all tests share: the CPU, one thread a test process, and a small generated data set."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what they hold to the last digit, a GPU does not: it has `make gpu`
 pytest.register_assert_rewrite("tests.support")
 
 

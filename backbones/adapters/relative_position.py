@@ -5,6 +5,7 @@ B maps or windows, h heads, N = H × W patches, D channels a head. Each class he
 class token, there are T + N of each.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,18 @@ from backbones.adapters.blockwise import (
     serves,
 )
 
-_MOST_SCORES = 2**24  # that one step of `TableBias` holds at a time: 64 MiB in single precision
+_MOST_SCORES = {"cpu": 2**24, "cuda": 2**30}
+"""That one piece of `TableBias` takes at a time.
+
+On processors all of them are held several times, 64 MiB each in single precision. On a GPU PyTorch has one kernel that
+gives a bias its gradient, the memory-efficient one (flash attention takes no bias, cuDNN's none that is trained). Its
+forward pass reads the bias of one map for all, and its backward pass writes the gradient for every map apart, before
+they are summed (attention_backward.cu, `grad_bias`): 2 GiB in half precision. A global block of ViT-B on 8 images of
+1024 pixels goes in two pieces, and a windowed one in one.
+"""
+_MOST_KEPT = 2**26
+"""Entries of a bias that a GPU keeps for the backward pass, 128 MiB in half precision; a larger one is made again."""
+
 _OF_TOKENS = 3  # entries of a table
 _WHOLE = 8  # kernels want head widths and rows of scores that are multiples of it
 
@@ -97,10 +109,11 @@ class TableBias(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], scale: float, dropout: float) -> Tensor:
         """Attend. A map of another size than the table's has it interpolated bicubically.
 
-        Where `attend_blockwise` does not serve, it goes by a few rows of queries at a time, whose scores are computed
-        again in the backward pass.
+        Where `attend_blockwise` does not serve, it goes by some rows of queries at a time, whose scores are computed
+        again in the backward pass. A GPU sums up the table's gradient in the table's own precision.
         """
-        table = self._table_for(grid).to(q.dtype)
+        table = self._table_for(grid)
+        table = table if _on_gpu(q) else table.to(q.dtype)
         k, v = k.flip(2), v.flip(2)  # against reversed keys the bias is a sliding window over the table
         tokens = q.shape[2] - grid[0] * grid[1]
         if not tokens:
@@ -138,10 +151,12 @@ def _attend_from_patches(
     if serves(q, dropout):
         bias = SlidingTable if len(terms) == 1 else SlidingTableAndTokens
         return attend_blockwise(q, k, v, scale, grid, bias, *terms)
-    scores_of_row = q.shape[0] * q.shape[1] * k.shape[2] * grid[1]
-    rows = max(1, _MOST_SCORES // scores_of_row)
+    (maps, heads, queries, _), keys, on_gpu = q.shape, k.shape[2], _on_gpu(q)
+    rows = max(1, _MOST_SCORES["cuda" if on_gpu else "cpu"] // (maps * heads * keys * grid[1]))
+    keeps_bias = on_gpu and heads * queries * keys <= _MOST_KEPT
+    attend = _attend_rows if keeps_bias else partial(checkpoint, _attend_rows, use_reentrant=False)
     parts = [
-        checkpoint(_attend_rows, part, k, v, terms, row, grid, scale, dropout, use_reentrant=False)
+        attend(part, k, v, terms, row, grid, scale, dropout)
         for part, row in zip(q.split(rows * grid[1], 2), range(0, grid[0], rows), strict=True)
     ]
     return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
@@ -164,7 +179,12 @@ def _attend_rows(
     bias_hqN = slices.reshape(len(table), rows * width, height * width)
     for others_hT in terms[1:]:
         bias_hqN = torch.cat([bias_hqN, others_hT[:, None].expand(-1, rows * width, -1)], 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias_hqN[None], dropout_p=dropout, scale=scale)
+    bias = bias_hqN[None].to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
+
+
+def _on_gpu(q: Tensor) -> bool:
+    return q.device.type == "cuda"
 
 
 def interpolated_bias(source: Any, size: int, tokens: bool = False) -> TableBias:

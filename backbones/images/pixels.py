@@ -6,7 +6,7 @@ B images, H and W pixels.
 import torch
 from torch import Tensor
 
-from backbones.images.normalisation import Normalisation
+from backbones.images.normalisation import Channels, Normalisation
 
 
 def normalise(
@@ -24,8 +24,8 @@ def normalise(
     Returns:
         (B, 3, H, W) of `dtype`, on the device of `images`; `out` if it was given.
     """
-    shift = torch.tensor(normalisation.mean, device=images.device).view(3, 1, 1).mul_(255)
-    factor = torch.tensor(normalisation.std, device=images.device).view(3, 1, 1).mul_(255).reciprocal_()
+    shift = _per_channel(normalisation.mean, images.device).mul_(255)
+    factor = _per_channel(normalisation.std, images.device).mul_(255).reciprocal_()
     if out is None:
         out = torch.empty(images.shape, dtype=dtype, device=images.device)
     if images.device.type != "cpu":
@@ -33,6 +33,11 @@ def normalise(
     for image, normalised in zip(images, out, strict=True):  # one image fits the processor's cache, the batch does not
         normalised.copy_(image.to(torch.float32).sub_(shift).mul_(factor))
     return out
+
+
+def _per_channel(values: Channels, device: torch.device) -> Tensor:
+    """(3, 1, 1), filled in where it is needed: to copy it to a GPU would be to wait for all that the GPU is at."""
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
 
 
 def to_pixels(inputs: Tensor, normalisation: Normalisation) -> Tensor:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Annotated, Any, Literal
 
 from mmengine.dist import barrier, is_main_process
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from pydantic import Field
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
@@ -103,7 +103,7 @@ class PretrainingStep(BaseModel):
     """The masked autoencoder as mmengine's loop wants it: bytes in, `{"loss": …}` out."""
 
     def __init__(self, network: MaskedAutoencoder, mask_ratio: float, normalisation: Normalisation) -> None:
-        super().__init__()
+        super().__init__(BaseDataPreprocessor(non_blocking=True))
         self.network, self.mask_ratio, self.normalisation = network, mask_ratio, normalisation
 
     def init_weights(self) -> None:
@@ -113,6 +113,16 @@ class PretrainingStep(BaseModel):
         """images: uint8 (B, 3, H, W)."""
         loss, _, _ = self.network(normalise(images, self.normalisation), self.mask_ratio)
         return {"loss": loss}
+
+
+def create_step(recipe: PretrainingRecipe, seed: int) -> PretrainingStep:
+    """The masked autoencoder as `recipe` has it. Raises InputError for settings that do not fit each other."""
+    seed_generators(seed, "weights")
+    settings = recipe.model
+    network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
+    network.set_grad_checkpointing(recipe.runtime.activation_checkpointing)
+    kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
+    return PretrainingStep(network, settings.mask_ratio, settings.normalisation or IMAGENET)
 
 
 @dataclass(frozen=True)
@@ -143,11 +153,8 @@ def pretrain(
     decoder with it, in the published names). Raises InputError for unusable data, settings or output.
     """
     paths = list_images(data)
-    seed_generators(seed, "weights")
-    settings, normalisation = recipe.model, recipe.model.normalisation or IMAGENET
-    network = create_mae(settings.arch, image_size=settings.image_size, norm_pix_loss=settings.norm_pix_loss)
-    network.set_grad_checkpointing(recipe.runtime.activation_checkpointing)
-    kept_patches(network.patch_embed.num_patches, settings.mask_ratio)  # refuses a ratio that hides all or nothing
+    settings, step = recipe.model, create_step(recipe, seed)
+    network, normalisation = step.network, step.normalisation
     pictures = PictureHook(
         network,
         paths,
@@ -159,7 +166,7 @@ def pretrain(
     )
     outcome = run_job(
         Job(
-            model=PretrainingStep(network, settings.mask_ratio, normalisation),
+            model=step,
             dataset=UnlabelledImages(paths, settings.image_size, recipe.augment, seed),
             parameter_groups=param_groups_weight_decay(network, recipe.optimizer.weight_decay),
             recipe=recipe,

@@ -1,7 +1,7 @@
 """Running a job: pre-training and the tasks differ in model and data only."""
 
 import gc
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from mmengine.optim import OptimWrapper
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
+from backbones.training.compiling import compile_network
+from backbones.training.determinism import in_fixed_order
 from backbones.training.interruption import InterruptHook
 from backbones.training.machine import (
     cuda_version,
@@ -22,7 +24,8 @@ from backbones.training.machine import (
 )
 from backbones.training.measuring import peak_memory_mb
 from backbones.training.plan import Evaluation, Job, Plan
-from backbones.training.precision import resolve_precision, wrap_optimizer
+from backbones.training.precision import Precision, resolve_precision, wrap_optimizer
+from backbones.training.profiling import ProfileHook
 from backbones.training.progress import ProgressHook
 from backbones.training.randomness import RandomnessHook
 from backbones.training.runner import build_runner
@@ -31,7 +34,7 @@ from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 from backbones.training.step_images import StepImages, StepImagesHook, count_step_images
 
-__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "run_job"]
+__all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ def run_job(job: Job) -> Outcome:
     Raises InputError for settings that do not fit this machine or when training diverges, KeyboardInterrupt after
     Ctrl-C or SIGTERM once a checkpoint is written.
     """
+    with in_fixed_order(job.recipe.runtime.deterministic):
+        return _run(job)
+
+
+def _run(job: Job) -> Outcome:
     recipe, processes = job.recipe, process_count()
     accumulation = accumulation_steps(recipe, processes)
     precision = resolve_precision(recipe.precision, device_type())
@@ -115,17 +123,17 @@ def run_job(job: Job) -> Outcome:
         accumulation=accumulation,
         allow_change=recipe.runtime.allow_changed_steps,
     )
+    profile = [ProfileHook(job.directory)] if recipe.runtime.profile else []
     per_epoch = sampler.iterations_per_epoch
     curve = learning_rate_curve(recipe.schedule, recipe.optimizer.peak_lr, per_epoch, accumulation)
     schedule = ScheduleHook(curve, accumulation)
     if recipe.runtime.compile:
-        network: Any = job.model.network
-        network.compile()
+        compile_network(job.model.network)
     plan = Plan(
         job=job,
         sampler=sampler,
-        hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, interrupt],
-        optimizer=_optimizer(job, precision, accumulation),
+        hooks=[step_images, RandomnessHook(job.seed), schedule, progress, *job.hooks, checkpoints, *profile, interrupt],
+        optimizer=make_optimizer(recipe, job.parameter_groups, precision, accumulation),
         checkpoints=checkpoints,
         accumulation=accumulation,
         steps=recipe.schedule.steps(per_epoch, accumulation),
@@ -135,6 +143,8 @@ def run_job(job: Job) -> Outcome:
         with interrupt.listening():
             metrics = runner.train()
     finally:
+        for hook in profile:
+            hook.close()
         progress.close()
         runner.close_log()
     outcome = _outcome(progress, step_images, precision, metrics)
@@ -186,10 +196,13 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
     return progress, checkpoints
 
 
-def _optimizer(job: Job, precision: Any, accumulation: int) -> OptimWrapper:
-    settings = job.recipe.optimizer
+def make_optimizer(
+    recipe: Recipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
+) -> OptimWrapper:
+    """AdamW as `recipe` has it, with so many steps an update."""
+    settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
-        job.parameter_groups,
+        parameter_groups,
         lr=settings.peak_lr,
         betas=settings.betas,
         weight_decay=settings.weight_decay,

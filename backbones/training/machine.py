@@ -25,6 +25,9 @@ PATIENCE = 10.0
 
 TO_CPU = "--set runtime.device=cpu"
 
+CUBLAS_WORKSPACE, CUBLAS_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
+"""The variable, and its values under which cuBLAS adds in a fixed order (NVIDIA's documentation, "Reproducibility")."""
+
 _chosen: Device = "auto"
 
 
@@ -50,6 +53,8 @@ def choose_device(wanted: Device) -> None:
     place = find_place()
     if wanted == "cpu":
         return
+    # Read once, at the first product on a GPU, which may come before a run with `runtime.deterministic`.
+    os.environ.setdefault(CUBLAS_WORKSPACE, CUBLAS_WORKSPACES[0])
     if torch.cuda.is_available():
         if place.processes > 1:
             _gpu()
@@ -162,9 +167,18 @@ def join_processes(wanted: Device | None = None, complaint: str = "") -> None:
     kind = device_type()
     if kind == "cuda":
         torch.cuda.set_device(_gpu())
+    _tell_engine()
     store = torch.distributed.PrefixStore("default_pg", store)
     backend = "nccl" if kind == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+
+
+def _tell_engine() -> None:
+    """Which GPU is this process's. mmengine's loggers index those to be seen by LOCAL_RANK, and there may be fewer: a
+    job on the CPU beside a GPU, a task under srun that is shown its own."""
+    import mmengine.logging.logger
+
+    mmengine.logging.logger._get_device_id = lambda: _gpu() if device_type() == "cuda" else 0
 
 
 def _agree(store: Any, complaint: str) -> None:

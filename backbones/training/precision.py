@@ -38,8 +38,16 @@ def autocast(precision: Precision, device: str) -> AbstractContextManager[object
     return torch.autocast(device, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-class BFloat16OptimWrapper(OptimWrapper):
-    """mmengine's wrapper under bfloat16 autocast, which needs no loss scaling and runs on CPUs too."""
+class PlainOptimWrapper(OptimWrapper):
+    """mmengine's wrapper, which clips gradients without reading their norm: for that the GPU would be waited for."""
+
+    def _clip_grad(self) -> None:
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, **self.clip_grad_kwargs)
+
+
+class BFloat16OptimWrapper(PlainOptimWrapper):
+    """The same under bfloat16 autocast, which needs no loss scaling and runs on CPUs too."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -48,10 +56,14 @@ class BFloat16OptimWrapper(OptimWrapper):
             yield
 
 
+class Float16OptimWrapper(PlainOptimWrapper, AmpOptimWrapper):
+    """The same under float16 autocast; a fused optimizer takes mmengine's scale of the loss without reading it."""
+
+
 def wrap_optimizer(
     optimizer: Optimizer, precision: Precision, *, accumulation: int, clip_grad_norm: float | None
 ) -> OptimWrapper:
     """The optimizer with accumulation, gradient clipping and mixed precision around it."""
     clip = None if clip_grad_norm is None else {"max_norm": clip_grad_norm}
-    kind = {"fp32": OptimWrapper, "bf16": BFloat16OptimWrapper, "fp16": AmpOptimWrapper}[precision]
+    kind = {"fp32": PlainOptimWrapper, "bf16": BFloat16OptimWrapper, "fp16": Float16OptimWrapper}[precision]
     return kind(optimizer=optimizer, accumulative_counts=accumulation, clip_grad=clip)

@@ -60,8 +60,9 @@ class ProgressHook(Hook):
         self.is_evaluating = False
 
     def before_train(self, runner: Runner) -> None:
-        self.epoch_loss = torch.tensor(self.tally.loss_sum, dtype=torch.float64)
-        self.recent_loss = torch.tensor(self.tally.recent_loss, dtype=torch.float64)
+        # Sums on the device, from the first step on: to read them is to wait for it.
+        self.epoch_loss: Any = self.tally.loss_sum
+        self.recent_loss: Any = self.tally.recent_loss
         self.parts: dict[str, Any] = dict(self.tally.recent_parts)
         self.done = runner.iter
         # checkpoints of earlier versions have no total
@@ -85,9 +86,9 @@ class ProgressHook(Hook):
         loss = outputs["loss"].detach().clone()
         all_reduce(loss, "mean")
         if batch_idx % self.per_epoch == 0:
-            self.epoch_loss, self.tally.loss_count = torch.zeros_like(self.epoch_loss), 0
-        self.epoch_loss = self.epoch_loss.to(loss.device) + loss
-        self.recent_loss = self.recent_loss.to(loss.device) + loss
+            self.epoch_loss, self.tally.loss_count = 0.0, 0
+        self.epoch_loss = self.epoch_loss + loss.double()
+        self.recent_loss = self.recent_loss + loss.double()
         for name in outputs.keys() - {"loss"}:
             self.parts[name] = self.parts.get(name, 0.0) + outputs[name].detach()
         self.tally.recent += 1
@@ -161,7 +162,7 @@ class ProgressHook(Hook):
         loss = tally.recent_loss / tally.recent
         speed = (done - done_then) * self.batch_size / max(tally.seconds - seconds_then, 1e-9)
         parts = {name: total / tally.recent for name, total in sorted(tally.recent_parts.items())}
-        self.recent_loss, tally.recent, self.parts = torch.zeros_like(self.recent_loss), 0, {}
+        self.recent_loss, tally.recent, self.parts = 0.0, 0, {}
         self.last_log = (done, tally.seconds)
         rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
         if self.line:

@@ -143,11 +143,11 @@ class JobRunner(Runner):
             )
 
     def close_log(self) -> None:
-        """Close the log's file, which mmengine holds open as long as the process lives."""
-        for handler in self.logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                with suppress(OSError):  # a full disk is reported by the files that matter
-                    handler.close()
+        """Close the log's file, which mmengine would write to as long as the process lives, and open anew to do so."""
+        for handler in [each for each in self.logger.handlers if isinstance(each, logging.FileHandler)]:
+            self.logger.removeHandler(handler)
+            with suppress(OSError):  # a full disk is reported by the files that matter
+                handler.close()
 
 
 def build_runner(plan: Plan) -> JobRunner:

@@ -231,7 +231,15 @@ class RuntimeSettings(Settings):
     allow_changed_steps: Annotated[
         bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
     ] = False
-    compile: bool = False
+    compile: Annotated[
+        bool, Field(description="compile the network, which takes a minute for each size and number of images")
+    ] = False
+    deterministic: Annotated[
+        bool, Field(description="let a GPU add in a fixed order only, for numbers that are the same to the last digit")
+    ] = False
+    profile: Annotated[
+        bool, Field(description="leave a trace of a few steps in profile/, for chrome://tracing or ui.perfetto.dev")
+    ] = False
     shared_directory_seconds: Annotated[
         float, Field(gt=0, description="within which all machines have to see the run's directory")
     ] = 30.0

@@ -254,7 +254,10 @@ def _require_same_code() -> None:
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
     outcome.write(directory)
     if outcome.per_image:
-        frame = pd.DataFrame({"image": outcome.image_names, **outcome.per_image})
+        names = pd.Series(
+            outcome.image_names, dtype=object
+        )  # pyarrow, where it is installed, takes no foreign encoding
+        frame = pd.DataFrame({"image": names, **outcome.per_image})
         write_text(directory / "per_image.csv", frame.to_csv(index=False))
 
 

@@ -1,6 +1,6 @@
 """How fast is a detector scored with hotcoco, beside pycocotools?
 
-    python benchmarks/speed/coco_scoring.py [--repeats 5] [--images 1500] [--detections 21]
+    python benchmarks/speed/coco_scoring.py [--repeats 5] [--images 1500] [--detections 21] [--json FILE]
 
 Both evaluate, accumulate and summarise the same detections on a set made for the occasion: 80 categories, the most
 frequent one as frequent as COCO's persons, about 7 objects an image, one in a hundred a crowd, polygons for masks and
@@ -9,7 +9,6 @@ Then, ours alone: `score`, which also reads the file and keeps which detection f
 from those matches. pycocotools has nothing like it: a resample would be a new evaluation.
 """
 
-import argparse
 import contextlib
 import copy
 import io
@@ -27,6 +26,9 @@ from pycocotools import mask as masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
+from benchmarks.speed.comparing.figures import compare, write_figures
+from benchmarks.speed.comparing.turns import Turns
 from results import statistic_interval
 from tasks.detection.scoring import score
 
@@ -163,16 +165,17 @@ def measure_ours(truth: dict[str, Any], detections: list[dict[str, Any]]) -> Non
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side (default 5)")
     parser.add_argument("--images", type=int, default=1_500, help="images in the set (default 1500; COCO has 5000)")
     parser.add_argument("--detections", type=int, default=21, help="detections in an image (default 21)")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     truth, detections = draw_set(arguments.images, arguments.detections)
     objects = len(truth["annotations"])
     print(
         f"{arguments.images:,} images, {objects:,} objects, {len(detections):,} detections, {arguments.repeats} turns"
     )
+    comparisons = []
     for iou_type in _IOU_TYPES:
         seconds = take_turns(make_sides(truth, detections, iou_type), arguments.repeats)
         ratios = [peer / ours for peer, ours in zip(seconds["pycocotools"], seconds["hotcoco"], strict=True)]
@@ -182,7 +185,11 @@ def main() -> None:
             f"{medians['pycocotools'] / medians['hotcoco']:.0f} × (turns {min(ratios):.0f} to {max(ratios):.0f}), "
             "all twelve statistics equal to the last digit"
         )
+        sought = "boxes" if iou_type == "bbox" else "masks"
+        what = f"scoring {len(detections):,} detections in {arguments.images:,} images, {sought}, with hotcoco"
+        comparisons.append(compare(what, Turns(seconds["hotcoco"]), "pycocotools", Turns(seconds["pycocotools"])))
     measure_ours(truth, detections)
+    write_figures(arguments.json, comparisons)
 
 
 if __name__ == "__main__":

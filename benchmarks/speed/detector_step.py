@@ -1,15 +1,18 @@
 """How long does a full-size training step of Mask R-CNN on ViT-B take, and how much memory?
 
-    python benchmarks/speed/detector_step.py [--repeats 1] [--image-size 1024] [--batch 1] [--device cpu]
+    python benchmarks/speed/detector_step.py [--repeats 1] [--image-size 1024] [--batch 1] [--device cpu] [--json FILE]
 
 One step is forward and backward of random images with ten objects each, in both protocols and with detectron2's own
-ViTDet as the peer of `simple`. Each side runs in a process of its own; peak memory is the process's, or as the graphics
-processor counts it.
+ViTDet as the peer of `simple`. On a CPU each side runs in a process of its own, whose fastest step and peak memory are
+printed. On a GPU, four images a step under bf16 autocast, which lie there already, the sides take turns in one process,
+once each side's memory has been measured alone; each figure is the median of the turns.
 """
 
 import argparse
 import multiprocessing
 import time
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -20,10 +23,15 @@ from detectron2.utils.events import EventStorage
 
 from backbones.adapters import build_pyramid
 from backbones.registry import create_backbone
+from backbones.training.machine import choose_device
 from backbones.training.measuring import peak_memory_mb
+from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
+from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
+from benchmarks.speed.comparing.turns import Step, Turns, take_turns
 from tasks.detection.detector import Detector, build_detector
 from tasks.detection.recipe import DetectorSettings
 
+_DEFAULTS = {"cpu": {"repeats": 1, "batch": 1}, "cuda": {"repeats": 5, "batch": 4}}
 _CATEGORIES = 80
 _WINDOWS = {"fpn": 16, "simple": 14}
 _PEER = "detectron2's ViTDet"
@@ -75,40 +83,78 @@ def make_batch(images: int, size: int) -> list[dict[str, Any]]:
     return inputs
 
 
-def measure(side: str, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of the fastest step, and peak memory in MiB."""
+def make_step(side: str, image_size: int, batch: int, device: str) -> Step:
+    """Forward and backward as one call."""
     torch.manual_seed(0)
-    detector = peer(arguments.image_size) if side == _PEER else ours(side, arguments.image_size)
-    detector.to(arguments.device).train()
-    batch = make_batch(arguments.batch, arguments.image_size)
-    half = arguments.device != "cpu"
+    detector = peer(image_size) if side == _PEER else ours(side, image_size)
+    detector.to(device).train()
+    inputs = make_batch(batch, image_size)
+    for each in inputs:
+        each["image"], each["instances"] = each["image"].to(device), each["instances"].to(device)
+
+    def step() -> None:
+        with EventStorage(0), torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            loss = torch.stack(list(detector(inputs).values())).sum()
+        loss.backward()
+        detector.zero_grad()
+
+    return step
+
+
+def measure(side: str, arguments: argparse.Namespace) -> Turns:
+    """Each step on the CPU, and peak memory of this process."""
+    choose_device("cpu")
+    step = make_step(side, arguments.image_size, arguments.batch, "cpu")
     seconds = []
-    with EventStorage(0):
-        for _ in range(arguments.repeats + half):  # a graphics processor warms up with one step
-            start = time.perf_counter()
-            with torch.autocast(arguments.device, torch.bfloat16, enabled=half):
-                loss = torch.stack(list(detector(batch).values())).sum()
-            loss.backward()
-            detector.zero_grad()
-            if half:
-                torch.accelerator.synchronize()
-            seconds.append(time.perf_counter() - start)
-    return min(seconds), peak_memory_mb()
+    for _ in range(arguments.repeats):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return Turns(seconds, peak_memory_mb() / 1024)
+
+
+def measure_apart(arguments: argparse.Namespace) -> dict[str, Turns]:
+    """`measure` each side in a process of its own, and print what it found."""
+    processes = multiprocessing.get_context("spawn")
+    sides = {}
+    for side in _SIDES:
+        with processes.Pool(1) as pool:
+            sides[side] = pool.apply(measure, (side, arguments))
+        print(f"{side:24}{min(sides[side].seconds):8.2f} s{sides[side].memory_gib:8.2f} GiB", flush=True)
+    return sides
+
+
+def measure_on_gpu(arguments: argparse.Namespace) -> dict[str, Turns]:
+    """Let the sides take turns, and print what was found."""
+    makers = {side: partial(make_step, side, arguments.image_size, arguments.batch, "cuda") for side in _SIDES}
+    sides = take_turns(makers, arguments.repeats, "cuda")
+    for name, side in sides.items():
+        spread = f"{min(side.seconds):.4f} to {max(side.seconds):.4f}"
+        print(f"{name:24}{median(side.seconds):8.4f} s ({spread}){side.memory_gib:8.2f} GiB")
+    return sides
+
+
+def comparisons(sides: dict[str, Turns], arguments: argparse.Namespace) -> list[Comparison]:
+    """For the table: `simple` against the peer, and `fpn` alone."""
+    precision = "fp32" if arguments.device == "cpu" else "bf16 autocast"
+    about = f"{arguments.image_size} px, batch {arguments.batch}, forward and backward, {precision}"
+    simple, fpn = (f"Mask R-CNN, ViT-B (`{adapter}`), {about}" for adapter in ("simple", "fpn"))
+    images = arguments.batch
+    return [
+        compare(simple, sides["simple"], _PEER, sides[_PEER], images=images),
+        compare(fpn, sides["fpn"], images=images),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1, help="steps of each side (default 1)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--repeats", type=int, help="steps of each side, on a GPU turns (default 1, on a GPU 5)")
     parser.add_argument("--image-size", type=int, default=1024, help="pixels (default 1024)")
-    parser.add_argument("--batch", type=int, default=1, help="images in a step (default 1)")
-    parser.add_argument("--device", default="cpu", help="cpu (fp32) or cuda (bf16); default cpu")
-    arguments = parser.parse_args()
+    parser.add_argument("--batch", type=int, help="images in a step (default 1, on a GPU 4)")
+    arguments = parse_arguments(parser, _DEFAULTS)
     print(f"Mask R-CNN, ViT-B/16, {arguments.image_size} px, batch {arguments.batch}, torch {torch.__version__}")
-    processes = multiprocessing.get_context("spawn")
-    for side in _SIDES:
-        with processes.Pool(1) as pool:
-            seconds, memory = pool.apply(measure, (side, arguments))
-        print(f"{side:24}{seconds:8.2f} s{memory / 1024:8.2f} GiB", flush=True)
+    sides = measure_apart(arguments) if arguments.device == "cpu" else measure_on_gpu(arguments)
+    write_figures(arguments.json, comparisons(sides, arguments))
 
 
 if __name__ == "__main__":

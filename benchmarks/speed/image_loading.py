@@ -1,6 +1,6 @@
 """How many training images a second does one core load, beside the loader of the MAE reference?
 
-    python benchmarks/speed/image_loading.py [--repeats 15] [--images 64]
+    python benchmarks/speed/image_loading.py [--repeats 15] [--images 64] [--json FILE]
 
 From a JPEG file to the normalised batch of 64 at 224 px, one thread. The peer decodes with Pillow, applies
 torchvision's RandomResizedCrop (scale 0.2 to 1, bicubic), RandomHorizontalFlip, ToTensor and Normalize, and stacks.
@@ -14,7 +14,6 @@ little to gain; so the comparison is made twice, with files of about 72 kB and w
 ImageNet's (138 GB for 1.28 million, large images among them).
 """
 
-import argparse
 import random
 import time
 from collections.abc import Callable
@@ -35,6 +34,9 @@ from backbones.images.crops import draw_rectangle, horizontal_flip, random_resiz
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
+from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
+from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
+from benchmarks.speed.comparing.turns import Turns
 
 _SIZE = 224
 _SCALE, _RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
@@ -81,8 +83,8 @@ def make_our_loader(paths: list[Path]) -> Callable[[], Tensor]:
     return lambda: normalise(torch.stack([load(path) for path in paths]), IMAGENET, out=memory)
 
 
-def take_turns(loaders: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Median processor seconds of a batch for each loader, after one batch each to warm up."""
+def take_turns(loaders: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
+    """Processor seconds of each batch of each loader, after one batch each to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in loaders}
     for turn in range(repeats + 1):
         for name, load in loaders.items():
@@ -90,7 +92,7 @@ def take_turns(loaders: dict[str, Callable[[], Tensor]], repeats: int) -> dict[s
             load()
             if turn:
                 seconds[name].append(time.process_time() - start)
-    return {name: median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def compare_pixels(paths: list[Path]) -> tuple[int, float]:
@@ -108,28 +110,38 @@ def compare_pixels(paths: list[Path]) -> tuple[int, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=15, help="turns of each loader")
     parser.add_argument("--images", type=int, default=64, help="images in a batch")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     torch.set_num_threads(1)
-    for grain, quality in _GRAIN_AND_QUALITY:
-        compare(arguments.images, arguments.repeats, grain, quality)
+    comparisons = [
+        compare_loaders(arguments.images, arguments.repeats, grain, quality) for grain, quality in _GRAIN_AND_QUALITY
+    ]
+    write_figures(arguments.json, comparisons)
 
 
-def compare(images: int, repeats: int, grain: float, quality: int) -> None:
+def compare_loaders(images: int, repeats: int, grain: float, quality: int) -> Comparison:
     """Measure both loaders on one kind of file, and print."""
     with TemporaryDirectory() as folder:
         paths = write_photographs(Path(folder), images, grain, quality)
         kilobytes = sum(path.stat().st_size for path in paths) / len(paths) / 1000
         loaders = {"reference": make_reference_loader(paths), "ours": make_our_loader(paths)}
-        seconds = take_turns(loaders, repeats)
+        turns = take_turns(loaders, repeats)
         largest, mean = compare_pixels(paths)
+    seconds = {name: median(each) for name, each in turns.items()}
     print(f"{len(paths)} JPEG files of 500 x 375 px, {kilobytes:.0f} kB on average; one thread, {repeats} turns")
     for name, batch_seconds in seconds.items():
         print(f"{name:>10}: {len(paths) / batch_seconds:7,.0f} images/s per core")
     print(f"{'ratio':>10}: {seconds['reference'] / seconds['ours']:7.2f} x")
     print(f"pixels for the same crops differ by at most {largest} levels of 255, {mean:.4f} on average")
+    return compare(
+        f"loading 500 × 375 JPEG files of {kilobytes:.0f} kB, one core",
+        Turns(turns["ours"]),
+        "Pillow and torchvision",
+        Turns(turns["reference"]),
+        images=images,
+    )
 
 
 if __name__ == "__main__":

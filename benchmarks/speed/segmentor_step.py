@@ -1,17 +1,20 @@
 """How long does a full-size training step of UPerNet on ViT-B take, and how much memory?
 
-    python benchmarks/speed/segmentor_step.py [--repeats 2] [--image-size 512] [--batch 2] [--device cpu]
+    python benchmarks/speed/segmentor_step.py [--repeats 2] [--steps 2] [--image-size 512] [--batch 2] [--device cpu]
+                                              [--json FILE]
 
 One step is forward and backward of random images with 150 classes under the packaged ViT-B recipe, against
-mmsegmentation's own MAE configuration as the peer. Each side runs in a process of its own, taking turns; peak memory is
-the process's, or as the graphics processor counts it.
+mmsegmentation's own MAE configuration as the peer. On a CPU each turn is a process of its own, whose fastest step and
+peak memory count. On a GPU, eight images a step under bf16 autocast, the sides take turns in one process, once each
+side's memory has been measured alone. Each figure is the median of the turns.
 """
 
 import argparse
 import multiprocessing
-import statistics
 import time
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import mmseg
@@ -22,11 +25,16 @@ from torch import Tensor, nn
 
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
+from backbones.training.machine import choose_device
 from backbones.training.measuring import peak_memory_mb
 from benchmarks.planning.recipe import load_recipe
+from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
+from benchmarks.speed.comparing.figures import compare, write_figures
+from benchmarks.speed.comparing.turns import Step, Turns, take_turns
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
 from tasks.segmentation.task import create_segmentor
 
+_DEFAULTS = {"cpu": {"repeats": 2, "batch": 2}, "cuda": {"repeats": 5, "batch": 8}}
 _CLASSES = 150
 _OURS, _PEER = "backbench", "mmsegmentation's MAE"
 _CONFIGURATION = "mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py"
@@ -63,47 +71,84 @@ def losses(model: nn.Module, side: str, images: Tensor, labels: Tensor) -> list[
     return [value for name, value in found.items() if "loss" in name]
 
 
-def measure(side: str, arguments: argparse.Namespace) -> tuple[float, float, float]:
-    """Seconds of the fastest step, peak memory in MiB, millions of trained parameters."""
+def make_model(side: str, image_size: int, device: str) -> nn.Module:
     torch.manual_seed(0)
-    size, device = arguments.image_size, arguments.device
-    model = (ours(size) if side == _OURS else peer(size, device)).to(device).train()
-    images = torch.randint(256, (arguments.batch, 3, size, size), dtype=torch.uint8, device=device)
-    labels = torch.randint(_CLASSES, (arguments.batch, size, size), dtype=torch.uint8, device=device)
-    half = device != "cpu"
-    seconds = []
-    for _ in range(arguments.repeats + half):  # a graphics processor warms up with one step
-        start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=half):
+    return (ours(image_size) if side == _OURS else peer(image_size, device)).to(device).train()
+
+
+def make_step(model: nn.Module, side: str, image_size: int, batch: int, device: str) -> Step:
+    """Forward and backward as one call."""
+    images = torch.randint(256, (batch, 3, image_size, image_size), dtype=torch.uint8, device=device)
+    labels = torch.randint(_CLASSES, (batch, image_size, image_size), dtype=torch.uint8, device=device)
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
             loss = torch.stack(losses(model, side, images, labels)).sum()
         loss.backward()
         model.zero_grad()
-        if half:
-            torch.accelerator.synchronize()
+
+    return step
+
+
+def make_side(side: str, image_size: int, batch: int, device: str) -> Step:
+    return make_step(make_model(side, image_size, device), side, image_size, batch, device)
+
+
+def measure(side: str, arguments: argparse.Namespace) -> tuple[float, float, float]:
+    """On the CPU: seconds of the fastest step, peak memory in MiB, millions of trained parameters."""
+    choose_device("cpu")
+    model = make_model(side, arguments.image_size, "cpu")
+    step = make_step(model, side, arguments.image_size, arguments.batch, "cpu")
+    seconds = []
+    for _ in range(arguments.steps):
+        start = time.perf_counter()
+        step()
         seconds.append(time.perf_counter() - start)
     return min(seconds), peak_memory_mb(), sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=2, help="processes of each side (default 2)")
-    parser.add_argument("--repeats", type=int, default=2, help="steps in a process, of which the fastest counts")
-    parser.add_argument("--image-size", type=int, default=512, help="pixels (default 512)")
-    parser.add_argument("--batch", type=int, default=2, help="images in a step (default 2)")
-    parser.add_argument("--device", default="cpu", help="cpu (fp32) or cuda (bf16); default cpu")
-    arguments = parser.parse_args()
-    print(f"UPerNet, ViT-B/16, {arguments.image_size} px, batch {arguments.batch}, torch {torch.__version__}")
+def measure_apart(arguments: argparse.Namespace) -> dict[str, Turns]:
+    """`measure` each side in processes of its own, in turns, and print what was found."""
     processes = multiprocessing.get_context("spawn")
     found: dict[str, list[tuple[float, float, float]]] = {_OURS: [], _PEER: []}
-    for _ in range(arguments.turns):
+    for _ in range(arguments.repeats):
         for side, results in found.items():
             with processes.Pool(1) as pool:
                 results.append(pool.apply(measure, (side, arguments)))
+    sides = {}
     for side, results in found.items():
-        seconds, memory, parameters = (statistics.median(column) for column in zip(*results, strict=True))
+        seconds, memory, parameters = (median(column) for column in zip(*results, strict=True))
         print(f"{side:24}{seconds:8.2f} s{memory / 1024:8.2f} GiB{parameters:9.2f} million parameters")
-    ratio = statistics.median(r[0] for r in found[_PEER]) / statistics.median(r[0] for r in found[_OURS])
+        sides[side] = Turns([each for each, _, _ in results], memory / 1024)
+    return sides
+
+
+def measure_on_gpu(arguments: argparse.Namespace) -> dict[str, Turns]:
+    """Let the sides take turns, and print what was found."""
+    size, batch = arguments.image_size, arguments.batch
+    makers = {side: partial(make_side, side, size, batch, "cuda") for side in (_OURS, _PEER)}
+    sides = take_turns(makers, arguments.repeats, "cuda")
+    for name, side in sides.items():
+        spread = f"{min(side.seconds):.4f} to {max(side.seconds):.4f}"
+        print(f"{name:24}{median(side.seconds):8.4f} s ({spread}){side.memory_gib:8.2f} GiB")
+    return sides
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--repeats", type=int, help="turns of each side (default 2, on a GPU 5)")
+    parser.add_argument("--steps", type=int, default=2, help="on a CPU, steps in a turn, of which the fastest counts")
+    parser.add_argument("--image-size", type=int, default=512, help="pixels (default 512)")
+    parser.add_argument("--batch", type=int, help="images in a step (default 2, on a GPU 8)")
+    arguments = parse_arguments(parser, _DEFAULTS)
+    size, batch = arguments.image_size, arguments.batch
+    print(f"UPerNet, ViT-B/16, {size} px, batch {batch}, torch {torch.__version__}")
+    sides = measure_apart(arguments) if arguments.device == "cpu" else measure_on_gpu(arguments)
+    ratio = median(sides[_PEER].seconds) / median(sides[_OURS].seconds)
     print(f"{ratio:.2f} x the peer's speed")
+    precision = "fp32" if arguments.device == "cpu" else "bf16 autocast"
+    what = f"UPerNet training step, ViT-B, {size} px, batch {batch}, 150 classes, forward and backward, {precision}"
+    write_figures(arguments.json, [compare(what, sides[_OURS], _PEER, sides[_PEER], images=batch)])
 
 
 if __name__ == "__main__":

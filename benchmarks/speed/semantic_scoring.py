@@ -1,6 +1,6 @@
 """How fast is a segmentor scored as we do it, with hotcoco, beside mmsegmentation's IoUMetric?
 
-    python benchmarks/speed/semantic_scoring.py [--repeats 5] [--images 200]
+    python benchmarks/speed/semantic_scoring.py [--repeats 5] [--images 200] [--json FILE]
 
 Both take in the same label maps, image by image, and report mIoU, mAcc and aAcc: 512 × 683 pixels, a usual size in
 ADE20K, 150 classes, the most frequent one with nearly a fifth of the pixels, about 20 in an image. Both keep every
@@ -9,7 +9,6 @@ take turns in one process.
 Then, ours alone: an interval of mIoU from those pixels.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,9 @@ from mmengine.logging import MMLogger
 from mmseg.evaluation import IoUMetric
 from torch import Tensor
 
+from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
+from benchmarks.speed.comparing.figures import compare, write_figures
+from benchmarks.speed.comparing.turns import Turns
 from results import statistic_interval
 from tasks.datasets.label_maps.layout import AnnotatedImage, SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
@@ -120,10 +122,10 @@ def measure_interval(areas: np.ndarray, value: float) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side (default 5)")
     parser.add_argument("--images", type=int, default=200, help="images in the set (default 200; ADE20K has 2000)")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(parser)
     MMLogger.get_current_instance().setLevel("ERROR")  # IoUMetric's table of classes
     maps = draw_maps(arguments.images)
     seconds, scores, areas = take_turns(make_sides(maps), arguments.repeats)
@@ -135,6 +137,9 @@ def main() -> None:
         f"(turns {min(ratios):.1f} to {max(ratios):.1f}), all pixels and scores equal"
     )
     measure_interval(areas, scores["mIoU"])
+    what = f"scoring {arguments.images:,} label maps of {_WIDTH} × {_HEIGHT} px, {len(_CLASSES)} classes"
+    sides = Turns(seconds["ours"]), Turns(seconds["mmsegmentation"])
+    write_figures(arguments.json, [compare(what, sides[0], "mmsegmentation's IoUMetric", sides[1])])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ B images, C classes.
 from typing import Any, Literal
 
 import torch.nn.functional as F
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from timm.layers import trunc_normal_
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class ClassificationStep(BaseModel):
     """The classifier as mmengine's loops want it: a batch of bytes in, the loss or each image's result out."""
 
     def __init__(self, network: nn.Module, augmentation: BatchAugmentation, precision: Precision) -> None:
-        super().__init__()
+        super().__init__(BaseDataPreprocessor(non_blocking=True))
         self.network, self.augmentation, self.precision = network, augmentation, precision
 
     def init_weights(self) -> None:

@@ -12,6 +12,7 @@ from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.randomness import seed_generators
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
 from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups
 from tasks.classification.metric import ClassificationMetric
@@ -47,26 +48,18 @@ def fine_tune(
     batch_of_process = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
     check_even_batches(recipe.augment, batch_of_process)
     settings = recipe.model
-    seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
-    load_report, parameters = network.load_report, count_parameters(network)
-    if recipe.runtime.activation_checkpointing:
-        recompute_activations(network)
-    seed_generators(seed, "head")
-    add_head(network, len(train.classes), settings.pool)
+    step, load_report, parameters = create_classifier(
+        recipe, backbone, checkpoint, len(train.classes), seed, normalisation
+    )
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
-    step = ClassificationStep(
-        network,
-        BatchAugmentation(recipe.augment, len(train.classes), normalisation),
-        resolve_precision(recipe.precision, device_type()),
-    )
+    optimizer = recipe.optimizer
     outcome = run_job(
         Job(
             model=step,
             dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed, normalisation),
-            parameter_groups=parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay),
+            parameter_groups=parameter_groups(step.network, optimizer.weight_decay, optimizer.layer_decay),
             recipe=recipe,
             directory=directory,
             seed=seed,
@@ -92,3 +85,29 @@ def fine_tune(
         notes=[note for note in (val.note,) if note],
         parameters=parameters,
     )
+
+
+def create_classifier(
+    recipe: ClassificationRecipe,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    classes: int,
+    seed: int,
+    normalisation: Normalisation,
+) -> tuple[ClassificationStep, LoadReport | None, int]:
+    """A classifier for `classes` classes on a backbone as `recipe` has it.
+
+    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
+    backbone, weights or settings that do not fit each other.
+    """
+    settings = recipe.model
+    seed_generators(seed, "weights")
+    network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
+    load_report, parameters = network.load_report, count_parameters(network)
+    if recipe.runtime.activation_checkpointing:
+        recompute_activations(network)
+    seed_generators(seed, "head")
+    add_head(network, classes, settings.pool)
+    augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
+    precision = resolve_precision(recipe.precision, device_type())
+    return ClassificationStep(network, augmentation, precision), load_report, parameters

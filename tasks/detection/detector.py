@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from backbones.adapters import Pyramid
 from backbones.images.normalisation import IMAGENET, Normalisation
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
+from tasks.detection.objects import DetectionPreprocessor
 from tasks.detection.recipe import DetectorSettings
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
@@ -50,7 +51,7 @@ class DetectionStep(BaseModel):
     """The detector as mmengine's loops want it: a batch in, its losses or what is found in it out."""
 
     def __init__(self, detector: Detector) -> None:
-        super().__init__()
+        super().__init__(DetectionPreprocessor())
         self.detector = detector
 
     @property

@@ -15,7 +15,7 @@ from detectron2.data.detection_utils import (
     filter_empty_instances,
     transform_instance_annotations,
 )
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import BoxMode
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,6 +27,7 @@ from backbones.images.upright import UNTURNED, Orientation, read_upright
 from backbones.training.randomness import mix
 from tasks.datasets.coco.images import CocoImage, CocoImages
 from tasks.datasets.coco.layout import CocoSet
+from tasks.detection.objects import Objects
 from tasks.detection.recipe import LargeScaleJitter
 
 
@@ -167,14 +168,14 @@ def _translated(annotation: dict[str, Any], numbers: dict[int, int]) -> dict[str
     }
 
 
-def _instances(annotations: list[dict[str, Any]], shape: tuple[int, int]) -> Instances:
+def _instances(annotations: list[dict[str, Any]], shape: tuple[int, int]) -> Objects:
     """detectron2's boxes, classes and masks, the boxes drawn anew round what the crop left of the masks."""
     polygons = all(isinstance(annotation["segmentation"], list) for annotation in annotations)
     instances = annotations_to_instances(annotations, shape, mask_format="polygon" if polygons else "bitmask")
     if instances.has("gt_masks"):
         instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        return filter_empty_instances(instances)
-    return instances
+        instances = filter_empty_instances(instances)
+    return Objects.of(instances)
 
 
 def _channels_first(pixels: np.ndarray) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
+from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.images.upright import Orientation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
+from backbones.training.machine import device_type
 from backbones.training.randomness import seed_generators
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
@@ -58,8 +60,9 @@ def fine_tune(
     well and not counted: their sizes are in the annotation file, so nothing else would open all of them beforehand, and
     a resumed run sees a part. `backbench data check coco` counts both.
     """
+    _require_possible_order(recipe)
     train, val = open_coco(data, recipe.data)
-    detector, load_report, parameters = _detector(
+    detector, load_report, parameters = create_detector(
         recipe, backbone, checkpoint, len(train.categories), seed, normalisation
     )
     if not recipe.evaluation.allow_unreadable:
@@ -105,6 +108,15 @@ def fine_tune(
     )
 
 
+def _require_possible_order(recipe: DetectionRecipe) -> None:
+    """torchvision's ordered ROIAlign takes every point of a map for every region's cells, which no GPU holds."""
+    if recipe.runtime.deterministic and device_type() == "cuda":
+        raise InputError(
+            'key "runtime.deterministic": the backward pass of ROIAlign on a GPU adds in no fixed order, and detection '
+            "cannot do without it. Leave it at false: numbers then differ in their last digits from run to run"
+        )
+
+
 def _without_effect(recipe: DetectionRecipe, detector: Detector) -> list[str]:
     """Settings that this backbone has no place for, in words for the record."""
     asked = recipe.model.position_embeddings
@@ -120,7 +132,7 @@ def _write(detections: list[dict[str, Any]], scores: Scores, directory: Path) ->
         save_matches(directory / matches_file(name), matches)
 
 
-def _detector(
+def create_detector(
     recipe: DetectionRecipe,
     backbone: str,
     checkpoint: Checkpoint | None,
@@ -128,7 +140,11 @@ def _detector(
     seed: int,
     normalisation: Normalisation,
 ) -> tuple[Detector, LoadReport | None, int]:
-    """The detector, where the checkpoint's weights went, and how many parameters the encoder has."""
+    """Mask R-CNN for `categories` categories on a backbone as `recipe` has it.
+
+    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
+    backbone, weights or settings that do not fit each other.
+    """
     settings = recipe.model
     seed_generators(seed, "weights")
     network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)

@@ -9,6 +9,7 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
     from mmcv.transforms import RandomResize
     from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, Resize
     from mmseg.models import EncoderDecoder
+    from mmseg.models.decode_heads import FCNHead, UPerHead
     from mmseg.models.utils import resize
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
@@ -17,12 +18,14 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
 __all__ = [
     "MODELS",
     "EncoderDecoder",
+    "FCNHead",
     "PhotoMetricDistortion",
     "RandomCrop",
     "RandomFlip",
     "RandomResize",
     "Resize",
     "SegDataSample",
+    "UPerHead",
     "get_palette",
     "resize",
 ]

@@ -6,8 +6,9 @@ B images, H and W pixels, C channels, K classes.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModule, initialize
+from mmengine.model import BaseDataPreprocessor, BaseModule, initialize
 from mmengine.structures import PixelData
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.images.pixels import normalise
 from tasks.batch_norm import dense_norm
 from tasks.datasets.label_maps.maps import IGNORED
+from tasks.segmentation.heads import AuxiliaryHead, MainHead
 from tasks.segmentation.mmseg_parts import MODELS, EncoderDecoder, SegDataSample, resize
 from tasks.segmentation.recipe import Inference, SegmentorSettings
 
@@ -36,7 +38,8 @@ class PyramidBackbone(BaseModule):
         """Leave the weights as they are: they were loaded or initialised with the backbone."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.pyramid(images))
+        # A window's strides are its whole image's, and a compiled network would be compiled anew for each of them.
+        return tuple(self.pyramid(images.contiguous()))
 
 
 @MODELS.register_module()
@@ -69,8 +72,7 @@ class Segmentor(EncoderDecoder):
         if mode == "predict":
             return [{"predictions": self.predict_labels(batch["views"], labels.shape[-2:])}]
         images = normalise(batch["images"], self.normalisation)
-        for image, height, width in zip(images, batch["heights"].tolist(), batch["widths"].tolist(), strict=True):
-            image[:, height:], image[:, :, width:] = 0, 0
+        images.masked_fill_(_padding(images, batch["heights"], batch["widths"]), 0)
         samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
         return self.loss(images, samples)
 
@@ -86,13 +88,24 @@ class Segmentor(EncoderDecoder):
         return sum(self.logits(view, size, flip).softmax(1) for view, flip in seen).argmax(1)  # type: ignore[union-attr]
 
     def logits(self, view: Tensor, size: Sequence[int], flip: bool = False) -> Tensor:
-        """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images."""
+        """Logits (B, K, H, W) of `size`, from uint8 images (B, 3, h, w) or their mirror images.
+
+        Whole images have too many sizes to compile the network for each.
+        """
         images = normalise(view.flip(3) if flip else view, self.normalisation)
         shapes = {"ori_shape": tuple(size), "img_shape": images.shape[2:], "pad_shape": images.shape[2:]}
-        logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
+        with torch.compiler.set_stance("force_eager" if self.test_cfg.mode == "whole" else "default"):
+            logits_BKhw = self.inference(images, [dict(shapes) for _ in images])
         if flip:
             logits_BKhw = logits_BKhw.flip(3)
         return resize(logits_BKhw, size=tuple(size), mode="bilinear", align_corners=self.align_corners, warning=False)
+
+
+def _padding(images: Tensor, heights_B: Tensor, widths_B: Tensor) -> Tensor:
+    """Whether a pixel lies beyond its image's height or width, (B, 1, H, W)."""
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    below_BH, beside_BW = rows >= heights_B[:, None], columns >= widths_B[:, None]
+    return (below_BH[:, :, None] | beside_BW[:, None])[:, None]
 
 
 def build_segmentor(
@@ -120,9 +133,10 @@ def build_segmentor(
         {
             "type": "Segmentor",
             "_scope_": "mmseg",  # mmengine's own is in force once a runner was built in this process
+            "data_preprocessor": BaseDataPreprocessor(non_blocking=True),
             "backbone": {"type": "PyramidBackbone", "pyramid": pyramid},
             "decode_head": {
-                "type": "UPerHead",
+                "type": MainHead,
                 "in_channels": list(pyramid.channels),
                 "in_index": list(range(len(pyramid.channels))),
                 "pool_scales": (1, 2, 3, 6),
@@ -131,7 +145,7 @@ def build_segmentor(
                 **head,
             },
             "auxiliary_head": {
-                "type": "FCNHead",
+                "type": AuxiliaryHead,
                 "in_channels": pyramid.channels[AUXILIARY_MAP],
                 "in_index": AUXILIARY_MAP,
                 "channels": settings.auxiliary_channels,

@@ -1,6 +1,7 @@
 """Relative positions in attention against the plain formula, in all the ways that they are computed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import backbones.adapters.blockwise
 import backbones.adapters.relative_position as relative_position
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
+from tests.support.waiting import fake, no_waiting
 
 MAPS, HEADS, WIDTH, SIZE = 2, 3, 6, 5
 GRIDS = [(5, 5), (5, 3), (4, 7)]  # the tables' own, and others, to which tables are interpolated
@@ -66,14 +68,21 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
 }
 
 
-@pytest.fixture(params=["whole maps", "rows", "elsewhere", "elsewhere, rows"])
+@pytest.fixture(params=["whole maps", "rows", "elsewhere", "elsewhere, rows", "gpu", "gpu, again", "gpu, rows, again"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How it is computed: by blocks of several maps or of a few rows; or as on other devices, likewise."""
-    if "elsewhere" in request.param:
+    """How it is computed: by blocks of several maps or of a few rows; or as elsewhere, likewise.
+
+    Elsewhere is half precision on a processor, or a GPU, which computes a large bias again in the backward pass.
+    """
+    if "elsewhere" in request.param or "gpu" in request.param:
         monkeypatch.setattr(relative_position, "serves", lambda q, dropout: False)
+    if "gpu" in request.param:
+        monkeypatch.setattr(relative_position, "_on_gpu", lambda q: True)
+    if "again" in request.param:
+        monkeypatch.setattr(relative_position, "_MOST_KEPT", 0)
     if "rows" in request.param:
         monkeypatch.setattr(backbones.adapters.blockwise, "_BLOCK", 100)
-        monkeypatch.setattr(relative_position, "_MOST_SCORES", 500)
+        monkeypatch.setattr(relative_position, "_MOST_SCORES", {"cpu": 500, "cuda": 500})
     return request.param
 
 
@@ -124,6 +133,62 @@ def test_half_precision_keeps_the_gradients_of_the_tokens_entries() -> None:
         found[dtype] = gradient[-3:].double()
     exact, rounded = found.values()
     assert ((rounded - exact).norm(dim=1) < 0.01 * exact.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("rows", [32, 7])
+def test_on_a_gpu_half_precision_sums_up_the_tables_gradient_in_full(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry's is a sum over up to a thousand pairs of patches, in pieces of as many rows."""
+    monkeypatch.setattr(relative_position, "serves", lambda q, dropout: False)
+    monkeypatch.setattr(relative_position, "_on_gpu", lambda q: True)
+    grid, found = (32, 32), {}
+    monkeypatch.setattr(relative_position, "_MOST_SCORES", {"cuda": rows * 2 * HEADS * 32 * 1024})
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.manual_seed(0)
+        positions = TableBias(32, HEADS)
+        nn.init.normal_(positions.relative_position_bias_table, std=0.5)
+        q, k, v, direction = (torch.randn(2, HEADS, 1024, WIDTH).bfloat16().to(dtype) for _ in range(4))
+        attended = positions.to(torch.float64 if dtype == torch.float64 else torch.float32)(q, k, v, grid, 0.3, 0.0)
+        (found[dtype],) = torch.autograd.grad(attended, [*positions.parameters()], direction)
+    exact, rounded = (gradient.double() for gradient in found.values())
+    assert (rounded - exact).norm() < 0.004 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("maps", "side", "tokens", "pieces", "again"),
+    [(8, 64, 0, 2, True), (1, 64, 0, 1, True), (8 * 16, 16, 0, 1, False), (2, 32, 1, 1, False), (8, 96, 0, 8, True)],
+    ids=["8 × 1024 pixels", "1024 pixels", "windows of 8 images", "2 × 512 pixels, class token", "8 × 1536 pixels"],
+)
+def test_a_gpu_takes_few_pieces_of_a_large_map(
+    maps: int, side: int, tokens: int, pieces: int, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ViT-B's blocks, on a GPU that is only claimed: of no piece a gradient of more than 2 GiB in half precision."""
+    whole, repeated, sizes = relative_position._attend_rows, relative_position.checkpoint, list[int]()
+    repeats = list[int]()
+
+    def attend(q: Tensor, k: Tensor, *others: Any) -> Tensor:
+        sizes.append(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])
+        return whole(q, k, *others)
+
+    def repeat(*arguments: Any, **options: Any) -> Tensor:
+        repeats.append(1)
+        return repeated(*arguments, **options)
+
+    monkeypatch.setattr(relative_position, "_attend_rows", attend)
+    monkeypatch.setattr(relative_position, "checkpoint", repeat)
+    with no_waiting() as mode:
+        positions = TableBias(side, 12, tokens=bool(tokens))
+        table = fake(mode, positions.relative_position_bias_table.detach(), "cuda")
+        positions.relative_position_bias_table = nn.Parameter(table)
+        q, k, v = (
+            torch.zeros(maps, 12, tokens + side**2, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+            for _ in range(3)
+        )
+        attended = positions(q, k, v, (side, side), 0.125, 0.0)
+    assert attended.shape == q.shape and attended.dtype == torch.bfloat16
+    assert len(sizes) == pieces and max(sizes) <= 2**30
+    assert len(repeats) == (pieces if again else 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

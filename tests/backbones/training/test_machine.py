@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from backbones.errors import InputError
 from backbones.training import machine
@@ -15,8 +16,11 @@ from backbones.training.precision import resolve_precision
 
 
 @pytest.fixture(autouse=True)
-def _undo(monkeypatch: pytest.MonkeyPatch) -> None:
+def _undo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No device is chosen, and this machine's own GPUs are none."""
     monkeypatch.setattr(machine, "_chosen", "auto")
+    monkeypatch.setattr(machine, "DEVICE_FILES", tmp_path / "no device files")
+    monkeypatch.setattr(machine, "_driver_status", lambda: None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -129,9 +133,10 @@ def test_a_gpu_without_fast_bf16_computes_in_fp16(
 
 def join_as_one_of_two(rank: int, port: int, complaint: str, answers: "multiprocessing.Queue[str]") -> None:
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    os.environ.update(place)
+    os.environ.update(place, LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
     try:
         join_processes("cpu", complaint)
+        MMLogger(f"of process {rank}")
         torch.distributed.destroy_process_group()
         answers.put("met")
     except InputError as error:
@@ -139,8 +144,9 @@ def join_as_one_of_two(rank: int, port: int, complaint: str, answers: "multiproc
 
 
 @pytest.mark.parametrize("complaint", ["", "recipe here.yaml: No such file"])
-def test_what_one_process_finds_wrong_ends_all(complaint: str) -> None:
-    """The others waited for it at the meeting place."""
+def test_what_one_process_finds_wrong_ends_all(monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
+    """The others waited for it at the meeting place. That there is one GPU, and it is not used, is no matter."""
+    show_gpus(monkeypatch, 1)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -297,3 +297,20 @@ def test_a_full_disk_after_training(few: Path, finished: Path, tmp_path: Path, f
     out, arguments = tmp_path / "out", detection(few, tmp_path / "out")
     products = ("detections.json", "matches*", "pictures/*")
     assert_evaluated_once_there_is_room(arguments, finished, out, full, *products)
+
+
+def test_a_fixed_order_is_refused_on_a_gpu_before_anything_is_read(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.detection.task.device_type", lambda: "cuda")
+    message = refusal_before_training(*detection(few, tmp_path / "out", runtime__deterministic="true"))
+    assert message.startswith('key "runtime.deterministic": the backward pass of ROIAlign on a GPU adds in no fixed')
+
+
+def test_on_a_processor_a_fixed_order_gives_the_same_detections(few: Path, finished: Path, tmp_path: Path) -> None:
+    arguments = detection(few, tmp_path / "out", runtime__deterministic="true", runtime__profile="true")
+    success(*arguments)
+    ordered, free = run_directory(tmp_path / "out"), run_directory(finished)
+    assert (ordered / "detections.json").read_bytes() == (free / "detections.json").read_bytes()
+    assert ordered.name == free.name  # no part of the key
+    assert [path.name for path in (ordered / "profile").iterdir()] == ["steps_1-4.json.gz"]

@@ -1,6 +1,7 @@
 """Training and evaluating a detector: the moments of hooks, exact resume, precision, and what is said."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET
@@ -285,6 +287,8 @@ def test_nothing_but_progress_is_said(mini: Path, tmp_path: Path, capfd: pytest.
     lines = said.err.splitlines()
     assert lines and all(line.endswith(" s left") for line in lines), said.err
     assert (tmp_path / "engine/engine.log").is_file()
+    shutil.rmtree(tmp_path / "engine")
+    print_log("what comes later is not of this run", "current")
 
 
 def command(mini: Path, out: Path, **settings: Any) -> list[str]:

@@ -12,6 +12,7 @@ from backbones import create_backbone
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
+from backbones.training.compiling import compile_network
 from backbones.training.schedule import learning_rate_curve
 from benchmarks.planning.recipe import load_recipe
 from tasks.datasets.label_maps.maps import IGNORED
@@ -101,6 +102,24 @@ def test_views_are_averaged_as_probabilities() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("inference", "compiled"), [({"mode": "whole"}, 0), ({"mode": "slide", "stride": 43}, 1)])
+@torch.no_grad()
+def test_windows_are_compiled_and_whole_images_of_any_size_are_not(inference: dict[str, Any], compiled: int) -> None:
+    graphs = []
+
+    def backend(graph: Any, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    model = segmentor(**inference)
+    expected = [model.logits(scene(*size), size) for size in ((64, 64), (64, 80))]
+    compile_network(model.network, backend)
+    for logits, size in zip(expected, ((64, 64), (64, 80)), strict=True):
+        torch.testing.assert_close(model.logits(scene(*size), size), logits, rtol=0, atol=1e-5)
+    assert len(graphs) == compiled
+
+
 def test_padding_is_of_the_mean_colour_and_has_no_say_in_the_loss() -> None:
     model = segmentor(mode="whole")
     generator = torch.Generator().manual_seed(2)

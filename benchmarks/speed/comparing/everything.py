@@ -1,0 +1,173 @@
+"""All comparisons with peers, one script after the other, and one table of them.
+
+    python benchmarks/speed/comparing/everything.py [--device cuda] [--out gpu] [--repeats N] [--only SCRIPT ...]
+                                                    [--option SCRIPT=OPTIONS]
+
+Training steps are compared on the device, loading and scoring on the CPU. Writes OUT/speed.md, and in OUT/speed each
+script's figures (SCRIPT.json) and what it said (SCRIPT.txt). A script that fails is named, the others are run all the
+same, and the exit status is 1.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmarks.speed.comparing.figures import Figures, markdown_table
+
+SPEED = Path(__file__).resolve().parents[1]
+HOUSE = SPEED.parents[1]
+
+
+@dataclass(frozen=True)
+class Script:
+    """One of the scripts.
+
+    device:  whether it takes `--device`
+    options: what it is given besides
+    """
+
+    path: Path
+    device: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+SCRIPTS = (
+    Script(SPEED / "mae_step.py", device=True),
+    Script(SPEED / "vit_trunk.py", device=True),
+    Script(SPEED / "detector_step.py", device=True),
+    Script(SPEED / "segmentor_step.py", device=True),
+    Script(SPEED / "semantic_scoring.py"),
+    Script(SPEED / "image_loading.py"),
+    Script(SPEED / "coco_scoring.py", options=("--repeats", "2")),
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a script: its figures, or why there are none."""
+
+    script: Script
+    figures: Figures | None = None
+    failure: str = ""
+
+
+def run_all(scripts: Sequence[Script], device: str, out: Path, options: Sequence[str] = ()) -> list[Ran]:
+    """Run each on `device`, with more options for all, and say on the screen which, and how far it is."""
+    began, found = time.monotonic(), []
+    for number, script in enumerate(scripts, start=1):
+        where = device if script.device else "the CPU"
+        so_far = _clock(time.monotonic() - began)
+        print(f"\n[{number} of {len(scripts)}] {script.name} on {where}, {so_far} so far", flush=True)
+        found.append(run_script(script, device, out, options))
+        if found[-1].failure:
+            print(f"{script.name} failed: {found[-1].failure}", flush=True)
+    print(f"\n{len(scripts)} scripts, {_clock(time.monotonic() - began)}", flush=True)
+    return found
+
+
+def run_script(script: Script, device: str, out: Path, options: Sequence[str] = ()) -> Ran:
+    """Run one in a process of its own, what it says on the screen as well as in OUT/speed/SCRIPT.txt."""
+    figures, said = (out / "speed" / f"{script.name}.{ending}" for ending in ("json", "txt"))
+    figures.parent.mkdir(parents=True, exist_ok=True)
+    figures.unlink(missing_ok=True)
+    command = [sys.executable, str(script.path), "--json", str(figures), *script.options, *options]
+    if script.device:
+        command += ["--device", device]
+    paths = [str(HOUSE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    last = ""
+    with (
+        said.open("w") as log,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        ) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            log.write(line)
+            print(f"  {line}", end="", flush=True)
+            last = line.strip() or last
+    if process.returncode:
+        return Ran(script, failure=f"exit status {process.returncode}, {last or 'without a word'}")
+    try:
+        return Ran(script, Figures.model_validate_json(figures.read_text()))
+    except (OSError, ValidationError) as error:
+        return Ran(script, failure=f"its figures cannot be read: {error}")
+
+
+def describe(found: Sequence[Ran]) -> str:
+    """The table in Markdown, and which scripts have no line in it."""
+    figures = [ran.figures for ran in found if ran.figures]
+    failures = [f"- {ran.script.name} failed: {ran.failure}" for ran in found if ran.failure]
+    parts = []
+    if figures:
+        parts += [markdown_table(comparison for each in figures for comparison in each.comparisons)]
+        parts += [f"PyTorch {', '.join(sorted({each.torch for each in figures}))}."]
+    if failures:
+        parts.append("\n".join(["Not measured:", "", *failures]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def main(scripts: Sequence[Script] = SCRIPTS) -> int:
+    """The exit status: 1 if a script failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [script.name for script in scripts]
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="default cuda")
+    parser.add_argument("--out", type=Path, default=Path("gpu"), help="a folder for what is found (default gpu)")
+    parser.add_argument("--repeats", type=int, help="turns of each side in all scripts, instead of their own defaults")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SCRIPT", help=", ".join(names))
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="SCRIPT=OPTIONS",
+        help="more options for one script, such as 'vit_trunk=--image-size 256 --batch 1'; can be given again",
+    )
+    arguments = parser.parse_args()
+    more: dict[str, list[str]] = {name: [] for name in names}
+    for given in arguments.option:
+        name, _, options = given.partition("=")
+        if name not in more:
+            parser.error(f"--option {given}: expected SCRIPT=OPTIONS, a script being one of {', '.join(names)}")
+        more[name] += shlex.split(options)
+    chosen = [
+        Script(script.path, script.device, (*script.options, *more[script.name]))
+        for script in scripts
+        if script.name in arguments.only
+    ]
+    repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats else []
+    found = run_all(chosen, arguments.device, arguments.out, repeats)
+    text = describe(found)
+    (arguments.out / "speed.md").write_text(text)
+    print(f"\n{text}\n{arguments.out / 'speed.md'}")
+    return int(any(ran.failure for ran in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

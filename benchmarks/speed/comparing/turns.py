@@ -1,0 +1,100 @@
+"""Sides of a comparison that take turns on one device, in one process, so that whatever slows the machine slows all.
+
+A GPU still works when a call returns. Clocks are read when it has caught up, round turns of many steps, so that waiting
+for it takes no part in the figures.
+"""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Step = Callable[[], object]
+Side = Callable[[], Step]
+"""Builds a model, with all that its step needs, and returns that step."""
+
+WARM_UP_STEPS = 3
+SECONDS_OF_A_TURN = 0.3
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What a side took.
+
+    seconds:    of one step, for each turn
+    memory_gib: the most that it held at once, None where nobody looked
+    """
+
+    seconds: list[float]
+    memory_gib: float | None = None
+
+
+def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str, Turns]:
+    """Let every side take `repeats` turns on "cuda" or "cpu".
+
+    On a GPU a turn is as many steps as fill 0.3 seconds, after three to warm up, and each side's memory is what it
+    allocates there while no other has been built. On a CPU a turn is one step, after one to warm up.
+    """
+    on_gpu = device == "cuda"
+    memory = {name: peak_memory_gib(side) if on_gpu else None for name, side in sides.items()}
+    if on_gpu:
+        _free_memory()
+    steps = {name: side() for name, side in sides.items()}
+    counts = {name: _steps_of_a_turn(step) if on_gpu else _warm_up(step) for name, step in steps.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            seconds[name].append(time_turn(step, counts[name]))
+    return {name: Turns(seconds[name], memory[name]) for name in sides}
+
+
+def time_turn(step: Step, steps: int) -> float:
+    """Seconds of one step, the mean of so many in a row."""
+    _catch_up()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    _catch_up()
+    return (time.perf_counter() - start) / steps
+
+
+def peak_memory_gib(side: Side) -> float:
+    """The most that a side allocates on the GPU at once: weights, gradients, optimizer, activations, input.
+
+    The second step is the first with all of them.
+    """
+    _free_memory()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step = side()
+    for _ in range(2):
+        step()
+    _catch_up()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+
+def _warm_up(step: Step) -> int:
+    step()
+    return 1
+
+
+def _steps_of_a_turn(step: Step) -> int:
+    """How many steps a turn takes, after warming up."""
+    for _ in range(WARM_UP_STEPS - 1):
+        step()
+    return max(1, math.ceil(SECONDS_OF_A_TURN / time_turn(step, 1)))
+
+
+def _catch_up() -> None:
+    """Wait until the GPU, if one is at work, has done all that it was told."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _free_memory() -> None:
+    """Give back what the GPU holds for models that are no more."""
+    gc.collect()
+    torch.cuda.empty_cache()

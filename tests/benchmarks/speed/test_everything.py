@@ -1,0 +1,168 @@
+"""All comparisons one after the other: what is run how, what is said of it, and what of one that fails."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed.comparing import everything
+from benchmarks.speed.comparing.everything import SCRIPTS, SPEED, Script, describe, main, run_all, run_script
+
+SPREAD = {"median": 2.0, "lowest": 1.5, "highest": 2.5}
+COMPARISON = {
+    "what": "a step",
+    "peer": "another's",
+    "unit": "images/s",
+    "ours": SPREAD,
+    "theirs": SPREAD,
+    "ratio": SPREAD,
+    "device": "a device",
+}
+GOOD = f"""
+import sys
+from pathlib import Path
+print(*sys.argv[1:])
+figures = {{"torch": "2.0", "comparisons": [{COMPARISON}]}}
+import json
+Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(figures))
+"""
+BAD = "import sys\nprint('so far so good', flush=True)\nraise RuntimeError('the GPU is on fire')"
+EMPTY = "pass"
+BROKEN = GOOD.replace('"device"', '"gadget"').replace("'device'", "'gadget'")
+SMALL = {
+    "mae_step": "--batch 1",
+    "vit_trunk": "--image-size 256",
+    "detector_step": "--image-size 256",
+    "segmentor_step": "--image-size 64 --steps 1",
+    "semantic_scoring": "--images 4",
+    "image_loading": "--images 4",
+    "coco_scoring": "--images 30",
+}
+
+
+def stub(folder: Path, name: str, text: str, **settings: object) -> Script:
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return Script(path, **settings)  # type: ignore[arg-type]
+
+
+def test_a_script_is_given_its_device_and_its_options(tmp_path: Path) -> None:
+    script = stub(tmp_path, "step", GOOD, device=True, options=("--batch", "2"))
+    ran = run_script(script, "cuda", tmp_path, ["--repeats", "1"])
+    assert ran.failure == "" and ran.figures and ran.figures.comparisons[0].what == "a step"
+    said = (tmp_path / "speed/step.txt").read_text().split()
+    assert said == [
+        "--json",
+        str(tmp_path / "speed/step.json"),
+        *["--batch", "2", "--repeats", "1", "--device", "cuda"],
+    ]
+
+
+def test_a_script_for_the_cpu_is_given_no_device(tmp_path: Path) -> None:
+    run_script(stub(tmp_path, "scoring", GOOD), "cuda", tmp_path)
+    assert "--device" not in (tmp_path / "speed/scoring.txt").read_text()
+
+
+def test_the_screen_says_what_runs_where_and_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scripts = [stub(tmp_path, "step", "print('half way')\n" + GOOD, device=True), stub(tmp_path, "scoring", GOOD)]
+    run_all(scripts, "cuda", tmp_path)
+    screen = capsys.readouterr().out
+    assert "[1 of 2] step on cuda, 0:0" in screen and "[2 of 2] scoring on the CPU, 0:0" in screen
+    assert "\n  half way\n" in screen and "2 scripts, 0:0" in screen
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (BAD, "exit status 1, RuntimeError: the GPU is on fire"),
+        ("import os\nos._exit(3)", "exit status 3, without a word"),
+        (EMPTY, "its figures cannot be read"),
+        (BROKEN, "its figures cannot be read"),
+    ],
+)
+def test_a_script_that_fails_is_named_and_the_others_are_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, why: str
+) -> None:
+    found = run_all([stub(tmp_path, "bad", text), stub(tmp_path, "good", GOOD)], "cpu", tmp_path)
+    assert [bool(ran.failure) for ran in found] == [True, False]
+    assert f"bad failed: {why}" in capsys.readouterr().out
+    assert f"\nNot measured:\n\n- bad failed: {why}" in describe(found) and "| a step " in describe(found)
+
+
+def test_figures_of_an_earlier_time_are_not_taken_for_new(tmp_path: Path) -> None:
+    assert not run_script(stub(tmp_path, "step", GOOD), "cpu", tmp_path).failure
+    assert "cannot be read" in run_script(stub(tmp_path, "step", EMPTY), "cpu", tmp_path).failure
+
+
+def test_a_script_finds_this_code_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    text = "import benchmarks.speed.comparing.turns as turns\nprint(turns.__file__)\n" + GOOD
+    assert not run_script(stub(tmp_path, "step", text), "cpu", tmp_path).failure
+    found = (tmp_path / "speed/step.txt").read_text().splitlines()[0]
+    assert Path(found) == Path(everything.__file__).parent / "turns.py"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, scripts: list[Script], *options: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["everything.py", *options])
+    return main(scripts)
+
+
+def test_the_table_is_printed_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripts = [stub(tmp_path, "step", GOOD, device=True), stub(tmp_path, "bad", BAD), stub(tmp_path, "other", GOOD)]
+    out = str(tmp_path / "found")
+    options = ["--device", "cpu", "--repeats", "1", "--option", "step=--size 'a b'", "--out", out]
+    assert call(monkeypatch, scripts, *options) == 1
+    table = (tmp_path / "found/speed.md").read_text()
+    assert table.count("| a step ") == 2 and "PyTorch 2.0.\n" in table and "- bad failed" in table
+    assert table in capsys.readouterr().out
+    assert "--size a b --repeats 1 --device cpu" in (tmp_path / "found/speed/step.txt").read_text()
+    assert call(monkeypatch, scripts, "--only", "other", "step", "--out", out) == 0
+    assert json.loads((tmp_path / "found/speed/other.json").read_text())["comparisons"][0]["what"] == "a step"
+
+
+def test_options_for_a_script_that_is_not_there_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(monkeypatch, [stub(tmp_path, "step", GOOD)], "--option", "setp=--batch 1")
+    assert "--option setp=--batch 1: expected SCRIPT=OPTIONS, a script being one of step" in capsys.readouterr().err
+
+
+def test_every_script_with_a_peer_is_run() -> None:
+    """`data_start` and `store` have none."""
+    there = {path.stem for path in SPEED.glob("*.py")}
+    assert {script.name for script in SCRIPTS} == there - {"data_start", "store"}
+
+
+def _without_network() -> list[str]:
+    """What to put before a command to run it where no network can be reached; skips the test where that is denied."""
+    for command in (["unshare", "-n"], ["unshare", "-rn"]):
+        try:
+            if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+                return command
+        except FileNotFoundError:
+            break
+    pytest.skip("unshare does not serve here: it may not make a namespace without a network, or is not there")
+
+
+@pytest.mark.slow
+def test_nothing_is_needed_from_outside(tmp_path: Path) -> None:
+    """All scripts, small, with the network blocked."""
+    options = [word for name, each in SMALL.items() for word in ("--option", f"{name}={each}")]
+    command = [*_without_network(), sys.executable, everything.__file__, "--device", "cpu", "--repeats", "1"]
+    root = Path(everything.__file__).parents[3]
+    environment = os.environ | {"PYTHONPATH": str(root), "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [*command, "--out", str(tmp_path), *options], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
+    table = (tmp_path / "speed.md").read_text()
+    assert "Not measured" not in table
+    for peer in ("Hugging Face", "detectron2's ViT ", "detectron2's ViTDet", "mmsegmentation's MAE", "pycocotools"):
+        assert f"| {peer}" in table, peer

@@ -1,0 +1,111 @@
+"""How sides take turns: on a CPU step by step, on a GPU in turns that are long enough to be measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from benchmarks.speed.comparing import turns
+from benchmarks.speed.comparing.turns import Step, take_turns
+
+
+@dataclass
+class Machine:
+    """A GPU and a clock: work takes its time when the program waits for it, and weights their room.
+
+    said: all that happened, in order
+    """
+
+    now: float = 0.0
+    queued: float = 0.0
+    allocated: int = 0
+    peak: int = 0
+    said: list[str] = field(default_factory=list)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        self.now, self.queued = self.now + self.queued, 0.0
+        self.said.append("caught up")
+
+    def empty_cache(self) -> None:
+        self.said.append("freed")
+
+    def reset_peak_memory_stats(self) -> None:
+        self.peak = self.allocated
+
+    def memory_allocated(self) -> int:
+        return self.allocated
+
+    def max_memory_allocated(self) -> int:
+        return self.peak
+
+
+class Model:
+    """What a side builds; holds its weights until it is collected."""
+
+    def __init__(self, machine: Machine, name: str, seconds: float, weights: int, activations: int) -> None:
+        self.machine, self.name, self.seconds, self.weights = machine, name, seconds, weights
+        self.activations = activations
+        machine.allocated += weights
+        machine.said.append(f"{name} built")
+
+    def __del__(self) -> None:
+        self.machine.allocated -= self.weights
+
+    def step(self) -> None:
+        self.machine.queued += self.seconds
+        self.machine.peak = max(self.machine.peak, self.machine.allocated + self.activations)
+        self.machine.said.append(self.name)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    machine = Machine()
+    for name in ("is_initialized", "synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(turns.torch.cuda, name, getattr(machine, name))
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(turns.torch.cuda, name, getattr(machine, name))
+    monkeypatch.setattr(turns.time, "perf_counter", machine.perf_counter)
+    yield machine
+
+
+def build(machine: Machine, name: str, seconds: float, weights: int = 0, activations: int = 0) -> Step:
+    return Model(machine, name, seconds, weights, activations).step
+
+
+def test_turns_on_a_gpu_take_as_many_steps_as_can_be_measured(machine: Machine) -> None:
+    sides = {"fast": partial(build, machine, "fast", 0.07), "slow": partial(build, machine, "slow", 2.0)}
+    found = take_turns(sides, 3, "cuda")
+    assert found["fast"].seconds == pytest.approx([0.07] * 3) and found["slow"].seconds == pytest.approx([2.0] * 3)
+    turn = ["caught up", *["fast"] * 5, "caught up", "caught up", "slow", "caught up"]
+    assert machine.said[-3 * len(turn) :] == turn * 3
+    warming = [each for each in machine.said[: -3 * len(turn)] if each in sides]
+    assert warming == ["fast"] * 2 + ["slow"] * 2 + ["fast"] * 3 + ["slow"] * 3
+
+
+def test_memory_on_a_gpu_is_that_of_a_side_alone(machine: Machine) -> None:
+    gib = 2**30
+    machine.allocated = gib  # of something else
+    sides = {
+        "large": partial(build, machine, "large", 1.0, 4 * gib, 2 * gib),
+        "small": partial(build, machine, "small", 1.0, gib, gib // 2),
+    }
+    found = take_turns(sides, 1, "cuda")
+    assert [side.memory_gib for side in found.values()] == [6.0, 1.5]
+    assert machine.said.count("large built") == machine.said.count("small built") == 2
+    assert machine.said[0] == "freed" and machine.said.count("freed") == 3
+
+
+def test_a_turn_on_a_cpu_is_a_step() -> None:
+    said: list[str] = []
+    sides = {name: partial(lambda name: lambda: said.append(name), name) for name in ("ours", "theirs")}
+    found = take_turns(sides, 2, "cpu")
+    assert said == ["ours", "theirs"] * 3
+    assert [len(side.seconds) for side in found.values()] == [2, 2]
+    assert [side.memory_gib for side in found.values()] == [None, None]
