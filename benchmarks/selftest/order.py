@@ -3,6 +3,8 @@
 from benchmarks.selftest.attention import ATTENTION
 from benchmarks.selftest.dense import DENSE
 from benchmarks.selftest.lines import Line
+from benchmarks.selftest.mini_jobs import MINI_JOBS
+from benchmarks.selftest.resuming import RESUMING
 from benchmarks.selftest.whole_images import WHOLE_IMAGES
 
-LINES: tuple[Line, ...] = (*WHOLE_IMAGES, *ATTENTION, *DENSE)
+LINES: tuple[Line, ...] = (*WHOLE_IMAGES, *ATTENTION, *DENSE, *RESUMING, *MINI_JOBS)
