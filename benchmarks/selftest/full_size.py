@@ -168,8 +168,8 @@ def measure_speed(model: BaseModel, optimizer: OptimWrapper, batch: dict[str, An
     timed(device, step)
     with FlopCounterMode(display=False) as counter:
         step()
-    steps = min(max(FEWEST_STEPS, int(TIMED_SECONDS / timed(device, step))), MOST_STEPS)
     begin_run()
+    steps = min(max(FEWEST_STEPS, int(TIMED_SECONDS / timed(device, step))), MOST_STEPS)
     seconds = timed(device, step, steps) / steps
     return Speed(seconds, counter.get_total_flops(), float(losses["loss"].detach()))
 

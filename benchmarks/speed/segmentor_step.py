@@ -63,7 +63,7 @@ def peer(image_size: int, device: str) -> nn.Module:
 def losses(model: nn.Module, side: str, images: Tensor, labels: Tensor) -> list[Tensor]:
     """The losses of both heads for bytes and label maps."""
     if side == _OURS:
-        height, width = (torch.full((len(images),), size) for size in labels.shape[1:])
+        height, width = (torch.full((len(images),), size, device=images.device) for size in labels.shape[1:])
         found = model(mode="loss", images=images, labels=labels, heights=height, widths=width)
     else:
         samples = [SegDataSample(gt_sem_seg=PixelData(data=each[None])) for each in labels.long()]
