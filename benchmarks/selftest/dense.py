@@ -23,7 +23,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
 magnify rounding."""
 
 DETECTOR_SIDE = {"cuda": 512, "cpu": 128}
-SEGMENTOR_SIDE = {"cuda": 512, "cpu": 96}
+SEGMENTOR_SIDE = {"cuda": 256, "cpu": 96}
 """Of the images, in pixels; channels and blocks are the recipes'."""
 
 _OBJECTS, _PROPOSALS = 8, 40  # an image; all of them are learnt from, whichever way they are drawn

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import benchmarks
-
-_HOUSE = Path(benchmarks.__file__).parents[1]
+_HOUSE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)

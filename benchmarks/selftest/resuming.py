@@ -15,12 +15,14 @@ class Task:
     data:       below the generated images
     changes:    of the recipe
     checkpoint: the file half-way, after which the job is killed
+    has_order:  whether a GPU can run it with `runtime.deterministic=true`
     """
 
     recipe: str
     data: str
     changes: tuple[str, ...]
     checkpoint: str
+    has_order: bool = True
 
     def call(self, bench: Bench, out: Path, *more: str) -> Call:
         """Its command on a device, in single precision."""
@@ -45,18 +47,26 @@ CLASSIFICATION = Task(
     ("schedule.epochs=4", "schedule.warmup_epochs=1", "augment.mixup=0.8", "augment.random_erasing=0.25"),
     "iteration_16.pth",
 )
-DETECTION = Task("mini_detection", "coco", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth")
+DETECTION = Task(
+    "mini_detection", "coco", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth", has_order=False
+)
 SEGMENTATION = Task("mini_segmentation", "ade20k", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth")
+
+MUCH, LITTLE = 30.0, 1e-5
+"""How much further apart than two runs left alone, and how far in any case, a resumed run may be from one of them where
+nothing is to be equal: sums in no fixed order drive runs apart by chance, a state that is not restored by 1e-2."""
 
 
 def resuming(task: Task, bench: Bench) -> Found:
     """A job run twice, and a third time with SIGKILL half-way; on a GPU also with `runtime.deterministic=true`.
 
-    On a CPU all three have to be equal bit for bit, on a GPU those that are deterministic; others are told.
+    On a CPU all three have to be equal bit for bit, on a GPU those that are deterministic; others are told. Where there
+    is no deterministic run, the resumed one has to be about as near as the second.
     """
     modes = {"as it is": "runtime.deterministic=false"}
-    if bench.device == "cuda":
+    if bench.device == "cuda" and task.has_order:
         modes["deterministic"] = "runtime.deterministic=true"
+    exact = "as it is" if bench.device == "cpu" else "deterministic" if task.has_order else None
     calls = {
         (mode, which): task.call(bench, bench.scratch / f"{mode.replace(' ', '-')}-{which}", setting)
         for mode, setting in modes.items()
@@ -82,11 +92,11 @@ def resuming(task: Task, bench: Bench) -> Found:
     again = {mode: compare(outs[mode, "second"], outs[mode, "first"]) for mode in modes}
     resumed = {mode: compare(outs[mode, "killed"], outs[mode, "first"]) for mode in modes}
     speeds = {mode: float(record_of(outs[mode, "first"])["train_images_per_second"]) for mode in modes}
-    return _judged(again, resumed, speeds)
+    return _judged(again, resumed, speeds, exact)
 
 
-def _judged(again: dict[str, Apart], resumed: dict[str, Apart], speeds: dict[str, float]) -> Found:
-    strict = [*again][-1]
+def _judged(again: dict[str, Apart], resumed: dict[str, Apart], speeds: dict[str, float], exact: str | None) -> Found:
+    """exact: the mode whose runs have to be equal, None for none."""
     measured = [f"{mode}: run again {again[mode]}, killed and resumed {resumed[mode]}" for mode in again]
     figures: dict[str, float | int | str | bool | None] = {}
     for mode in again:
@@ -101,10 +111,16 @@ def _judged(again: dict[str, Apart], resumed: dict[str, Apart], speeds: dict[str
                 f"{name}_metric_points": apart.points,
             }
         figures[f"{mode.replace(' ', '_')}_images_per_second"] = speeds[mode]
-    if len(speeds) > 1:
-        measured.append(f"deterministic {speeds['as it is'] / speeds[strict]:.2f} × the time, side by side")
-    expected = "equal bit for bit" + (" where deterministic" if len(again) > 1 else "")
-    return Found(again[strict].is_nothing and resumed[strict].is_nothing, "; ".join(measured), expected, figures)
+    if "deterministic" in speeds:
+        ratio = speeds["as it is"] / speeds["deterministic"]
+        measured.append(f"deterministic {ratio:.2f} × the time, side by side")
+    if exact is None:
+        fine = resumed["as it is"].weights <= max(MUCH * again["as it is"].weights, LITTLE)
+        expected = f"weights resumed at most {MUCH:g} × as far apart as run again, or {LITTLE:g}"
+    else:
+        fine = again[exact].is_nothing and resumed[exact].is_nothing
+        expected = "equal bit for bit" + (" where deterministic" if len(again) > 1 else "")
+    return Found(fine, "; ".join(measured), expected, figures)
 
 
 def _line(name: str, task: Task) -> Line:

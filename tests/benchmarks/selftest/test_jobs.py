@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_without_determinism_a_gpus_difference_is_only_told() -> None:
         {"as it is": UNEQUAL, "deterministic": EQUAL},
         {"as it is": UNEQUAL, "deterministic": EQUAL},
         {"as it is": 200.0, "deterministic": 160.0},
+        "deterministic",
     )
     assert found.fine
     told = "weights 1.0e-06, loss 2.0e-05 (same up to update 7), 0.25 points"
@@ -54,8 +56,16 @@ def test_without_determinism_a_gpus_difference_is_only_told() -> None:
 def test_with_determinism_a_difference_is_a_failure(again: Apart, resumed: Apart) -> None:
     speeds = {"as it is": 1.0, "deterministic": 1.0}
     fine = {"as it is": EQUAL, "deterministic": EQUAL}
-    assert not _judged(fine | {"deterministic": again}, fine | {"deterministic": resumed}, speeds).fine
-    assert not _judged({"as it is": again}, {"as it is": resumed}, {"as it is": 1.0}).fine
+    assert not _judged(fine | {"deterministic": again}, fine | {"deterministic": resumed}, speeds, "deterministic").fine
+    assert not _judged({"as it is": again}, {"as it is": resumed}, {"as it is": 1.0}, "as it is").fine
+
+
+@pytest.mark.parametrize(("weights", "fine"), [(2e-5, True), (1e-2, False)])
+def test_where_a_gpu_has_no_fixed_order_a_resumed_run_is_as_near_as_another(weights: float, fine: bool) -> None:
+    resumed = replace(UNEQUAL, weights=weights)
+    found = _judged({"as it is": UNEQUAL}, {"as it is": resumed}, {"as it is": 1.0}, None)
+    assert found.fine == fine
+    assert "at most 30 × as far apart" in found.expected
 
 
 def test_a_job_that_ends_before_it_can_be_killed_is_an_error(tmp_path: Path) -> None:
