@@ -61,7 +61,7 @@ def attention(path: Path, bench: Bench) -> Found:
         network, path.adapter, image_size=side, window=path.window, shared_positions=path.shared_positions
     )
     trunk: Any = pyramid.trunk
-    _fill_positions(trunk)
+    fill_positions(trunk)
     pyramid.to(bench.device).train()
     inputs = _inputs(pyramid, torch.rand(IMAGES[bench.device], 3, side, side))
     grid = (side // trunk.stride,) * 2
@@ -76,7 +76,7 @@ def attention(path: Path, bench: Bench) -> Found:
     return judged(worst, TOLERANCES, first="output")
 
 
-def _fill_positions(trunk: nn.Module) -> None:
+def fill_positions(trunk: nn.Module) -> None:
     """Random relative positions: from zero, as they start, no fault in them would show."""
     for name, parameter in trunk.named_parameters():
         if name.endswith("relative_position_bias_table"):
