@@ -76,8 +76,7 @@ def rehearse(model: ClassificationStep) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("network", [mini, again, resnet, swin])
-@pytest.mark.parametrize("mixes", [True, False])
+@pytest.mark.parametrize(("network", "mixes"), [(mini, True), (again, False), (resnet, True), (swin, False)])
 def test_an_update_and_predictions(network: Callable[[], nn.Module], mixes: bool) -> None:
     found = rehearse(step(network(), mixup=0.8 * mixes, cutmix=1.0 * mixes))
     assert {name: tuple(tensor.shape) for name, tensor in found.items()} == dict.fromkeys(FIELDS, (IMAGES,))
