@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.selftest.exactness import exact_products, gradient_error, in_double, smooth
+from benchmarks.selftest.exactness import exact_products, gradient_error, in_double, scaled_gradients, smooth
 from benchmarks.selftest.lines import Bench
 from benchmarks.selftest.whole_images import WHOLE_IMAGES
 
@@ -71,3 +71,12 @@ def test_the_classifier_passes(tmp_path: Path) -> None:
     found = CLASSIFIER.run(Bench("cpu", tmp_path, tmp_path))
     assert found.fine, found.measured
     assert float(found.figures["fp32_prediction_error"] or 0) < 1e-6
+
+
+def test_gradients_in_half_precision_are_scaled_until_none_overflows() -> None:
+    """A block's attention over 4,096 tokens overflowed on a GPU under a scale that others needed."""
+    large, small = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    (of_large,) = scaled_gradients((large.half() * 1000).float(), [large], torch.full((3,), 100.0), "fp16")
+    (of_small,) = scaled_gradients((small.half() * 1e-4).float(), [small], torch.full((3,), 1e-5), "fp16")
+    torch.testing.assert_close(of_large, torch.full((3,), 1e5), rtol=1e-3, atol=0)
+    torch.testing.assert_close(of_small, torch.full((3,), 1e-9), rtol=1e-2, atol=0)
