@@ -1,14 +1,17 @@
 """What a GPU that is only claimed does: kernels without numbers, numbers for the host, gradients.
 
 Beneath all this lies PyTorch's FakeTensorMode: what is said to be on the GPU has a shape, a type and a device, and no
-content. An operation on tensors of two devices raises, and so does one that the GPU has no kernel for.
+content. An operation on tensors of two devices raises.
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -24,7 +27,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from tests.support.claimed_gradients import leave_gradients
 
 HOUSE = Path(__file__).parents[2]
-OWN = tuple(f"{HOUSE / package}/" for package in ("backbones", "tasks"))
+OWN = tuple(f"{HOUSE / package}/" for package in ("backbones", "tasks", "tests"))
 
 aten, vision = torch.ops.aten, torch.ops.torchvision
 
@@ -42,11 +45,11 @@ def is_claimed(tensor: Any) -> bool:
 
 
 class Kernels(TorchDispatchMode):
-    """Answers where FakeTensorMode would need content, and is stricter than it, and than PyTorch, about devices.
+    """Answers where FakeTensorMode would need content, and refuses operators that have no kernel for a GPU.
 
     What is on the CPU keeps its content until it is brought to the GPU. Numbers that the host reads are 0, flags True;
     every second element is not zero, and every second box survives non-maximum suppression. Indices on the CPU into a
-    tensor on the GPU are refused to this project's own code: PyTorch would copy them, and wait for the copy.
+    tensor on the GPU are refused to the project's own code: PyTorch would copy them, and wait for the copy.
 
     trained, evaluated: the types that matrix products, convolutions and attention came out in, in forward passes with
                         gradients and without
@@ -61,10 +64,14 @@ class Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # a question to the tensor itself, such as where it is
+            return func(*args, **kwargs)
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         if torch.device(kwargs.get("device") or "cpu").type == "cpu" and not any(map(is_claimed, tensors)):
             with off_stage():
                 return func(*args, **kwargs)
+        if not _has_kernel(func):
+            raise NotImplementedError(f"{func} has no kernel for a GPU, in {_caller()}")
         if find := BY_CONTENT.get(func):
             return find(self, *args, **kwargs)
         if func in INDEXING:
@@ -104,6 +111,18 @@ class Kernels(TorchDispatchMode):
         finally:
             self.is_counting = before
 
+    @contextmanager
+    def leaving_out(self, name: str) -> Iterator[None]:
+        """Take no note of the products of a function, by its full name, that is meant to have its own precision."""
+        function = resolve_name(name)
+
+        def uncounted(*arguments: Any, **options: Any) -> Any:
+            with self.not_counting():
+                return function(*arguments, **options)
+
+        with mock.patch(name, uncounted):
+            yield
+
 
 def answer(tensor: Tensor) -> np.ndarray:
     """What the host reads of a tensor without content: zeros, or True."""
@@ -136,6 +155,14 @@ def _places(index: Tensor | None) -> list[Tensor | None]:
     return [*_not_zero(index).unbind(1)]
 
 
+@cache
+def _has_kernel(func: Any) -> bool:
+    """Whether a GPU has an operator. Where PyTorch was built without any such kernel, nobody knows."""
+    names = ("aten::mm", func.name())
+    built, has = (torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "CUDA") for name in names)
+    return has or not built
+
+
 def _require_one_device(func: Any, tensors: list[Tensor]) -> None:
     kinds = {each.device.type for each in tensors if each.ndim}
     if len(kinds) > 1 and func not in COPIES and (caller := _caller()).startswith(OWN):
@@ -145,14 +172,14 @@ def _require_one_device(func: Any, tensors: list[Tensor]) -> None:
 def _caller() -> str:
     """The file and line that call PyTorch at the moment."""
     frame: Any = sys._getframe(1)
-    inner = (str(Path(torch.__file__).parent), __file__)
+    inner = (str(Path(torch.__file__).parent), str(HOUSE / "tests/support/claimed_"))
     while frame and frame.f_code.co_filename.startswith(inner):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
 class Host(TorchFunctionMode):
-    """Answers what Python asks of a tensor without any operator: lists, arrays, gradients.
+    """Answers what Python asks of a tensor without any operator: arrays, gradients.
 
     As with a GPU, arrays are to be had from tensors on the CPU only. A loss has to be in single precision.
     """
@@ -187,7 +214,6 @@ def _array(tensor: Tensor, dtype: Any = None, **options: Any) -> np.ndarray:
 
 
 HOST: dict[Any, Callable[..., Any]] = {
-    Tensor.tolist: lambda tensor: answer(tensor).tolist(),
     Tensor.numpy: _array,
     Tensor.__array__: _array,
 }

@@ -1,9 +1,14 @@
 """Gradients without PyTorch's engine for them, which needs a driver; the operators behind it do not."""
 
+import itertools
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
+
+_numbers = itertools.count()
+"""Of backward passes: activation checkpointing computes once in each what it has not kept."""
 
 
 def leave_gradients(loss: Tensor) -> None:
@@ -11,11 +16,12 @@ def leave_gradients(loss: Tensor) -> None:
 
     Raises TypeError for a loss that is not in single precision.
     """
+    number = next(_numbers)
     if loss.dtype is not torch.float32:
         raise TypeError(f"a loss in {loss.dtype}: expected single precision")
     root: Any = loss.grad_fn
     waiting: dict[Any, dict[int, Tensor]] = {root: {0: torch.ones_like(loss)}}
-    with torch.no_grad():
+    with torch.no_grad(), mock.patch("torch._C._current_graph_task_id", lambda: number):
         for node in _in_order(root):
             gradients = waiting.pop(node, None)
             if gradients is None:
@@ -48,7 +54,8 @@ def _fitted(gradient: Tensor, expected: Any) -> Tensor:
     """A gradient in the shape and type of what it is of, which broadcasting and autocast have changed."""
     if gradient.device != expected.device:
         raise RuntimeError(f"a gradient on {gradient.device} of a tensor on {expected.device}")
-    return gradient.sum_to_size(expected.shape).to(expected.dtype)
+    summed = gradient if gradient.shape == tuple(expected.shape) else gradient.sum_to_size(expected.shape)
+    return summed if summed.dtype == expected.dtype else summed.to(expected.dtype)
 
 
 def _add(sums: dict[int, Tensor], slot: int, gradient: Tensor) -> None:

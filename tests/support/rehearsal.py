@@ -23,6 +23,12 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from tests.support.claimed_gpu import Host, Kernels, is_claimed, off_stage
 
+TWO_DEVICES = "two devices|tensors of cpu and cuda|cuda:0 Device, but got tensor with cpu Device"
+"""What is said of operations on tensors of both."""
+
+ENLARGING = "tasks.segmentation.heads.enlarged_by_products"
+"""Its products are in single precision, to be left out where those of the segmentor are looked at."""
+
 
 @contextmanager
 def rehearsal() -> Iterator[Kernels]:
@@ -119,6 +125,7 @@ def _loaded(*arguments: Any, **options: Any) -> Any:
 CLAIMS: dict[str, Any] = {
     "backbones.training.machine._chosen": "cuda",
     "backbones.training.machine.choose_device": lambda wanted: None,
+    "mmengine.device.utils.DEVICE": "cuda",
     "mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available": lambda: True,
     "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
     "torch.cuda.get_device_name": lambda device=None: "a claimed GPU",
