@@ -146,19 +146,19 @@ DENSE = (
     Line(
         "detector-parity",
         "Mask R-CNN (`fpn`) from fixed proposals on: losses and gradients against double precision on the CPU",
-        {"cuda": 40, "cpu": 30},
+        {"cuda": 25, "cpu": 30},
         partial(detector, "fpn"),
     ),
     Line(
         "vitdet-parity",
         "Mask R-CNN (`simple`) from fixed proposals on: losses and gradients against double precision on the CPU",
-        {"cuda": 40, "cpu": 30},
+        {"cuda": 25, "cpu": 30},
         partial(detector, "simple"),
     ),
     Line(
         "segmentor-parity",
         "UPerNet: losses, gradients and the logits of sliding windows against double precision on the CPU",
-        {"cuda": 40, "cpu": 30},
+        {"cuda": 25, "cpu": 30},
         segmentor,
     ),
 )
