@@ -1,5 +1,6 @@
 """What a run costs in time and memory: of this run alone, however many a process carries out, one after the other."""
 
+import gc
 import resource
 import time
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ def begin_run() -> None:
     """
     _run.began = time.monotonic()
     if device_type() == "cuda":
+        gc.collect()  # what is left of an earlier run would count as this one's
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return
     try:

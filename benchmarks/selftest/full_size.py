@@ -168,8 +168,8 @@ def measure_speed(model: BaseModel, optimizer: OptimWrapper, batch: dict[str, An
     timed(device, step)
     with FlopCounterMode(display=False) as counter:
         step()
-    steps = min(max(FEWEST_STEPS, int(TIMED_SECONDS / timed(device, step))), MOST_STEPS)
     begin_run()
+    steps = min(max(FEWEST_STEPS, int(TIMED_SECONDS / timed(device, step))), MOST_STEPS)
     seconds = timed(device, step, steps) / steps
     return Speed(seconds, counter.get_total_flops(), float(losses["loss"].detach()))
 
@@ -192,6 +192,7 @@ def try_step(recipe: Recipe, device: str, product_side: int = 8192) -> Found:
         "activation_checkpointing": recipe.runtime.activation_checkpointing,
         "precision": precision,
         "peak_memory_gib": memory,
+        "reserved_memory_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else None,
         "device_memory_gib": torch.cuda.mem_get_info()[1] / 2**30 if device == "cuda" else None,
     }
     expected = f"{images} images fit, and the loss is a number"

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from backbones.training.runner import stack
 from backbones.training.settings import Recipe
+from tasks.detection.objects import Objects
 from tasks.detection.samples import gather
 
 CLASSES = {"classification": 1000, "detection": 80, "segmentation": 150}
@@ -78,5 +79,5 @@ def _scene(random: np.random.Generator, side: int, scale: tuple[float, float]) -
                 "segmentation": [outline.ravel()],
             }
         )
-    instances = annotations_to_instances(annotations, (height, width))
-    return {"inputs": {"image": _pixels(random, height, width), "instances": instances, "image_id": 0}, "corrupt": {}}
+    objects = Objects.of(annotations_to_instances(annotations, (height, width)))
+    return {"inputs": {"image": _pixels(random, height, width), "instances": objects, "image_id": 0}, "corrupt": {}}

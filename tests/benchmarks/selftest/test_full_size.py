@@ -15,6 +15,7 @@ from benchmarks.selftest import full_size
 from benchmarks.selftest.full_size import FITS, FULL_SIZE, recipe_on_one_device, try_step
 from benchmarks.selftest.lines import Bench, NotRunError
 from benchmarks.selftest.random_batches import OBJECTS, random_batch
+from tasks.detection.objects import Objects
 from tasks.registry import RECIPES
 
 README = Path(__file__).parents[3] / "README.md"
@@ -95,6 +96,7 @@ def test_scenes_are_as_large_scale_jitter_leaves_them() -> None:
         height, width = scene["image"].shape[1:]
         boxes = scene["instances"].gt_boxes.tensor
         assert len(boxes) == OBJECTS and (boxes >= 0).all()
+        assert isinstance(scene["instances"], Objects)  # as the job's loader pins them
         assert (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
 
 
