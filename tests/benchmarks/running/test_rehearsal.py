@@ -36,8 +36,9 @@ MIXED: dict[str, Any] = {
 
 def test_classification_in_half_precision_goes_on_from_a_checkpoint(mini: Path, tmp_path: Path) -> None:
     """With scaled losses, clipped gradients, and two steps an update."""
-    half = {"precision": "fp16", "optimizer__clip_grad_norm": 1.0, "runtime__batch_per_device": 16}
-    arguments = run(mini, tmp_path, optimizer__batch_size=32, runtime__checkpoint_every=2, **half, **MIXED)
+    half = {"precision": "fp16", "optimizer__clip_grad_norm": 1.0, "runtime__batch_per_device": 32}
+    half |= {"optimizer__batch_size": 64, "schedule__epochs": 2, "runtime__checkpoint_every": 1}
+    arguments = run(mini, tmp_path, **half, **MIXED)
     for _ in range(2):
         with rehearsal() as gpu:
             success(*arguments)
