@@ -36,8 +36,9 @@ MIXED: dict[str, Any] = {
 
 def test_classification_in_half_precision_goes_on_from_a_checkpoint(mini: Path, tmp_path: Path) -> None:
     """With scaled losses, clipped gradients, and two steps an update."""
-    half = {"precision": "fp16", "optimizer__clip_grad_norm": 1.0, "runtime__batch_per_device": 16}
-    arguments = run(mini, tmp_path, optimizer__batch_size=32, runtime__checkpoint_every=2, **half, **MIXED)
+    half = {"precision": "fp16", "optimizer__clip_grad_norm": 1.0, "runtime__batch_per_device": 32}
+    half |= {"optimizer__batch_size": 64, "schedule__epochs": 2, "runtime__checkpoint_every": 1}
+    arguments = run(mini, tmp_path, **half, **MIXED)
     for _ in range(2):
         with rehearsal() as gpu:
             success(*arguments)
@@ -49,7 +50,7 @@ def test_classification_in_half_precision_goes_on_from_a_checkpoint(mini: Path, 
 
 def test_detection(mini: Path, tmp_path: Path) -> None:
     """Evaluated in single precision, as detectron2 does."""
-    scenes = detection_runs.few_scenes(mini / "coco", tmp_path / "scenes")
+    scenes = detection_runs.few_scenes(mini / "coco", tmp_path / "scenes", val=[1])
     settings = {"model__relative_position": True, "model__window": 4} | ONE_UPDATE
     with rehearsal() as gpu:
         success(*detection_runs.detection(scenes, tmp_path / "out", **settings))
@@ -59,7 +60,7 @@ def test_detection(mini: Path, tmp_path: Path) -> None:
 
 def test_segmentation(mini: Path, tmp_path: Path) -> None:
     """Evaluated in single precision and in windows. Logits for the loss are enlarged in single precision too."""
-    scenes = segmentation_runs.few_scenes(mini / "ade20k", tmp_path / "scenes")
+    scenes = segmentation_runs.few_scenes(mini / "ade20k", tmp_path / "scenes", val=[1])
     settings = {"model__relative_position": True, "model__layer_scale": 1.0} | ONE_UPDATE
     with rehearsal() as gpu, gpu.leaving_out(ENLARGING):
         success(*segmentation_runs.segmentation(scenes, tmp_path / "out", **settings))

@@ -59,11 +59,12 @@ def test_an_update(backbone: Any, adapter: str) -> None:
     assert gpu.trained == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("mode", [{"mode": "whole"}, {"mode": "slide", "stride": 43}])
-@pytest.mark.parametrize("views", [{}, {"scales": (1.0, 0.5), "flip": True}])
-def test_predictions(mode: dict[str, Any], views: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"mode": "whole", "scales": (1.0, 0.5), "flip": True}, {"mode": "slide", "stride": 43}]
+)
+def test_predictions(options: dict[str, Any]) -> None:
     """Of an image that is longer than a window, at the size of its labels."""
-    inference = Inference(resize=(256, SIDE), **mode, **views)
+    inference = Inference(resize=(256, SIDE), **options)
     sizes = [(int(SIDE * scale), int(130 * scale)) for scale in inference.scales]
     batch = {
         "views": [torch.zeros(1, 3, *size, dtype=torch.uint8) for size in sizes],
