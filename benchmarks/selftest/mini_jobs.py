@@ -9,19 +9,23 @@ from benchmarks.selftest.lines import Bench, Found, Line
 
 @dataclass(frozen=True)
 class Known:
-    """A metric as `backbench demo` had it on a CPU, and how far another seed, or another device, may be off."""
+    """A metric as `backbench demo` and more seeds had it on a CPU.
 
-    value: float
-    margin: float
+    seen:  the least and the most; of top-1 the interval over three seeds
+    least: what a device has to come to
+    """
+
+    seen: tuple[float, float]
+    least: float
 
 
 KNOWN: dict[str, dict[str, Known]] = {
-    "mini_classification": {"top1": Known(97.0, 2.0)},
-    "mini_detection": {"AP_box": Known(29.1, 5.0), "AP_mask": Known(26.9, 5.0)},
-    "mini_segmentation": {"mIoU": Known(13.6, 3.0)},
+    "mini_classification": {"top1": Known((95.9, 98.3), 95.0)},
+    "mini_detection": {"AP_box": Known((17.5, 29.1), 8.4), "AP_mask": Known((15.1, 26.9), 7.4)},
+    "mini_segmentation": {"mIoU": Known((13.1, 16.8), 9.8)},
 }
-"""The README's numbers. Their intervals over images are ± 1.2, ± 1.6, ± 1.8 and ± 1, to which the noise of another
-course of training comes; random weights are at 12.5, 7.5, 6.6 and 9.0."""
+"""Seeds of the dense tasks are far apart after so few updates: all that is asked of them is to leave random weights
+behind, of which `least` is the upper end of the interval (README: 7.5, 6.6 and 9.0, over 500 images)."""
 
 _FOLDERS = {"mini_classification": ".", "mini_detection": "coco", "mini_segmentation": "ade20k"}
 
@@ -53,9 +57,12 @@ def judged(metrics: dict[str, dict[str, float]]) -> Found:
     """The metrics of each recipe beside the known ones."""
     pairs = [(name, metrics[recipe][name], known) for recipe, of in KNOWN.items() for name, known in of.items()]
     return Found(
-        all(abs(value - known.value) <= known.margin for _, value, known in pairs),
+        all(value >= known.least for _, value, known in pairs),
         ", ".join(f"{name} {value:.1f}" for name, value, _ in pairs),
-        "as on a CPU: " + ", ".join(f"{known.value} ± {known.margin:g}" for _, _, known in pairs),
+        "at least "
+        + ", ".join(f"{known.least:g}" for _, _, known in pairs)
+        + "; on a CPU "
+        + ", ".join("{:g} to {:g}".format(*known.seen) for _, _, known in pairs),
         {name: value for name, value, _ in pairs},
     )
 
