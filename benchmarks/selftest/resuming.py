@@ -55,8 +55,8 @@ DETECTION = Task(
 SEGMENTATION = Task("mini_segmentation", "ade20k", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth")
 
 LITTLE = 1e-4
-"""By how much, relatively, the loss of the first update after a resume may be off where sums have no fixed order: that of
-its forward pass. Later ones drift apart by chance; a state that is not restored is off by 1e-2 at once."""
+"""By how much, relatively, the loss of the first update after a resume may be off where sums have no fixed order: its
+forward pass. Later ones drift apart by chance; a state that is not restored is off by 1e-2 at once."""
 
 
 def resuming(task: Task, bench: Bench) -> Found:
