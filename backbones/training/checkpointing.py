@@ -29,6 +29,8 @@ class Tally:
     seconds:     spent on training, `evaluation_seconds` on evaluation, `total_seconds` on these and all around them
     peak_memory_mb: the most that the first process held
     recent_*:    of the steps since the last line of the log
+    loss_*:      of the steps of the last epoch
+    accumulation: how many of these steps make an update; 0 of an earlier version's, which does not tell
     step_images: the `StepImages` of each part in which steps differed from those before it, as dictionaries
     processes, device, cuda, driver: what the last part that trained ran on; empty of an earlier version's
     """
@@ -37,11 +39,12 @@ class Tally:
     evaluation_seconds: float = 0.0
     total_seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    recent: int = 0
+    accumulation: int = 0
+    recent: float = 0
     recent_loss: float = 0.0
     recent_parts: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
-    loss_count: int = 0
+    loss_count: float = 0
     corrupt: dict[str, str] = field(default_factory=dict)
     step_images: list[dict[str, Any]] = field(default_factory=list)
     processes: int = 0
@@ -53,6 +56,18 @@ class Tally:
     def loss(self) -> float:
         """The mean training loss of the last epoch."""
         return self.loss_sum / max(self.loss_count, 1)
+
+    def count_in(self, accumulation: int) -> None:
+        """Let so many steps make an update from now on, and count those before as if as many had.
+
+        So every update has one weight in the means, however many steps it took.
+        """
+        if self.accumulation not in (0, accumulation):
+            times = accumulation / self.accumulation
+            self.recent, self.recent_loss = self.recent * times, self.recent_loss * times
+            self.recent_parts = {name: total * times for name, total in self.recent_parts.items()}
+            self.loss_sum, self.loss_count = self.loss_sum * times, self.loss_count * times
+        self.accumulation = accumulation
 
 
 def save_atomically(content: Any, path: Path) -> None:

@@ -60,6 +60,8 @@ class ProgressHook(Hook):
         self.is_evaluating = False
 
     def before_train(self, runner: Runner) -> None:
+        if runner.iter < runner.max_iters:
+            self.tally.count_in(self.accumulation)
         # Sums on the device, from the first step on: to read them is to wait for it.
         self.epoch_loss: Any = self.tally.loss_sum
         self.recent_loss: Any = self.tally.recent_loss
