@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import not_written
-from backbones.training.agreement import first_decides, require_of_all
+from backbones.training.agreement import each_says, first_decides, largest, require_of_all
 from backbones.training.machine import leads_node
 from backbones.training.writing import check_before_writing, written_whole
 
@@ -27,7 +27,7 @@ class Tally:
     """What a run counts over all its parts, interrupted or not.
 
     seconds:     spent on training, `evaluation_seconds` on evaluation, `total_seconds` on these and all around them
-    peak_memory_mb: the most that the first process held
+    peak_memory_mb: the most that one process held
     recent_*:    of the steps since the last line of the log
     loss_*:      of the steps of the last epoch
     accumulation: how many of these steps make an update; 0 of an earlier version's, which does not tell
@@ -68,6 +68,10 @@ class Tally:
             self.recent_parts = {name: total * times for name, total in self.recent_parts.items()}
             self.loss_sum, self.loss_count = self.loss_sum * times, self.loss_count * times
         self.accumulation = accumulation
+
+    def share_peak_memory(self) -> None:
+        """Have all processes, which have to call this, know the most that one of them held: one tally is kept."""
+        (self.peak_memory_mb,) = largest([self.peak_memory_mb])
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -205,9 +209,10 @@ class CheckpointHook(Hook):
 
         All processes have to call it; the first one writes.
         """
-        for corrupt in all_gather_object(self.tally.corrupt):
-            self.tally.corrupt.update(corrupt)
         self.update_tally()
+        for corrupt in each_says(self.tally.corrupt):
+            self.tally.corrupt.update(corrupt)
+        self.tally.share_peak_memory()
         if is_main_process():
             self._write(runner, done // self.accumulation)
         self.saved = done

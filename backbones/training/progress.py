@@ -150,7 +150,7 @@ class ProgressHook(Hook):
                 self.writer.add_scalar(f"val/{name}", value, runner.iter)
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
-        self._count_seconds()
+        self.update_tally()
         self.is_evaluating = False
 
     @property
