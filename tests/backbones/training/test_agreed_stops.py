@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,14 @@ def steps_between_questions(monkeypatch: pytest.MonkeyPatch, seconds_a_step: lis
 def test_questions_are_three_seconds_apart_by_the_time_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps_between_questions(monkeypatch, [0.5] * 30) == [1, 3, 7, 13, 19, 25]
     assert steps_between_questions(monkeypatch, [5.0] * 4) == [1, 2, 3, 4]
-    assert steps_between_questions(monkeypatch, [0.01] * 600)[-1] == 511  # 300 steps are three seconds
+    assert steps_between_questions(monkeypatch, [0.0] * 40) == [1, 3, 7, 15, 25, 35]
+
+
+def test_steps_that_become_slow_at_once_do_not_wait_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next question was 207 seconds after the last, at 300 steps, a hundred times as long as those before."""
+    asked = steps_between_questions(monkeypatch, [0.01] * 3000 + [1.0] * 400)
+    ends = list(accumulate([0.01] * 3000 + [1.0] * 400, initial=0.0))
+    assert max(ends[later] - ends[sooner] for sooner, later in pairwise(asked)) <= 10
 
 
 def test_a_slow_first_step_and_slower_steps_later_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
