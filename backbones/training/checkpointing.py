@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import not_written
-from backbones.training.agreement import each_says, first_decides, largest, require_of_all
+from backbones.training.agreement import first_decides, largest, require_of_all
 from backbones.training.machine import leads_node
 from backbones.training.writing import check_before_writing, written_whole
 
@@ -139,10 +139,10 @@ class CheckpointHook(Hook):
         keep: int,
         tally: Tally,
         accumulation: int = 1,
-        update_tally: Callable[[], None] = lambda: None,
+        settle: Callable[[Runner], None] = lambda runner: None,
     ) -> None:
         self.directory, self.every, self.keep, self.accumulation = directory, every, keep, accumulation
-        self.tally, self.update_tally = tally, update_tally
+        self.tally, self.settle = tally, settle  # which brings the tally up to the present, the same in all processes
         self.saved = 0  # iterations whose state is in a file, the same number in all processes
 
     def found(self) -> list[Path]:
@@ -209,10 +209,7 @@ class CheckpointHook(Hook):
 
         All processes have to call it; the first one writes.
         """
-        self.update_tally()
-        for corrupt in each_says(self.tally.corrupt):
-            self.tally.corrupt.update(corrupt)
-        self.tally.share_peak_memory()
+        self.settle(runner)
         if is_main_process():
             self._write(runner, done // self.accumulation)
         self.saved = done

@@ -12,8 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.tensorboard import SummaryWriter
 
-from backbones.errors import DataError, DivergedError
+from backbones.errors import DataError, DivergedError, FirstFailedError
 from backbones.images.tolerance import too_many_unreadable
+from backbones.training.agreement import each_says
 from backbones.training.checkpointing import Tally
 from backbones.training.machine import (
     cuda_version,
@@ -37,7 +38,8 @@ class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
     The loss is the mean over all processes; what else the model puts out, such as the parts of its loss, is the first
-    process's. Raises DivergedError when the loss is no longer a number: what follows would be worthless.
+    process's. Raises DivergedError when the loss is no longer a number: what follows would be worthless. Unreadable
+    images of all processes are counted together at each line of the log and each checkpoint.
     """
 
     priority = "LOW"
@@ -58,6 +60,7 @@ class ProgressHook(Hook):
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
         self.is_evaluating = False
+        self.unshared: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
         if runner.iter < runner.max_iters:
@@ -101,19 +104,46 @@ class ProgressHook(Hook):
             self._log(runner, done)
 
     def _count_corrupt(self, runner: Runner, corrupt: dict[str, str]) -> None:
+        """Count what this process could not read, and say so at once if that alone is too much."""
         if not corrupt:
             return
+        self.unshared.update(corrupt)
+        if complaint := self._too_many_unreadable(runner, corrupt):
+            raise DataError(complaint)
+
+    def _share_corrupt(self, runner: Runner) -> None:
+        """Have all processes, which have to call this, know what any of them could not read.
+
+        Raises DataError, FirstFailedError in all but the first, where that is too much together.
+        """
+        found, self.unshared = each_says(self.unshared), {}
+        corrupt = {path: why for part in found for path, why in part.items()}
+        if corrupt and (complaint := self._too_many_unreadable(runner, corrupt)):
+            raise DataError(complaint) if process_rank() == 0 else FirstFailedError
+
+    def _too_many_unreadable(self, runner: Runner, corrupt: dict[str, str]) -> str:
+        """Count unreadable training images; what to say if so many are that the data are at fault."""
         self.tally.corrupt.update(corrupt)
         images, unreadable = len(runner.train_dataloader.dataset), len(self.tally.corrupt)
-        if too_many_unreadable(unreadable, images):
-            path, why = next(iter(self.tally.corrupt.items()))
-            raise DataError(
-                f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
-                "Is --data the right folder? Replace or remove what is broken"
-            )
+        if not too_many_unreadable(unreadable, images):
+            return ""
+        path, why = next(iter(self.tally.corrupt.items()))
+        return (
+            f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
+            "Is --data the right folder? Replace or remove what is broken"
+        )
+
+    def settle(self, runner: Runner) -> None:
+        """Bring the tally up to the present, the same in all processes, for a checkpoint. All have to call it.
+
+        Raises DivergedError if training has diverged, DataError or FirstFailedError if too much is unreadable.
+        """
+        self.update_tally()
+        self._share_corrupt(runner)
+        self.tally.share_peak_memory()
 
     def update_tally(self) -> None:
-        """Bring the tally up to the present, for a checkpoint. Raises DivergedError if training has diverged."""
+        """Bring this process's tally up to the present. Raises DivergedError if training has diverged."""
         self.tally.loss_sum = float(self.epoch_loss)
         if not math.isfinite(self.tally.loss_sum):
             raise diverged(
@@ -160,6 +190,7 @@ class ProgressHook(Hook):
 
     def _log(self, runner: Runner, done: int) -> None:
         self.update_tally()
+        self._share_corrupt(runner)
         tally, (done_then, seconds_then) = self.tally, self.last_log
         loss = tally.recent_loss / tally.recent
         speed = (done - done_then) * self.batch_size / max(tally.seconds - seconds_then, 1e-9)

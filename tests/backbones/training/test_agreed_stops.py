@@ -99,6 +99,23 @@ def test_training_asks_without_the_device(tmp_path: Path, monkeypatch: pytest.Mo
     assert {len(numbers) for numbers in asked} == {2}
 
 
+def train_on_broken_images(rank: int, directory: Path) -> object:
+    """Of 24 images the same are unreadable whatever the process; over ten are too many."""
+    model = Normalised()
+    groups = [{"params": list(model.network.parameters())}]
+    settings = recipe(schedule={"epochs": 1, "warmup_epochs": 0}, runtime={"log_every": 99})
+    data = Points(dict.fromkeys(range(14), "broken"))
+    return dict(run_job(Job(model, data, groups, settings, directory / "run", 0, "test")).corrupt)
+
+
+def test_what_processes_cannot_read_counts_together(tmp_path: Path) -> None:
+    """Seven in each were too many for none, and training went on to its end."""
+    first, second = in_two(tmp_path, train_on_broken_images)
+    assert first.startswith("DataError: 14 of 24 training images are unreadable, the first is ")
+    assert second == "FirstFailedError: "
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 class Clock:
     """A clock that goes on by hand."""
 
