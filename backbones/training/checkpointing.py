@@ -4,6 +4,7 @@ import re
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,6 +117,23 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _find(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first."""
+    numbered = {p: re.fullmatch(r"iteration_(\d+)\.pth", p.name) for p in directory.glob("iteration_*.pth")}
+    return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
+
+
+def last_update(directory: Path) -> int:
+    """Of how many updates the newest checkpoint is that a run in `directory` can go on from, 0 without one.
+
+    The tensors are not read, which would take as long as going on does.
+    """
+    for path in reversed(_find(directory / "checkpoints")):
+        with suppress(Exception):  # passed over, and told of, where the run goes on
+            return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["updates"])
+    return 0
+
+
 def bare_model(runner: Runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -147,8 +165,7 @@ class CheckpointHook(Hook):
 
     def found(self) -> list[Path]:
         """The checkpoints of this run, oldest first."""
-        numbered = {p: re.fullmatch(r"iteration_(\d+)\.pth", p.name) for p in self.directory.glob("iteration_*.pth")}
-        return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
+        return _find(self.directory)
 
     def restore(self, runner: Runner) -> int:
         """Load the newest checkpoint that the first process can read; the iteration to go on with, 0 without one.
