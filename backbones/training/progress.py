@@ -28,6 +28,9 @@ from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.progress_line import ProgressLine
 from backbones.training.writing import check_before_writing, written_whole
 
+_ABOUT = {"iteration", "update", "updates", "epoch", "seconds", "device"}
+"""What a line of the log has beside the figures that TensorBoard shows."""
+
 
 def diverged(what: str, rate: str = "the learning rate") -> DivergedError:
     """The refusal to go on with a training that has diverged; `rate` is the setting to lower, where it is known."""
@@ -63,7 +66,8 @@ class ProgressHook(Hook):
         self.unshared: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
-        if runner.iter < runner.max_iters:
+        is_trained = runner.iter >= runner.max_iters
+        if not is_trained:
             self.tally.count_in(self.accumulation)
         # Sums on the device, from the first step on: to read them is to wait for it.
         self.epoch_loss: Any = self.tally.loss_sum
@@ -74,15 +78,14 @@ class ProgressHook(Hook):
         self.earlier_seconds = max(self.tally.total_seconds, self.tally.seconds + self.tally.evaluation_seconds)
         self.last_log = (self.done, self.tally.seconds)
         self.tick = time.monotonic()
-        if runner.iter >= runner.max_iters:
+        if process_rank() == 0:
+            self._open_log(runner.iter)
+        if is_trained:
             return
         self.tally.processes, self.tally.device = process_count(), device_name()
         self.tally.cuda, self.tally.driver = cuda_version(), driver_version()
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
-        if process_rank() == 0:
-            self._cut_log_after(runner.iter / self.per_epoch)
-            self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
@@ -177,7 +180,8 @@ class ProgressHook(Hook):
         self.evaluation.close()
         if self.writer:
             for name, value in (metrics or {}).items():
-                self.writer.add_scalar(f"val/{name}", value, runner.iter)
+                self.writer.add_scalar(f"val/{name}", value, runner.iter // self.accumulation)
+            self.writer.flush()
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
         self.update_tally()
@@ -212,11 +216,27 @@ class ProgressHook(Hook):
             check_before_writing()
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-            for name in ("loss", *parts, "lr", "images_per_second"):
-                self.writer.add_scalar(f"train/{name}", entry[name], done)
+            self._show(self.writer, entry)
+            self.writer.flush()
 
-    def _cut_log_after(self, epoch: float) -> None:
-        """Drop the log's lines of what a killed run did after its last checkpoint, and torn ones.
+    def _show(self, board: SummaryWriter, entry: dict[str, Any]) -> None:
+        """Put a line of the log on TensorBoard, by updates: they do not depend on how many steps make one."""
+        for name in sorted(entry.keys() - _ABOUT):
+            board.add_scalar(f"train/{name}", entry[name], entry["update"])
+
+    def _open_log(self, done: int) -> None:
+        """Go on with log.jsonl and TensorBoard after so many iterations, without what a killed run did after them.
+
+        TensorBoard also forgets this very update, which is shown again: what was trained here, what is evaluated there.
+        """
+        last = self._cut_log_after(done / self.per_epoch)
+        updates = done // self.accumulation
+        self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=updates)
+        if last and last.get("update") == updates:
+            self._show(self.writer, last)
+
+    def _cut_log_after(self, epoch: float) -> dict[str, Any] | None:
+        """Drop the lines of what a killed run did after its last checkpoint, and torn ones. Returns the last one left.
 
         A log in which there are none is not touched. Unlike the iteration, the epoch does not depend on how many steps
         make an update.
@@ -224,10 +244,12 @@ class ProgressHook(Hook):
         path = self.directory / "log.jsonl"
         path.touch()
         text = path.read_bytes()
-        kept = b"".join(line + b"\n" for line in text.split(b"\n") if _is_logged_until(epoch, line))
+        lines = [line for line in text.split(b"\n") if _is_logged_until(epoch, line)]
+        kept = b"".join(line + b"\n" for line in lines)
         if kept != text:
             with written_whole(path) as file:
                 file.write(kept)
+        return json.loads(lines[-1]) if lines else None
 
     def close(self) -> None:
         """Stop the bar and flush TensorBoard, also after an error."""
