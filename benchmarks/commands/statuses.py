@@ -5,6 +5,7 @@ import inspect
 import io
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -85,29 +86,26 @@ class Commands(Group):
         except typer.TyperException as error:
             raise _once(error) from None
         except KeyboardInterrupt:
-            _tell("\nbackbench: interrupted; repeat the command to go on from the last checkpoint")
-            raise typer.Exit(INTERRUPTED) from None
+            message = "\nbackbench: interrupted; repeat the command to go on from the last checkpoint"
+            raise typer.Exit(_ended(INTERRUPTED, message)) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None
         except typer.Abort as abort:
             if not isinstance(abort.__context__, KeyboardInterrupt):  # the answer to a question was no
                 raise
-            _tell("\nbackbench: interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            raise typer.Exit(_ended(INTERRUPTED, "\nbackbench: interrupted")) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
             if isinstance(error, RuntimeError) and process_count() > 1 and LOST_CONNECTION.search(str(error)):
                 raise typer.Exit(_lost()) from None
             known = _explain(error)
+            if known is None and process_count() > 1:
+                raise typer.Exit(_failed(error)) from None
             if known is None:
                 raise
             message, status = known
         raise typer.Exit(_ended(status, f"backbench: {message}"))
-
-
-def _tell(message: str) -> None:
-    """Print what all processes of a job would, in the first."""
-    if process_rank() == 0:
-        print(message, file=sys.stderr)
 
 
 def _once(error: typer.TyperException) -> Exception:
@@ -161,6 +159,13 @@ def _lost() -> int:
         "backbench: the connection to another process of this job is lost: it was killed, or its machine is gone. "
         "Repeat the command to go on from the last checkpoint",
     )
+
+
+def _failed(error: Exception) -> int:
+    """The status that all processes of this job end with for a fault of our own in one; the traceback is printed."""
+    from benchmarks.running.together import leave
+
+    return leave(1, "".join(traceback.format_exception(error)).rstrip(), is_fault=True)
 
 
 def _ended(status: int, message: str) -> int:

@@ -74,7 +74,8 @@ class _Watch:
         """
         self.end()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, who sees that the others have ended
+            for number in (signal.SIGTERM, signal.SIGINT):  # the launcher's, who sees that the others have ended
+                signal.signal(number, signal.SIG_IGN)
         own = said = f"{status} {process_rank()}"
         with suppress(RuntimeError):
             said = self.store.compare_set(self.status_key, "", own).decode()
@@ -131,16 +132,16 @@ def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
         _watch = None
 
 
-def leave(status: int, message: str) -> int:
+def leave(status: int, message: str, *, is_fault: bool = False) -> int:
     """Tell all other processes to end, and give the exit status for this one: that of the first that failed.
 
-    Of all messages one is printed: that process's, or, before the processes have met, the first one's.
+    Of all messages one is printed: that process's, or, before the processes have met, the first one's, and that of a
+    fault of our own which the first has not come upon.
     """
     if _watch:
         return _watch.leave(status, message)
-    if process_rank() != 0:
-        wait_for_first()
-    _say(message, is_cause=process_rank() == 0)
+    is_told = process_rank() != 0 and (wait_for_first() or not is_fault)
+    _say(message, is_cause=not is_told)
     return status
 
 
@@ -149,15 +150,20 @@ def lose(status: int, message: str) -> int:
     return _watch.lose(status, message) if _watch else leave(status, message)
 
 
-def wait_for_first() -> None:
-    """Let the first process say what all have found: once one has ended, the launcher sends SIGTERM to the others."""
+def wait_for_first() -> bool:
+    """Let the first process say what all have found: once one has ended, the launcher sends SIGTERM to the others.
+
+    Whether that has come.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda *arguments: None)
+        return True
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, lambda number, frame: received.append(number))
     signal.alarm(int(_PATIENCE))
     signal.pause()
     signal.alarm(0)
+    return received[:1] != [signal.SIGALRM]
 
 
 def follow() -> int:
