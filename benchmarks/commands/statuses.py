@@ -42,8 +42,19 @@ EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
 """In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
-LOST_CONNECTION = re.compile(r"gloo.*(Connection|closed|Broken pipe)|NCCL.*remote (error|process)", re.IGNORECASE)
+LOST_CONNECTION = re.compile(
+    r"gloo.*(Connection|closed|Broken pipe|Timed out waiting)|NCCL.*remote (error|process)", re.IGNORECASE
+)
 """In the message of the RuntimeError that torch raises where another process has gone, over gloo and NCCL."""
+
+NO_CONNECTION = "connectFullMesh failed"
+"""In the same, where processes that have met find no way to each other."""
+
+NO_WAY = (
+    "the processes of this job cannot connect to each other: each listens at the address that its machine's name leads "
+    "to, which is no use where that is 127.0.1.1, Debian's default. Set GLOO_SOCKET_IFNAME to the network interface by "
+    "which the machines reach each other, such as eth0, and MASTER_ADDR to the first one's address there"
+)
 
 LESS_MEMORY = (
     "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
@@ -97,9 +108,9 @@ class Commands(Group):
         except typer.Exit:
             raise
         except Exception as error:
-            if isinstance(error, RuntimeError) and process_count() > 1 and LOST_CONNECTION.search(str(error)):
-                raise typer.Exit(_lost()) from None
             known = _explain(error)
+            if known is None and process_count() > 1 and LOST_CONNECTION.search(str(error)):
+                raise typer.Exit(_lost()) from None
             if known is None and process_count() > 1:
                 raise typer.Exit(_failed(error)) from None
             if known is None:
@@ -137,6 +148,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             return f"{place}{error.strerror}. Make room and repeat the command", TRY_AGAIN
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}", DataError.status
+        case RuntimeError() if NO_CONNECTION in str(error):
+            return f"{NO_WAY}: {str(error).splitlines()[0]}", InputError.status
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
             first = str(error).splitlines()[0] if str(error) else "MemoryError"
             return f"{LESS_MEMORY}: {first}", TRY_AGAIN

@@ -11,7 +11,7 @@ import yaml
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.job import accumulation_steps
-from backbones.training.machine import Device, device_name, device_type, join_processes, process_count
+from backbones.training.machine import Device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
 from benchmarks.planning.recipe import load_recipe
@@ -32,7 +32,7 @@ def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
         wanted = load_recipe(recipe, overrides, tasks).recipe.runtime.device
     except InputError as error:
         complaint = str(error)
-    join_processes(wanted, complaint)
+    meet_processes(wanted, complaint)
 
 
 def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:

@@ -15,10 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-import torch.distributed
-
-from backbones.training.launching import find_place
-from backbones.training.machine import join_processes, process_count, process_rank
+from backbones.training.machine import join_processes, meet_processes, meeting, process_count, process_rank
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = 10.0
@@ -34,11 +31,7 @@ class _Watch:
 
     def __init__(self, before_exit: Callable[[], None]) -> None:
         self.before_exit = before_exit
-        place = find_place()
-        patience = timedelta(seconds=_PATIENCE)
-        self.store = torch.distributed.TCPStore(place.address, place.port, is_master=False, timeout=patience)
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the launcher's store outlives one
-        self.status_key, self.seen_key = f"backbench/{attempt}/status", f"backbench/{attempt}/seen"
+        self.store = meeting().connect_again(timedelta(seconds=_PATIENCE))
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._look, name="together", daemon=True)
         self.thread.start()
@@ -46,17 +39,17 @@ class _Watch:
     def _look(self) -> None:
         while not self.ended.wait(_SECONDS_BETWEEN_LOOKS):
             with suppress(RuntimeError):  # the store has gone, with the process that had it
-                if self.store.check([self.status_key]):
+                if self.store.check(["status"]):
                     self._follow()
 
     def _follow(self) -> None:
         """End this process at once: its main thread may be waiting for one that has gone."""
-        status = int(self.store.get(self.status_key).split()[0])
+        status = int(self.store.get("status").split()[0])
         with suppress(OSError):
             self.before_exit()
         _tell_launcher(FOLLOWED, is_cause=False)
         with suppress(RuntimeError):
-            self.store.add(self.seen_key, 1)
+            self.store.add("seen", 1)
             if process_rank() == 0:  # under srun the store goes with it
                 self._wait_for_all()
         sys.stdout.flush()
@@ -78,8 +71,8 @@ class _Watch:
                 signal.signal(number, signal.SIG_IGN)
         own = said = f"{status} {process_rank()}"
         with suppress(RuntimeError):
-            said = self.store.compare_set(self.status_key, "", own).decode()
-            self.store.add(self.seen_key, 1)
+            said = self.store.compare_set("status", "", own).decode()
+            self.store.add("seen", 1)
             self._wait_for_all()
         _say(message, is_cause=said == own)
         return int(said.split()[0])
@@ -89,7 +82,7 @@ class _Watch:
         self.end()
         own = said = f"{status} {process_rank()}"
         with suppress(RuntimeError):
-            said = self.store.compare_set(self.status_key, "", own).decode()
+            said = self.store.compare_set("status", "", own).decode()
         if said == own:
             print(message, file=sys.stderr, flush=True)
         _tell_launcher(FOLLOWED, is_cause=False)
@@ -98,7 +91,7 @@ class _Watch:
     def _wait_for_all(self) -> None:
         """Until all processes know, or for so long that the others have gone or hang."""
         deadline = time.monotonic() + _PATIENCE
-        while self.store.add(self.seen_key, 0) < process_count() and time.monotonic() < deadline:
+        while self.store.add("seen", 0) < process_count() and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def follow(self) -> int:
@@ -125,8 +118,9 @@ def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
         yield
         _watch.before_exit = outer
     else:
-        join_processes()
+        meet_processes()
         _watch = _Watch(before_exit)
+        join_processes()  # under the others' eyes: who cannot connect ends all
         yield
         _watch.end()
         _watch = None

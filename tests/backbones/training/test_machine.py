@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 
 from backbones.errors import InputError
 from backbones.training import machine
-from backbones.training.machine import choose_device, device_type, join_processes, loader_workers
+from backbones.training.machine import choose_device, device_type, join_processes, loader_workers, meet_processes
 from backbones.training.precision import resolve_precision
 
 
@@ -135,7 +135,8 @@ def join_as_one_of_two(rank: int, port: int, complaint: str, answers: "multiproc
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     os.environ.update(place, LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
     try:
-        join_processes("cpu", complaint)
+        meet_processes("cpu", complaint)
+        join_processes()
         MMLogger(f"of process {rank}")
         torch.distributed.destroy_process_group()
         answers.put("met")

@@ -1,14 +1,27 @@
-"""Two processes of a job end together, with one message and one status, whatever happens to one of them."""
+"""Two processes of a job meet and end together, with one message and one status, whatever happens to one of them."""
 
+import os
+import subprocess
+import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+from torch.distributed import distributed_c10d
 
+from backbones.errors import InputError, TryAgainError
+from backbones.training import agreement, meeting
 from backbones.training.agreement import each_says, first_decides
+from backbones.training.launching import Place
+from backbones.training.meeting import TALKING, meet
 from benchmarks.running import together as ending
 from benchmarks.running.together import together
-from tests.support.two_processes import end_of_two
+from tests.support.commands import PATIENCE
+from tests.support.two_processes import end_of_two, free_port
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def fail(rank: int, failing: tuple[int, ...]) -> None:
@@ -53,3 +66,80 @@ def test_ctrl_c_in_one_process_ends_all(tmp_path: Path) -> None:
     assert end_of_two(interrupt_decision, tmp_path / "log") == [130, 130]
     assert (tmp_path / "log").read_text().strip().count("backbench: interrupted") == 1
     assert time.monotonic() - started < 60
+
+
+def tell_timeouts(rank: int) -> None:
+    with together():
+        assert distributed_c10d._get_default_group()._get_backend(torch.device("cpu")).options._timeout == TALKING
+        each_says(rank)
+        assert agreement._group()._get_backend(torch.device("cpu")).options._timeout == TALKING
+
+
+def test_a_process_may_be_at_work_for_long(tmp_path: Path) -> None:
+    """While one looked through the data for half an hour, the others' patience ended."""
+    assert end_of_two(tell_timeouts, tmp_path / "log") == [0, 0], (tmp_path / "log").read_text()
+
+
+class TestTheMeetingPlace:
+    def test_of_another_job_is_left_alone(self, tmp_path: Path) -> None:
+        """A process of this one could meet, and end, the other's."""
+        store = torch.distributed.TCPStore("127.0.0.1", free_port(), is_master=True, wait_for_workers=False)
+        store.set("backbench/job", "100.1")
+        place = {"MASTER_PORT": str(store.port), "TORCHELASTIC_RUN_ID": "101.0"}
+        assert end_of_two(met, tmp_path / "log", **place, TORCHELASTIC_USE_AGENT_STORE="False") == [2, 2]
+        (message,) = (tmp_path / "log").read_text().splitlines()
+        assert message.startswith("backbench: the processes of this job cannot meet at 127.0.0.1, port ")
+        assert "another program listens there. Set MASTER_ADDR" in message and "MASTER_PORT to a free port" in message
+        with pytest.raises(InputError, match=r"job 100\.1 meets there, and this is 101\.0\. Set "):
+            meet(Place(1, 2, address="127.0.0.1", port=store.port, job="101.0"))
+
+    def test_keeps_nothing_of_an_earlier_attempt(self, tmp_path: Path) -> None:
+        """torchrun's agent keeps its store over attempts: addresses of the dead were read, and a status."""
+        store = torch.distributed.TCPStore("127.0.0.1", free_port(), is_master=True, wait_for_workers=False)
+        place = {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "a"}
+        assert end_of_two(fail, tmp_path / "log", (1,), **place) == [1, 1]
+        store.set("backbench/here/1", "one that came, and died before all had met")
+        assert end_of_two(fail, tmp_path / "again", (), **place) == [0, 0], (tmp_path / "again").read_text()
+
+    def test_is_left_if_not_all_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=0.3))
+        with pytest.raises(TryAgainError, match="of the 3 processes of this job, number 1, 2 did not come to 127"):
+            meet(Place(0, 3, address="127.0.0.1", port=free_port()))
+
+
+def met(rank: int) -> None:
+    ending._PATIENCE = 1.0
+    with together():
+        pass
+
+
+ATTEMPT = """
+import os, signal, sys
+from pathlib import Path
+from backbones.training.agreement import each_says
+from backbones.training.machine import choose_device
+from benchmarks.running.together import together
+
+choose_device("cpu")
+with together():
+    each_says(1)
+    if os.environ["RANK"] == "1" and not Path(sys.argv[1]).exists():
+        Path(sys.argv[1]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("all say", each_says(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+"""
+
+
+def test_torchrun_starts_them_again(tmp_path: Path) -> None:
+    """Whatever became of the first attempt, no later one could meet."""
+    program = tmp_path / "job.py"
+    program.write_text(ATTEMPT)
+    finished = subprocess.run(
+        [*TORCHRUN, "--max-restarts", "1", "--monitor-interval", "0.1", str(program), str(tmp_path / "died")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines() == ["all say ['1', '1']"] * 2
