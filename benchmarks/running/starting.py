@@ -18,7 +18,6 @@ from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
 from benchmarks.running.writing import write_text
-from results.record import deciding_versions
 
 
 def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
@@ -89,7 +88,7 @@ def note_code(directory: Path, code: Code) -> list[str]:
     The record names the last; a run that was resumed under other code has them all in its notes.
     """
     path = directory / CODE
-    now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
+    now = code.with_versions()
     try:
         parts = [dict(part) for part in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
     except (ValueError, TypeError):
