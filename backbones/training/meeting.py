@@ -45,6 +45,11 @@ class Meeting:
         return torch.distributed.PrefixStore(self.attempt, own)
 
 
+def keeps_store(place: Place) -> bool:
+    """Whether the store is this process's, and ends with it; torchrun's agent has one."""
+    return place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
 def meet(place: Place) -> Meeting:
     """Wait until all processes of the job are there.
 
@@ -61,12 +66,11 @@ def _open(place: Place) -> Any:
     """Raises InputError if somebody else listens there, or nobody."""
     import torch.distributed
 
-    has_store = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     where = f"the processes of this job cannot meet at {place.address}, port {place.port}"
     what_to_do = "Set MASTER_ADDR to the first process's machine, and MASTER_PORT to a free port there, for all"
     try:
         store = torch.distributed.TCPStore(
-            place.address, place.port, is_master=has_store, timeout=MEETING, wait_for_workers=False
+            place.address, place.port, is_master=keeps_store(place), timeout=MEETING, wait_for_workers=False
         )
         if place.rank == 0:
             store.set(_JOB, place.job)

@@ -167,11 +167,7 @@ def _lost() -> int:
     """The status that this process ends with where another of its job has gone without a word."""
     from benchmarks.running.together import lose
 
-    return lose(
-        TRY_AGAIN,
-        "backbench: the connection to another process of this job is lost: it was killed, or its machine is gone. "
-        "Repeat the command to go on from the last checkpoint",
-    )
+    return lose()
 
 
 def _failed(error: Exception) -> int:

@@ -1,6 +1,7 @@
 """Two processes of a job meet and end together, with one message and one status, whatever happens to one of them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +114,52 @@ def met(rank: int) -> None:
         pass
 
 
+def kill_first(rank: int, talks: bool) -> None:
+    with together():
+        each_says(rank)
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if talks:
+            each_says(rank)
+        time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("talks", [False, True])
+def test_the_end_of_the_first_is_the_end_of_all(tmp_path: Path, talks: bool) -> None:
+    """Under srun the store goes with it: the others looked for it for ever, each time with a dozen lines of torch's."""
+    assert end_of_two(kill_first, tmp_path / "log", talks) == [-signal.SIGKILL, 75]
+    text = (tmp_path / "log").read_text()
+    assert (
+        text.count("backbench: ") == text.count("backbench: the connection to another process of this job is lost") == 1
+    )
+
+
+def fall_silent(rank: int) -> None:
+    ending._LOOKS_BETWEEN_SIGNS, ending._SIGNS_MISSED = 1, 2
+    if rank == 1:
+        ending._Watch._give_sign = lambda watch: None  # type: ignore[method-assign]
+    with together():
+        time.sleep(PATIENCE)
+
+
+def test_a_machine_that_gives_no_sign_is_gone(tmp_path: Path) -> None:
+    assert end_of_two(fall_silent, tmp_path / "log") == [75, 75]
+    (message,) = (tmp_path / "log").read_text().splitlines()
+    assert message.startswith("backbench: process 1 of this job has given no sign of life")
+
+
+def go_separately(rank: int, times: int) -> None:
+    ending._SECONDS_BETWEEN_LOOKS = 0.01
+    for _ in range(times):
+        with together():
+            time.sleep(0.2 * rank)
+
+
+def test_the_first_is_there_until_all_have_finished(tmp_path: Path) -> None:
+    assert end_of_two(go_separately, tmp_path / "log", 2) == [0, 0]
+    assert not (tmp_path / "log").read_text()
+
+
 ATTEMPT = """
 import os, signal, sys
 from pathlib import Path
@@ -126,7 +173,9 @@ with together():
     if os.environ["RANK"] == "1" and not Path(sys.argv[1]).exists():
         Path(sys.argv[1]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    print("all say", each_says(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+    said = each_says(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    if os.environ["RANK"] == "0":
+        print(said)
 """
 
 
@@ -142,4 +191,4 @@ def test_torchrun_starts_them_again(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.splitlines() == ["all say ['1', '1']"] * 2
+    assert finished.stdout.splitlines() == ["['1', '1']"]
