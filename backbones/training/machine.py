@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -203,32 +205,69 @@ def _tell_engine() -> None:
 
 
 def _agree(store: Any, complaint: str) -> None:
-    """Raise InputError, the same in all processes, for the first complaint, or if they are to run on unlike devices."""
+    """Raise InputError, the same in all processes, for the first complaint, unlike devices, and a GPU of several."""
     place = find_place()
     keys = [f"found/{rank}" for rank in range(place.processes)]
-    found = (socket.gethostname(), "" if complaint else device_type(), complaint)
-    store.set(keys[place.rank], json.dumps(found))
+    kind, gpu = ("", "") if complaint else (device_type(), _gpu_identity())
+    store.set(keys[place.rank], json.dumps((socket.gethostname(), kind, gpu, complaint)))
     answers = [json.loads(store.get(key)) for key in keys]
-    complaints = [said for _, _, said in answers if said]
-    hosts = {kind: host for host, kind, _ in answers}
-    if not complaints and len(hosts) == 1:
+    wrong = next((said for *_, said in answers if said), "") or _unlike(answers) or _shared(answers)
+    if not wrong:
         return
     readers, deadline = store.add("read", 1), time.monotonic() + PATIENCE
     while place.rank == 0 and readers < place.processes and time.monotonic() < deadline:  # the store may be its own
         time.sleep(0.05)
         readers = store.add("read", 0)
+    raise InputError(wrong)
+
+
+def _unlike(answers: Sequence[Sequence[str]]) -> str:
+    """What is wrong where (host, kind of device, GPU, …) of the processes are of several kinds."""
+    hosts = {kind: host for host, kind, *_ in answers}
     told = ", ".join(f"{kind} on {host}" for kind, host in sorted(hosts.items()))
     unlike = f"the processes of this job would run on unlike devices: {told}. Set runtime.device for all"
-    raise InputError(complaints[0] if complaints else unlike)
+    return unlike if len(hosts) > 1 else ""
+
+
+def _shared(answers: Sequence[Sequence[str]]) -> str:
+    """What is wrong where several have one GPU: under srun each may see one, and takes that for its own."""
+    counts = Counter((gpu, host) for host, _, gpu, *_ in answers if gpu)
+    return next(
+        (
+            f"{count} processes on {host} would share one GPU ({gpu}). Start one process for each, as with srun's "
+            "--ntasks-per-node and --gpus-per-node of the same number"
+            for (gpu, host), count in counts.items()
+            if count > 1
+        ),
+        "",
+    )
+
+
+def _gpu_identity() -> str:
+    """By which the driver knows this process's GPU, or its part of one; empty on a CPU, and where it does not tell."""
+    import torch
+
+    if device_type() != "cuda":
+        return ""
+    return str(getattr(torch.cuda.get_device_properties(_gpu()), "uuid", ""))
 
 
 def loader_workers(requested: int | None) -> int:
-    """Loader processes for each training process: as asked for, else its share of the processors, 10 at most."""
+    """Loader processes for each training process: as asked for, else its share of the processors, from 1 to 10.
+
+    Slurm may let each of its tasks run on the processors of all, or has given each its own (srun(1), `--cpu-bind`).
+    """
     if requested is not None:
         return requested
     processors, place = len(os.sched_getaffinity(0)), find_place()
-    own = os.environ.get("SLURM_CPUS_PER_TASK") if place.launcher == "srun" else None
-    return min(int(own) if own else processors // place.local_processes, processors, 10)
+    share = processors // place.local_processes
+    if place.launcher == "srun":
+        of_all, own = os.environ.get("SLURM_CPUS_ON_NODE"), os.environ.get("SLURM_CPUS_PER_TASK")
+        if own:
+            share = min(int(own), processors)
+        elif of_all and processors * place.local_processes <= int(of_all):
+            share = processors
+    return max(1, min(share, 10))
 
 
 def cuda_version() -> str:
