@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from backbones.errors import not_written
-from backbones.training.agreement import first_decides, require_of_all
+from backbones.training.agreement import first_decides, largest, require_of_all
 from backbones.training.machine import leads_node
 from backbones.training.writing import check_before_writing, written_whole
 
@@ -28,8 +28,10 @@ class Tally:
     """What a run counts over all its parts, interrupted or not.
 
     seconds:     spent on training, `evaluation_seconds` on evaluation, `total_seconds` on these and all around them
-    peak_memory_mb: the most that the first process held
+    peak_memory_mb: the most that one process held
     recent_*:    of the steps since the last line of the log
+    loss_*:      of the steps of the last epoch
+    accumulation: how many of these steps make an update; 0 of an earlier version's, which does not tell
     step_images: the `StepImages` of each part in which steps differed from those before it, as dictionaries
     processes, device, cuda, driver: what the last part that trained ran on; empty of an earlier version's
     """
@@ -38,11 +40,12 @@ class Tally:
     evaluation_seconds: float = 0.0
     total_seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    recent: int = 0
+    accumulation: int = 0
+    recent: float = 0
     recent_loss: float = 0.0
     recent_parts: dict[str, float] = field(default_factory=dict)
     loss_sum: float = 0.0
-    loss_count: int = 0
+    loss_count: float = 0
     corrupt: dict[str, str] = field(default_factory=dict)
     step_images: list[dict[str, Any]] = field(default_factory=list)
     processes: int = 0
@@ -54,6 +57,22 @@ class Tally:
     def loss(self) -> float:
         """The mean training loss of the last epoch."""
         return self.loss_sum / max(self.loss_count, 1)
+
+    def count_in(self, accumulation: int) -> None:
+        """Let so many steps make an update from now on, and count those before as if as many had.
+
+        So every update has one weight in the means, however many steps it took.
+        """
+        if self.accumulation not in (0, accumulation):
+            times = accumulation / self.accumulation
+            self.recent, self.recent_loss = self.recent * times, self.recent_loss * times
+            self.recent_parts = {name: total * times for name, total in self.recent_parts.items()}
+            self.loss_sum, self.loss_count = self.loss_sum * times, self.loss_count * times
+        self.accumulation = accumulation
+
+    def share_peak_memory(self) -> None:
+        """Have all processes, which have to call this, know the most that one of them held: one tally is kept."""
+        (self.peak_memory_mb,) = largest([self.peak_memory_mb])
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -98,6 +117,23 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _find(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first."""
+    numbered = {p: re.fullmatch(r"iteration_(\d+)\.pth", p.name) for p in directory.glob("iteration_*.pth")}
+    return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
+
+
+def last_update(directory: Path) -> int:
+    """Of how many updates the newest checkpoint is that a run in `directory` can go on from, 0 without one.
+
+    The tensors are not read, which would take as long as going on does.
+    """
+    for path in reversed(_find(directory / "checkpoints")):
+        with suppress(Exception):  # passed over, and told of, where the run goes on
+            return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["updates"])
+    return 0
+
+
 def bare_model(runner: Runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -121,16 +157,15 @@ class CheckpointHook(Hook):
         keep: int,
         tally: Tally,
         accumulation: int = 1,
-        update_tally: Callable[[], None] = lambda: None,
+        settle: Callable[[Runner], None] = lambda runner: None,
     ) -> None:
         self.directory, self.every, self.keep, self.accumulation = directory, every, keep, accumulation
-        self.tally, self.update_tally = tally, update_tally
+        self.tally, self.settle = tally, settle  # which brings the tally up to the present, the same in all processes
         self.saved = 0  # iterations whose state is in a file, the same number in all processes
 
     def found(self) -> list[Path]:
         """The checkpoints of this run, oldest first."""
-        numbered = {p: re.fullmatch(r"iteration_(\d+)\.pth", p.name) for p in self.directory.glob("iteration_*.pth")}
-        return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
+        return _find(self.directory)
 
     def restore(self, runner: Runner) -> int:
         """Load the newest checkpoint that the first process can read; the iteration to go on with, 0 without one.
@@ -196,9 +231,7 @@ class CheckpointHook(Hook):
 
         All processes have to call it; the first one writes.
         """
-        for corrupt in all_gather_object(self.tally.corrupt):
-            self.tally.corrupt.update(corrupt)
-        self.update_tally()
+        self.settle(runner)
         if is_main_process():
             self._write(runner, done // self.accumulation)
         self.saved = done

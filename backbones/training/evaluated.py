@@ -15,6 +15,8 @@ from backbones.training.checkpointing import Tally, save_atomically
 from backbones.training.plan import Evaluation
 
 EVALUATION = "evaluation.pt"
+COSTS = ("evaluation_seconds", "total_seconds", "peak_memory_mb")
+"""What an evaluation adds to a run's tally."""
 
 _ARRAYS: tuple[Any, ...] = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype)
 _NUMBERS = tuple(type(np.dtype(kind)) for kind in ("?", "u1", "i4", "i8", "f4", "f8"))
@@ -34,17 +36,27 @@ class KeptEvaluation:
         self.found: dict[str, Any] | None = None
 
     def find(self, updates: int) -> None:
-        """Look for that of the update from which all processes go on; the first one looks."""
+        """Look for that of the update from which all processes go on; the first one looks.
+
+        What it took counts in the tally, which is to be that of this update's checkpoint.
+        """
 
         def read() -> dict[str, Any] | None:
             found = self._read() if self.path.is_file() else None
-            if found and found["updates"] == updates and found["metric"].keys() == {*self.evaluation.kept}:
+            if found and found["updates"] == updates and self._is_whole(found):
                 return found
             with suppress(OSError):  # whatever is wrong there is told where the first checkpoint is written
                 self.path.unlink(missing_ok=True)
             return None
 
         self.found = first_decides(read)
+        if self.found:
+            for name, cost in self.found["costs"].items():
+                setattr(self.tally, name, max(getattr(self.tally, name), cost))
+
+    def _is_whole(self, found: dict[str, Any]) -> bool:
+        """Whether it has all that is kept of one; an earlier version's has not."""
+        return found["metric"].keys() == {*self.evaluation.kept} and found.get("costs", {}).keys() == {*COSTS}
 
     def _read(self) -> dict[str, Any] | None:
         known: list[Any] = [*_ARRAYS, *_NUMBERS, *self.evaluation.kept_types]
@@ -63,18 +75,18 @@ class KeptEvaluation:
             return None
         for name, value in found["metric"].items():
             setattr(self.evaluation.metric, name, value)
-        self.tally.evaluation_seconds = found["seconds"]
         metrics: dict[str, float] = found["metrics"]
         return metrics
 
     def keep(self, updates: int, metrics: dict[str, float]) -> None:
-        """Write down what has been evaluated at this update, if there is room. All processes may call it."""
+        """Write down what has been evaluated at this update, if there is room. All processes have to call it."""
         metric = self.evaluation.metric
+        self.tally.share_peak_memory()
         if not is_main_process() or not self.evaluation.kept or getattr(metric, "unreadable", None):
             return
         state = {name: getattr(metric, name) for name in self.evaluation.kept}
-        seconds = self.tally.evaluation_seconds
-        content = {"updates": updates, "metrics": metrics, "metric": state, "seconds": seconds}
+        costs = {name: getattr(self.tally, name) for name in COSTS}
+        content = {"updates": updates, "metrics": metrics, "metric": state, "costs": costs}
         try:
             save_atomically(content, self.path)
         except InputError as error:

@@ -18,6 +18,12 @@ from backbones.training.machine import process_count, process_rank
 SECONDS_BETWEEN_QUESTIONS = 3.0
 """How often several processes ask each other whether to stop. torchrun waits 30 s for them to."""
 
+MOST_STEPS = 10
+"""After so many they ask in any case: steps that all of a sudden take seconds each do not make it minutes.
+
+Asking takes about a millisecond on one machine, and an update seldom less than fifty.
+"""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; what a scheduler ends a job with; what Slurm sends ahead of that where `--signal` asks for it."""
 
@@ -26,7 +32,7 @@ class Cadence:
     """When several processes ask each other: after so many steps that it is every few seconds by the first one's clock.
 
     The others learn the number of steps with each answer. It at most doubles from one question to the next, since the
-    first steps tell little, and begins with one step, also after each pause.
+    first steps tell little, begins with one step, also after each pause, and ends at `MOST_STEPS`.
     """
 
     def __init__(self, seconds: float = SECONDS_BETWEEN_QUESTIONS) -> None:
@@ -53,7 +59,8 @@ class Cadence:
     def _next(self) -> int:
         before, self.asked = self.asked, time.monotonic()
         each = (self.asked - before) / self.steps
-        return max(1, min(2 * self.steps, int(self.seconds / each) if each else 2 * self.steps))
+        most = min(2 * self.steps, MOST_STEPS)
+        return max(1, min(most, int(self.seconds / each))) if each else most
 
 
 class InterruptHook(Hook):

@@ -191,7 +191,7 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
         keep=recipe.runtime.keep_checkpoints,
         accumulation=accumulation,
         tally=tally,
-        update_tally=progress.update_tally,
+        settle=progress.settle,
     )
     return progress, checkpoints
 

@@ -12,8 +12,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.tensorboard import SummaryWriter
 
-from backbones.errors import DataError, DivergedError
+from backbones.errors import DataError, DivergedError, FirstFailedError
 from backbones.images.tolerance import too_many_unreadable
+from backbones.training.agreement import each_says
 from backbones.training.checkpointing import Tally
 from backbones.training.machine import (
     cuda_version,
@@ -27,6 +28,9 @@ from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.progress_line import ProgressLine
 from backbones.training.writing import check_before_writing, written_whole
 
+_ABOUT = {"iteration", "update", "updates", "epoch", "seconds", "device"}
+"""What a line of the log has beside the figures that TensorBoard shows."""
+
 
 def diverged(what: str, rate: str = "the learning rate") -> DivergedError:
     """The refusal to go on with a training that has diverged; `rate` is the setting to lower, where it is known."""
@@ -37,7 +41,8 @@ class ProgressHook(Hook):
     """Counts time, loss and corrupt images, and writes them at intervals.
 
     The loss is the mean over all processes; what else the model puts out, such as the parts of its loss, is the first
-    process's. Raises DivergedError when the loss is no longer a number: what follows would be worthless.
+    process's. Raises DivergedError when the loss is no longer a number: what follows would be worthless. Unreadable
+    images of all processes are counted together at each line of the log and each checkpoint.
     """
 
     priority = "LOW"
@@ -58,8 +63,12 @@ class ProgressHook(Hook):
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
         self.is_evaluating = False
+        self.unshared: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
+        is_trained = runner.iter >= runner.max_iters
+        if not is_trained:
+            self.tally.count_in(self.accumulation)
         # Sums on the device, from the first step on: to read them is to wait for it.
         self.epoch_loss: Any = self.tally.loss_sum
         self.recent_loss: Any = self.tally.recent_loss
@@ -69,15 +78,14 @@ class ProgressHook(Hook):
         self.earlier_seconds = max(self.tally.total_seconds, self.tally.seconds + self.tally.evaluation_seconds)
         self.last_log = (self.done, self.tally.seconds)
         self.tick = time.monotonic()
-        if runner.iter >= runner.max_iters:
+        if process_rank() == 0:
+            self._open_log(runner.iter)
+        if is_trained:
             return
         self.tally.processes, self.tally.device = process_count(), device_name()
         self.tally.cuda, self.tally.driver = cuda_version(), driver_version()
         self.line = ProgressLine(self.title, runner.max_iters, "iterations")
         self.line.start_at(runner.iter)
-        if process_rank() == 0:
-            self._cut_log_after(runner.iter / self.per_epoch)
-            self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, torch.Tensor] | None = None
@@ -99,19 +107,46 @@ class ProgressHook(Hook):
             self._log(runner, done)
 
     def _count_corrupt(self, runner: Runner, corrupt: dict[str, str]) -> None:
+        """Count what this process could not read, and say so at once if that alone is too much."""
         if not corrupt:
             return
+        self.unshared.update(corrupt)
+        if complaint := self._too_many_unreadable(runner, corrupt):
+            raise DataError(complaint)
+
+    def _share_corrupt(self, runner: Runner) -> None:
+        """Have all processes, which have to call this, know what any of them could not read.
+
+        Raises DataError, FirstFailedError in all but the first, where that is too much together.
+        """
+        found, self.unshared = each_says(self.unshared), {}
+        corrupt = {path: why for part in found for path, why in part.items()}
+        if corrupt and (complaint := self._too_many_unreadable(runner, corrupt)):
+            raise DataError(complaint) if process_rank() == 0 else FirstFailedError
+
+    def _too_many_unreadable(self, runner: Runner, corrupt: dict[str, str]) -> str:
+        """Count unreadable training images; what to say if so many are that the data are at fault."""
         self.tally.corrupt.update(corrupt)
         images, unreadable = len(runner.train_dataloader.dataset), len(self.tally.corrupt)
-        if too_many_unreadable(unreadable, images):
-            path, why = next(iter(self.tally.corrupt.items()))
-            raise DataError(
-                f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
-                "Is --data the right folder? Replace or remove what is broken"
-            )
+        if not too_many_unreadable(unreadable, images):
+            return ""
+        path, why = next(iter(self.tally.corrupt.items()))
+        return (
+            f"{unreadable} of {images} training images are unreadable, the first is {path}: {why}. "
+            "Is --data the right folder? Replace or remove what is broken"
+        )
+
+    def settle(self, runner: Runner) -> None:
+        """Bring the tally up to the present, the same in all processes, for a checkpoint. All have to call it.
+
+        Raises DivergedError if training has diverged, DataError or FirstFailedError if too much is unreadable.
+        """
+        self.update_tally()
+        self._share_corrupt(runner)
+        self.tally.share_peak_memory()
 
     def update_tally(self) -> None:
-        """Bring the tally up to the present, for a checkpoint. Raises DivergedError if training has diverged."""
+        """Bring this process's tally up to the present. Raises DivergedError if training has diverged."""
         self.tally.loss_sum = float(self.epoch_loss)
         if not math.isfinite(self.tally.loss_sum):
             raise diverged(
@@ -145,10 +180,11 @@ class ProgressHook(Hook):
         self.evaluation.close()
         if self.writer:
             for name, value in (metrics or {}).items():
-                self.writer.add_scalar(f"val/{name}", value, runner.iter)
+                self.writer.add_scalar(f"val/{name}", value, runner.iter // self.accumulation)
+            self.writer.flush()
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
-        self._count_seconds()
+        self.update_tally()
         self.is_evaluating = False
 
     @property
@@ -158,6 +194,7 @@ class ProgressHook(Hook):
 
     def _log(self, runner: Runner, done: int) -> None:
         self.update_tally()
+        self._share_corrupt(runner)
         tally, (done_then, seconds_then) = self.tally, self.last_log
         loss = tally.recent_loss / tally.recent
         speed = (done - done_then) * self.batch_size / max(tally.seconds - seconds_then, 1e-9)
@@ -179,11 +216,27 @@ class ProgressHook(Hook):
             check_before_writing()
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-            for name in ("loss", *parts, "lr", "images_per_second"):
-                self.writer.add_scalar(f"train/{name}", entry[name], done)
+            self._show(self.writer, entry)
+            self.writer.flush()
 
-    def _cut_log_after(self, epoch: float) -> None:
-        """Drop the log's lines of what a killed run did after its last checkpoint, and torn ones.
+    def _show(self, board: SummaryWriter, entry: dict[str, Any]) -> None:
+        """Put a line of the log on TensorBoard, by updates: they do not depend on how many steps make one."""
+        for name in sorted(entry.keys() - _ABOUT):
+            board.add_scalar(f"train/{name}", entry[name], entry["update"])
+
+    def _open_log(self, done: int) -> None:
+        """Go on with log.jsonl and TensorBoard after so many iterations, without what a killed run did after them.
+
+        TensorBoard also forgets this very update, which is shown again: what was trained here, what is evaluated there.
+        """
+        last = self._cut_log_after(done / self.per_epoch)
+        updates = done // self.accumulation
+        self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=updates)
+        if last and last.get("update") == updates:
+            self._show(self.writer, last)
+
+    def _cut_log_after(self, epoch: float) -> dict[str, Any] | None:
+        """Drop the lines of what a killed run did after its last checkpoint, and torn ones. Returns the last one left.
 
         A log in which there are none is not touched. Unlike the iteration, the epoch does not depend on how many steps
         make an update.
@@ -191,10 +244,12 @@ class ProgressHook(Hook):
         path = self.directory / "log.jsonl"
         path.touch()
         text = path.read_bytes()
-        kept = b"".join(line + b"\n" for line in text.split(b"\n") if _is_logged_until(epoch, line))
+        lines = [line for line in text.split(b"\n") if _is_logged_until(epoch, line)]
+        kept = b"".join(line + b"\n" for line in lines)
         if kept != text:
             with written_whole(path) as file:
                 file.write(kept)
+        return json.loads(lines[-1]) if lines else None
 
     def close(self) -> None:
         """Stop the bar and flush TensorBoard, also after an error."""

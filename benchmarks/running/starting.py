@@ -1,7 +1,6 @@
 """With what a run begins: what its first start settled, a later one keeps, or says that it is another."""
 
 import json
-import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.training.checkpointing import last_update
 from backbones.training.job import accumulation_steps
 from backbones.training.machine import Device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
@@ -65,7 +65,7 @@ def tell_start(directory: Path, recipe: Recipe, normalisation: Normalisation) ->
 
     Raises InputError as `accumulation_steps` does.
     """
-    processes, batch, done = process_count(), recipe.optimizer.batch_size, _last_update(directory)
+    processes, batch, done = process_count(), recipe.optimizer.batch_size, last_update(directory)
     steps = accumulation_steps(recipe, processes)
     shares = f"{processes} × {batch // processes // steps} × {steps} (processes × images each × accumulation)"
     line = (
@@ -74,12 +74,6 @@ def tell_start(directory: Path, recipe: Recipe, normalisation: Normalisation) ->
         f"{f'update {done}' if done else 'the beginning'}"
     )
     print(line, file=sys.stderr, flush=True)
-
-
-def _last_update(directory: Path) -> int:
-    """The update of the newest checkpoint, 0 without one."""
-    names = (re.fullmatch(r"iteration_(\d+)\.pth", path.name) for path in (directory / "checkpoints").glob("*.pth"))
-    return max((int(name[1]) for name in names if name), default=0)
 
 
 def note_code(directory: Path, code: Code) -> list[str]:

@@ -41,7 +41,7 @@ def run_course(
         if takes is None:
             yield Verdict(line, "not run", why=f"nothing to try on {worker.device}")
             continue
-        if takes > left:
+        if takes > max(left, 0):  # one that only says why it is not for this device takes none
             yield Verdict(line, "not run", why=f"{max(left, 0):.0f} s left, it takes about {takes:.0f} s")
             continue
         on_begin(line, left)

@@ -192,6 +192,7 @@ def try_step(recipe: Recipe, device: str, product_side: int = 8192) -> Found:
         "activation_checkpointing": recipe.runtime.activation_checkpointing,
         "precision": precision,
         "peak_memory_gib": memory,
+        "reserved_memory_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else None,
         "device_memory_gib": torch.cuda.mem_get_info()[1] / 2**30 if device == "cuda" else None,
     }
     expected = f"{images} images fit, and the loss is a number"

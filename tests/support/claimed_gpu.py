@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -62,6 +64,8 @@ class Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # a question to the tensor itself, such as where it is
+            return func(*args, **kwargs)
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         if torch.device(kwargs.get("device") or "cpu").type == "cpu" and not any(map(is_claimed, tensors)):
             with off_stage():
@@ -107,6 +111,18 @@ class Kernels(TorchDispatchMode):
         finally:
             self.is_counting = before
 
+    @contextmanager
+    def leaving_out(self, name: str) -> Iterator[None]:
+        """Take no note of the products of a function, by its full name, that is meant to have its own precision."""
+        function = resolve_name(name)
+
+        def uncounted(*arguments: Any, **options: Any) -> Any:
+            with self.not_counting():
+                return function(*arguments, **options)
+
+        with mock.patch(name, uncounted):
+            yield
+
 
 def answer(tensor: Tensor) -> np.ndarray:
     """What the host reads of a tensor without content: zeros, or True."""
@@ -142,8 +158,6 @@ def _places(index: Tensor | None) -> list[Tensor | None]:
 @cache
 def _has_kernel(func: Any) -> bool:
     """Whether a GPU has an operator. Where PyTorch was built without any such kernel, nobody knows."""
-    if func.namespace == "prim":  # what is asked of tensors themselves
-        return True
     names = ("aten::mm", func.name())
     built, has = (torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "CUDA") for name in names)
     return has or not built

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ def detection(data: Path, out: Path, backbone: str = "random_vit_mini", seed: in
     return run_arguments(data, out, backbone, seed, "mini_detection", **TINY | changes)
 
 
-def few_scenes(coco: Path, root: Path) -> Path:
-    """Copy the images `TRAIN` and `VAL` of the generated scenes, with what is to be seen in them."""
+def few_scenes(coco: Path, root: Path, val: Collection[int] = VAL) -> Path:
+    """Copy the images `TRAIN` and `val` of the generated scenes, with what is to be seen in them."""
     shutil.copytree(coco, root)
-    for split, kept in (("train", TRAIN), ("val", VAL)):
+    for split, kept in (("train", TRAIN), ("val", val)):
 
         def leave_out(content: dict[str, Any], kept: Any = kept) -> None:
             content["images"] = [image for image in content["images"] if image["id"] in kept]

@@ -26,6 +26,9 @@ from tests.support.claimed_gpu import Host, Kernels, is_claimed, off_stage
 TWO_DEVICES = "two devices|tensors of cpu and cuda|cuda:0 Device, but got tensor with cpu Device"
 """What is said of operations on tensors of both."""
 
+ENLARGING = "tasks.segmentation.heads.enlarged_by_products"
+"""Its products are in single precision, to be left out where those of the segmentor are looked at."""
+
 
 @contextmanager
 def rehearsal() -> Iterator[Kernels]:

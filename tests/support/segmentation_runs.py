@@ -1,6 +1,7 @@
 """Segmentation runs of a second or two, and generated scenes that are few enough for them."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ def segmentation(
     return run_arguments(data, out, backbone, seed, "mini_segmentation", **TINY | changes)
 
 
-def few_scenes(ade20k: Path, root: Path) -> Path:
-    """Copy the images `TRAIN` and `VAL` of the generated scenes, with their label maps."""
+def few_scenes(ade20k: Path, root: Path, val: Collection[int] = VAL) -> Path:
+    """Copy the images `TRAIN` and `val` of the generated scenes, with their label maps."""
     root.mkdir(parents=True)
     for path in ade20k.glob("*.*"):
         shutil.copy(path, root)
-    for split, kept in (("train", TRAIN), ("val", VAL)):
+    for split, kept in (("train", TRAIN), ("val", val)):
         for place in (image_file, annotation_file):
             for number in kept:
                 target = place(root, split, number)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def test_training_asks_without_the_device(tmp_path: Path, monkeypatch: pytest.Mo
     assert {len(numbers) for numbers in asked} == {2}
 
 
+def train_on_broken_images(rank: int, directory: Path) -> object:
+    """Of 24 images the same are unreadable whatever the process; over ten are too many."""
+    model = Normalised()
+    groups = [{"params": list(model.network.parameters())}]
+    settings = recipe(schedule={"epochs": 1, "warmup_epochs": 0}, runtime={"log_every": 99})
+    data = Points(dict.fromkeys(range(14), "broken"))
+    return dict(run_job(Job(model, data, groups, settings, directory / "run", 0, "test")).corrupt)
+
+
+def test_what_processes_cannot_read_counts_together(tmp_path: Path) -> None:
+    """Seven in each were too many for none, and training went on to its end."""
+    first, second = in_two(tmp_path, train_on_broken_images)
+    assert first.startswith("DataError: 14 of 24 training images are unreadable, the first is ")
+    assert second == "FirstFailedError: "
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 class Clock:
     """A clock that goes on by hand."""
 
@@ -123,7 +141,14 @@ def steps_between_questions(monkeypatch: pytest.MonkeyPatch, seconds_a_step: lis
 def test_questions_are_three_seconds_apart_by_the_time_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps_between_questions(monkeypatch, [0.5] * 30) == [1, 3, 7, 13, 19, 25]
     assert steps_between_questions(monkeypatch, [5.0] * 4) == [1, 2, 3, 4]
-    assert steps_between_questions(monkeypatch, [0.01] * 600)[-1] == 511  # 300 steps are three seconds
+    assert steps_between_questions(monkeypatch, [0.0] * 40) == [1, 3, 7, 15, 25, 35]
+
+
+def test_steps_that_become_slow_at_once_do_not_wait_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next question was 207 seconds after the last, at 300 steps, a hundred times as long as those before."""
+    asked = steps_between_questions(monkeypatch, [0.01] * 3000 + [1.0] * 400)
+    ends = list(accumulate([0.01] * 3000 + [1.0] * 400, initial=0.0))
+    assert max(ends[later] - ends[sooner] for sooner, later in pairwise(asked)) <= 10
 
 
 def test_a_slow_first_step_and_slower_steps_later_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,11 +74,14 @@ def train(
     return run_job(job).metrics
 
 
-def points_on_the_board(directory: Path) -> dict[int, float]:
-    """The metric by step, as TensorBoard shows it."""
+def points_on_the_board(directory: Path, name: str = "val/error") -> dict[int, float]:
+    """A figure by step, as TensorBoard shows it, once each."""
     board = EventAccumulator(str(directory / "tensorboard"))
     board.Reload()
-    return {event.step: event.value for event in board.Scalars("val/error")}
+    events = board.Scalars(name)
+    points = {event.step: event.value for event in events}
+    assert len(points) == len(events)
+    return points
 
 
 def test_the_outcome_is_what_the_evaluation_at_the_end_gave(tmp_path: Path) -> None:
@@ -107,8 +110,8 @@ def test_a_stopped_evaluation_is_made_again(tmp_path: Path, stopped: int, missed
         train(tmp_path / "run", Errors(fail_at=stopped), every_epochs=1)
     assert train(tmp_path / "run", resumed, every_epochs=1) == expected
     assert resumed.found == [whole.found[number] for number in missed]
-    if stopped == 1:
-        assert points_on_the_board(tmp_path / "run") == points_on_the_board(tmp_path / "whole")
+    for name in ("val/error", "train/loss"):
+        assert points_on_the_board(tmp_path / "run", name) == points_on_the_board(tmp_path / "whole", name)
 
 
 class KilledError(Exception):
@@ -154,6 +157,32 @@ def test_a_finished_evaluation_on_the_way_is_not_made_again(
     assert len(evaluated) == len(made_again)
     assert resumed.found == whole.found
     assert shown.found == [(4, {"error": whole.found[0]}), (8, expected)]
+
+
+class Looks(Hook):
+    """What TensorBoard shows once an evaluation is told of; a process that is killed adds nothing to it."""
+
+    priority = "LOWEST"
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.seen = directory, list[dict[int, float]]()
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        self.seen.append(points_on_the_board(self.directory))
+
+
+@pytest.mark.parametrize("per_device", [6, 2])
+def test_an_evaluation_is_on_the_board_at_once_and_stays(tmp_path: Path, per_device: int) -> None:
+    """Also where it was the last: what repeats the command shows it again."""
+    settings: dict[str, Any] = {"every_epochs": 1, "kept": ("found",), "batch_per_device": per_device}
+    metric, looks = Errors(), Looks(tmp_path)
+    train(tmp_path, metric, hooks=[looks], **settings)
+    first, last = (pytest.approx(error, rel=1e-6) for error in metric.found)
+    assert looks.seen == [{4: first}, {4: first, 8: last}]
+    losses = points_on_the_board(tmp_path, "train/loss")
+    train(tmp_path, Errors(), **settings)
+    assert points_on_the_board(tmp_path) == {4: first, 8: last}
+    assert points_on_the_board(tmp_path, "train/loss") == losses
 
 
 def test_a_finished_evaluation_at_the_end_is_not_made_again(tmp_path: Path) -> None:

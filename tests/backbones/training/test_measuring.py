@@ -15,6 +15,7 @@ from backbones.training import measuring, progress
 from backbones.training.job import Evaluation, Job, Outcome, run_job
 from backbones.training.measuring import begin_run, peak_memory_mb, run_seconds
 from tests.support.points_runs import POINTS, Points, recipe
+from tests.support.two_machines import in_two
 
 MUCH = 200
 """MiB that a run holds for a moment."""
@@ -53,12 +54,13 @@ class Step(BaseModel):
 
 class Nothing(BaseMetric):
     default_prefix = ""
+    found = 1.0
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         self.results.append(1.0)
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        return {"error": 1.0}
+        return {"error": self.found}
 
 
 @pytest.fixture
@@ -69,8 +71,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def train(directory: Path, step: Step, evaluated: bool = True, **runtime: object) -> Outcome:
-    evaluation = Evaluation(Points(), Nothing(), batch_size=6, every_epochs=1) if evaluated else None
+def train(directory: Path, step: Step, kept: tuple[str, ...] = (), **runtime: object) -> Outcome:
+    evaluation = Evaluation(Points(), Nothing(), batch_size=6, every_epochs=1, kept=kept)
     groups = [{"params": list(step.network.parameters())}]
     settings = recipe(runtime=runtime)
     return run_job(Job(step, Points(), groups, settings, directory, seed=0, title="test", evaluation=evaluation))
@@ -107,6 +109,34 @@ def test_a_resumed_run_counts_all_its_parts(tmp_path: Path, clock: Clock) -> Non
     assert outcome.images_per_second == IMAGES / 80
     assert outcome.earlier_seconds == 30 + 40
     assert run_seconds() == 30 + 4 + 40 + 4
+
+
+def test_an_evaluation_that_is_not_made_again_counts(tmp_path: Path, clock: Clock) -> None:
+    """Killed in the step after it: the total was without it."""
+    begin_run()
+    clock.now += 30
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Step(clock, stop_at=5), kept=("found",), checkpoint_every=4)
+    begin_run()
+    clock.now += 30
+    outcome = train(tmp_path, Step(clock), kept=("found",))
+    assert (outcome.seconds, outcome.evaluation_seconds) == (80, 8)
+    assert outcome.earlier_seconds == 30 + 40 + 4
+    assert run_seconds() == 30 + 40 + 4
+
+
+@pytest.mark.parametrize("wrong", [{"costs": {"evaluation_seconds": 4.0}}, {"seconds": 4.0}])
+def test_an_evaluation_whose_costs_are_not_known_is_made_again(
+    tmp_path: Path, clock: Clock, wrong: dict[str, Any]
+) -> None:
+    train(tmp_path, Step(clock), kept=("found",))
+    path = tmp_path / "checkpoints/evaluation.pt"
+    content = torch.load(path, weights_only=True)
+    del content["costs"]
+    torch.save(content | wrong, path)
+    began = clock.now
+    train(tmp_path, Step(clock), kept=("found",))
+    assert clock.now == began + 4
 
 
 def test_a_checkpoint_of_an_earlier_version_tells_what_it_knows(tmp_path: Path, clock: Clock) -> None:
@@ -167,6 +197,39 @@ def test_a_runs_peak_outlasts_its_interruption(tmp_path: Path) -> None:
         train(tmp_path, Step(Clock(), stop_at=7), checkpoint_every=4)
     begin_run()
     assert train(tmp_path, Step(Clock())).peak_memory_mb >= peak
+
+
+class Wide(Step):
+    """Holds much for a moment while it is evaluated."""
+
+    def forward(self, points: Tensor, mode: str, **about: object) -> Any:
+        if mode == "predict":
+            hold_for_a_moment(MUCH)
+        return super().forward(points, mode, **about)
+
+
+def test_so_does_that_of_an_evaluation_that_is_not_made_again(tmp_path: Path) -> None:
+    begin_run()
+    before = peak_memory_mb()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Wide(Clock(), stop_at=5), kept=("found",), checkpoint_every=4)
+    begin_run()
+    assert train(tmp_path, Step(Clock()), kept=("found",)).peak_memory_mb > before + 0.9 * MUCH
+
+
+def hold_much_in_the_second(rank: int, directory: Path) -> object:
+    begin_run()
+    hold_for_a_moment(MUCH * rank + 1)
+    train(directory, Step(Clock()))
+    return peak_memory_mb()
+
+
+def test_a_checkpoint_knows_the_peak_of_all_processes(tmp_path: Path) -> None:
+    """It was the first one's, and who went on from there knew nothing of the others'."""
+    first, second = in_two(tmp_path, hold_much_in_the_second)
+    assert second > first + 0.5 * MUCH
+    tally = torch.load(tmp_path / "checkpoints/iteration_4.pth", weights_only=True)["tally"]
+    assert tally["peak_memory_mb"] > first + 0.5 * MUCH
 
 
 def test_a_gpus_memory_is_counted_from_the_beginning_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 import errno
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from backbones.training.checkpointing import CheckpointHook, Tally, save_atomica
 from backbones.training.job import Job, Outcome, accumulation_steps, run_job
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
+from tests.backbones.training.test_evaluation import KilledAt, KilledError
 from tests.support.points_runs import Points, recipe
 
 
@@ -36,9 +39,11 @@ class Regression(BaseModel):
         return {"loss": loss * torch.nan if self.calls == self.explode_at else loss}
 
 
-def train(directory: Path, model: BaseModel, settings: Recipe, data: Points | None = None) -> Outcome:
+def train(
+    directory: Path, model: BaseModel, settings: Recipe, data: Points | None = None, hooks: Sequence[Hook] = ()
+) -> Outcome:
     groups = [{"params": list(model.network.parameters())}]
-    return run_job(Job(model, data or Points(), groups, settings, directory, seed=0, title="test"))
+    return run_job(Job(model, data or Points(), groups, settings, directory, seed=0, title="test", hooks=hooks))
 
 
 def weights(model: BaseModel) -> Tensor:
@@ -89,6 +94,32 @@ def test_a_run_goes_on_with_another_share_of_the_batch(tmp_path: Path) -> None:
     assert outcome.train_loss == pytest.approx(expected, rel=1e-4)
     assert [entry["epoch"] for entry in log(tmp_path / "run")][:2] == [0.75, 1.0]
     assert [entry["epoch"] for entry in log(tmp_path / "run")][2:] == [1.25, 1.5, 1.75, 2.0]
+
+
+class Told(BaseModel):
+    """A model with a loss that is given."""
+
+    def __init__(self, loss: float) -> None:
+        super().__init__()
+        self.network, self.given = nn.Linear(6, 1), loss
+
+    def forward(self, points: Tensor, corrupt: object = None, mode: str = "loss") -> dict[str, Tensor]:
+        loss = 0 * self.network(points).sum() + self.given
+        return {"loss": loss, "part": 2 * loss.detach()}
+
+
+@pytest.mark.parametrize("shares", [(6, 6), (2, 2), (6, 2), (2, 6), (3, 2)])
+def test_updates_of_few_and_of_many_steps_weigh_the_same_in_what_is_told(
+    tmp_path: Path, shares: tuple[int, int]
+) -> None:
+    """Two updates of loss 1 and two of loss 0, in a run that goes on with other steps."""
+    once, often = {"epochs": 1, "warmup_epochs": 0}, {"checkpoint_every": 1, "log_every": 99}
+    first, then = (recipe(schedule=once, runtime={"batch_per_device": share, **often}) for share in shares)
+    with pytest.raises(KilledError):
+        train(tmp_path, Told(1), first, hooks=[KilledAt(2 * 6 // shares[0] + 1)])
+    assert train(tmp_path, Told(0), then).train_loss == pytest.approx(0.5)
+    (line,) = log(tmp_path)
+    assert (line["loss"], line["part"]) == pytest.approx((0.5, 1.0))
 
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:

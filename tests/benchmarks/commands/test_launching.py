@@ -12,7 +12,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from backbones.errors import InputError
 from benchmarks.running.launching import _status, is_to_launch
-from tests.support.commands import PATIENCE, read_record, run_directory
+from tests.support.commands import PATIENCE, last_checkpoint, read_record, run_directory
 from tests.support.in_process import pretrain, run, success
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,6 +51,18 @@ class TestTheFirstLine:
         out = Path(shutil.copytree(pretrained, tmp_path / "out"))
         (run_directory(out) / "record.json").unlink()
         line = first_line(success(*pretrain(small / "unlabelled", out)).stderr)
+        assert line.startswith("goes on: ") and line.endswith("; from update 2")
+
+    def test_a_checkpoint_that_cannot_be_read_is_not_what_it_goes_on_from(
+        self, small: Path, pretrained: Path, tmp_path: Path
+    ) -> None:
+        out = Path(shutil.copytree(pretrained, tmp_path / "out"))
+        (run_directory(out) / "record.json").unlink()
+        whole = last_checkpoint(out)
+        for number, left in ((7, whole.read_bytes()[:-200]), (8, b"")):
+            whole.with_name(f"iteration_{number}.pth").write_bytes(left)
+        with pytest.warns(UserWarning, match="unreadable checkpoint passed over"):
+            line = first_line(success(*pretrain(small / "unlabelled", out)).stderr)
         assert line.startswith("goes on: ") and line.endswith("; from update 2")
 
 

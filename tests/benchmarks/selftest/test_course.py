@@ -152,6 +152,14 @@ def test_a_shorter_line_is_run_in_the_time_that_is_too_short_for_another(scripte
     assert begun == scripted.tried == ["short"]
 
 
+def test_a_line_that_takes_no_time_says_why_it_is_not_run_when_there_is_none_left(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    verdicts = [*run_course(scripted, named(("one", 1), ("none", 0)), tmp_path, 0)]
+    assert [verdict.why for verdict in verdicts] == ["0 s left, it takes about 1 s", ""]
+    assert scripted.tried == ["none"]
+
+
 def test_the_document_is_whole_after_every_line(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,13 @@
 """What may be done where memory is short: fewer images a step, which mixup notices, or activations computed again."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from timm.layers import EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2, EvoNorm2dS0, FrozenBatchNormAct2d
+from torchvision.ops import FrozenBatchNorm2d
 
 from backbones import create_backbone
 from backbones.activations import recompute_activations
@@ -83,6 +86,29 @@ def test_a_network_with_batch_norm_does_not_compute_twice(mini: Path, tmp_path: 
     changes = {"runtime__activation_checkpointing": "true", "model__image_size": 32}
     message = refusal(*run_arguments(mini, tmp_path, "resnet10t", **QUICK, **changes))
     assert message.startswith('key "runtime.activation_checkpointing": ResNet has batch norm')
+
+
+class Blocks(torch.nn.Sequential):
+    """Layers with timm's way to compute activations again."""
+
+    def set_grad_checkpointing(self, enable: bool) -> None:
+        self.enabled = enable
+
+
+@pytest.mark.parametrize(
+    "layer", [EvoNorm2dB0, EvoNorm2dB1, EvoNorm2dB2, partial(torch.nn.InstanceNorm2d, track_running_stats=True)]
+)
+def test_neither_does_one_with_running_statistics_of_another_kind(layer: Any) -> None:
+    norm = layer(8)
+    with pytest.raises(InputError, match=rf"Blocks has .* \({type(norm).__name__}\), which would count every"):
+        recompute_activations(Blocks(torch.nn.Conv2d(3, 8, 1), norm))
+
+
+@pytest.mark.parametrize("layer", [EvoNorm2dS0, FrozenBatchNorm2d, FrozenBatchNormAct2d, torch.nn.InstanceNorm2d])
+def test_statistics_that_stay_may_be_there(layer: Any) -> None:
+    blocks = Blocks(layer(32))
+    recompute_activations(blocks)
+    assert blocks.enabled
 
 
 def test_a_network_without_the_means_is_refused() -> None:
