@@ -11,6 +11,7 @@ import torch.distributed
 
 from backbones.errors import DataError, FirstFailedError
 from backbones.training.machine import join_processes, process_count, process_rank
+from backbones.training.meeting import TALKING
 
 T = TypeVar("T")
 
@@ -74,4 +75,4 @@ def require_of_all(complaint: str) -> None:
 @cache
 def _group() -> Any:
     join_processes()
-    return torch.distributed.new_group(backend="gloo")
+    return torch.distributed.new_group(backend="gloo", timeout=TALKING)

@@ -170,11 +170,16 @@ class CheckpointHook(Hook):
     def restore(self, runner: Runner) -> int:
         """Load the newest checkpoint that the first process can read; the iteration to go on with, 0 without one.
 
+        What killed processes had begun to write goes before: each save has a file of its own, of a checkpoint's size.
         Raises DataError, or FirstFailedError, if another process cannot read that very one.
         """
         newest: list[dict[str, Any]] = []
 
         def choose() -> tuple[str, Any] | None:
+            for left in self.directory.glob(".iteration_*.pth.*"):
+                check_before_writing()
+                with suppress(OSError):  # where nothing can be written, nothing fills up either
+                    left.unlink(missing_ok=True)
             for path in reversed(self.found()):
                 try:
                     newest.append(_read(path))

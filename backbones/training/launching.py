@@ -1,12 +1,14 @@
 """Who this process is among those of its job, as their launcher says: torchrun, or Slurm's srun."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 FIRST_PORT, PORTS = 20_000, 10_000
-"""Where the processes of a Slurm step meet: below the ports that systems give out by themselves."""
+"""Where the processes of a Slurm step meet: below the ports that systems give out by themselves. Which one follows from
+the job and the step, so that two of them on one machine seldom meet at the same."""
 
 SPECIAL_STEPS = 0xFFFFFFF0
 """From here on Slurm's ids of steps are those of its own (slurm.h): the batch script, an interactive shell."""
@@ -28,6 +30,7 @@ class Place:
     address: str = ""
     port: int = 0
     launcher: str = ""
+    job: str = ""
 
 
 def find_place(environment: Mapping[str, str] = os.environ) -> Place:
@@ -41,6 +44,7 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
             address=environment.get("MASTER_ADDR", ""),
             port=int(environment.get("MASTER_PORT", "0")),
             launcher="torchrun",
+            job=environment.get("TORCHELASTIC_RUN_ID", ""),
         )
     return _of_slurm(environment) if _is_of_a_step(environment) else Place()
 
@@ -56,7 +60,8 @@ def _of_slurm(environment: Mapping[str, str]) -> Place:
     processes, node = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NODEID", "0"))
     counts = _tasks_of_nodes(environment.get("SLURM_STEP_TASKS_PER_NODE", str(processes)))
     hosts = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_NODELIST"]
-    number = int(environment.get("SLURM_JOB_ID", "0")) + int(environment["SLURM_STEP_ID"])
+    job = f"{environment.get('SLURM_JOB_ID', '0')}.{environment['SLURM_STEP_ID']}"
+    number = int.from_bytes(hashlib.sha256(job.encode()).digest()[:4])
     return Place(
         rank=int(environment["SLURM_PROCID"]),
         processes=processes,
@@ -65,6 +70,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Place:
         address=environment.get("MASTER_ADDR") or first_host(hosts),
         port=int(environment.get("MASTER_PORT") or FIRST_PORT + number % PORTS),
         launcher="srun",
+        job=job,
     )
 
 

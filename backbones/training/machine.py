@@ -6,12 +6,15 @@ import os
 import re
 import socket
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from backbones.errors import InputError
 from backbones.training.launching import find_place
+from backbones.training.meeting import COMPUTING, TALKING, Meeting, meet
 
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -29,6 +32,7 @@ CUBLAS_WORKSPACE, CUBLAS_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":1
 """The variable, and its values under which cuBLAS adds in a fixed order (NVIDIA's documentation, "Reproducibility")."""
 
 _chosen: Device = "auto"
+_meeting: Meeting | None = None
 
 
 def device_type() -> str:
@@ -139,17 +143,17 @@ def leads_node() -> bool:
     return find_place().local_rank == 0
 
 
-def join_processes(wanted: Device | None = None, complaint: str = "") -> None:
-    """Meet the job's other processes, unless that has happened. (mmengine's way there insists on a GPU.)
+def meet_processes(wanted: Device | None = None, complaint: str = "") -> None:
+    """Meet the job's other processes, unless that has happened.
 
     wanted:    the device to choose, None for the one that is chosen
     complaint: what this process has found wrong already, with which all are to end
 
-    Raises InputError, the same in all, if one has a complaint or cannot use the device, or if devices are unlike.
+    Raises InputError, the same in all, if one has a complaint or cannot use the device, or if devices are unlike; and
+    as `meet` does.
     """
-    import torch
-
-    if process_count() == 1 or torch.distributed.is_initialized():
+    global _meeting
+    if process_count() == 1 or _meeting:
         if complaint:
             raise InputError(complaint)
         if wanted:
@@ -160,17 +164,36 @@ def join_processes(wanted: Device | None = None, complaint: str = "") -> None:
             choose_device(wanted)
     except InputError as error:
         complaint = complaint or str(error)
-    place = find_place()
-    meeting = f"tcp://{place.address}:{place.port}"
-    store, rank, count = next(torch.distributed.rendezvous(meeting, place.rank, place.processes))
-    _agree(store, complaint)
-    kind = device_type()
-    if kind == "cuda":
+    meeting = meet(find_place())
+    _agree(meeting.store, complaint)
+    _meeting = meeting
+
+
+def meeting() -> Meeting:
+    """Where this process has met the others."""
+    assert _meeting
+    return _meeting
+
+
+def join_processes() -> None:
+    """Let the job's processes talk, unless they do: they meet before. (mmengine's way there insists on a GPU.)
+
+    What they say is waited for until `together` tells that one has gone.
+    """
+    import torch
+
+    if process_count() == 1 or torch.distributed.is_initialized():
+        return
+    meet_processes()
+    place, backend, patience = find_place(), "gloo", TALKING
+    if device_type() == "cuda":
         torch.cuda.set_device(_gpu())
+        backend, patience = "nccl", COMPUTING
     _tell_engine()
-    store = torch.distributed.PrefixStore("default_pg", store)
-    backend = "nccl" if kind == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+    store = torch.distributed.PrefixStore("default_pg", meeting().store)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=place.rank, world_size=place.processes, timeout=patience
+    )
 
 
 def _tell_engine() -> None:
@@ -182,32 +205,69 @@ def _tell_engine() -> None:
 
 
 def _agree(store: Any, complaint: str) -> None:
-    """Raise InputError, the same in all processes, for the first complaint, or if they are to run on unlike devices."""
+    """Raise InputError, the same in all processes, for the first complaint, unlike devices, and a GPU of several."""
     place = find_place()
-    keys = [f"backbench/found/{rank}" for rank in range(place.processes)]
-    found = (socket.gethostname(), "" if complaint else device_type(), complaint)
-    store.set(keys[place.rank], json.dumps(found))
+    keys = [f"found/{rank}" for rank in range(place.processes)]
+    kind, gpu = ("", "") if complaint else (device_type(), _gpu_identity())
+    store.set(keys[place.rank], json.dumps((socket.gethostname(), kind, gpu, complaint)))
     answers = [json.loads(store.get(key)) for key in keys]
-    complaints = [said for _, _, said in answers if said]
-    hosts = {kind: host for host, kind, _ in answers}
-    if not complaints and len(hosts) == 1:
+    wrong = next((said for *_, said in answers if said), "") or _unlike(answers) or _shared(answers)
+    if not wrong:
         return
-    readers, deadline = store.add("backbench/read", 1), time.monotonic() + PATIENCE
+    readers, deadline = store.add("read", 1), time.monotonic() + PATIENCE
     while place.rank == 0 and readers < place.processes and time.monotonic() < deadline:  # the store may be its own
         time.sleep(0.05)
-        readers = store.add("backbench/read", 0)
+        readers = store.add("read", 0)
+    raise InputError(wrong)
+
+
+def _unlike(answers: Sequence[Sequence[str]]) -> str:
+    """What is wrong where (host, kind of device, GPU, …) of the processes are of several kinds."""
+    hosts = {kind: host for host, kind, *_ in answers}
     told = ", ".join(f"{kind} on {host}" for kind, host in sorted(hosts.items()))
     unlike = f"the processes of this job would run on unlike devices: {told}. Set runtime.device for all"
-    raise InputError(complaints[0] if complaints else unlike)
+    return unlike if len(hosts) > 1 else ""
+
+
+def _shared(answers: Sequence[Sequence[str]]) -> str:
+    """What is wrong where several have one GPU: under srun each may see one, and takes that for its own."""
+    counts = Counter((gpu, host) for host, _, gpu, *_ in answers if gpu)
+    return next(
+        (
+            f"{count} processes on {host} would share one GPU ({gpu}). Start one process for each, as with srun's "
+            "--ntasks-per-node and --gpus-per-node of the same number"
+            for (gpu, host), count in counts.items()
+            if count > 1
+        ),
+        "",
+    )
+
+
+def _gpu_identity() -> str:
+    """By which the driver knows this process's GPU, or its part of one; empty on a CPU, and where it does not tell."""
+    import torch
+
+    if device_type() != "cuda":
+        return ""
+    return str(getattr(torch.cuda.get_device_properties(_gpu()), "uuid", ""))
 
 
 def loader_workers(requested: int | None) -> int:
-    """Loader processes for each training process: as asked for, else its share of the processors, 10 at most."""
+    """Loader processes for each training process: as asked for, else its share of the processors, from 1 to 10.
+
+    Slurm may let each of its tasks run on the processors of all, or has given each its own (srun(1), `--cpu-bind`).
+    """
     if requested is not None:
         return requested
     processors, place = len(os.sched_getaffinity(0)), find_place()
-    own = os.environ.get("SLURM_CPUS_PER_TASK") if place.launcher == "srun" else None
-    return min(int(own) if own else processors // place.local_processes, processors, 10)
+    share = processors // place.local_processes
+    if place.launcher == "srun":
+        of_all, own = os.environ.get("SLURM_CPUS_ON_NODE"), os.environ.get("SLURM_CPUS_PER_TASK")
+        if own:
+            share = min(int(own), processors)
+        elif of_all and processors * place.local_processes <= int(of_all):
+            share = processors
+    return max(1, min(share, 10))
 
 
 def cuda_version() -> str:

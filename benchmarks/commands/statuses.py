@@ -5,6 +5,7 @@ import inspect
 import io
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,8 +42,19 @@ EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
 """In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
-LOST_CONNECTION = re.compile(r"gloo.*(Connection|closed|Broken pipe)|NCCL.*remote (error|process)", re.IGNORECASE)
+LOST_CONNECTION = re.compile(
+    r"gloo.*(Connection|closed|Broken pipe|Timed out waiting)|NCCL.*remote (error|process)", re.IGNORECASE
+)
 """In the message of the RuntimeError that torch raises where another process has gone, over gloo and NCCL."""
+
+NO_CONNECTION = "connectFullMesh failed"
+"""In the same, where processes that have met find no way to each other."""
+
+NO_WAY = (
+    "the processes of this job cannot connect to each other: each listens at the address that its machine's name leads "
+    "to, which is no use where that is 127.0.1.1, Debian's default. Set GLOO_SOCKET_IFNAME to the network interface by "
+    "which the machines reach each other, such as eth0, and MASTER_ADDR to the first one's address there"
+)
 
 LESS_MEMORY = (
     "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
@@ -85,29 +97,26 @@ class Commands(Group):
         except typer.TyperException as error:
             raise _once(error) from None
         except KeyboardInterrupt:
-            _tell("\nbackbench: interrupted; repeat the command to go on from the last checkpoint")
-            raise typer.Exit(INTERRUPTED) from None
+            message = "\nbackbench: interrupted; repeat the command to go on from the last checkpoint"
+            raise typer.Exit(_ended(INTERRUPTED, message)) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None
         except typer.Abort as abort:
             if not isinstance(abort.__context__, KeyboardInterrupt):  # the answer to a question was no
                 raise
-            _tell("\nbackbench: interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and process_count() > 1 and LOST_CONNECTION.search(str(error)):
-                raise typer.Exit(_lost()) from None
+            raise typer.Exit(_ended(INTERRUPTED, "\nbackbench: interrupted")) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
             known = _explain(error)
+            if known is None and process_count() > 1 and LOST_CONNECTION.search(str(error)):
+                raise typer.Exit(_lost()) from None
+            if known is None and process_count() > 1:
+                raise typer.Exit(_failed(error)) from None
             if known is None:
                 raise
             message, status = known
         raise typer.Exit(_ended(status, f"backbench: {message}"))
-
-
-def _tell(message: str) -> None:
-    """Print what all processes of a job would, in the first."""
-    if process_rank() == 0:
-        print(message, file=sys.stderr)
 
 
 def _once(error: typer.TyperException) -> Exception:
@@ -139,6 +148,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             return f"{place}{error.strerror}. Make room and repeat the command", TRY_AGAIN
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}", DataError.status
+        case RuntimeError() if NO_CONNECTION in str(error):
+            return f"{NO_WAY}: {str(error).splitlines()[0]}", InputError.status
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
             first = str(error).splitlines()[0] if str(error) else "MemoryError"
             return f"{LESS_MEMORY}: {first}", TRY_AGAIN
@@ -156,11 +167,14 @@ def _lost() -> int:
     """The status that this process ends with where another of its job has gone without a word."""
     from benchmarks.running.together import lose
 
-    return lose(
-        TRY_AGAIN,
-        "backbench: the connection to another process of this job is lost: it was killed, or its machine is gone. "
-        "Repeat the command to go on from the last checkpoint",
-    )
+    return lose()
+
+
+def _failed(error: Exception) -> int:
+    """The status that all processes of this job end with for a fault of our own in one; the traceback is printed."""
+    from benchmarks.running.together import leave
+
+    return leave(1, "".join(traceback.format_exception(error)).rstrip(), is_fault=True)
 
 
 def _ended(status: int, message: str) -> int:

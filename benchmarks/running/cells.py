@@ -1,6 +1,5 @@
 """Carrying out one cell: the run itself, and its record. What the first process decides holds for all."""
 
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -10,11 +9,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from backbones.errors import InputError
 from backbones.mae.pretraining import PretrainingRecipe, pretrain
-from backbones.training.agreement import each_says, first_decides
+from backbones.registry import find_backbone
+from backbones.training.agreement import first_decides
 from backbones.training.evaluated import forget_evaluation
 from backbones.training.job import Outcome
+from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
@@ -22,14 +22,13 @@ from backbones.weights.checkpoints import file_sha256, read_checkpoint
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
-from benchmarks.running.machines import require_same_data, require_same_directory
+from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
-from benchmarks.running.repeating import Repeat
+from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_start
 from benchmarks.running.together import together
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment, read_record
-from results.code import code_digest
 from results.expectation import with_expected
 from results.store import RECORD
 from tasks.intervals import metrics_with_intervals
@@ -207,7 +206,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
 @contextmanager
 def _claimed(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     """The run's directory for this call alone, from which on time and memory are the run's."""
-    _require_same_code()
+    require_same_code(_own_code(cell))
     require_same_data(cell.contents.sample, data)
     begun: list[Begun] = []
 
@@ -241,14 +240,13 @@ def _finished_meanwhile(begun: Begun) -> FinishedCell:
     return FinishedCell(begun.cell.directory, begun.finished, skipped=True, changes=begun.cell.standing.changes)
 
 
-def _require_same_code() -> None:
-    """Raise InputError where processes of one job run different sources."""
-    hosts: dict[str, list[str]] = {}
-    for digest, host in each_says((code_digest(), socket.gethostname())):
-        hosts.setdefault(digest, []).append(host)
-    if len(hosts) > 1:
-        told = "; ".join(f"{digest} on {', '.join(sorted({*names}))}" for digest, names in hosts.items())
-        raise InputError(f"the processes of this job run different sources of backbench: {told}. Install one version")
+def _own_code(cell: Cell) -> Code:
+    """What this process would run the cell with; the first has found that out."""
+    if process_rank() == 0:
+        return cell.code
+    if cell.recipe.task == PRETRAINING:
+        return Code.of()
+    return Code.of(find_backbone(cell.plan.backbone, with_checkpoint=cell.plan.checkpoint is not None))
 
 
 def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:

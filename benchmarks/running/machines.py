@@ -1,4 +1,4 @@
-"""What all machines of a job have to have alike, before a step is taken: the data, and the run's directory.
+"""What all machines of a job have to have alike, before a step is taken: code, data, and the run's directory.
 
 One process on each looks; if something is wrong on any, all end with one message that names hosts and paths.
 """
@@ -10,12 +10,32 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from backbones.errors import InputError
 from backbones.training.agreement import each_says, first_decides, require_of_all
 from backbones.training.machine import leads_node
 from benchmarks.running.claim import CLAIM
+from benchmarks.running.repeating import Code
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two looks."""
+
+
+def require_same_code(code: Code) -> None:
+    """Raise InputError, the same in all processes, unless all run the same sources, model and libraries.
+
+    code: what this process would run with
+    """
+    said = each_says((socket.gethostname(), code.with_versions()))
+    unlike = []
+    for name in dict.fromkeys(name for _, versions in said for name in versions):
+        hosts: dict[str, list[str]] = {}
+        for host, versions in said:
+            hosts.setdefault(versions.get(name) or "none", []).append(host)
+        if len(hosts) > 1:
+            told = ", ".join(f"{version} on {' and '.join(sorted({*names}))}" for version, names in hosts.items())
+            unlike.append(f"{name}: {told}")
+    if unlike:
+        raise InputError(f"machines of this job run unlike code: {'; '.join(unlike)}. Install the same on all")
 
 
 def require_same_data(sample: Sequence[tuple[str, int]], root: Path) -> None:

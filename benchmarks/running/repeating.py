@@ -52,6 +52,10 @@ class Code:
         """This process's, to run that backbone. Raises InputError if it is another author's and cannot be built."""
         return cls(code_digest(), _model_code(entry) if entry else "")
 
+    def with_versions(self) -> dict[str, str]:
+        """What decides a number beside the settings, by name, as notes and messages have it."""
+        return {"backbench's code": self.code, "the model's code": self.model_code, **deciding_versions()}
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -106,7 +110,7 @@ def _read_finished(directories: Sequence[Path]) -> list[tuple[Path, Record]]:
 def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
     """What of a run's code and libraries is not as it is now, a line each; without `code`, of all but its model's."""
     code = code or Code(code_digest(), record.model_code)
-    now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
+    now = code.with_versions()
     then = {"backbench's code": record.code, "the model's code": record.model_code, **record.versions}
     return tuple(
         f"{name} {then.get(name) or 'not recorded'} then, {now.get(name) or 'none'} now"

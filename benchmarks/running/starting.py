@@ -11,14 +11,13 @@ from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.checkpointing import last_update
 from backbones.training.job import accumulation_steps
-from backbones.training.machine import Device, device_name, device_type, join_processes, process_count
+from backbones.training.machine import Device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
 from benchmarks.running.writing import write_text
-from results.record import deciding_versions
 
 
 def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
@@ -32,7 +31,7 @@ def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
         wanted = load_recipe(recipe, overrides, tasks).recipe.runtime.device
     except InputError as error:
         complaint = str(error)
-    join_processes(wanted, complaint)
+    meet_processes(wanted, complaint)
 
 
 def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:
@@ -83,7 +82,7 @@ def note_code(directory: Path, code: Code) -> list[str]:
     The record names the last; a run that was resumed under other code has them all in its notes.
     """
     path = directory / CODE
-    now = {"backbench's code": code.code, "the model's code": code.model_code, **deciding_versions()}
+    now = code.with_versions()
     try:
         parts = [dict(part) for part in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
     except (ValueError, TypeError):

@@ -4,6 +4,7 @@ A process that fails alone leaves the others waiting for it until their launcher
 say nothing. So each looks, every so often, whether another has left word in the store at which the processes met.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -14,19 +15,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
-import torch.distributed
-
-from backbones.training.launching import find_place
-from backbones.training.machine import join_processes, process_count, process_rank
+from backbones.errors import TryAgainError
+from backbones.training.machine import (
+    join_processes,
+    leads_node,
+    meet_processes,
+    meeting,
+    process_count,
+    process_rank,
+)
+from backbones.training.meeting import keeps_store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = 10.0
 """Seconds for which a process that fails waits until all others know."""
 
+_FAILURES = 3
+"""Looks in a row at a store that does not answer, until it is taken for gone."""
+
+_LOOKS_BETWEEN_SIGNS = 20
+_SIGNS_MISSED = 60
+"""Of a process, one after the other, until it is taken for gone: ten minutes, more than Python can be kept from giving
+one by any call that is known."""
+
+_GONE = (
+    "of this job has given no sign of life for ten minutes: its machine is gone, or cannot be reached. Repeat the "
+    "command to go on from the last checkpoint"
+)
+LOST = (
+    "backbench: the connection to another process of this job is lost: it was killed, or its machine is gone. "
+    "Repeat the command to go on from the last checkpoint"
+)
+_LOST = f"{TryAgainError.status} lost"
+"""In the store, as the status of all and who has said it."""
+
 FOLLOWED = "ended because another process of the job has failed"
 FOLLOWERS_DELAY = 60
 """Seconds by which the others' words are put off: torchrun counts whole ones, and all end within the same."""
+
+_numbers = itertools.count()
 
 
 class _Watch:
@@ -34,31 +63,70 @@ class _Watch:
 
     def __init__(self, before_exit: Callable[[], None]) -> None:
         self.before_exit = before_exit
-        place = find_place()
-        patience = timedelta(seconds=_PATIENCE)
-        self.store = torch.distributed.TCPStore(place.address, place.port, is_master=False, timeout=patience)
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the launcher's store outlives one
-        self.status_key, self.seen_key = f"backbench/{attempt}/status", f"backbench/{attempt}/seen"
+        self.meeting = meeting()
+        self.store = self.meeting.connect_again(timedelta(seconds=_PATIENCE))
+        self.keeps_store = keeps_store(self.meeting.place)
+        self.number = next(_numbers)
+        self.signs: dict[int, tuple[int, int]] = {}
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._look, name="together", daemon=True)
         self.thread.start()
 
     def _look(self) -> None:
+        looks = failures = 0
         while not self.ended.wait(_SECONDS_BETWEEN_LOOKS):
-            with suppress(RuntimeError):  # the store has gone, with the process that had it
-                if self.store.check([self.status_key]):
+            try:
+                if self.store.check(["status"]):
                     self._follow()
+                if looks % _LOOKS_BETWEEN_SIGNS == 0:
+                    self._give_sign()
+                    if process_rank() == 0:
+                        self._look_for_signs()
+                looks, failures = looks + 1, 0
+            except RuntimeError:
+                failures += 1
+                if failures == _FAILURES:
+                    self._lose_store()
+
+    def _give_sign(self) -> None:
+        self.store.add(f"sign/{process_rank()}", 1)
+
+    def _look_for_signs(self) -> None:
+        """End all if one has given none for so long that its machine has gone: no connection tells of that.
+
+        Looks are counted, no seconds: all may have been suspended together.
+        """
+        for rank in range(1, process_count()):
+            sign = self.store.add(f"sign/{rank}", 0)
+            before, missed = self.signs.get(rank, (-1, 0))
+            self.signs[rank] = sign, missed + 1 if sign == before else 0
+            if self.signs[rank][1] >= _SIGNS_MISSED:
+                if self.store.compare_set("status", "", _LOST).decode() == _LOST:
+                    print(f"backbench: process {rank} {_GONE}", file=sys.stderr, flush=True)
+                self._follow()
 
     def _follow(self) -> None:
         """End this process at once: its main thread may be waiting for one that has gone."""
-        status = int(self.store.get(self.status_key).split()[0])
+        status = int(self.store.get("status").split()[0])
+        _tell_launcher(FOLLOWED, is_cause=False)
+        if self.keeps_store:
+            self.store.add("seen", 1)
+            self._wait_for_all()
+        self._exit(status)
+
+    def _lose_store(self) -> None:
+        """End as where a connection is lost: who kept the store has gone, and with it all that could be said."""
+        if _speaks_for_others():
+            print(LOST, file=sys.stderr, flush=True)
+        _tell_launcher(FOLLOWED, is_cause=False)
+        self._exit(TryAgainError.status)
+
+    def _exit(self, status: int) -> NoReturn:
+        """Only now, since the main thread may have been amid a save, is the claim given back."""
         with suppress(OSError):
             self.before_exit()
-        _tell_launcher(FOLLOWED, is_cause=False)
         with suppress(RuntimeError):
-            self.store.add(self.seen_key, 1)
-            if process_rank() == 0:  # under srun the store goes with it
-                self._wait_for_all()
+            self.store.add("seen", 1)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -67,6 +135,14 @@ class _Watch:
         self.ended.set()
         self.thread.join()
 
+    def finish(self) -> None:
+        """End the watch where all has gone well; who keeps the store waits for the others, who look there so long."""
+        with suppress(RuntimeError):
+            self.store.add(f"finished/{self.number}", 1)
+            if self.keeps_store:
+                self._wait_for_all(f"finished/{self.number}")
+        self.end()
+
     def leave(self, status: int, message: str) -> int:
         """Say with which status this process ends, and wait until all others know; the status that was said first.
 
@@ -74,36 +150,44 @@ class _Watch:
         """
         self.end()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, who sees that the others have ended
+            for number in (signal.SIGTERM, signal.SIGINT):  # the launcher's, who sees that the others have ended
+                signal.signal(number, signal.SIG_IGN)
         own = said = f"{status} {process_rank()}"
         with suppress(RuntimeError):
-            said = self.store.compare_set(self.status_key, "", own).decode()
-            self.store.add(self.seen_key, 1)
+            said = self.store.compare_set("status", "", own).decode()
+            self.store.add("seen", 1)
             self._wait_for_all()
         _say(message, is_cause=said == own)
         return int(said.split()[0])
 
-    def lose(self, status: int, message: str) -> int:
+    def lose(self) -> int:
         """Do as `leave`, but wait for nobody: one of the others can't know any more."""
         self.end()
-        own = said = f"{status} {process_rank()}"
+        speaks, said = _speaks_for_others(), _LOST
         with suppress(RuntimeError):
-            said = self.store.compare_set(self.status_key, "", own).decode()
-        if said == own:
-            print(message, file=sys.stderr, flush=True)
+            own = f"{TryAgainError.status} {process_rank()}"
+            said = self.store.compare_set("status", "", own).decode()
+            speaks = said == own
+        if speaks:
+            print(LOST, file=sys.stderr, flush=True)
         _tell_launcher(FOLLOWED, is_cause=False)
         return int(said.split()[0])
 
-    def _wait_for_all(self) -> None:
-        """Until all processes know, or for so long that the others have gone or hang."""
+    def _wait_for_all(self, key: str = "seen") -> None:
+        """Until all processes have counted there, or for so long that the others have gone or hang."""
         deadline = time.monotonic() + _PATIENCE
-        while self.store.add(self.seen_key, 0) < process_count() and time.monotonic() < deadline:
+        while self.store.add(key, 0) < process_count() and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def follow(self) -> int:
         """Wait for the thread that looks to end this process; the status of an unknown fault if nothing is said."""
         self.thread.join(_PATIENCE)
         return 1
+
+
+def _speaks_for_others() -> bool:
+    """Whether to say what all find that are left where they cannot agree on who does; the first may have gone."""
+    return process_rank() == 1 or leads_node()
 
 
 _watch: _Watch | None = None
@@ -124,40 +208,46 @@ def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
         yield
         _watch.before_exit = outer
     else:
-        join_processes()
+        meet_processes()
         _watch = _Watch(before_exit)
+        join_processes()  # under the others' eyes: who cannot connect ends all
         yield
-        _watch.end()
+        _watch.finish()
         _watch = None
 
 
-def leave(status: int, message: str) -> int:
+def leave(status: int, message: str, *, is_fault: bool = False) -> int:
     """Tell all other processes to end, and give the exit status for this one: that of the first that failed.
 
-    Of all messages one is printed: that process's, or, before the processes have met, the first one's.
+    Of all messages one is printed: that process's, or, before the processes have met, the first one's, and that of a
+    fault of our own which the first has not come upon.
     """
     if _watch:
         return _watch.leave(status, message)
-    if process_rank() != 0:
-        wait_for_first()
-    _say(message, is_cause=process_rank() == 0)
+    is_told = process_rank() != 0 and (wait_for_first() or not is_fault)
+    _say(message, is_cause=not is_told)
     return status
 
 
-def lose(status: int, message: str) -> int:
+def lose() -> int:
     """Tell all processes that are left to end, where one has gone that said nothing; the exit status for this one."""
-    return _watch.lose(status, message) if _watch else leave(status, message)
+    return _watch.lose() if _watch else leave(TryAgainError.status, LOST)
 
 
-def wait_for_first() -> None:
-    """Let the first process say what all have found: once one has ended, the launcher sends SIGTERM to the others."""
+def wait_for_first() -> bool:
+    """Let the first process say what all have found: once one has ended, the launcher sends SIGTERM to the others.
+
+    Whether that has come.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda *arguments: None)
+        return True
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, lambda number, frame: received.append(number))
     signal.alarm(int(_PATIENCE))
     signal.pause()
     signal.alarm(0)
+    return received[:1] != [signal.SIGALRM]
 
 
 def follow() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from backbones.errors import DataError, FirstFailedError
+from backbones.errors import FirstFailedError, InputError
 from tests.support.commands import PATIENCE, call_command, processes
 
 
@@ -20,7 +20,7 @@ def _in_one(rank: int, directory: Path, do: Callable[[int, Path], object]) -> No
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     try:
         found = do(rank, directory)
-    except (KeyboardInterrupt, DataError, FirstFailedError) as error:
+    except (KeyboardInterrupt, InputError, FirstFailedError) as error:
         found = f"{type(error).__name__}: {error}"
     torch.save(found, directory / f"{rank}.pth")
     torch.distributed.destroy_process_group()

@@ -11,6 +11,7 @@ TORCHRUN = {
     "LOCAL_WORLD_SIZE": "8",
     "MASTER_ADDR": "node1",
     "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "mae",
 }
 JOB = {"SLURM_JOB_ID": "1234567", "SLURM_NTASKS": "20", "SLURM_PROCID": "0", "SLURM_NODELIST": "gpu[03-05,9]"}
 """What a batch script finds."""
@@ -29,13 +30,22 @@ def test_a_process_is_alone_where_nobody_says_otherwise() -> None:
 
 
 def test_torchrun_says_it() -> None:
-    place = Place(9, 16, local_rank=1, local_processes=8, address="node1", port=29500, launcher="torchrun")
+    place = Place(9, 16, local_rank=1, local_processes=8, address="node1", port=29500, launcher="torchrun", job="mae")
     assert find_place(TORCHRUN) == place
 
 
 def test_srun_says_it() -> None:
-    place = Place(17, 20, local_rank=1, local_processes=4, address="gpu04", port=24569, launcher="srun")
+    place = Place(
+        17, 20, local_rank=1, local_processes=4, address="gpu04", port=22440, launcher="srun", job="1234567.2"
+    )
     assert find_place(STEP) == place
+
+
+def test_jobs_of_one_machine_meet_apart() -> None:
+    """Step 1 of a job and step 0 of the next had one port."""
+    steps = [(job, step) for job in range(100, 110) for step in range(3)]
+    ports = {find_place(STEP | {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}).port for job, step in steps}
+    assert len(ports) == len(steps)
 
 
 def test_a_meeting_place_that_is_given_is_kept() -> None:

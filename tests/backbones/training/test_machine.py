@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 
 from backbones.errors import InputError
 from backbones.training import machine
-from backbones.training.machine import choose_device, device_type, join_processes, loader_workers
+from backbones.training.machine import choose_device, device_type, join_processes, loader_workers, meet_processes
 from backbones.training.precision import resolve_precision
 
 
@@ -122,6 +122,29 @@ def test_slurm_may_show_each_process_one_gpu(monkeypatch: pytest.MonkeyPatch) ->
     assert loader_workers(None) == 1
 
 
+@pytest.mark.parametrize(
+    ("bound_to", "on_node", "per_task", "workers"),
+    [
+        (2, "16", None, 2),
+        (1, "8", None, 1),
+        (16, "16", None, 2),
+        (4, "4", None, 1),
+        (16, "16", "2", 2),
+        (64, "64", "32", 10),
+    ],
+)
+def test_a_task_that_slurm_has_bound_to_its_share_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, bound_to: int, on_node: str, per_task: str | None, workers: int
+) -> None:
+    """It was divided by the number of tasks once more, and no loader was left."""
+    step = {"STEP_ID": "0", "NTASKS": "8", "PROCID": "3", "LOCALID": "3", "NODELIST": "node1", "CPUS_ON_NODE": on_node}
+    for name, value in (step | ({"CPUS_PER_TASK": per_task} if per_task else {})).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(bound_to)))
+    assert loader_workers(None) == workers
+    assert loader_workers(0) == 0
+
+
 @pytest.mark.parametrize(("device", "fast", "expected"), [("cuda", True, "bf16"), ("cuda", False, "fp16")])
 def test_a_gpu_without_fast_bf16_computes_in_fp16(
     monkeypatch: pytest.MonkeyPatch, device: str, fast: bool, expected: str
@@ -131,11 +154,15 @@ def test_a_gpu_without_fast_bf16_computes_in_fp16(
     assert resolve_precision("auto", device) == expected
 
 
-def join_as_one_of_two(rank: int, port: int, complaint: str, answers: "multiprocessing.Queue[str]") -> None:
+def join_as_one_of_two(
+    rank: int, port: int, complaint: str, answers: "multiprocessing.Queue[str]", gpu: str = ""
+) -> None:
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     os.environ.update(place, LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+    machine._gpu_identity = lambda: gpu
     try:
-        join_processes("cpu", complaint)
+        meet_processes("cpu", complaint)
+        join_processes()
         MMLogger(f"of process {rank}")
         torch.distributed.destroy_process_group()
         answers.put("met")
@@ -143,19 +170,34 @@ def join_as_one_of_two(rank: int, port: int, complaint: str, answers: "multiproc
         answers.put(str(error))
 
 
-@pytest.mark.parametrize("complaint", ["", "recipe here.yaml: No such file"])
-def test_what_one_process_finds_wrong_ends_all(monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
-    """The others waited for it at the meeting place. That there is one GPU, and it is not used, is no matter."""
-    show_gpus(monkeypatch, 1)
+def answers_of_two(complaints: tuple[str, str], gpus: tuple[str, str] = ("", "")) -> list[str]:
+    """What two processes that meet say, in any order."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    said = ("", complaint)
-    processes = [context.Process(target=join_as_one_of_two, args=(rank, port, said[rank], answers)) for rank in (0, 1)]
+    processes = [
+        context.Process(target=join_as_one_of_two, args=(rank, port, complaints[rank], answers, gpus[rank]))
+        for rank in (0, 1)
+    ]
     for process in processes:
         process.start()
-    assert [answers.get(timeout=120) for _ in processes] == [complaint or "met"] * 2
+    said = [answers.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
+    return said
+
+
+@pytest.mark.parametrize("complaint", ["", "recipe here.yaml: No such file"])
+def test_what_one_process_finds_wrong_ends_all(monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
+    """The others waited for it at the meeting place. That there is one GPU, and it is not used, is no matter."""
+    show_gpus(monkeypatch, 1)
+    assert answers_of_two(("", complaint)) == [complaint or "met"] * 2
+
+
+@pytest.mark.parametrize(("gpus", "is_shared"), [(("GPU-a", "GPU-a"), True), (("GPU-a", "GPU-b"), False)])
+def test_one_gpu_is_not_shared(gpus: tuple[str, str], is_shared: bool) -> None:
+    """Under srun two processes on a machine with one GPU each took it for their own."""
+    told = f"2 processes on {socket.gethostname()} would share one GPU (GPU-a)."
+    assert [said.startswith(told) for said in answers_of_two(("", ""), gpus)] == [is_shared] * 2

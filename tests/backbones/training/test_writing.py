@@ -1,11 +1,12 @@
 """Files that appear whole: several writers of the same one, what the killed left, and who may write no more."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
-from backbones.training.checkpointing import save_atomically
+from backbones.training.checkpointing import CheckpointHook, Tally, save_atomically
 from backbones.training.writing import check_before_writing, checked_before_writing, written_whole
 
 
@@ -32,6 +33,15 @@ def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next_try(tmp_p
         (tmp_path / name).write_bytes(b"half")
     save_atomically({"model": torch.ones(3)}, tmp_path / "iteration_1.pth")
     assert {one.name for one in tmp_path.iterdir()} == {"iteration_1.pth", ".iteration_10.pth.0123456789ab"}
+
+
+def test_what_killed_processes_left_of_checkpoints_goes_where_a_run_goes_on(tmp_path: Path) -> None:
+    """Each stop of a preempted run is at another update, so no save came by their names again."""
+    for name in (".iteration_1034.pth.0123456789ab", ".iteration_1177.pth.0123456789ab", "encoder.pth"):
+        (tmp_path / name).write_bytes(b"half")
+    hook = CheckpointHook(tmp_path, every=1, keep=1, tally=Tally())
+    assert hook.restore(Mock()) == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["encoder.pth"]
 
 
 @pytest.mark.parametrize("answers", [[False], [True, False]])

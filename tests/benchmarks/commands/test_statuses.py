@@ -4,6 +4,7 @@ import errno
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -128,6 +129,8 @@ def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.Monk
     [
         "[/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:41625: Connection reset by peer",
         "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:27312",
+        "[/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 4000ms for recv operation to "
+        "complete",
     ],
 )
 def test_a_lost_connection_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
@@ -137,3 +140,16 @@ def test_a_lost_connection_is_one_sentence(monkeypatch: pytest.MonkeyPatch, erro
     monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(RuntimeError, match="gloo"):
         ending(monkeypatch, RuntimeError(error))
+
+
+def test_machines_that_do_not_reach_each_other_are_told_of_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection was said to be lost that had never been."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error = RuntimeError(
+        "Gloo connectFullMesh failed with [/third_party/gloo/gloo/transport/tcp/pair.cc:150] timed out connecting: "
+        "SO_ERROR: Connection refused, remote=[127.0.1.1]:31337"
+    )
+    monkeypatch.setattr("benchmarks.commands.listing.show_list", Mock(side_effect=error))
+    result = call("list", "recipes")
+    assert result.exit_code == 2
+    assert "GLOO_SOCKET_IFNAME" in result.output and "MASTER_ADDR" in result.output

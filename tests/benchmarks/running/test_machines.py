@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.running import machines
-from benchmarks.running.machines import require_same_data, require_same_directory
+from benchmarks.running import machines, repeating
+from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
+from benchmarks.running.repeating import Code
 from tasks.datasets.identity import SAMPLE_SIZE, draw_sample
 from tests.support.commands import run_arguments
 from tests.support.two_machines import backbench_in_two, in_two
@@ -22,9 +23,9 @@ SETTINGS = {
 }
 
 
-def refusal(arguments: list[str], places: list[Path], output: Path) -> str:
+def refusal(arguments: list[str], places: list[Path], output: Path, status: int = 3) -> str:
     """The only message of a command that both end with the same status, having trained nothing."""
-    assert backbench_in_two(arguments, places, output) == [3, 3]
+    assert backbench_in_two(arguments, places, output) == [status, status]
     messages = [line for line in output.read_text().splitlines() if line.startswith("backbench: ")]
     assert len(messages) == 1, output.read_text()
     assert "Traceback" not in output.read_text()
@@ -55,6 +56,30 @@ def test_unlike_data_end_a_run(mini: Path, tmp_path: Path) -> None:
     message = refusal(run_arguments(Path("images"), tmp_path / "runs", **SETTINGS), places, tmp_path / "log")
     assert message.startswith(f"backbench: {gone} on node1: No such file or directory, and ")
     assert "for the first process, on node0" in message
+
+
+def test_another_authors_model_has_to_be_the_same(mini: Path, tmp_path: Path) -> None:
+    """Two architectures trained together, or one that differed by a line, which nothing noticed."""
+    places = [tmp_path / "a", tmp_path / "b"]
+    build = "def cnn(image_size, drop_path):\n    return timm.create_model('resnet10t', num_classes=0)\n"
+    for place in places:
+        place.mkdir()
+        (place / "my_model_of_two.py").write_text(f"import timm\n\nPLACE = '{place.name}'\n\n\n{build}")
+    arguments = run_arguments(mini, tmp_path / "runs", "my_model_of_two:cnn", **SETTINGS)
+    message = refusal(arguments, places, tmp_path / "log", status=2)
+    assert message.startswith("backbench: machines of this job run unlike code: the model's code: ")
+    assert " on node0, " in message and message.endswith(" on node1. Install the same on all")
+
+
+def compare_versions(rank: int, directory: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(repeating, "deciding_versions", lambda: {"timm": f"1.0.{rank}", "torch": "2.14"})
+        require_same_code(Code("c0de"))
+
+
+def test_libraries_have_to_be_the_same(tmp_path: Path) -> None:
+    told = "InputError: machines of this job run unlike code: timm: 1.0.0 on node0, 1.0.1 on node1. Install the same"
+    assert [said.startswith(told) for said in in_two(tmp_path, compare_versions)] == [True, True]
 
 
 def claim_late(rank: int, directory: Path) -> str:

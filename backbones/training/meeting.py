@@ -1,0 +1,116 @@
+"""Where the processes of a job meet: one of them, or torchrun's agent, has a store, and each attempt a part of it.
+
+The agent's outlives an attempt, with all that was written there by processes that have died; and where a job meets
+another may already be.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from backbones.errors import InputError, TryAgainError
+from backbones.training.launching import Place
+
+MEETING = timedelta(minutes=15)
+"""For which processes wait for one another to come. Importing from a slow file system takes minutes."""
+
+TALKING = timedelta(hours=12)
+"""For which a process waits for another's word, which may be at work: that it has gone is told otherwise."""
+
+COMPUTING = timedelta(hours=1)
+"""For which a GPU waits for another's share of a step, whose process may be saving a checkpoint to a slow disk."""
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+_JOB, _ALL = "backbench/job", "backbench/all"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where this attempt of the job has met, and its name there, under which nothing of an earlier one's lies."""
+
+    place: Place
+    attempt: str
+    store: Any
+
+    def connect_again(self, patience: timedelta) -> Any:
+        """The store over a connection of its own, for another thread: on each of them, one call waits for another."""
+        import torch.distributed
+
+        own = torch.distributed.TCPStore(self.place.address, self.place.port, is_master=False, timeout=patience)
+        return torch.distributed.PrefixStore(self.attempt, own)
+
+
+def keeps_store(place: Place) -> bool:
+    """Whether the store is this process's, and ends with it; torchrun's agent has one."""
+    return place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def meet(place: Place) -> Meeting:
+    """Wait until all processes of the job are there.
+
+    Raises InputError where the meeting place is another's, TryAgainError if not all come.
+    """
+    import torch.distributed
+
+    store = _open(place)
+    attempt = f"backbench/{_agree_on_attempt(store, place)}"
+    return Meeting(place, attempt, torch.distributed.PrefixStore(attempt, store))
+
+
+def _open(place: Place) -> Any:
+    """Raises InputError if somebody else listens there, or nobody."""
+    import torch.distributed
+
+    where = f"the processes of this job cannot meet at {place.address}, port {place.port}"
+    what_to_do = "Set MASTER_ADDR to the first process's machine, and MASTER_PORT to a free port there, for all"
+    try:
+        store = torch.distributed.TCPStore(
+            place.address, place.port, is_master=keeps_store(place), timeout=MEETING, wait_for_workers=False
+        )
+        if place.rank == 0:
+            store.set(_JOB, place.job)
+        job = store.get(_JOB).decode()
+    except (RuntimeError, ValueError) as error:
+        if "EADDRINUSE" in str(error) or "already in use" in str(error):
+            raise InputError(f"{where}: another program listens there. {what_to_do}") from error
+        raise InputError(f"{where}: {str(error).splitlines()[0]}. {what_to_do}") from error
+    if job != place.job:
+        raise InputError(f"{where}: job {job or 'of no name'} meets there, and this is {place.job}. {what_to_do}")
+    return store
+
+
+def _agree_on_attempt(store: Any, place: Place) -> str:
+    """A name that living processes agree on, and nobody else: what one that has died wrote is not answered.
+
+    Each draws a name, and the first calls out the list of all. It counts once every process has answered to that very
+    list, with its own name in it. Raises TryAgainError if that does not happen.
+    """
+    own, ranks = secrets.token_hex(8), range(place.processes)
+    names, answers = [f"backbench/here/{rank}" for rank in ranks], list[str]()
+    store.set(names[place.rank], own)
+    deadline = time.monotonic() + MEETING.total_seconds()
+    while time.monotonic() < deadline:
+        if place.rank == 0 and store.check(names):
+            store.set(_ALL, json.dumps([name.decode() for name in store.multi_get(names)]))
+        listed = store.get(_ALL) if store.check([_ALL]) else b"[]"
+        if json.loads(listed)[place.rank : place.rank + 1] == [own]:
+            attempt = hashlib.sha256(listed).hexdigest()[:16]
+            answers = [f"backbench/{attempt}/answer/{rank}" for rank in ranks]
+            complete = f"backbench/{attempt}/complete"
+            store.set(answers[place.rank], "")
+            if place.rank == 0 and store.check(answers):
+                store.set(complete, "")
+            if store.check([complete]):
+                return attempt
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    expected = answers or names
+    missing = ", ".join(str(rank) for rank in ranks if not store.check([expected[rank]]))
+    raise TryAgainError(
+        f"of the {place.processes} processes of this job, number {missing} did not come to {place.address}, port "
+        f"{place.port}, within {MEETING.total_seconds() / 60:g} minutes. See what became of it, and repeat the command"
+    )
