@@ -11,7 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from backbones.errors import InputError, not_written
-from backbones.training.machine import choose_device, device_type
+from backbones.training.launching import find_place
+from backbones.training.machine import choose_device, device_type, process_count
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.statuses import INTERRUPTED
 from benchmarks.selftest.course import run_course
@@ -28,8 +29,10 @@ _COLOURS = {"ok": "green", "failed": "red", "not run": "yellow"}
 def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) -> int:
     """Try every line within so many minutes, or those that are named, and print what came of each; the exit status.
 
-    Raises InputError for a line that there is none of, for a GPU where there is none, and for an unusable `out`.
+    Raises InputError for a line that there is none of, for a GPU where there is none, for an unusable `out`, and in
+    one of several processes.
     """
+    _require_one_process()
     lines = _chosen(LINES, only)
     kind = _device(device)
     log = _empty_log(out)
@@ -62,6 +65,15 @@ def _chosen(lines: Sequence[Line], names: Sequence[str]) -> list[Line]:
             hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {', '.join(known)}."
             raise InputError(f"--only {name}: the self-test has no such line. {hint}")
     return [line for line in lines if not names or line.name in names]
+
+
+def _require_one_process() -> None:
+    if process_count() > 1:
+        launcher = find_place().launcher
+        raise InputError(
+            "doctor --train: the self-test starts its own processes. Run it in one, without "
+            f"{launcher}: this is one of {process_count()}"
+        )
 
 
 def _device(wanted: str) -> str:

@@ -19,6 +19,12 @@ from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State
 _START_SECONDS = 300.0
 """Within which a process has imported its libraries and reached its device, also from a slow disk."""
 
+_OF_LAUNCHERS = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_"),
+    *("SLURM_STEP", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+)
+"""How the variables begin by which torchrun and Slurm's srun tell a process its place."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,6 +113,7 @@ def _death(status: int | None) -> str:
 
 def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
     """Be the process: say what this runs on, then try what is asked for until nobody asks any more."""
+    forget_launcher()
     os.setsid()  # Ctrl-C is the other process's, which ends this one and all that it has started
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -125,6 +132,12 @@ def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
             return
         (line,) = (each for each in known if each.name == name)
         pipe.send(_tried(line, Bench(device, scratch, data)))
+
+
+def forget_launcher() -> None:
+    """Leave nothing in the environment of the launcher that may have started this: jobs would take it for theirs."""
+    for name in [name for name in os.environ if name.startswith(_OF_LAUNCHERS)]:
+        del os.environ[name]
 
 
 def _about(device: str) -> dict[str, str]:

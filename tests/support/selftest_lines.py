@@ -6,6 +6,12 @@ import time
 
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 
+OF_LAUNCHERS = {
+    **{"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+    **{"TORCHELASTIC_USE_AGENT_STORE": "True", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1"},
+}
+"""What torchrun and srun tell the only process of a job."""
+
 
 def fine(bench: Bench) -> Found:
     print("said by the line")
@@ -36,6 +42,11 @@ def endless(bench: Bench) -> Found:
     raise AssertionError
 
 
+def told_of_launcher(bench: Bench) -> Found:
+    found = [name for name in os.environ if name in OF_LAUNCHERS]
+    return Found(not found, ", ".join(sorted(found)))
+
+
 def line(name: str, run: object = fine, **seconds: float) -> Line:
     return Line(name, f"what {name} tries", seconds or {"cpu": 1, "cuda": 1}, run)  # type: ignore[arg-type]
 
@@ -52,3 +63,6 @@ LINES = (
     line("last"),
 )
 BY_NAME = {each.name: each for each in LINES}
+
+MORE = (line("told-of-launcher", told_of_launcher),)
+"""For tests of what becomes of processes."""
