@@ -1,9 +1,12 @@
 """`backbench doctor`: what the installation is, and with --train whether this machine trains as it should."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from benchmarks.commands.statuses import INTERRUPTED
 
 doctor_app = typer.Typer()
 
@@ -59,6 +62,11 @@ def doctor(
         from benchmarks.commands.doctor import examine
 
         raise typer.Exit(0 if examine() else 1)
-    from benchmarks.commands.selftest import run_selftest
+    try:
+        from benchmarks.commands.selftest import run_selftest
 
-    raise typer.Exit(run_selftest(device or "auto", minutes or DEFAULT_MINUTES, out or DEFAULT_OUT, only or []))
+        status = run_selftest(device or "auto", minutes or DEFAULT_MINUTES, out or DEFAULT_OUT, only or [])
+    except KeyboardInterrupt:
+        print("\nbackbench: interrupted before the self-test began", file=sys.stderr)
+        status = INTERRUPTED
+    raise typer.Exit(status)

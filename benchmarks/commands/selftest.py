@@ -1,6 +1,7 @@
 """What `backbench doctor --train` prints: one line after the other, then the verdict."""
 
 import difflib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from backbones.errors import InputError, not_written
+from backbones.errors import InputError, TryAgainError, not_written
 from backbones.training.launching import find_place
 from backbones.training.machine import choose_device, device_type, process_count
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.statuses import INTERRUPTED
+from benchmarks.running.claim import CLAIM
+from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.selftest.course import run_course
 from benchmarks.selftest.lines import Line, Verdict
 from benchmarks.selftest.order import LINES
@@ -30,18 +33,23 @@ def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) ->
     """Try every line within so many minutes, or those that are named, and print what came of each; the exit status.
 
     Raises InputError for a line that there is none of, for a GPU where there is none, for an unusable `out`, and in
-    one of several processes.
+    one of several processes; TryAgainError where another self-test is at work in `out`.
     """
     _require_one_process()
     lines = _chosen(LINES, only)
     kind = _device(device)
-    log = _empty_log(out)
-    report = Report(kind, minutes, lines)
+    with _alone_in(out), _interruptible():
+        return _run(Report(kind, minutes, lines), out)
+
+
+def _run(report: Report, out: Path) -> int:
+    log = out / LOG_FILE
+    log.write_bytes(b"")
     console = plain_console()
     interrupted = False
-    with Worker(COURSE, kind, log) as worker, _activity(console) as activity:
+    with Worker(COURSE, report.device, log) as worker, _activity(console) as activity:
         try:
-            for verdict in run_course(worker, lines, out, minutes, activity.begin):
+            for verdict in run_course(worker, report.lines, out, report.minutes, activity.begin):
                 report.about = worker.about
                 report.verdicts.append(verdict)
                 report.write(out)
@@ -67,6 +75,19 @@ def _chosen(lines: Sequence[Line], names: Sequence[str]) -> list[Line]:
     return [line for line in lines if not names or line.name in names]
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP end the self-test as Ctrl-C does; nohup's choice stays."""
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _require_one_process() -> None:
     if process_count() > 1:
         launcher = find_place().launcher
@@ -88,14 +109,21 @@ def _device(wanted: str) -> str:
     return device_type()
 
 
-def _empty_log(out: Path) -> Path:
-    log = out / LOG_FILE
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep a second self-test from this folder within the block. Raises TryAgainError if another is there already."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        claim = Lease(out / CLAIM)
+    except HeldByAnotherError as owner:
+        raise TryAgainError(
+            f"--out {out}: {owner} runs a self-test there. Wait for it, or name another folder; if there is no such "
+            f"process, remove {out / CLAIM}"
+        ) from None
     except OSError as error:
         raise not_written(f"--out {out}: {error.strerror}. Name a folder that you may write to", error.errno) from error
-    return log
+    with claim:
+        yield
 
 
 def _show(verdict: Verdict, console: Console) -> None:

@@ -4,7 +4,9 @@ import gc
 import multiprocessing
 import os
 import pkgutil
+import secrets
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.selftest.descendants import end_marked, mark
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State
 
 _START_SECONDS = 300.0
@@ -45,6 +48,7 @@ class Worker:
 
     def __init__(self, lines: str, device: str, log: Path) -> None:
         self.lines, self.device, self.log = lines, device, log
+        self._token = secrets.token_hex(8)
         self._process: Any = None
         self._pipe: Connection | None = None
         self.about: Mapping[str, str] = {}
@@ -61,7 +65,7 @@ class Worker:
             return
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self.lines, self.device, self.log))
+        self._process = context.Process(target=_serve, args=(other, self.lines, self.device, self.log, self._token))
         self._process.start()
         other.close()
         answer = self._answer(_START_SECONDS)
@@ -82,7 +86,7 @@ class Worker:
         return outcome
 
     def end(self) -> None:
-        """End the process and all that it has started."""
+        """End the process and all that it has started, in whatever session that is."""
         if self._process is None:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -90,6 +94,7 @@ class Worker:
         self._process.kill()  # it may not have come to a group of its own
         self._process.join()
         self._process = None
+        end_marked(self._token)
 
     def _answer(self, limit: float) -> Any:
         """What the process sends within so many seconds; None if nothing, an outcome if it has died."""
@@ -111,10 +116,12 @@ def _death(status: int | None) -> str:
     return f"the process was ended by {signal.Signals(-status).name}"
 
 
-def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
+def _serve(pipe: Connection, lines: str, device: str, log: Path, token: str) -> None:
     """Be the process: say what this runs on, then try what is asked for until nobody asks any more."""
     forget_launcher()
     os.setsid()  # Ctrl-C is the other process's, which ends this one and all that it has started
+    mark(token)
+    threading.Thread(target=_end_with_parent, args=(token,), daemon=True).start()
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -138,6 +145,15 @@ def forget_launcher() -> None:
     """Leave nothing in the environment of the launcher that may have started this: jobs would take it for theirs."""
     for name in [name for name in os.environ if name.startswith(_OF_LAUNCHERS)]:
         del os.environ[name]
+
+
+def _end_with_parent(token: str) -> None:
+    """Wait for the end of the process that has started this one, even by SIGKILL, and end all that is left then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    end_marked(token)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _about(device: str) -> dict[str, str]:

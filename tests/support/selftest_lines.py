@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
@@ -47,6 +49,17 @@ def told_of_launcher(bench: Bench) -> Found:
     return Found(not found, ", ".join(sorted(found)))
 
 
+def children(bench: Bench) -> Found:
+    """Start a program in this session and one in another, of which the starter ends at once; wait for ever."""
+    sleep = [sys.executable, "-c", "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"]
+    orphan = f"import subprocess; subprocess.Popen({sleep!r}, start_new_session=True)"
+    with (bench.scratch / "children").open("w") as file:
+        subprocess.Popen(sleep, stdout=file)
+        subprocess.run([sys.executable, "-c", orphan], stdout=file, check=True)
+    time.sleep(600)
+    raise AssertionError
+
+
 def line(name: str, run: object = fine, **seconds: float) -> Line:
     return Line(name, f"what {name} tries", seconds or {"cpu": 1, "cuda": 1}, run)  # type: ignore[arg-type]
 
@@ -64,5 +77,5 @@ LINES = (
 )
 BY_NAME = {each.name: each for each in LINES}
 
-MORE = (line("told-of-launcher", told_of_launcher),)
+MORE = (line("told-of-launcher", told_of_launcher), line("children", children))
 """For tests of what becomes of processes."""
