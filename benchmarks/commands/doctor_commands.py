@@ -44,7 +44,8 @@ def doctor(
     That compares this machine's numbers with those of double precision on its CPU, in every model and attention path;
     kills jobs and resumes them; runs small jobs to their end beside known results; then full-size ones, for their
     memory and speed. The worthiest lines come first, and those that minutes do not allow are not run. One failed line
-    does not keep the others from being tried.
+    does not keep the others from being tried. Full-size steps are made for a GPU of 80 GB: one that needs more memory
+    than is free is not run.
 
     Ten minutes with a GPU: backbench doctor --train
 

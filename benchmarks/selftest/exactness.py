@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backbones.training.precision import Precision, autocast
+from backbones.training.precision import Precision, autocast, bf16_is_fast
 from benchmarks.selftest.lines import Found
 
 Gradients = Mapping[str, Tensor]
@@ -54,8 +54,10 @@ class Error:
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
-    """Those that jobs can have on a device."""
-    return ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32", "bf16")
+    """Those that jobs can have on a device; bf16 only where a GPU has units for it."""
+    if device != "cuda":
+        return "fp32", "bf16"
+    return ("fp32", "bf16", "fp16") if bf16_is_fast(device) else ("fp32", "fp16")
 
 
 @contextmanager

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selftest.descendants import end_marked, mark
-from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State, memory_gib
 
 _START_SECONDS = 300.0
 """Within which a process has imported its libraries and reached its device, also from a slow disk."""
+
+SUFFICIENT = 76.0
+"""GiB with which every line is known to go through: an H100 of 80 GB has 79, less what CUDA itself takes."""
 
 _OF_LAUNCHERS = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_"),
@@ -160,10 +163,12 @@ def _about(device: str) -> dict[str, str]:
     import torch
 
     from backbones.training.machine import choose_device, cuda_version, device_name, driver_version
+    from backbones.training.precision import bf16_is_fast
 
     choose_device("cuda" if device == "cuda" else "cpu")
     torch.ones(1, device=device)  # a GPU's context, which takes seconds
-    return {"device": device_name(), "cuda": cuda_version(), "driver": driver_version()}
+    lacks = "not on this GPU, left out" if device == "cuda" and not bf16_is_fast(device) else ""
+    return {"device": device_name(), "cuda": cuda_version(), "driver": driver_version(), "bf16": lacks}
 
 
 def _tried(line: Line, bench: Bench) -> Outcome:
@@ -171,6 +176,7 @@ def _tried(line: Line, bench: Bench) -> Outcome:
 
     print(f"== {line.name}", flush=True)
     torch.manual_seed(0)
+    free, total = memory_gib(bench.device)
     try:
         found = line.run(bench)
         if bench.device == "cuda":
@@ -178,6 +184,11 @@ def _tried(line: Line, bench: Bench) -> Outcome:
         return Outcome("ok" if found.fine else "failed", found)
     except NotRunError as error:
         return Outcome("not run", why=str(error))
+    except torch.OutOfMemoryError as error:
+        traceback.print_exc()
+        if free is not None and total is not None and free < SUFFICIENT:
+            return Outcome("not run", why=f"out of memory, of which {free:.0f} of {total:.0f} GiB were free")
+        return Outcome("failed", why=first_line(error))
     except Exception as error:
         traceback.print_exc()
         return Outcome("failed", why=first_line(error))

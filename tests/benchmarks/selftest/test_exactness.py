@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.selftest.exactness import exact_products, gradient_error, in_double, scaled_gradients, smooth
+from benchmarks.selftest.exactness import (
+    exact_products,
+    gradient_error,
+    in_double,
+    precisions,
+    scaled_gradients,
+    smooth,
+)
 from benchmarks.selftest.lines import Bench
 from benchmarks.selftest.whole_images import WHOLE_IMAGES
 
@@ -71,6 +78,17 @@ def test_the_classifier_passes(tmp_path: Path) -> None:
     found = CLASSIFIER.run(Bench("cpu", tmp_path, tmp_path))
     assert found.fine, found.measured
     assert float(found.figures["fp32_prediction_error"] or 0) < 1e-6
+
+
+@pytest.mark.parametrize(("units", "expected"), [(True, ("fp32", "bf16", "fp16")), (False, ("fp32", "fp16"))])
+def test_bf16_is_left_out_where_a_gpu_only_emulates_it(
+    units: bool, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: bool(including_emulation) or units
+    )
+    assert precisions("cuda") == expected
+    assert precisions("cpu") == ("fp32", "bf16")
 
 
 def test_gradients_in_half_precision_are_scaled_until_none_overflows() -> None:
