@@ -1,6 +1,7 @@
 """A compiled network gives what it gave, at every size that it is called with."""
 
 import copy
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -15,9 +16,24 @@ def test_images_of_a_second_size_are_compiled_too() -> None:
     vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=4, num_heads=1, num_classes=0, mlp_ratio=1)
     pyramid = build_pyramid(vit, "fpn", image_size=32, window=None, relative_position=False)
     expected = copy.deepcopy(pyramid)
-    torch.compiler.reset()
     compile_network(pyramid, backend="aot_eager")
     for size in ((32, 32), (32, 44)):
         images = torch.rand(1, 3, *size)
         for found, wanted in zip(pyramid(images), expected(images), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_run_of_a_process_is_compiled() -> None:
+    """From the ninth graph of one class on, the fourth run of a loop went on without a word as if nothing was asked."""
+    for depth in range(1, 11):
+        sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "depth": depth, "num_heads": 1, "num_classes": 0}
+        network, compiled = VisionTransformer(**sizes), []
+
+        def count(graph: Any, inputs: Any, compiled: list[Any] = compiled) -> Any:
+            compiled.append(graph)
+            return graph.forward
+
+        compile_network(network, backend=count)
+        network(torch.rand(1, 3, 16, 16))
+        assert compiled, f"network {depth}"
