@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from backbones.training.machine import device_name
-from benchmarks.speed.comparing.turns import Turns
+from benchmarks.speed.comparing.turns import Turns, is_steady
 
 COLUMNS = ("what", "peer", "ratio", "ours against the peer's", "memory", "device")
 
@@ -26,6 +26,11 @@ class Spread(BaseModel, frozen=True):
         """Of at least one figure."""
         each = list(figures)
         return cls(median=median(each), lowest=min(each), highest=max(each))
+
+    @property
+    def steady(self) -> bool:
+        """Whether the median says enough."""
+        return is_steady((self.lowest, self.median, self.highest))
 
 
 class Comparison(BaseModel, frozen=True):
@@ -108,8 +113,14 @@ def _ratio(comparison: Comparison) -> str:
 
 
 def _speeds(comparison: Comparison) -> str:
-    figures = [_digits(side.median) for side in (comparison.ours, comparison.theirs) if side]
+    figures = [_speed(side) for side in (comparison.ours, comparison.theirs) if side]
     return f"{' against '.join(figures)} {comparison.unit}"
+
+
+def _speed(side: Spread) -> str:
+    """The median, and the range where turns are far apart."""
+    middle, low, high = (_digits(value) for value in (side.median, side.lowest, side.highest))
+    return middle if side.steady else f"{middle} ({low} to {high})"
 
 
 def _memory(comparison: Comparison) -> str:
