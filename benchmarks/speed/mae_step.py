@@ -7,8 +7,10 @@ The peer is transformers' ViTMAEForPreTraining as its users train it: its defaul
 torch.optim.AdamW's defaults. Ours updates with the fused AdamW. The limit is one large single-precision matrix product,
 by torch.mm's library and by oneDNN.
 On a GPU, 256 images a step, the peer has the fused AdamW too, which its Trainer takes there, and each attention that it
-has and that runs there is a side of its own: ours is held against the one that was fastest. The limits are products in
-single precision and in bfloat16. Single precision is as PyTorch has it: TF32 in convolutions, not in matrix products.
+has and that runs there is a side of its own: ours is held against the one that was fastest. Single
+precision is as PyTorch has it: TF32 in convolutions, not in matrix products. The limits there, and what counts as an
+operation, are those of `backbench doctor --train`: one large matrix product in each precision, and all that kernels do,
+what they compute again included. On a CPU nothing that is computed again counts.
 All sides take turns in one process, so that a busy machine slows all of them; each figure is the median of the turns.
 """
 
@@ -20,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.utils import is_flash_attn_2_available
 
 from backbones.linear import linear
 from backbones.mae.model import create_mae
+from benchmarks.selftest.full_size import count_operations, peak_rate
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
 from benchmarks.speed.comparing.turns import Side, Step, Turns, take_turns
@@ -33,21 +35,17 @@ from benchmarks.speed.comparing.turns import Side, Step, Turns, take_turns
 _MODEL = "mae_vit_base_patch16"
 _IMAGE_SIZE = 224
 _DEFAULTS = {"cpu": {"repeats": 7, "batch": 8}, "cuda": {"repeats": 7, "batch": 256}}
-_MATRIX = {"cpu": 4096, "cuda": 8192}
+_MATRIX = 4096
 _FP32, _BF16 = "fp32", "bf16 autocast"
 _OURS, _OURS_BF16 = f"ours {_FP32}", f"ours {_BF16}"
-_LIMITS = {"cpu": ("torch.mm", "oneDNN product"), "cuda": ("torch.mm fp32", "torch.mm bf16")}
+_PRODUCTS = {"torch.mm": F.linear, "oneDNN product": linear}
+"""The limits on a CPU, which take turns with the models."""
+
 _ATTENTIONS = {"cpu": ("sdpa",), "cuda": ("sdpa", "eager", "flash_attention_2")}
 """The peer's, its default first."""
 
 _PAIRS = {"cpu": [(_FP32, _FP32), (_BF16, _FP32), (_BF16, _BF16)], "cuda": [(_BF16, _BF16), (_FP32, _FP32)]}
 """Ours in which precision is held against the peer in which."""
-
-_REACHED = {
-    "cpu": [(_OURS, "torch.mm"), (_OURS, "oneDNN product")],
-    "cuda": [(_OURS, "torch.mm fp32"), (_OURS_BF16, "torch.mm bf16")],
-}
-"""Which side is held against which limit."""
 
 
 def training_step(
@@ -82,19 +80,16 @@ def peer_side(batch: int, device: str, bf16: bool, attention: str) -> Step:
     return training_step(lambda: peer(images).loss, optimizer, device, bf16)
 
 
-def product_side(multiply: Callable[[Tensor, Tensor], Tensor], device: str, dtype: torch.dtype) -> Step:
-    left, right = torch.randn(2, _MATRIX[device], _MATRIX[device], device=device).to(dtype)
+def product_side(multiply: Callable[[Tensor, Tensor], Tensor]) -> Step:
+    left, right = torch.randn(2, _MATRIX, _MATRIX)
     return lambda: multiply(left, right)
 
 
 def make_sides(batch: int, device: str, bf16: bool) -> tuple[dict[str, Side], list[str]]:
     """What takes turns, and which of the peer's attentions do not."""
-    other = (linear, torch.float32) if device == "cpu" else (F.linear, torch.bfloat16)
-    products = [(F.linear, torch.float32), other]
-    sides: dict[str, Side] = {
-        name: partial(product_side, multiply, device, dtype)
-        for name, (multiply, dtype) in zip(_LIMITS[device], products, strict=True)
-    }
+    sides: dict[str, Side] = {}
+    if device == "cpu":
+        sides = {name: partial(product_side, multiply) for name, multiply in _PRODUCTS.items()}
     lines = []
     for precision in (_FP32, _BF16) if bf16 else (_FP32,):
         for attention in _ATTENTIONS[device]:
@@ -131,18 +126,37 @@ def fastest_peer(sides: Mapping[str, Turns], precision: str) -> str:
     return min(peers, key=lambda name: median(sides[name].seconds))
 
 
-def count_flops(batch: int) -> int:
+def count_in_plain_form(batch: int) -> int:
     """Floating-point operations of the matrix products in one step of ours, forward and backward, nothing recomputed.
 
-    Attention is counted in its plain form, as not all of the fused ones are known to torch's counter. Nothing is
+    Attention is counted in its plain form, as torch's counter does not know the fused one of a CPU. Nothing is
     computed: on the meta device tensors have shapes and no numbers.
     """
     with torch.device("meta"):
         model, images = create_mae(_MODEL).train(), torch.empty(batch, 3, _IMAGE_SIZE, _IMAGE_SIZE)
-        counter = FlopCounterMode(display=False)
-        with sdpa_kernel(SDPBackend.MATH), counter:
-            model(images)[0].backward()
-    return counter.get_total_flops()
+        with sdpa_kernel(SDPBackend.MATH):
+            return count_operations(lambda: model(images)[0].backward())
+
+
+def reached(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
+    """How near our steps come to the limits, as lines to print."""
+    if device == "cpu":
+        rates = {name: 2 * _MATRIX**3 / median(sides[name].seconds) for name in _PRODUCTS}
+        return _shares(_OURS, sides[_OURS], count_in_plain_form(batch), rates, "nothing computed again")
+    lines = []
+    for name, precision in ((_OURS, "fp32"), (_OURS_BF16, "bf16")):
+        operations = count_operations(our_side(batch, device, name == _OURS_BF16))
+        rates = {f"a {precision} torch.mm": peak_rate(device, precision)}
+        lines += _shares(name, sides[name], operations, rates, "what kernels compute again included")
+    return lines
+
+
+def _shares(name: str, side: Turns, operations: int, limits: Mapping[str, float], counted: str) -> list[str]:
+    rate = operations / median(side.seconds)
+    lines = [f"{name}: {operations / 1e9:.0f} GFLOP a step, {counted}, {rate / 1e9:.0f} GFLOP/s"]
+    return lines + [
+        f"{rate / peak:.0%} of the peak by {limit}, {peak / 1e9:.0f} GFLOP/s" for limit, peak in limits.items()
+    ]
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -150,26 +164,19 @@ def has_fast_bf16(device: str) -> bool:
     return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def report(sides: dict[str, Turns], flops: int, batch: int, device: str) -> list[str]:
+def report(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
     """The lines to print."""
     places = 3 if device == "cpu" else 4
     lines = [f"{'':44}{'median':>9}{'fastest':>9}{'slowest':>9}  images/s"]
     for name, side in sides.items():
         figures = (median(side.seconds), min(side.seconds), max(side.seconds))
-        rate = "" if name in _LIMITS[device] else f"{batch / figures[0]:10.2f}"
+        rate = "" if name in _PRODUCTS else f"{batch / figures[0]:10.2f}"
         memory = f"{side.memory_gib:8.2f} GiB" if rate and side.memory_gib is not None else ""
         lines.append(f"{name:44}{''.join(f'{figure:8.{places}f}s' for figure in figures)}{rate}{memory}")
     for each in comparisons(sides, batch, device):
         assert each.ratio
         ratio = f"{each.ratio.median:.2f} × (turns {each.ratio.lowest:.2f} to {each.ratio.highest:.2f})"
         lines.append(f"{each.what} against {each.peer}: {ratio}")
-    reached = flops / median(sides[_OURS].seconds)
-    lines.append(f"a step of ours: {flops / 1e9:.0f} GFLOP in matrix products, {reached / 1e9:.0f} GFLOP/s")
-    for name, limit in _REACHED[device]:
-        peak = 2 * _MATRIX[device] ** 3 / median(sides[limit].seconds)
-        reached = flops / median(sides[name].seconds)
-        whose = "" if device == "cpu" else f"{name} reaches "
-        lines.append(f"{whose}{reached / peak:.0%} of the peak by {limit}, {peak / 1e9:.0f} GFLOP/s")
     return lines
 
 
@@ -195,7 +202,7 @@ def main() -> None:
     makers, lines = make_sides(batch, device, has_fast_bf16(device))
     sides = take_turns(makers, arguments.repeats, device)
     print(f"ViT-B/16, batch {batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("\n".join([*lines, *report(sides, count_flops(batch), batch, device)]))
+    print("\n".join([*lines, *report(sides, batch, device), *reached(sides, batch, device)]))
     write_figures(arguments.json, comparisons(sides, batch, device))
 
 

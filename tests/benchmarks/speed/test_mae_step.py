@@ -1,14 +1,13 @@
-"""Which of the peer's attentions the autoencoder's step is compared with."""
+"""Which of the peer's attentions the autoencoder's step is compared with, and which limits."""
 
 import pytest
+import torch
 
 from benchmarks.speed import mae_step
 from benchmarks.speed.comparing.turns import Step, Turns
-from benchmarks.speed.mae_step import comparisons, fastest_peer, make_sides, peer_name
+from benchmarks.speed.mae_step import comparisons, fastest_peer, make_sides, peer_name, reached
 
 SIDES = {
-    "torch.mm fp32": Turns([0.02] * 3),
-    "torch.mm bf16": Turns([0.002] * 3),
     peer_name("fp32", "sdpa"): Turns([0.44, 0.40, 0.42], 22.0),
     peer_name("fp32", "eager"): Turns([0.45, 0.46, 0.47], 25.0),
     "ours fp32": Turns([0.38, 0.38, 0.38], 21.0),
@@ -73,3 +72,36 @@ def test_on_a_cpu_the_peer_has_its_default_attention(peers: list[tuple[bool, str
         peer_name("bf16 autocast", "sdpa"),
     ]
     assert lines == [] and peers == []
+
+
+def test_limits_and_operations_of_a_gpu_are_the_self_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its peak of each precision; and operations of the step itself as it runs there, each precision's own."""
+    rates = {("cuda", "fp32"): 50e12, ("cuda", "bf16"): 700e12}
+    monkeypatch.setattr(mae_step, "peak_rate", lambda device, precision: rates[device, precision])
+    square = torch.ones(100, 100)
+
+    def our_side(batch: int, device: str, bf16: bool) -> Step:
+        return lambda: [square @ square for _ in range(4 if bf16 else 2)]
+
+    monkeypatch.setattr(mae_step, "our_side", our_side)
+    sides = {"ours fp32": Turns([1e-7]), "ours bf16 autocast": Turns([1e-7])}
+    assert not {"torch.mm", "oneDNN product"} & {*make_sides(256, "cuda", False)[0]}
+    again = "what kernels compute again included"
+    assert reached(sides, 256, "cuda") == [
+        f"ours fp32: 0 GFLOP a step, {again}, 40000 GFLOP/s",
+        "80% of the peak by a fp32 torch.mm, 50000 GFLOP/s",
+        f"ours bf16 autocast: 0 GFLOP a step, {again}, 80000 GFLOP/s",
+        "11% of the peak by a bf16 torch.mm, 700000 GFLOP/s",
+    ]
+
+
+def test_on_a_cpu_nothing_that_is_computed_again_counts() -> None:
+    """One image's step has 57 GFLOP; the products take turns with the models."""
+    sides = {name: Turns([1.0]) for name in ("torch.mm", "oneDNN product", "ours fp32")}
+    said = reached(sides, 1, "cpu")
+    assert said[0] == "ours fp32: 57 GFLOP a step, nothing computed again, 57 GFLOP/s"
+    assert [line.partition(" of ")[2] for line in said[1:]] == [
+        "the peak by torch.mm, 137 GFLOP/s",
+        "the peak by oneDNN product, 137 GFLOP/s",
+    ]
+    assert {"torch.mm", "oneDNN product"} <= {*make_sides(1, "cpu", False)[0]}
