@@ -32,10 +32,12 @@ class Turns:
 
     seconds:    of one step, for each turn
     memory_gib: the most that it held at once, None where nobody looked
+    host_share: as `measure_host_share` has it, None on a CPU
     """
 
     seconds: list[float]
     memory_gib: float | None = None
+    host_share: float | None = None
 
 
 def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str, Turns]:
@@ -64,7 +66,8 @@ def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str
             break
         for name, taken in take_a_round().items():
             seconds[name].append(taken)
-    return {name: Turns(seconds[name], memory[name]) for name in sides}
+    hosts = {name: measure_host_share(step) if on_gpu else None for name, step in steps.items()}
+    return {name: Turns(seconds[name], memory[name], hosts[name]) for name in sides}
 
 
 def is_steady(figures: Sequence[float]) -> bool:
@@ -80,6 +83,22 @@ def time_turn(step: Step, steps: int) -> float:
         step()
     _catch_up()
     return (time.perf_counter() - start) / steps
+
+
+def measure_host_share(step: Step) -> float:
+    """The part of a single step's time after which its call returns, the median of three that begin on an idle GPU.
+
+    Near 1 the GPU has nothing left to do by then: it waits for the program, which is slow, or waits for it in turn.
+    """
+    shares = []
+    for _ in range(3):
+        _catch_up()
+        start = time.perf_counter()
+        step()
+        returned = time.perf_counter()
+        _catch_up()
+        shares.append((returned - start) / (time.perf_counter() - start))
+    return median(shares)
 
 
 def peak_memory_gib(side: Side) -> float:

@@ -41,6 +41,14 @@ def test_a_range_is_told_where_turns_are_far_apart() -> None:
     assert cells(compare("alone", other))[2][3] == "1.00 (0.980 to 1.04) s"
 
 
+def test_the_table_tells_which_side_waits_for_the_host() -> None:
+    ours, theirs = Turns([1.0], 1.0, host_share=0.3), Turns([2.0, 3.0, 2.5], 1.0, host_share=0.97)
+    found = compare("a step", ours, "another's", Turns([2.0], 1.0, host_share=0.97))
+    assert (found.our_host_share, found.their_host_share) == (0.3, 0.97)
+    assert cells(found)[2][3] == "1.00 against 2.00 (waits for the host) s"
+    assert cells(compare("alone", theirs))[2][3] == "2.50 (2.00 to 3.00, waits for the host) s"
+
+
 def test_a_side_without_a_peer_has_a_line_too() -> None:
     line = cells(compare("a step", Turns([0.002], 1.26), images=8))[2]
     assert line[:5] == ["a step", "–", "–", "4,000 images/s", "1.3 GiB"]
