@@ -21,8 +21,8 @@ NEGLIGIBLE = 1e-1
 """Gradients are measured against at least this share of the root mean square of all of the model's: some vanish by
 construction, such as those of a bias before a batch norm, and what is computed of them is rounding."""
 
-_FP16_SCALES = tuple(2.0**power for power in (12, 8, 4, 0, -4, -8))
-"""Among which a loss scaler would look for one that lets no gradient overflow: small ones vanish in half precision."""
+_FP16_SCALES = tuple(2.0**power for power in range(12, -13, -1))
+"""Which a loss scaler would try in turn until no gradient overflows; too small ones vanish in half precision."""
 
 
 @dataclass(frozen=True)
