@@ -24,16 +24,19 @@ def test_names_are_unique_and_every_line_says_how_long_it_takes() -> None:
     assert all(line.seconds.keys() == {"cuda", "cpu"} and line.seconds["cuda"] > 0 for line in lines)
 
 
-@pytest.mark.parametrize("name", ["loss-scale-resumed", "two-processes-nccl", "one-process-nccl"])
+@pytest.mark.parametrize(
+    "name", ["loss-scale-resumed", "batch-norm-of-two-gpus", "two-processes-nccl", "one-process-nccl"]
+)
 def test_what_needs_a_gpu_is_not_run_without(tmp_path: Path, name: str) -> None:
     (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="GPU"):
         line.run(Bench("cpu", tmp_path, tmp_path))
 
 
-def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["batch-norm-of-two-gpus", "two-processes-nccl"])
+def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    (line,) = (line for line in ENGINE if line.name == "two-processes-nccl")
+    (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="one GPU"):
         line.run(Bench("cuda", tmp_path, tmp_path))
 
@@ -92,7 +95,7 @@ def test_a_batch_norm_of_other_statistics_is_found(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_batch_norm_over_two_processes(tmp_path: Path) -> None:
-    found = batch_norms.compare_processes(tmp_path)
+    found = batch_norms.compare_processes(tmp_path, "cpu")
     assert found.fine, found
 
 
