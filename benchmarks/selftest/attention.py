@@ -14,6 +14,7 @@ from benchmarks.selftest.exactness import (
     exact_products,
     gradient_error,
     judged,
+    largest,
     precisions,
     relative,
     scaled_gradients,
@@ -154,11 +155,12 @@ def _weights(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _worse(one: Error | None, other: Error) -> Error:
-    """The larger of each."""
+    """The larger of each; NaN is the largest."""
     if one is None:
         return other
-    each, worst = max((one.each, one.worst), (other.each, other.worst))
-    return Error(max(one.loss, other.loss), max(one.whole, other.whole), each, worst)
+    each = largest((one.each, other.each))
+    worst = one.worst if each is one.each else other.worst
+    return Error(largest((one.loss, other.loss)), largest((one.whole, other.whole)), each, worst)
 
 
 def _line(name: str, what: str, path: Path) -> Line:
