@@ -33,7 +33,11 @@ def doctor(
         ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="With --train: this line alone. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --train: this line alone, by its name on the screen and in selftest.md. May be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Versions, devices, what works here and what doesn't. With --train: does it train here what it should?
@@ -47,7 +51,7 @@ def doctor(
 
     As far as a CPU goes: backbench doctor --train --device cpu --minutes 5
 
-    One line again: backbench doctor --train --only attention-parity
+    One line again: backbench doctor --train --only detector-parity
 
     Exit status 1 if a line failed. selftest.json has every figure, and is whole at any moment.
     """

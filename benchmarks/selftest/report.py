@@ -92,6 +92,7 @@ class Report:
                 _cell(text)
                 for text in (
                     verdict.state,
+                    verdict.line.name,
                     verdict.line.what,
                     *measured_and_expected(verdict),
                     f"{verdict.seconds:.0f}",
@@ -99,7 +100,7 @@ class Report:
             )
             for verdict in self.all_verdicts
         ]
-        head = ["state | what | measured | expected | s", ":--- | :--- | :--- | :--- | ---:"]
+        head = ["state | line | what | measured | expected | s", ":--- | :--- | :--- | :--- | :--- | ---:"]
         table = "\n".join(f"| {row} |" for row in [*head, *rows])
         return f"{place or self.device}, {versions}: {self.verdict()}\n\n{table}\n"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ def test_every_line_has_its_turn_whatever_became_of_those_before_it(tmp_path: Pa
     assert (told["verdict"], told["kind"], told["versions"]["timm"]) == (sentence, "cpu", "1.0.31")
     assert "cores" in told["device"]
     table = (out / "selftest.md").read_text()
-    assert "| ok | what first tries | 7 of 7 | 7 \\| all | " in table
+    assert "| ok | first | what first tries | 7 of 7 | 7 \\| all | " in table
     kept = {path.relative_to(out).as_posix() for path in (out / "scratch").glob("*/*")}
     assert kept == {"scratch/wrong/left"}, "only what a failed line left is to be looked into"
 
@@ -95,6 +96,15 @@ def test_lines_by_name_and_exit_status_0_where_none_failed(tmp_path: Path) -> No
 def test_a_misspelt_line_is_told_the_nearest(tmp_path: Path) -> None:
     message = refusal("doctor", "--train", "--only", "frist", "--out", tmp_path)
     assert message.strip() == "--only frist: the self-test has no such line. Did you mean 'first'?"
+
+
+def test_every_line_that_is_named_somewhere_is_one() -> None:
+    """The help told of one that never was."""
+    root = Path(selftest.__file__).parents[2]
+    texts = [call("doctor", "--help").output, *(path.read_text() for path in root.glob("*.md"))]
+    texts += [path.read_text() for path in (root / "benchmarks").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"--only ([a-z][a-z-]+)", text)}
+    assert "detector-parity" in named and named <= {line.name for line in selftest.LINES}
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
