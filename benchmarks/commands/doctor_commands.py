@@ -22,14 +22,16 @@ def doctor(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help=f"With --train: a line that would not end by then is not run. [{DEFAULT_MINUTES:g}]"
+            min=0.1,
+            max=1440,
+            help=f"With --train: a line that would not end by then is not run. [{DEFAULT_MINUTES:g}]",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --train: where selftest.json, selftest.md and selftest.log go, and what lines write. "
-            f"[{DEFAULT_OUT}]"
+            help="With --train: where selftest.json, selftest.md and selftest.log go, of a line alone "
+            f"selftest-NAME.json and so on, and what lines write. [{DEFAULT_OUT}]"
         ),
     ] = None,
     only: Annotated[
