@@ -28,8 +28,9 @@ _MOST_SCORES = {"cpu": 2**24, "cuda": 2**30}
 On processors all of them are held several times, 64 MiB each in single precision. On a GPU PyTorch has one kernel that
 gives a bias its gradient, the memory-efficient one (flash attention takes no bias, cuDNN's none that is trained). Its
 forward pass reads the bias of one map for all, and its backward pass writes the gradient for every map apart, before
-they are summed (attention_backward.cu, `grad_bias`): 2 GiB in half precision. A global block of ViT-B on 8 images of
-1024 pixels goes in two pieces, and a windowed one in one.
+they are summed (attention_backward.cu, `grad_bias`): 2 GiB in half precision, and as much again for a bias in single
+precision and its gradient where there are few maps. A global block of ViT-B on 8 images of 1024 pixels goes in two
+pieces, and a windowed one in one. A quarter was as fast on an H100, a sixty-fourth up to three times as slow.
 """
 _MOST_KEPT = 2**26
 """Entries of a bias that a GPU keeps for the backward pass, 128 MiB in half precision; a larger one is made again."""

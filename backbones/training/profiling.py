@@ -19,7 +19,8 @@ WAIT, WARM_UP, ACTIVE = 10, 2, 4
 class ProfileHook(Hook):
     """Records a few steps of this part of the run, and leaves them in `profile/` of its directory.
 
-    The first process records itself. A short run is recorded earlier, and one that ends meanwhile as far as it came.
+    The first process records itself. A short run is recorded earlier, one that ends or evaluates meanwhile as far as it
+    came.
     The profiler slows its steps down, and changes no number. A trace that cannot be written ends no run.
     """
 
@@ -54,6 +55,11 @@ class ProfileHook(Hook):
             self.profiler.step()
             if self.done - self.begun >= self.wait + self.active:
                 self.close()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """An evaluation on the way is no step, and may be longer than a trace can hold."""
+        if self.profiler and self.done - self.begun >= self.wait:
+            self.close()
 
     def close(self) -> None:
         """End recording, also after an error or an interruption."""

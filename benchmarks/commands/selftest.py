@@ -17,7 +17,7 @@ from benchmarks.commands.statuses import INTERRUPTED
 from benchmarks.selftest.course import run_course
 from benchmarks.selftest.lines import Line, Verdict
 from benchmarks.selftest.order import LINES
-from benchmarks.selftest.report import JSON_FILE, LOG_FILE, MARKDOWN_FILE, Report, measured_and_expected
+from benchmarks.selftest.report import Report, measured_and_expected, name_for
 from benchmarks.selftest.worker import Worker
 
 COURSE = "benchmarks.selftest.order:LINES"
@@ -28,12 +28,16 @@ _COLOURS = {"ok": "green", "failed": "red", "not run": "yellow"}
 def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) -> int:
     """Try every line within so many minutes, or those that are named, and print what came of each; the exit status.
 
+    Lines that are named leave a report of their own, and that of all lines as it is.
+
     Raises InputError for a line that there is none of, for a GPU where there is none, and for an unusable `out`.
     """
     lines = _chosen(LINES, only)
     kind = _device(device)
-    log = _empty_log(out)
-    report = Report(kind, minutes, lines)
+    name = name_for([line.name for line in lines] if only else [])
+    log = _empty_log(out, name)
+    report = Report(kind, minutes, lines, name=name)
+    report.write(out)
     console = plain_console()
     interrupted = False
     with Worker(COURSE, kind, log) as worker, _activity(console) as activity:
@@ -46,10 +50,10 @@ def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) ->
         except KeyboardInterrupt:
             interrupted = True
             worker.end()
-    report.write(out)
+    figures, table = report.write(out)
     state = "interrupted: " if interrupted else ""
     console.print(Text(f"{state}{report.verdict()}", style="bold"), soft_wrap=True)
-    console.print(f"  {out / JSON_FILE}, {out / MARKDOWN_FILE}; what the lines printed: {log}", soft_wrap=True)
+    console.print(f"  {figures}, {table}; what the lines printed: {log}", soft_wrap=True)
     return 1 if report.failed else INTERRUPTED if interrupted else 0
 
 
@@ -76,8 +80,8 @@ def _device(wanted: str) -> str:
     return device_type()
 
 
-def _empty_log(out: Path) -> Path:
-    log = out / LOG_FILE
+def _empty_log(out: Path, name: str) -> Path:
+    log = out / f"{name}.log"
     try:
         out.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")

@@ -14,6 +14,7 @@ from benchmarks.selftest.exactness import (
     exact_products,
     gradient_error,
     judged,
+    largest,
     precisions,
     relative,
     scaled_gradients,
@@ -138,7 +139,7 @@ def _block_errors(
         assert by_image is not None
         found_gradients = {f"input {image}": one for image, one in enumerate(by_image.split(1))}
         found_gradients |= {name: one for name, one in named.items() if one is not None}
-        output_error = max(relative(one, exact) for one in found.split(1))
+        output_error = largest(relative(one, exact) for one in found.split(1))
         errors[precision] = Error(output_error, *gradient_error(found_gradients, exact_gradients))
     return errors
 
@@ -167,11 +168,12 @@ def _weights(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _worse(one: Error | None, other: Error) -> Error:
-    """The larger of each."""
+    """The larger of each; NaN is the largest."""
     if one is None:
         return other
-    each, worst = max((one.each, one.worst), (other.each, other.worst))
-    return Error(max(one.loss, other.loss), max(one.whole, other.whole), each, worst)
+    each = largest((one.each, other.each))
+    worst = one.worst if each is one.each else other.worst
+    return Error(largest((one.loss, other.loss)), largest((one.whole, other.whole)), each, worst)
 
 
 def _line(name: str, what: str, path: Path) -> Line:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.training.precision import resolve_precision
+from benchmarks.selftest.exactness import largest
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 
@@ -37,7 +38,7 @@ def _activations() -> Tensor:
 
 def _largest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """The largest difference in any of them, as a share of its own largest number."""
-    return max(((found[name] - value).abs().max() / value.abs().max()).item() for name, value in expected.items())
+    return largest(((found[name] - value).abs().max() / value.abs().max()).item() for name, value in expected.items())
 
 
 def compare_chosen(device: str) -> Found:
@@ -49,11 +50,11 @@ def compare_chosen(device: str) -> Found:
     for dtype in dict.fromkeys((torch.float32, half)):
         images = _activations().to(device, dtype)
         norms = [kind(CHANNELS).to(device) for kind in (chosen, nn.BatchNorm2d)]
-        largest = _largest(*(_train(norm, images) for norm in norms))
+        off = _largest(*(_train(norm, images) for norm in norms))
         name = str(dtype).removeprefix("torch.")
-        figures[f"largest_relative_difference_{name}"] = largest
-        fine = fine and largest <= TOLERANCE[dtype]
-        parts.append(f"{largest:.1e} ({name})")
+        figures[f"largest_relative_difference_{name}"] = off
+        fine = fine and off <= TOLERANCE[dtype]
+        parts.append(f"{off:.1e} ({name})")
     within = ", ".join(f"{TOLERANCE[dtype]:g}" for dtype in dict.fromkeys((torch.float32, half)))
     return Found(fine, f"{chosen.__name__}: {', '.join(parts)}", f"within {within}", figures)
 
@@ -84,9 +85,9 @@ def compare_processes(directory: Path, device: str) -> Found:
     parts = [torch.load(directory / f"{rank}.pth", weights_only=True) for rank in range(len(SHARES))]
     found = {name: torch.cat([part[name] for part in parts]) for name in ("found", "x")}
     found |= {name: sum(part[name] for part in parts) for name in ("weight", "bias")}
-    largest = max(_largest({**part, **found}, expected) for part in parts)
+    off = largest(_largest({**part, **found}, expected) for part in parts)
     within = TOLERANCE[torch.float32]
-    return Found(largest <= within, f"{largest:.1e}", f"within {within:g}", {"largest_relative_difference": largest})
+    return Found(off <= within, f"{off:.1e}", f"within {within:g}", {"largest_relative_difference": off})
 
 
 def _try_gpus(bench: Bench) -> Found:

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from backbones.images.normalisation import IMAGENET
 from backbones.training.precision import Precision
 from benchmarks.selftest.attention import fill_positions
-from benchmarks.selftest.exactness import Tolerance, exact_products, in_double, judged, model_errors, relative, smooth
+from benchmarks.selftest.exactness import (
+    Tolerance,
+    exact_products,
+    in_double,
+    judged,
+    largest,
+    model_errors,
+    relative,
+    smooth,
+)
 from benchmarks.selftest.lines import Bench, Found, Line
 from tasks.datasets.label_maps.maps import IGNORED
 
@@ -192,7 +201,7 @@ def _accuracy_error(model: Any, batch: dict[str, Tensor], device: str) -> float:
         labels = batch["labels"].long()
         enlarged = resize(logits, size=labels.shape[1:], mode="bilinear", align_corners=heads[name].align_corners)
         errors.append(relative(losses[f"{name}.acc_seg"], accuracy(enlarged, labels, ignore_index=IGNORED)))
-    return max(errors)
+    return largest(errors)
 
 
 DENSE = (

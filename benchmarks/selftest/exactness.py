@@ -5,7 +5,8 @@ processor can be measured too.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -97,6 +98,11 @@ def relative(found: Tensor, exact: Tensor) -> float:
     """By how much a tensor differs from the exact one, as a share of that."""
     difference = found.detach().double().cpu() - exact.detach().double()
     return float(difference.norm() / exact.detach().double().norm().clamp_min(1e-300))
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest of them, NaN if one of them is: Python's `max` keeps a NaN only where it comes first."""
+    return max(values, key=lambda value: math.inf if math.isnan(value) else value)
 
 
 def gradients_of(model: nn.Module, loss: Tensor, precision: Precision = "fp32") -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from backbones.training.job import make_optimizer
 from backbones.training.schedule import ScheduleHook
 from benchmarks.planning.recipe import load_recipe
-from benchmarks.selftest.exactness import relative
+from benchmarks.selftest.exactness import largest, relative
 from benchmarks.selftest.full_size import build_step
 from benchmarks.selftest.lines import Bench, Found, Line
 from tasks.registry import RECIPES
@@ -94,7 +94,7 @@ def compare_updates(case: Case, device: str) -> float:
             recipe.optimizer.betas,
         )
         errors.append(relative(trained[name].detach().cpu().double() - start, end - start))
-    return max(errors)
+    return largest(errors)
 
 
 def _direction(like: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from backbones.training import profiling
 from backbones.training.job import Job, run_job
+from backbones.training.profiling import ProfileHook
 from tests.support.points_runs import Points, recipe
 
 
@@ -82,6 +84,20 @@ def test_one_that_ends_before_leaves_none(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, model=Regression(stop_at=12))
     assert traces(tmp_path) == []
+
+
+def test_an_evaluation_on_the_way_is_not_recorded(tmp_path: Path) -> None:
+    """Of COCO's it would be a trace of gigabytes."""
+    hook, runner = ProfileHook(tmp_path), SimpleNamespace(max_iters=40, iter=0)
+    hook.before_train(runner)
+    for step in range(14):
+        torch.zeros(1).mul_(1)
+        hook.after_train_iter(runner, step)
+    hook.before_val_epoch(runner)
+    torch.zeros(1).add_(1)
+    assert traces(tmp_path) == ["steps_13-14.json.gz"]
+    trace = gzip.decompress((tmp_path / "profile/steps_13-14.json.gz").read_bytes())
+    assert b"aten::mul_" in trace and b"aten::add_" not in trace
 
 
 def test_other_processes_record_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

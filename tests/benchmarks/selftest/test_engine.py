@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.selftest import batch_norms, compiled, processes
-from benchmarks.selftest.compiled import compare_compiled, require_compiler
+from backbones.training import compiling
+from benchmarks.selftest import batch_norms, processes
+from benchmarks.selftest.compiled import compare_compiled
 from benchmarks.selftest.engine import ENGINE
 from benchmarks.selftest.full_size import FULL_SIZE
 from benchmarks.selftest.lines import Bench, NotRunError
@@ -72,11 +73,15 @@ def test_a_compiler_that_changes_numbers_is_found() -> None:
     assert not found.fine and found.figures["relative_error_of_loss"] == pytest.approx(0.1025, abs=0.01)
 
 
-def test_nothing_is_compiled_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
-    for device in ("cpu", "cuda"):
-        with pytest.raises(NotRunError, match="compiler"):
-            require_compiler(device)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["compiled-autoencoder", "compiled-pyramid"])
+def test_nothing_is_compiled_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, device: str
+) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    (line,) = (line for line in ENGINE if line.name == name)
+    with pytest.raises(NotRunError, match="compiler"):
+        line.run(Bench(device, tmp_path, tmp_path))
 
 
 def test_the_chosen_batch_norm_is_batch_norm() -> None:

@@ -1,5 +1,6 @@
 """The self-test's line about the optimizer: it passes as it stands, and finds what is left out of it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,8 @@ def test_a_rate_that_is_a_hundredth_off_is_found(monkeypatch: pytest.MonkeyPatch
 def test_no_update_at_all_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
     assert compare_updates(CASES[0], "cpu") == pytest.approx(1.0)
+
+
+def test_a_change_that_is_no_number_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(updates, "relative", lambda found, exact: math.nan if found.ndim == 4 else 0.0)
+    assert not UPDATES[0].run(Bench("cpu", tmp_path, tmp_path)).fine
