@@ -25,18 +25,24 @@ def doctor(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help=f"With --train: a line that would not end by then is not run. [{DEFAULT_MINUTES:g}]"
+            min=0.1,
+            max=1440,
+            help=f"With --train: a line that would not end by then is not run. [{DEFAULT_MINUTES:g}]",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --train: where selftest.json, selftest.md and selftest.log go, and what lines write. "
-            f"[{DEFAULT_OUT}]"
+            help="With --train: where selftest.json, selftest.md and selftest.log go, of a line alone "
+            f"selftest-NAME.json and so on, and what lines write. [{DEFAULT_OUT}]"
         ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="With --train: this line alone. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --train: this line alone, by its name on the screen and in selftest.md. May be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Versions, devices, what works here and what doesn't. With --train: does it train here what it should?
@@ -51,7 +57,7 @@ def doctor(
 
     As far as a CPU goes: backbench doctor --train --device cpu --minutes 5
 
-    One line again: backbench doctor --train --only attention-parity
+    One line again: backbench doctor --train --only detector-parity
 
     Exit status 1 if a line failed. selftest.json has every figure, and is whole at any moment.
     """

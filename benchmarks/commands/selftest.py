@@ -21,7 +21,7 @@ from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.selftest.course import run_course
 from benchmarks.selftest.lines import Line, Verdict
 from benchmarks.selftest.order import LINES
-from benchmarks.selftest.report import JSON_FILE, LOG_FILE, MARKDOWN_FILE, Report, measured_and_expected
+from benchmarks.selftest.report import Report, measured_and_expected, name_for
 from benchmarks.selftest.worker import Worker
 
 COURSE = "benchmarks.selftest.order:LINES"
@@ -32,19 +32,23 @@ _COLOURS = {"ok": "green", "failed": "red", "not run": "yellow"}
 def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) -> int:
     """Try every line within so many minutes, or those that are named, and print what came of each; the exit status.
 
+    Lines that are named leave a report of their own, and that of all lines as it is.
+
     Raises InputError for a line that there is none of, for a GPU where there is none, for an unusable `out`, and in
     one of several processes; TryAgainError where another self-test is at work in `out`.
     """
     _require_one_process()
     lines = _chosen(LINES, only)
     kind = _device(device)
+    name = name_for([line.name for line in lines] if only else [])
     with _alone_in(out), _interruptible():
-        return _run(Report(kind, minutes, lines), out)
+        return _run(Report(kind, minutes, lines, name=name), out)
 
 
 def _run(report: Report, out: Path) -> int:
-    log = out / LOG_FILE
+    log = out / f"{report.name}.log"
     log.write_bytes(b"")
+    report.write(out)
     console = plain_console()
     interrupted = False
     with Worker(COURSE, report.device, log) as worker, _activity(console) as activity:
@@ -57,10 +61,10 @@ def _run(report: Report, out: Path) -> int:
         except KeyboardInterrupt:
             interrupted = True
             worker.end()
-    report.write(out)
+    figures, table = report.write(out)
     state = "interrupted: " if interrupted else ""
     console.print(Text(f"{state}{report.verdict()}", style="bold"), soft_wrap=True)
-    console.print(f"  {out / JSON_FILE}, {out / MARKDOWN_FILE}; what the lines printed: {log}", soft_wrap=True)
+    console.print(f"  {figures}, {table}; what the lines printed: {log}", soft_wrap=True)
     return 1 if report.failed else INTERRUPTED if interrupted else 0
 
 

@@ -10,8 +10,9 @@ import yaml
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.training.checkpointing import last_update
+from backbones.training.compiling import require_compiler
 from backbones.training.job import accumulation_steps
-from backbones.training.machine import Device, device_name, device_type, meet_processes, process_count
+from backbones.training.machine import choose_device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
 from benchmarks.planning.recipe import load_recipe
@@ -23,15 +24,18 @@ from benchmarks.running.writing import write_text
 def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
     """Meet the job's other processes, all to run on the device that the recipe, of one of these tasks, wants.
 
-    Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device` does.
+    Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device` and, where a
+    network is to be compiled, `require_compiler` do.
     """
-    wanted: Device = "auto"
     complaint = ""
     try:
-        wanted = load_recipe(recipe, overrides, tasks).recipe.runtime.device
+        runtime = load_recipe(recipe, overrides, tasks).recipe.runtime
+        choose_device(runtime.device)
+        if runtime.compile:
+            require_compiler(device_type())
     except InputError as error:
         complaint = str(error)
-    meet_processes(wanted, complaint)
+    meet_processes(complaint=complaint)
 
 
 def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:

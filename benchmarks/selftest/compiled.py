@@ -1,20 +1,16 @@
 """Does `runtime.compile` give the same losses and gradients, and how much faster?"""
 
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backbones.adapters import build_pyramid
+from backbones.errors import InputError
 from backbones.mae.model import create_mae
 from backbones.registry import create_backbone
-from backbones.training.compiling import compile_network
+from backbones.training.compiling import compile_network, require_compiler
 from backbones.training.precision import Precision, autocast, resolve_precision
 from benchmarks.selftest.full_size import timed
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
@@ -89,19 +85,15 @@ def _errors(found: tuple[float, Tensor], exact: tuple[float, Tensor]) -> tuple[f
     return abs(loss / exact_loss - 1), off
 
 
-def require_compiler(device: str) -> None:
-    """Raise NotRunError where there is nothing to compile with: torch writes C++, triton C, for Python's headers."""
-    compilers = {"cpu": (os.environ.get("CXX"), "g++", "clang++"), "cuda": (os.environ.get("CC"), "gcc", "clang", "cc")}
-    if not any(shutil.which(name) for name in compilers[device] if name):
-        raise NotRunError("torch.compile needs a C compiler, and there is none here")
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        raise NotRunError("torch.compile needs Python's headers (Python.h), and there are none here")
-    if device == "cuda" and find_spec("triton") is None:
-        raise NotRunError("torch.compile needs triton on a GPU, and it is not installed")
+def _require_compiler(device: str) -> None:
+    try:
+        require_compiler(device)
+    except InputError as error:
+        raise NotRunError(str(error)) from None
 
 
 def _try_autoencoder(bench: Bench) -> Found:
-    require_compiler(bench.device)
+    _require_compiler(bench.device)
     name, images = AUTOENCODERS[bench.device]
     torch.manual_seed(0)
     with torch.device(bench.device):
@@ -113,7 +105,7 @@ def _try_autoencoder(bench: Bench) -> Found:
 
 def _try_pyramid(bench: Bench) -> Found:
     """The one with most to compile: windows, and bias tables whose scores are computed again."""
-    require_compiler(bench.device)
+    _require_compiler(bench.device)
     images, side = PYRAMID_IMAGES[bench.device]
     torch.manual_seed(0)
     with torch.device(bench.device):

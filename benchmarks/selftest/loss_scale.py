@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from backbones.mae.pretraining import PretrainingRecipe, create_step
 from backbones.training.job import Job, run_job
 from benchmarks.planning.recipe import load_recipe
+from benchmarks.selftest.exactness import largest
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from tasks.registry import PRETRAINING
 
@@ -107,22 +108,22 @@ def compare_resumed(scratch: Path) -> Found:
     stopped = train(scratch / "stopped", STOPPED_AFTER)
     resumed = train(scratch / "stopped", None)
     scales, losses = stopped.scales | resumed.scales, stopped.losses | resumed.losses
-    largest = max(abs(losses[step] / loss - 1) for step, loss in alone.losses.items())
+    off = largest(abs(losses[step] / loss - 1) for step, loss in alone.losses.items())
     at_stop, last = scales[STOPPED_AFTER], max(alone.losses)
     went_on = min(resumed.losses) == STOPPED_AFTER + 1
     differing = sum(scales[step] != scale for step, scale in alone.scales.items())
     measured = (
         f"stopped at scale {at_stop:g}, ended at {scales[last]:g}; unlike in {differing} of {last} steps, losses by "
-        f"{largest:.1e} at most"
+        f"{off:.1e} at most"
     )
     figures: dict[str, float | int | str | bool | None] = {
         "scale_at_stop": at_stop,
         "scale_at_end": scales[last],
         "steps": last,
         "steps_of_unlike_scale": differing,
-        "largest_relative_difference_of_losses": largest,
+        "largest_relative_difference_of_losses": off,
     }
-    fine = went_on and not differing and largest <= TOLERANCE and at_stop != TO_SCALE
+    fine = went_on and not differing and off <= TOLERANCE and at_stop != TO_SCALE
     return Found(fine, measured, f"scales alike in all steps, losses within {TOLERANCE:g}", figures)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.running.launching import PROGRAM
+from benchmarks.selftest.exactness import largest
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 
 PROCESSES = 2
@@ -49,14 +50,14 @@ def compare_processes(bench: Bench, device: str, epochs: int = 2) -> Found:
             _end(process)
     losses = {count: _losses(out) for count, out in runs.items()}
     assert len(losses[1]) == len(losses[PROCESSES]) > 0
-    largest = max(abs(ours / alone - 1) for ours, alone in zip(losses[PROCESSES], losses[1], strict=True))
+    off = largest(abs(ours / alone - 1) for ours, alone in zip(losses[PROCESSES], losses[1], strict=True))
     measured = f"loss after {len(losses[1])} updates {losses[PROCESSES][-1]:.5f} and {losses[1][-1]:.5f}, off by "
     figures: dict[str, float | int | str | bool | None] = {
         "updates": len(losses[1]),
-        "largest_relative_difference_of_losses": largest,
+        "largest_relative_difference_of_losses": off,
     }
     within = TOLERANCE[device]
-    return Found(largest <= within, f"{measured}{largest:.1e} at most", f"within {within:g}", figures)
+    return Found(off <= within, f"{measured}{off:.1e} at most", f"within {within:g}", figures)
 
 
 def _start(bench: Bench, out: Path, count: int, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
@@ -121,8 +122,8 @@ def _one_of_nccl(rank: int, directory: Path) -> None:
     together = _step(DistributedDataParallel(model, device_ids=[rank]), images)
     numbers = torch.ones(1000, device="cuda")
     torch.distributed.all_reduce(numbers)
-    largest = max(((together[name] - value).norm() / value.norm()).item() for name, value in alone.items())
-    found = {"largest": largest, "sum": numbers.sum().item()}
+    off = largest(((together[name] - value).norm() / value.norm()).item() for name, value in alone.items())
+    found = {"largest": off, "sum": numbers.sum().item()}
     (directory / "found.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
@@ -134,10 +135,10 @@ def _try_nccl_alone(bench: Bench) -> Found:
         raise NotRunError("this PyTorch is built without NCCL")
     torch.multiprocessing.start_processes(_one_of_nccl, (bench.scratch,), nprocs=1, start_method="spawn")
     found = json.loads((bench.scratch / "found.json").read_text())
-    largest = found["largest"]
-    figures = {"largest_relative_difference": largest}
-    fine = found["sum"] == 1000 and largest <= NCCL_TOLERANCE
-    return Found(fine, f"loss and gradients off by {largest:.1e}", f"within {NCCL_TOLERANCE:g}", figures)
+    off = found["largest"]
+    figures = {"largest_relative_difference": off}
+    fine = found["sum"] == 1000 and off <= NCCL_TOLERANCE
+    return Found(fine, f"loss and gradients off by {off:.1e}", f"within {NCCL_TOLERANCE:g}", figures)
 
 
 def _try_gpus(bench: Bench) -> Found:

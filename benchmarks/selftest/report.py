@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.running.writing import write_text
 from benchmarks.selftest.lines import Line, Verdict
 
-JSON_FILE, MARKDOWN_FILE, LOG_FILE = "selftest.json", "selftest.md", "selftest.log"
+NAME = "selftest"
 
 LIBRARIES = (
     *("backbench", "torch", "torchvision", "timm", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation"),
@@ -28,6 +28,7 @@ class Report:
     device:   "cuda" or "cpu"
     about:    what it runs on in words: device, CUDA, driver
     verdicts: of the lines that had their turn
+    name:     its files' without their endings
     """
 
     device: str
@@ -36,6 +37,7 @@ class Report:
     about: Mapping[str, str] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    name: str = NAME
 
     @property
     def all_verdicts(self) -> list[Verdict]:
@@ -61,10 +63,11 @@ class Report:
             parts.append(f"{len(names['not run'])} not run")
         return ", ".join(parts)
 
-    def write(self, out: Path) -> None:
-        """Write both files whole, below `out`. Raises ResultsError if they cannot be."""
-        write_text(out / JSON_FILE, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
-        write_text(out / MARKDOWN_FILE, self.markdown())
+    def write(self, out: Path) -> tuple[Path, Path]:
+        """Write both files whole, below `out`, and return their paths. Raises ResultsError if they cannot be."""
+        document = json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False)
+        figures = write_text(out / f"{self.name}.json", f"{document}\n")
+        return figures, write_text(out / f"{self.name}.md", self.markdown())
 
     def document(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -92,6 +95,7 @@ class Report:
                 _cell(text)
                 for text in (
                     verdict.state,
+                    verdict.line.name,
                     verdict.line.what,
                     *measured_and_expected(verdict),
                     f"{verdict.seconds:.0f}",
@@ -99,7 +103,7 @@ class Report:
             )
             for verdict in self.all_verdicts
         ]
-        head = ["state | what | measured | expected | s", ":--- | :--- | :--- | :--- | ---:"]
+        head = ["state | line | what | measured | expected | s", ":--- | :--- | :--- | :--- | :--- | ---:"]
         table = "\n".join(f"| {row} |" for row in [*head, *rows])
         return f"{place or self.device}, {versions}: {self.verdict()}\n\n{table}\n"
 
@@ -109,6 +113,14 @@ def measured_and_expected(verdict: Verdict) -> tuple[str, str]:
     if verdict.found is None:
         return verdict.why, ""
     return verdict.found.measured, verdict.found.expected
+
+
+def name_for(lines: Sequence[str]) -> str:
+    """A report's of these lines alone, so that it leaves the whole one as it is; of all lines for none."""
+    if not lines:
+        return NAME
+    first, *more = lines
+    return f"{NAME}-{first}" + (f"-and-{len(more)}-more" if more else "")
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:

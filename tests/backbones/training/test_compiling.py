@@ -3,11 +3,14 @@
 import copy
 from typing import Any
 
+import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from backbones.adapters import build_pyramid
-from backbones.training.compiling import compile_network
+from backbones.errors import InputError
+from backbones.training import compiling
+from backbones.training.compiling import compile_network, require_compiler
 
 
 @torch.no_grad()
@@ -37,3 +40,39 @@ def test_every_run_of_a_process_is_compiled() -> None:
         compile_network(network, backend=count)
         network(torch.rand(1, 3, 16, 16))
         assert compiled, f"network {depth}"
+
+
+@pytest.mark.parametrize(
+    ("device", "variables", "there", "message"),
+    [
+        ("cpu", {}, {"gcc", "clang++"}, "needs a C++ compiler, and finds no g++. Install g++ or leave it at false"),
+        ("cpu", {"CXX": "nvc++ -O2"}, {"g++"}, "finds no nvc++, which the variable CXX names. Install one or leave it"),
+        ("cuda", {}, {"g++", "cc"}, "needs a C compiler, and finds no gcc and no clang. Install gcc or leave it"),
+        ("cuda", {}, {"clang"}, "needs triton on a GPU. Install it or leave it at false"),
+        ("cpu", {}, {"g++"}, ""),
+        ("cpu", {"CXX": "ccache g++"}, {"ccache"}, ""),
+    ],
+)
+def test_what_torch_compiles_with_has_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, device: str, variables: dict[str, str], there: set[str], message: str
+) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(compiling, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiling.Path, "exists", lambda path: True)
+    if not message:
+        require_compiler(device)
+        return
+    with pytest.raises(InputError) as refused:
+        require_compiler(device)
+    assert str(refused.value).startswith('key "runtime.compile": torch.compile ') and message in str(refused.value)
+
+
+def test_pythons_headers_have_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: "/nowhere")
+    with pytest.raises(InputError, match=r'key "runtime.compile": .* finds no Python\.h'):
+        require_compiler("cpu")

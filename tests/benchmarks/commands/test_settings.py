@@ -1,5 +1,6 @@
 """Settings that do not fit, and those that are made to fit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_a_mask_that_hides_everything_is_refused_before_training(small: Path, tm
 def test_settings_are_checked_before_a_million_images_are(copied: Path, tmp_path: Path) -> None:
     next((copied / "val/arrow").iterdir()).write_bytes(b"")
     assert "patch size" in refusal(*run(copied, tmp_path / "out", model__image_size=50))
+
+
+@pytest.mark.parametrize("command", [run, pretrain])
+def test_compiling_without_a_compiler_is_refused_before_the_data_is_read(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended in a traceback at the first step."""
+    monkeypatch.setattr("backbones.training.compiling.shutil.which", lambda name: None)
+    message = refusal(*command(tmp_path / "nothing", tmp_path / "out", runtime__compile="true"))
+    assert message.startswith('key "runtime.compile": torch.compile needs a C')
 
 
 def test_another_image_size_than_the_checkpoints_is_interpolated(small: Path, encoder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -41,8 +42,8 @@ def entries(out: Path) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in document(out)["lines"]}
 
 
-def document(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "selftest.json").read_text())
+def document(out: Path, name: str = "selftest") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / f"{name}.json").read_text())
     return found
 
 
@@ -78,7 +79,7 @@ def test_every_line_has_its_turn_whatever_became_of_those_before_it(tmp_path: Pa
     assert (told["verdict"], told["kind"], told["versions"]["timm"]) == (sentence, "cpu", "1.0.31")
     assert "cores" in told["device"]
     table = (out / "selftest.md").read_text()
-    assert "| ok | what first tries | 7 of 7 | 7 \\| all | " in table
+    assert "| ok | first | what first tries | 7 of 7 | 7 \\| all | " in table
     kept = {path.relative_to(out).as_posix() for path in (out / "scratch").glob("*/*")}
     assert kept == {"scratch/wrong/left"}, "only what a failed line left is to be looked into"
 
@@ -88,13 +89,23 @@ def test_lines_by_name_and_exit_status_0_where_none_failed(tmp_path: Path) -> No
     result = train(tmp_path / "out", "--only", "last", "--only", "first")
     assert result.exit_code == 0
     assert "2 lines ok" in result.output.splitlines()
-    assert list(entries(tmp_path / "out")) == ["first", "last"], "in the order of their worth"
+    told = document(tmp_path / "out", "selftest-first-and-1-more")["lines"]
+    assert [entry["name"] for entry in told] == ["first", "last"], "in the order of their worth"
 
 
 @pytest.mark.usefixtures("stubs")
 def test_a_misspelt_line_is_told_the_nearest(tmp_path: Path) -> None:
     message = refusal("doctor", "--train", "--only", "frist", "--out", tmp_path)
     assert message.strip() == "--only frist: the self-test has no such line. Did you mean 'first'?"
+
+
+def test_every_line_that_is_named_somewhere_is_one() -> None:
+    """The help told of one that never was."""
+    root = Path(selftest.__file__).parents[2]
+    texts = [call("doctor", "--help").output, *(path.read_text() for path in root.glob("*.md"))]
+    texts += [path.read_text() for path in (root / "benchmarks").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"--only ([a-z][a-z-]+)", text)}
+    assert "detector-parity" in named and named <= {line.name for line in selftest.LINES}
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -175,6 +186,47 @@ def test_the_document_is_whole_after_every_line(
     monkeypatch.setattr(selftest, "run_course", watched)
     assert train(tmp_path).exit_code == 0
     assert seen == [["ok", "not run", "not run"], ["ok", "ok", "not run"], ["ok", "ok", "ok"]]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+
+
+def test_one_line_again_leaves_the_report_of_all(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "LINES", named(("a", 1), ("b", 1)))
+    train(tmp_path)
+    (tmp_path / "selftest.log").write_text("of all")
+    whole = contents(tmp_path)
+    assert set(whole) == {"selftest.json", "selftest.md", "selftest.log"}
+    result = train(tmp_path, "--only", "b")
+    assert f"{tmp_path / 'selftest-b.json'}, {tmp_path / 'selftest-b.md'}; what" in result.output
+    assert [entry["name"] for entry in document(tmp_path, "selftest-b")["lines"]] == ["b"]
+    after = contents(tmp_path)
+    assert whole.items() <= after.items() and set(after) - set(whole) == {
+        f"selftest-b.{x}" for x in ("json", "md", "log")
+    }
+
+
+def test_a_report_of_another_time_is_not_taken_for_this_ones(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "LINES", named(("interrupted", 1)))
+    (tmp_path / "selftest.json").write_text('{"verdict": "of another time"}')
+    seen: list[str] = []
+    draw = lambda data: seen.append(document(tmp_path)["verdict"])  # noqa: E731
+    monkeypatch.setattr("benchmarks.selftest.course._draw", draw)
+    train(tmp_path)
+    assert seen == ["0 lines ok, 1 not run"]
+
+
+@pytest.mark.parametrize("minutes", ["inf", "nan", "1e300", "1441", "0"])
+def test_minutes_are_those_of_a_day_at_most(minutes: str) -> None:
+    """On a terminal infinity was an OverflowError, in the JSON something that is none."""
+    message = usage_refusal("doctor", "--train", "--device", "cpu", "--minutes", minutes)
+    least = "greater than or equal to 0.1" if minutes == "0" else "less than or equal to 1440"
+    assert f"Invalid value for '--minutes': expected a value {least}" in message
 
 
 def test_ctrl_c_ends_with_what_is_known(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.selftest import batch_norms, compiled, processes
-from benchmarks.selftest.compiled import compare_compiled, require_compiler
+from backbones.training import compiling
+from benchmarks.selftest import batch_norms, processes
+from benchmarks.selftest.compiled import compare_compiled
 from benchmarks.selftest.engine import ENGINE
 from benchmarks.selftest.full_size import FULL_SIZE
 from benchmarks.selftest.lines import Bench, NotRunError
@@ -25,16 +26,19 @@ def test_names_are_unique_and_every_line_says_how_long_it_takes() -> None:
     assert all(line.seconds.keys() == {"cuda", "cpu"} and line.seconds["cuda"] > 0 for line in lines)
 
 
-@pytest.mark.parametrize("name", ["loss-scale-resumed", "two-processes-nccl", "one-process-nccl"])
+@pytest.mark.parametrize(
+    "name", ["loss-scale-resumed", "batch-norm-of-two-gpus", "two-processes-nccl", "one-process-nccl"]
+)
 def test_what_needs_a_gpu_is_not_run_without(tmp_path: Path, name: str) -> None:
     (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="GPU"):
         line.run(Bench("cpu", tmp_path, tmp_path))
 
 
-def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["batch-norm-of-two-gpus", "two-processes-nccl"])
+def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    (line,) = (line for line in ENGINE if line.name == "two-processes-nccl")
+    (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="one GPU"):
         line.run(Bench("cuda", tmp_path, tmp_path))
 
@@ -70,11 +74,15 @@ def test_a_compiler_that_changes_numbers_is_found() -> None:
     assert not found.fine and found.figures["relative_error_of_loss"] == pytest.approx(0.1025, abs=0.01)
 
 
-def test_nothing_is_compiled_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
-    for device in ("cpu", "cuda"):
-        with pytest.raises(NotRunError, match="compiler"):
-            require_compiler(device)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["compiled-autoencoder", "compiled-pyramid"])
+def test_nothing_is_compiled_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, device: str
+) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    (line,) = (line for line in ENGINE if line.name == name)
+    with pytest.raises(NotRunError, match="compiler"):
+        line.run(Bench(device, tmp_path, tmp_path))
 
 
 def test_the_chosen_batch_norm_is_batch_norm() -> None:
@@ -93,7 +101,7 @@ def test_a_batch_norm_of_other_statistics_is_found(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_batch_norm_over_two_processes(tmp_path: Path) -> None:
-    found = batch_norms.compare_processes(tmp_path)
+    found = batch_norms.compare_processes(tmp_path, "cpu")
     assert found.fine, found
 
 

@@ -35,6 +35,13 @@ def test_what_vanishes_is_measured_against_a_share_of_what_does_not() -> None:
     assert gradient_error(found, exact)[1] == pytest.approx(1e-4, rel=0.01)
 
 
+def test_a_small_gradient_is_measured_by_itself() -> None:
+    """A thousandth of the others, as some of the detector's heads have it, and off by a hundredth."""
+    exact = {"large": torch.full((99,), 1.0), "small": torch.full((9,), 1e-3), "none": torch.full((1,), 1e-15)}
+    found = exact | {"small": exact["small"] * 1.01, "none": torch.full((1,), 1e-6)}
+    assert gradient_error(found, exact)[1:] == (pytest.approx(0.01, rel=0.01), "small")
+
+
 def test_a_gradient_that_is_no_number_is_the_worst_and_within_no_tolerance() -> None:
     exact = {"a": torch.ones(2), "b": torch.ones(2)}
     whole, each, worst = gradient_error({"a": torch.tensor([1.0, torch.nan]), "b": torch.zeros(2)}, exact)

@@ -40,6 +40,7 @@ def small(name: str) -> Recipe:
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(full_size, "MOST_STEPS", 3)
+    monkeypatch.setattr(full_size, "PRODUCT_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -63,6 +64,21 @@ def test_operations_are_those_of_forward_and_backward() -> None:
     head = images * width * classes
     # The processor's fused attention is not counted; a GPU's is.
     assert figures["tflop_per_step"] * 1e12 == 2 * (2 * pixels + 3 * (layers + head))
+
+
+def test_the_peak_is_that_of_products_which_go_on_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock by which a product takes 1 ms at first and 2 ms once a hundred are done."""
+    turns: list[int] = []
+
+    def timed(device: str, call: object, repeats: int = 1) -> float:
+        done = sum(turns)
+        turns.append(repeats)
+        return sum(0.001 if number < 100 else 0.002 for number in range(done, done + repeats))
+
+    monkeypatch.setattr(full_size, "timed", timed)
+    monkeypatch.setattr(full_size, "PRODUCT_SECONDS", 1.0)
+    assert full_size.peak_rate("cpu", "fp32", 16) == pytest.approx(2 * 16**3 / 0.002)
+    assert turns[-1] >= 1000
 
 
 def test_memory_that_runs_out_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
