@@ -138,8 +138,8 @@ def test_ctrl_c_leaves_a_table_of_what_has_ended(
     assert not (tmp_path / "speed/last.json").exists()
 
 
-@pytest.mark.parametrize(("first", "status", "speeds"), [(130, 2, False), (1, 2, True), (0, 0, True)])
-def test_make_gpu_goes_on_after_a_failure_but_not_after_ctrl_c(
+@pytest.mark.parametrize(("first", "status", "speeds"), [(130, 2, False), (2, 2, False), (1, 2, True), (0, 0, True)])
+def test_make_gpu_goes_on_after_a_failed_line_but_not_after_ctrl_c_or_without_a_gpu(
     first: int, status: int, speeds: bool, tmp_path: Path
 ) -> None:
     """make's own status for a recipe that failed is 2."""
