@@ -129,6 +129,17 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
+def count_operations(step: Callable[[], object]) -> int:
+    """Floating-point operations of a step's matrix products, convolutions and attention, as its kernels do them.
+
+    Those that are done again count again: of activations that are recomputed, and of the scores that a GPU's attention
+    computes anew on the way back. Attention on a CPU is not counted.
+    """
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def timed(device: str, call: Callable[[], object], repeats: int = 1) -> float:
     """Seconds of so many calls, one after the other, until the device has done them."""
     _wait(device)
@@ -155,7 +166,7 @@ def peak_rate(device: str, precision: Precision, side: int = 8192) -> float:
 
 
 def measure_speed(model: BaseModel, optimizer: OptimWrapper, batch: dict[str, Any], device: str) -> Speed:
-    """Time steps after three that warm up, of which one counts operations, recomputed ones included."""
+    """Time steps after three that warm up, of which one counts operations."""
     done = 0
     losses: dict[str, torch.Tensor] = {}
 
@@ -166,12 +177,11 @@ def measure_speed(model: BaseModel, optimizer: OptimWrapper, batch: dict[str, An
         done += 1
 
     timed(device, step)
-    with FlopCounterMode(display=False) as counter:
-        step()
+    operations = count_operations(step)
     begin_run()
     steps = min(max(FEWEST_STEPS, int(TIMED_SECONDS / timed(device, step))), MOST_STEPS)
     seconds = timed(device, step, steps) / steps
-    return Speed(seconds, counter.get_total_flops(), float(losses["loss"].detach()))
+    return Speed(seconds, operations, float(losses["loss"].detach()))
 
 
 def try_step(recipe: Recipe, device: str, product_side: int = 8192) -> Found:

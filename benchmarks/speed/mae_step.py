@@ -6,13 +6,15 @@ One step is forward, backward and an AdamW update of ViT-B/16 at 224 px, mask ra
 The peer is transformers' ViTMAEForPreTraining as its users train it: its default attention (sdpa) and
 torch.optim.AdamW's defaults. Ours updates with the fused AdamW. The limit is one large single-precision matrix product,
 by torch.mm's library and by oneDNN.
-On a GPU, 256 images a step, the peer has the fused AdamW too, which its Trainer takes there, and under bf16 autocast
-the fastest attention of those it has; the limits are products in single precision and in bfloat16. Single precision is
-as PyTorch has it: TF32 in convolutions, not in matrix products.
+On a GPU, 256 images a step, the peer has the fused AdamW too, which its Trainer takes there, and each attention that it
+has and that runs there is a side of its own: ours is held against the one that was fastest. Single
+precision is as PyTorch has it: TF32 in convolutions, not in matrix products. The limits there, and what counts as an
+operation, are those of `backbench doctor --train`: one large matrix product in each precision, and all that kernels do,
+what they compute again included. On a CPU nothing that is computed again counts.
 All sides take turns in one process, so that a busy machine slows all of them; each figure is the median of the turns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
 
@@ -20,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.utils import is_flash_attn_2_available
 
 from backbones.linear import linear
 from backbones.mae.model import create_mae
+from benchmarks.selftest.full_size import count_operations, peak_rate
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
 from benchmarks.speed.comparing.turns import Side, Step, Turns, take_turns
@@ -33,19 +35,17 @@ from benchmarks.speed.comparing.turns import Side, Step, Turns, take_turns
 _MODEL = "mae_vit_base_patch16"
 _IMAGE_SIZE = 224
 _DEFAULTS = {"cpu": {"repeats": 7, "batch": 8}, "cuda": {"repeats": 7, "batch": 256}}
-_MATRIX = {"cpu": 4096, "cuda": 8192}
-_OURS, _PEER = "ours fp32", "Hugging Face fp32"
-_OURS_BF16, _PEER_BF16 = "ours bf16 autocast", "Hugging Face bf16 autocast"
-_LIMITS = {"cpu": ("torch.mm", "oneDNN product"), "cuda": ("torch.mm fp32", "torch.mm bf16")}
-_PAIRS = {
-    "cpu": [(_OURS, _PEER), (_OURS_BF16, _PEER), (_OURS_BF16, _PEER_BF16)],
-    "cuda": [(_OURS_BF16, _PEER_BF16), (_OURS, _PEER)],
-}
-_REACHED = {
-    "cpu": [(_OURS, "torch.mm"), (_OURS, "oneDNN product")],
-    "cuda": [(_OURS, "torch.mm fp32"), (_OURS_BF16, "torch.mm bf16")],
-}
-"""Which side is held against which limit."""
+_MATRIX = 4096
+_FP32, _BF16 = "fp32", "bf16 autocast"
+_OURS, _OURS_BF16 = f"ours {_FP32}", f"ours {_BF16}"
+_PRODUCTS = {"torch.mm": F.linear, "oneDNN product": linear}
+"""The limits on a CPU, which take turns with the models."""
+
+_ATTENTIONS = {"cpu": ("sdpa",), "cuda": ("sdpa", "eager", "flash_attention_2")}
+"""The peer's, its default first."""
+
+_PAIRS = {"cpu": [(_FP32, _FP32), (_BF16, _FP32), (_BF16, _BF16)], "cuda": [(_BF16, _BF16), (_FP32, _FP32)]}
+"""Ours in which precision is held against the peer in which."""
 
 
 def training_step(
@@ -80,57 +80,83 @@ def peer_side(batch: int, device: str, bf16: bool, attention: str) -> Step:
     return training_step(lambda: peer(images).loss, optimizer, device, bf16)
 
 
-def product_side(multiply: Callable[[Tensor, Tensor], Tensor], device: str, dtype: torch.dtype) -> Step:
-    left, right = torch.randn(2, _MATRIX[device], _MATRIX[device], device=device).to(dtype)
+def product_side(multiply: Callable[[Tensor, Tensor], Tensor]) -> Step:
+    left, right = torch.randn(2, _MATRIX, _MATRIX)
     return lambda: multiply(left, right)
 
 
-def make_sides(batch: int, device: str, bf16: bool, attention: str) -> dict[str, Side]:
-    """What takes turns."""
-    other = (linear, torch.float32) if device == "cpu" else (F.linear, torch.bfloat16)
-    products = [(F.linear, torch.float32), other]
-    sides: dict[str, Side] = {
-        name: partial(product_side, multiply, device, dtype)
-        for name, (multiply, dtype) in zip(_LIMITS[device], products, strict=True)
-    }
-    sides[_PEER] = partial(peer_side, batch, device, False, "sdpa")
-    sides[_OURS] = partial(our_side, batch, device, False)
-    if bf16:
-        sides[_PEER_BF16] = partial(peer_side, batch, device, True, attention)
-        sides[_OURS_BF16] = partial(our_side, batch, device, True)
-    return sides
+def make_sides(batch: int, device: str, bf16: bool) -> tuple[dict[str, Side], list[str]]:
+    """What takes turns, and which of the peer's attentions do not."""
+    sides: dict[str, Side] = {}
+    if device == "cpu":
+        sides = {name: partial(product_side, multiply) for name, multiply in _PRODUCTS.items()}
+    lines = []
+    for precision in (_FP32, _BF16) if bf16 else (_FP32,):
+        for attention in _ATTENTIONS[device]:
+            peer = partial(peer_side, batch, device, precision == _BF16, attention)
+            if attention != "sdpa" and (why_not := say_why_not(peer, attention, precision)):
+                lines.append(f"{peer_name(precision, attention)}: {why_not}")
+            else:
+                sides[peer_name(precision, attention)] = peer
+        sides[f"ours {precision}"] = partial(our_side, batch, device, precision == _BF16)
+    return sides, lines
 
 
-def find_fastest_attention(batch: int, device: str) -> tuple[str, list[str]]:
-    """The peer's attention that is fastest under bf16 autocast on a GPU, and what to print of the search."""
-    names = ["sdpa", "eager", *(["flash_attention_2"] if is_flash_attn_2_available() else [])]
-    seconds: dict[str, float] = {}
-    lines = [] if "flash_attention_2" in names else ["Hugging Face's flash_attention_2: flash-attn is not installed"]
-    for name in names:
-        try:
-            turns = take_turns({name: partial(peer_side, batch, device, True, name)}, 3, device)
-        except (RuntimeError, ImportError, ValueError) as error:
-            if name == "sdpa":
-                raise
-            lines.append(f"Hugging Face's {name} does not run here: {str(error).partition(chr(10))[0]}")
-            continue
-        seconds[name] = median(turns[name].seconds)
-        lines.append(f"Hugging Face's {name}, bf16 autocast: {seconds[name]:.4f} s a step")
-    return min(seconds, key=seconds.__getitem__), lines
+def peer_name(precision: str, attention: str) -> str:
+    """The peer as the table has it."""
+    return f"Hugging Face ViTMAE, {precision}, {attention}"
 
 
-def count_flops(batch: int) -> int:
+def say_why_not(side: Side, attention: str, precision: str) -> str:
+    """Why the peer does not run with that attention; empty where it does."""
+    if attention == "flash_attention_2" and precision == _FP32:
+        return "only for half precision"
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        return "flash-attn is not installed"
+    try:
+        side()()
+    except (RuntimeError, ImportError, ValueError) as error:
+        return f"does not run here, {str(error).partition(chr(10))[0]}"
+    return ""
+
+
+def fastest_peer(sides: Mapping[str, Turns], precision: str) -> str:
+    """The name of the peer's side whose median is the smallest."""
+    peers = [name for name in sides if name.startswith(peer_name(precision, ""))]
+    return min(peers, key=lambda name: median(sides[name].seconds))
+
+
+def count_in_plain_form(batch: int) -> int:
     """Floating-point operations of the matrix products in one step of ours, forward and backward, nothing recomputed.
 
-    Attention is counted in its plain form, as not all of the fused ones are known to torch's counter. Nothing is
+    Attention is counted in its plain form, as torch's counter does not know the fused one of a CPU. Nothing is
     computed: on the meta device tensors have shapes and no numbers.
     """
     with torch.device("meta"):
         model, images = create_mae(_MODEL).train(), torch.empty(batch, 3, _IMAGE_SIZE, _IMAGE_SIZE)
-        counter = FlopCounterMode(display=False)
-        with sdpa_kernel(SDPBackend.MATH), counter:
-            model(images)[0].backward()
-    return counter.get_total_flops()
+        with sdpa_kernel(SDPBackend.MATH):
+            return count_operations(lambda: model(images)[0].backward())
+
+
+def reached(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
+    """How near our steps come to the limits, as lines to print."""
+    if device == "cpu":
+        rates = {name: 2 * _MATRIX**3 / median(sides[name].seconds) for name in _PRODUCTS}
+        return _shares(_OURS, sides[_OURS], count_in_plain_form(batch), rates, "nothing computed again")
+    lines = []
+    for name, precision in ((_OURS, "fp32"), (_OURS_BF16, "bf16")):
+        operations = count_operations(our_side(batch, device, name == _OURS_BF16))
+        rates = {f"a {precision} torch.mm": peak_rate(device, precision)}
+        lines += _shares(name, sides[name], operations, rates, "what kernels compute again included")
+    return lines
+
+
+def _shares(name: str, side: Turns, operations: int, limits: Mapping[str, float], counted: str) -> list[str]:
+    rate = operations / median(side.seconds)
+    lines = [f"{name}: {operations / 1e9:.0f} GFLOP a step, {counted}, {rate / 1e9:.0f} GFLOP/s"]
+    return lines + [
+        f"{rate / peak:.0%} of the peak by {limit}, {peak / 1e9:.0f} GFLOP/s" for limit, peak in limits.items()
+    ]
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -138,50 +164,31 @@ def has_fast_bf16(device: str) -> bool:
     return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def report(sides: dict[str, Turns], flops: int, batch: int, device: str) -> list[str]:
+def report(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
     """The lines to print."""
     places = 3 if device == "cpu" else 4
-    lines = [f"{'':28}{'median':>9}{'fastest':>9}{'slowest':>9}  images/s"]
+    lines = [f"{'':44}{'median':>9}{'fastest':>9}{'slowest':>9}  images/s"]
     for name, side in sides.items():
         figures = (median(side.seconds), min(side.seconds), max(side.seconds))
-        rate = "" if name in _LIMITS[device] else f"{batch / figures[0]:10.2f}"
+        rate = "" if name in _PRODUCTS else f"{batch / figures[0]:10.2f}"
         memory = f"{side.memory_gib:8.2f} GiB" if rate and side.memory_gib is not None else ""
-        lines.append(f"{name:28}{''.join(f'{figure:8.{places}f}s' for figure in figures)}{rate}{memory}")
-    for ours, peer in _PAIRS[device]:
-        if ours in sides:
-            ratio = compare("", sides[ours], peer, sides[peer]).ratio
-            assert ratio
-            lines.append(
-                f"{ours} against {peer}: {ratio.median:.2f} × (turns {ratio.lowest:.2f} to {ratio.highest:.2f})"
-            )
-    reached = flops / median(sides[_OURS].seconds)
-    lines.append(f"a step of ours: {flops / 1e9:.0f} GFLOP in matrix products, {reached / 1e9:.0f} GFLOP/s")
-    for name, limit in _REACHED[device]:
-        peak = 2 * _MATRIX[device] ** 3 / median(sides[limit].seconds)
-        reached = flops / median(sides[name].seconds)
-        whose = "" if device == "cpu" else f"{name} reaches "
-        lines.append(f"{whose}{reached / peak:.0%} of the peak by {limit}, {peak / 1e9:.0f} GFLOP/s")
+        lines.append(f"{name:44}{''.join(f'{figure:8.{places}f}s' for figure in figures)}{rate}{memory}")
+    for each in comparisons(sides, batch, device):
+        assert each.ratio
+        ratio = f"{each.ratio.median:.2f} × (turns {each.ratio.lowest:.2f} to {each.ratio.highest:.2f})"
+        lines.append(f"{each.what} against {each.peer}: {ratio}")
     return lines
 
 
-def comparisons(sides: dict[str, Turns], batch: int, device: str, attention: str) -> list[Comparison]:
-    """Ours against the peer's, for the table."""
+def comparisons(sides: Mapping[str, Turns], batch: int, device: str) -> list[Comparison]:
+    """Ours against the peer's fastest, for the table."""
     found = []
-    for ours, peer in _PAIRS[device]:
-        if ours in sides:
-            precision = ours.removeprefix("ours ")
-            note = " (TF32 in convolutions only)" if precision == "fp32" and device == "cuda" else ""
+    for precision, other in _PAIRS[device]:
+        if f"ours {precision}" in sides:
+            note = " (TF32 in convolutions only)" if precision == _FP32 and device == "cuda" else ""
             what = f"MAE training step, ViT-B/16, batch {batch}, {precision}{note}"
-            used = attention if peer == _PEER_BF16 else "sdpa"
-            found.append(
-                compare(
-                    what,
-                    sides[ours],
-                    f"Hugging Face ViTMAE, {peer.removeprefix('Hugging Face ')}, {used}",
-                    sides[peer],
-                    images=batch,
-                )
-            )
+            peer = fastest_peer(sides, other)
+            found.append(compare(what, sides[f"ours {precision}"], peer, sides[peer], images=batch))
     return found
 
 
@@ -192,12 +199,11 @@ def main() -> None:
     arguments = parse_arguments(parser, _DEFAULTS)
     batch, device = arguments.batch, arguments.device
     torch.manual_seed(0)
-    bf16 = has_fast_bf16(device)
-    attention, lines = find_fastest_attention(batch, device) if device == "cuda" else ("sdpa", [])
-    sides = take_turns(make_sides(batch, device, bf16, attention), arguments.repeats, device)
+    makers, lines = make_sides(batch, device, has_fast_bf16(device))
+    sides = take_turns(makers, arguments.repeats, device)
     print(f"ViT-B/16, batch {batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("\n".join([*lines, *report(sides, count_flops(batch), batch, device)]))
-    write_figures(arguments.json, comparisons(sides, batch, device, attention))
+    print("\n".join([*lines, *report(sides, batch, device), *reached(sides, batch, device)]))
+    write_figures(arguments.json, comparisons(sides, batch, device))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from backbones.training.machine import device_name
-from benchmarks.speed.comparing.turns import Turns
+from benchmarks.speed.comparing.turns import Turns, is_steady
+
+HOST_BOUND = 0.95
+"""From this share of the host on, the table says that a step waits for it."""
 
 COLUMNS = ("what", "peer", "ratio", "ours against the peer's", "memory", "device")
 
@@ -27,6 +30,11 @@ class Spread(BaseModel, frozen=True):
         each = list(figures)
         return cls(median=median(each), lowest=min(each), highest=max(each))
 
+    @property
+    def steady(self) -> bool:
+        """Whether the median says enough."""
+        return is_steady((self.lowest, self.median, self.highest))
+
 
 class Comparison(BaseModel, frozen=True):
     """One line of the table.
@@ -36,6 +44,7 @@ class Comparison(BaseModel, frozen=True):
     unit:             of `ours` and `theirs`, "images/s" or "s"
     ratio:            how many times as fast ours was: of the medians, and the range over the turns
     our_memory_gib:   the most that was held at once, None where nobody looked
+    our_host_share:   of a step on a GPU: after which part of it the program has told the GPU all, None elsewhere
     device:           as a person would name it
     """
 
@@ -47,6 +56,8 @@ class Comparison(BaseModel, frozen=True):
     ratio: Spread | None = None
     our_memory_gib: float | None = None
     their_memory_gib: float | None = None
+    our_host_share: float | None = None
+    their_host_share: float | None = None
     device: str
 
 
@@ -79,6 +90,8 @@ def compare(
         ratio=ratio,
         our_memory_gib=ours.memory_gib,
         their_memory_gib=theirs and theirs.memory_gib,
+        our_host_share=ours.host_share,
+        their_host_share=theirs and theirs.host_share,
         device=device_name(),
     )
 
@@ -108,8 +121,18 @@ def _ratio(comparison: Comparison) -> str:
 
 
 def _speeds(comparison: Comparison) -> str:
-    figures = [_digits(side.median) for side in (comparison.ours, comparison.theirs) if side]
+    sides = (comparison.ours, comparison.our_host_share), (comparison.theirs, comparison.their_host_share)
+    figures = [_speed(side, host) for side, host in sides if side]
     return f"{' against '.join(figures)} {comparison.unit}"
+
+
+def _speed(side: Spread, host_share: float | None) -> str:
+    """The median, the range where turns are far apart, and whether the host holds the step up."""
+    middle, low, high = (_digits(value) for value in (side.median, side.lowest, side.highest))
+    notes = [] if side.steady else [f"{low} to {high}"]
+    if host_share is not None and host_share >= HOST_BOUND:
+        notes.append("waits for the host")
+    return f"{middle} ({', '.join(notes)})" if notes else middle
 
 
 def _memory(comparison: Comparison) -> str:

@@ -7,8 +7,9 @@ for it takes no part in the figures.
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -18,6 +19,11 @@ Side = Callable[[], Step]
 
 WARM_UP_STEPS = 3
 SECONDS_OF_A_TURN = 0.3
+STEADY = 0.05
+"""How far apart a side's turns may be, as a share of their median, before more are taken."""
+
+MOST_REPEATS = 3
+"""As often as was asked for, at most, while a side is not steady."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +32,21 @@ class Turns:
 
     seconds:    of one step, for each turn
     memory_gib: the most that it held at once, None where nobody looked
+    host_share: as `measure_host_share` has it, None on a CPU
     """
 
     seconds: list[float]
     memory_gib: float | None = None
+    host_share: float | None = None
 
 
 def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str, Turns]:
-    """Let every side take `repeats` turns on "cuda" or "cpu".
+    """Let every side take `repeats` turns on "cuda" or "cpu", all of them equally many.
 
-    On a GPU a turn is as many steps as fill 0.3 seconds, after three to warm up, and each side's memory is what it
-    allocates there while no other has been built. On a CPU a turn is one step, after one to warm up.
+    On a GPU a turn is as many steps as fill 0.3 seconds, after three to warm up and a round of turns that does not
+    count: in it each side gets memory for a step beside what the others keep. While a side's turns are further apart
+    than 5 % of their median, all take more, up to three times as many; a single turn is taken for steady. Each side's
+    memory is what it allocates there while no other has been built. On a CPU a turn is one step, after one to warm up.
     """
     on_gpu = device == "cuda"
     memory = {name: peak_memory_gib(side) if on_gpu else None for name, side in sides.items()}
@@ -45,10 +55,24 @@ def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str
     steps = {name: side() for name, side in sides.items()}
     counts = {name: _steps_of_a_turn(step) if on_gpu else _warm_up(step) for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, step in steps.items():
-            seconds[name].append(time_turn(step, counts[name]))
-    return {name: Turns(seconds[name], memory[name]) for name in sides}
+
+    def take_a_round() -> dict[str, float]:
+        return {name: time_turn(step, counts[name]) for name, step in steps.items()}
+
+    if on_gpu:
+        take_a_round()
+    for number in range(MOST_REPEATS * repeats if on_gpu else repeats):
+        if number >= repeats and all(is_steady(each) for each in seconds.values()):
+            break
+        for name, taken in take_a_round().items():
+            seconds[name].append(taken)
+    hosts = {name: measure_host_share(step) if on_gpu else None for name, step in steps.items()}
+    return {name: Turns(seconds[name], memory[name], hosts[name]) for name in sides}
+
+
+def is_steady(figures: Sequence[float]) -> bool:
+    """Whether they lie within 5 % of their median of each other."""
+    return max(figures) - min(figures) <= STEADY * median(figures)
 
 
 def time_turn(step: Step, steps: int) -> float:
@@ -59,6 +83,22 @@ def time_turn(step: Step, steps: int) -> float:
         step()
     _catch_up()
     return (time.perf_counter() - start) / steps
+
+
+def measure_host_share(step: Step) -> float:
+    """The part of a single step's time after which its call returns, the median of three that begin on an idle GPU.
+
+    Near 1 the GPU has nothing left to do by then: it waits for the program, which is slow, or waits for it in turn.
+    """
+    shares = []
+    for _ in range(3):
+        _catch_up()
+        start = time.perf_counter()
+        step()
+        returned = time.perf_counter()
+        _catch_up()
+        shares.append((returned - start) / (time.perf_counter() - start))
+    return median(shares)
 
 
 def peak_memory_gib(side: Side) -> float:

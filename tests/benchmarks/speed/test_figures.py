@@ -29,8 +29,24 @@ def test_the_table_says_what_whose_how_fast_and_in_how_much_memory() -> None:
     found = compare("a step", OURS, "another's", THEIRS, images=2).model_copy(update={"device": "a GPU"})
     heading, _, line = cells(found)
     assert heading == [*COLUMNS]
-    ratio, speeds, memory = "2.00 × (1.12 to 3.00)", "4.00 against 2.00 images/s", "4.4 against 9.8 GiB"
+    ratio, memory = "2.00 × (1.12 to 3.00)", "4.4 against 9.8 GiB"
+    speeds = "4.00 (2.50 to 5.00) against 2.00 (1.67 to 2.22) images/s"
     assert line == ["a step", "another's", ratio, speeds, memory, "a GPU"]
+
+
+def test_a_range_is_told_where_turns_are_far_apart() -> None:
+    steady, other = Turns([1.0, 1.02, 0.99]), Turns([1.0, 1.04, 0.98])
+    assert cells(compare("a step", steady, "another's", other))[2][3] == "1.00 against 1.00 (0.980 to 1.04) s"
+    assert cells(compare("a step", steady, "another's", steady))[2][3] == "1.00 against 1.00 s"
+    assert cells(compare("alone", other))[2][3] == "1.00 (0.980 to 1.04) s"
+
+
+def test_the_table_tells_which_side_waits_for_the_host() -> None:
+    ours, theirs = Turns([1.0], 1.0, host_share=0.3), Turns([2.0, 3.0, 2.5], 1.0, host_share=0.97)
+    found = compare("a step", ours, "another's", Turns([2.0], 1.0, host_share=0.97))
+    assert (found.our_host_share, found.their_host_share) == (0.3, 0.97)
+    assert cells(found)[2][3] == "1.00 against 2.00 (waits for the host) s"
+    assert cells(compare("alone", theirs))[2][3] == "2.50 (2.00 to 3.00, waits for the host) s"
 
 
 def test_a_side_without_a_peer_has_a_line_too() -> None:

@@ -1,5 +1,6 @@
 """What a finished segmentation run leaves behind, and what the commands that read it say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,7 +153,8 @@ class TestDirectory:
 def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_path: Path) -> None:
     """Of a command as it is typed, with all that is said while libraries are imported and models built."""
     command = [sys.executable, "-m", "benchmarks", *segmentation(few, tmp_path / "out")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    nothing_known = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, env=nothing_known)
     began = [line.partition(":")[0] for line in finished.stderr.splitlines()]
     expected = ["starts", "checking annotations", "checking evaluation images"]
     assert began == [*expected, "training UPerNet on random_vit_mini", "evaluating"], finished.stderr
