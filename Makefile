@@ -40,11 +40,13 @@ DEVICE ?= cuda
 MINUTES ?= 10
 REPEATS ?=
 OUT ?= gpu
+# Ctrl-C in one part ends both: not every shell goes by the signal itself where a program has caught it.
+FAILED = { ended=$$?; [ $$ended -lt 128 ] || exit $$ended; status=1; }
 gpu: $(READY)
 	status=0; \
-	$(BIN)/backbench doctor --train --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) || status=1; \
+	$(BIN)/backbench doctor --train --device $(DEVICE) --minutes $(MINUTES) --out $(OUT) || $(FAILED); \
 	$(BIN)/python benchmarks/speed/comparing/everything.py --device $(DEVICE) --out $(OUT) \
-	    $(if $(REPEATS),--repeats $(REPEATS)) || status=1; \
+	    $(if $(REPEATS),--repeats $(REPEATS)) || $(FAILED); \
 	exit $$status
 
 # Every version beneath those in pyproject.toml, from the environment at hand.

@@ -1,9 +1,12 @@
 """`backbench doctor`: what the installation is, and with --train whether this machine trains as it should."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from benchmarks.commands.statuses import INTERRUPTED
 
 doctor_app = typer.Typer()
 
@@ -47,7 +50,8 @@ def doctor(
     That compares this machine's numbers with those of double precision on its CPU, in every model and attention path;
     kills jobs and resumes them; runs small jobs to their end beside known results; then full-size ones, for their
     memory and speed. The worthiest lines come first, and those that minutes do not allow are not run. One failed line
-    does not keep the others from being tried.
+    does not keep the others from being tried. Full-size steps are made for a GPU of 80 GB: one that needs more memory
+    than is free is not run.
 
     Ten minutes with a GPU: backbench doctor --train
 
@@ -65,6 +69,11 @@ def doctor(
         from benchmarks.commands.doctor import examine
 
         raise typer.Exit(0 if examine() else 1)
-    from benchmarks.commands.selftest import run_selftest
+    try:
+        from benchmarks.commands.selftest import run_selftest
 
-    raise typer.Exit(run_selftest(device or "auto", minutes or DEFAULT_MINUTES, out or DEFAULT_OUT, only or []))
+        status = run_selftest(device or "auto", minutes or DEFAULT_MINUTES, out or DEFAULT_OUT, only or [])
+    except KeyboardInterrupt:
+        print("\nbackbench: interrupted before the self-test began", file=sys.stderr)
+        status = INTERRUPTED
+    raise typer.Exit(status)

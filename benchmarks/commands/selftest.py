@@ -1,6 +1,7 @@
 """What `backbench doctor --train` prints: one line after the other, then the verdict."""
 
 import difflib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from backbones.errors import InputError, not_written
-from backbones.training.machine import choose_device, device_type
+from backbones.errors import InputError, TryAgainError, not_written
+from backbones.training.launching import find_place
+from backbones.training.machine import choose_device, device_type, process_count
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.statuses import INTERRUPTED
+from benchmarks.running.claim import CLAIM
+from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.selftest.course import run_course
 from benchmarks.selftest.lines import Line, Verdict
 from benchmarks.selftest.order import LINES
@@ -30,19 +34,26 @@ def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) ->
 
     Lines that are named leave a report of their own, and that of all lines as it is.
 
-    Raises InputError for a line that there is none of, for a GPU where there is none, and for an unusable `out`.
+    Raises InputError for a line that there is none of, for a GPU where there is none, for an unusable `out`, and in
+    one of several processes; TryAgainError where another self-test is at work in `out`.
     """
+    _require_one_process()
     lines = _chosen(LINES, only)
     kind = _device(device)
     name = name_for([line.name for line in lines] if only else [])
-    log = _empty_log(out, name)
-    report = Report(kind, minutes, lines, name=name)
+    with _alone_in(out), _interruptible():
+        return _run(Report(kind, minutes, lines, name=name), out)
+
+
+def _run(report: Report, out: Path) -> int:
+    log = out / f"{report.name}.log"
+    log.write_bytes(b"")
     report.write(out)
     console = plain_console()
     interrupted = False
-    with Worker(COURSE, kind, log) as worker, _activity(console) as activity:
+    with Worker(COURSE, report.device, log) as worker, _activity(console) as activity:
         try:
-            for verdict in run_course(worker, lines, out, minutes, activity.begin):
+            for verdict in run_course(worker, report.lines, out, report.minutes, activity.begin):
                 report.about = worker.about
                 report.verdicts.append(verdict)
                 report.write(out)
@@ -68,6 +79,28 @@ def _chosen(lines: Sequence[Line], names: Sequence[str]) -> list[Line]:
     return [line for line in lines if not names or line.name in names]
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP end the self-test as Ctrl-C does; nohup's choice stays."""
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _require_one_process() -> None:
+    if process_count() > 1:
+        launcher = find_place().launcher
+        raise InputError(
+            "doctor --train: the self-test starts its own processes. Run it in one, without "
+            f"{launcher}: this is one of {process_count()}"
+        )
+
+
 def _device(wanted: str) -> str:
     """The kind of device to test. Raises InputError where it cannot be used."""
     if wanted == "cpu":
@@ -80,14 +113,21 @@ def _device(wanted: str) -> str:
     return device_type()
 
 
-def _empty_log(out: Path, name: str) -> Path:
-    log = out / f"{name}.log"
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep a second self-test from this folder within the block. Raises TryAgainError if another is there already."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        claim = Lease(out / CLAIM)
+    except HeldByAnotherError as owner:
+        raise TryAgainError(
+            f"--out {out}: {owner} runs a self-test there. Wait for it, or name another folder; if there is no such "
+            f"process, remove {out / CLAIM}"
+        ) from None
     except OSError as error:
         raise not_written(f"--out {out}: {error.strerror}. Name a folder that you may write to", error.errno) from error
-    return log
+    with claim:
+        yield
 
 
 def _show(verdict: Verdict, console: Console) -> None:

@@ -32,7 +32,7 @@ output is off by 3e-7."""
 
 IMAGES = {"cuda": 8, "cpu": 2}
 SIDE = {"cuda": 1024, "cpu": 384}
-"""Of the images, in pixels. With so many of them the scores go by pieces; the last image is looked at."""
+"""Of the images, in pixels. With so many of them the scores go by pieces, and each has to give what one would."""
 
 TABLE_STD, VECTOR_STD = 0.5, 0.1
 """Of random relative positions: the biases that they make have a standard deviation of about a half."""
@@ -64,7 +64,7 @@ def attention(path: Path, bench: Bench) -> Found:
     trunk: Any = pyramid.trunk
     fill_positions(trunk)
     pyramid.to(bench.device).train()
-    inputs = _inputs(pyramid, torch.rand(IMAGES[bench.device], 3, side, side))
+    inputs = _inputs(pyramid, torch.rand(1, 3, side, side))
     grid = (side // trunk.stride,) * 2
     worst: dict[Precision, Error] = {}
     for index in (0, 1):
@@ -111,29 +111,42 @@ def _shared(trunk: Any, is_global: bool) -> Tensor:
 def _block_errors(
     block: Any, inputs: Tensor, grid: tuple[int, int], shared_table: Tensor | None, bench: Bench
 ) -> dict[Precision, Error]:
-    """How far a block's attention is off, for the last image, in each precision."""
+    """How far a block's attention is off, in each precision, for a batch of copies of one image.
+
+    Each image's output and input gradient have to be the one's, the parameters' gradients so many times the one's.
+    """
     parameters = dict(block.named_parameters())
     if shared_table is not None:
         parameters["attend.relative_position_bias_table"] = shared_table
     leaves = {name: parameter.detach().cpu().double().requires_grad_() for name, parameter in parameters.items()}
-    x = inputs[-1:].cpu().double().requires_grad_()
+    x = inputs.cpu().double().requires_grad_()
     exact = plain_attention(x, _weights(leaves), block.attention.num_heads, block.window, grid)
     direction = torch.randn(exact.shape)
-    named = {"input": x, **leaves}
-    exact_gradients = dict(zip(named, torch.autograd.grad(exact, [*named.values()], direction.double()), strict=True))
+    images = IMAGES[bench.device]
+    of_input, *of_leaves = torch.autograd.grad(exact, [x, *leaves.values()], direction.double())
+    exact_gradients = {f"input {image}": of_input for image in range(images)}
+    exact_gradients |= {name: images * one for name, one in zip(leaves, of_leaves, strict=True)}
     errors = {}
     for precision in precisions(bench.device):
-        x_on_device = inputs.detach().clone().requires_grad_()
+        x_on_device = _copies(inputs, images).requires_grad_()
         with exact_products(), autocast(precision, bench.device):
             found = block(x_on_device).float()
-        along = torch.zeros_like(found)
-        along[-1:] = direction
         with exact_products():
+            along = _copies(direction, images).to(found.device)
             gradients = scaled_gradients(found, [x_on_device, *parameters.values()], along, precision)
-        found_gradients = {name: one for name, one in zip(named, gradients, strict=True) if one is not None}
-        found_gradients["input"] = found_gradients["input"][-1:]
-        errors[precision] = Error(relative(found[-1:], exact), *gradient_error(found_gradients, exact_gradients))
+        named = dict(zip(("input", *leaves), gradients, strict=True))
+        by_image = named.pop("input")
+        assert by_image is not None
+        found_gradients = {f"input {image}": one for image, one in enumerate(by_image.split(1))}
+        found_gradients |= {name: one for name, one in named.items() if one is not None}
+        output_error = largest(relative(one, exact) for one in found.split(1))
+        errors[precision] = Error(output_error, *gradient_error(found_gradients, exact_gradients))
     return errors
+
+
+def _copies(one: Tensor, count: int) -> Tensor:
+    """A batch of one as a batch of so many copies."""
+    return one.detach().expand(count, *one.shape[1:]).clone()
 
 
 def _weights(leaves: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from backbones.training.precision import resolve_precision
 from benchmarks.selftest.exactness import largest
-from benchmarks.selftest.lines import Found, Line
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 
 CHANNELS, SIDE = 64, 24
@@ -59,27 +59,43 @@ def compare_chosen(device: str) -> Found:
     return Found(fine, f"{chosen.__name__}: {', '.join(parts)}", f"within {within}", figures)
 
 
-def _train_share(rank: int, directory: Path) -> None:
+def _train_share(rank: int, directory: Path, device: str) -> None:
+    """One process's step, with the norm that the dense tasks choose; what came of it goes to a file of its own."""
     os.environ |= {"WORLD_SIZE": str(len(SHARES)), "RANK": str(rank)}
     torch.set_num_threads(1)
+    backend, place = ("nccl", f"cuda:{rank}") if device == "cuda" else ("gloo", "cpu")
+    if device == "cuda":
+        torch.cuda.set_device(rank)
     store = torch.distributed.FileStore(str(directory / "store"), len(SHARES))
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=len(SHARES))
-    torch.save(_train(SynchronisedBatchNorm(CHANNELS), _activations().split(SHARES)[rank]), directory / f"{rank}.pth")
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=len(SHARES))
+    norm: Any = nn.SyncBatchNorm if device == "cuda" else SynchronisedBatchNorm
+    trained = _train(norm(CHANNELS).to(place), _activations().split(SHARES)[rank].to(place))
+    torch.save({name: value.cpu() for name, value in trained.items()}, directory / f"{rank}.pth")
     torch.distributed.destroy_process_group()
 
 
-def compare_processes(directory: Path) -> Found:
-    """Two processes on the CPU with unlike numbers of images, beside one with all of them."""
-    expected = _train(nn.BatchNorm2d(CHANNELS), _activations())
-    numbers = sum(SHARES) * SIDE**2
-    expected["variance"] = 0.9 + (expected["variance"] - 0.9) * (1 - 1 / numbers)  # detectron2 keeps the biased one
-    torch.multiprocessing.start_processes(_train_share, (directory,), nprocs=len(SHARES), start_method="spawn")
+def compare_processes(directory: Path, device: str) -> Found:
+    """Two processes, on the CPU or a GPU each, with unlike numbers of images, beside one with all of them."""
+    alone = _train(nn.BatchNorm2d(CHANNELS).to(device), _activations().to(device))
+    expected = {name: value.cpu() for name, value in alone.items()}
+    if device == "cpu":  # detectron2 keeps the biased variance
+        numbers = sum(SHARES) * SIDE**2
+        expected["variance"] = 0.9 + (expected["variance"] - 0.9) * (1 - 1 / numbers)
+    torch.multiprocessing.start_processes(_train_share, (directory, device), nprocs=len(SHARES), start_method="spawn")
     parts = [torch.load(directory / f"{rank}.pth", weights_only=True) for rank in range(len(SHARES))]
     found = {name: torch.cat([part[name] for part in parts]) for name in ("found", "x")}
     found |= {name: sum(part[name] for part in parts) for name in ("weight", "bias")}
     off = largest(_largest({**part, **found}, expected) for part in parts)
     within = TOLERANCE[torch.float32]
     return Found(off <= within, f"{off:.1e}", f"within {within:g}", {"largest_relative_difference": off})
+
+
+def _try_gpus(bench: Bench) -> Found:
+    if bench.device != "cuda":
+        raise NotRunError("NCCL is for GPUs")
+    if torch.cuda.device_count() < len(SHARES):
+        raise NotRunError("one GPU")
+    return compare_processes(bench.scratch, "cuda")
 
 
 BATCH_NORMS = (
@@ -93,6 +109,12 @@ BATCH_NORMS = (
         name="batch-norm-of-two",
         what="batch norm over two processes (gloo, CPU) beside one process with all images",
         seconds={"cuda": 15.0, "cpu": 15.0},
-        run=lambda bench: compare_processes(bench.scratch),
+        run=lambda bench: compare_processes(bench.scratch, "cpu"),
+    ),
+    Line(
+        name="batch-norm-of-two-gpus",
+        what="SyncBatchNorm over two GPUs (NCCL), as the dense tasks use it there, beside one GPU with all images",
+        seconds={"cuda": 25.0, "cpu": 0.0},
+        run=_try_gpus,
     ),
 )

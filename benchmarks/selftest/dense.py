@@ -11,8 +11,18 @@ from torch import Tensor, nn
 from backbones.images.normalisation import IMAGENET
 from backbones.training.precision import Precision
 from benchmarks.selftest.attention import fill_positions
-from benchmarks.selftest.exactness import Tolerance, exact_products, in_double, judged, model_errors, relative, smooth
+from benchmarks.selftest.exactness import (
+    Tolerance,
+    exact_products,
+    in_double,
+    judged,
+    largest,
+    model_errors,
+    relative,
+    smooth,
+)
 from benchmarks.selftest.lines import Bench, Found, Line
+from tasks.datasets.label_maps.maps import IGNORED
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(loss=1e-5, whole=1e-4, each=1e-3),
@@ -21,6 +31,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
 }
 """A CPU's fp32 is off by 2e-6 to 6e-6 of all gradients and its bfloat16 by 1e-2 to 6e-2: batch norms over few values
 magnify rounding."""
+
+ACCURACY_TOLERANCE = 5e-3
+"""Relative: a pixel or two of some hundred right ones, where rounding decides between two classes."""
 
 DETECTOR_SIDE = {"cuda": 512, "cpu": 128}
 SEGMENTOR_SIDE = {"cuda": 256, "cpu": 96}
@@ -31,7 +44,7 @@ _CATEGORIES, _CLASSES = 80, 150
 
 
 def detector(adapter: str, bench: Bench) -> Found:
-    """Mask R-CNN's losses and gradients from fixed proposals on, and those of the proposals' own head."""
+    """Mask R-CNN's losses and gradients: of the region proposals with fixed samples, and from fixed proposals on."""
     from backbones import create_backbone
     from backbones.adapters import build_pyramid
     from tasks.detection.detector import Pooler, build_detector
@@ -47,9 +60,10 @@ def detector(adapter: str, bench: Bench) -> Found:
     fill_positions(smooth(model))
     images = _pictures(2, side, side)
     scenes = [_scene(side) for _ in images]
+    sampled = _sampled_anchors(model, images, [objects for objects, _ in scenes])
 
     def loss_of(model: nn.Module, device: str) -> Tensor:
-        return _detector_loss(model, images.to(device), scenes, device)
+        return _detector_loss(model, images.to(device), scenes, sampled, device)
 
     def entrance(double: nn.Module) -> nn.Module:
         for module in double.modules():
@@ -86,18 +100,31 @@ def _scene(side: int) -> tuple[Any, Any]:
     return objects, Instances((side, side), proposal_boxes=proposed, objectness_logits=torch.zeros(_PROPOSALS))
 
 
-def _detector_loss(model: Any, images: Tensor, scenes: list[tuple[Any, Any]], device: str) -> Tensor:
+def _sampled_anchors(model: Any, images: Tensor, objects: list[Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Each image's labels of the anchors that its proposals learn from, as drawn once, and the objects' boxes."""
+    generator, size = model.proposal_generator, model.preprocess_image([{"image": images[0]}]).tensor.shape[2:]
+    maps = [torch.zeros(1, 1, *(-(-side // stride) for side in size)) for stride in generator.anchor_generator.strides]
+    labels, boxes = generator.label_and_sample_anchors(generator.anchor_generator(maps), objects)
+    return labels, boxes
+
+
+def _detector_loss(
+    model: Any, images: Tensor, scenes: list[tuple[Any, Any]], sampled: tuple[list[Tensor], list[Tensor]], device: str
+) -> Tensor:
     from detectron2.utils.events import EventStorage
 
     batch = model.preprocess_image([{"image": image} for image in images])
     maps = model.backbone(batch.tensor)
-    generator = model.proposal_generator
-    logits, deltas = generator.rpn_head([maps[name] for name in generator.in_features])
-    proposing = torch.stack([found.float().square().mean() for found in (*logits, *deltas)]).sum()
     objects, proposals = ([part.to(device) for part in parts] for parts in zip(*scenes, strict=True))
+    generator = model.proposal_generator
+    labels, boxes = ([part.to(device) for part in parts] for parts in sampled)
+    # Each device would draw its own, and rounding decides between anchors that overlap an object equally.
+    generator.label_and_sample_anchors = lambda anchors, objects: (labels, boxes)
+    generator.predict_proposals = lambda *found: None  # `proposals` are the same for all
     with EventStorage():
+        _, proposing = generator(batch, maps, objects)
         _, losses = model.roi_heads(batch, maps, proposals, objects)
-    return torch.stack([loss.float() for loss in losses.values()]).sum() + proposing
+    return torch.stack([loss.float() for loss in (*losses.values(), *proposing.values())]).sum()
 
 
 def segmentor(bench: Bench) -> Found:
@@ -113,14 +140,11 @@ def segmentor(bench: Bench) -> Found:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0  # each device draws numbers of its own
-    images = _pictures(4, side, side)
-    labels = torch.randint(_CLASSES, (4, side, side), dtype=torch.uint8)
+    batch = _labelled_pictures(4, side)
     wide = _pictures(1, side, side * 3 // 2)
-    whole = torch.full((4,), side)
 
     def loss_of(model: nn.Module, device: str) -> Tensor:
-        batch = {"images": images.to(device), "heights": whole.to(device), "widths": whole.to(device)}
-        losses = model.train()("loss", labels=labels.to(device), **batch)
+        losses = _segmentor_losses(model, batch, device)
         return torch.stack([value.float().sum() for name, value in losses.items() if "loss" in name]).sum()
 
     def logits_of(model: Any, device: str) -> Tensor:
@@ -131,33 +155,71 @@ def segmentor(bench: Bench) -> Found:
     double = copy.deepcopy(model)
     exact = logits_of(in_double(double, double.backbone), "cpu")
     error = relative(logits_of(copy.deepcopy(model).to(bench.device), bench.device), exact)
+    accuracy_error = _accuracy_error(copy.deepcopy(model).to(bench.device), batch, bench.device)
     found = judged(
         model_errors(model, lambda model: model.get_submodule("backbone"), loss_of, bench.device), TOLERANCES
     )
     return replace(
         found,
-        fine=found.fine and error <= TOLERANCES["fp32"].loss,
-        measured=f"{found.measured}; fp32 logits {error:.1e}",
-        figures={**found.figures, "fp32_logits_error": error},
+        fine=found.fine and error <= TOLERANCES["fp32"].loss and accuracy_error <= ACCURACY_TOLERANCE,
+        measured=f"{found.measured}; fp32 logits {error:.1e}, accuracy {accuracy_error:.1e}",
+        expected=f"{found.expected}; accuracy {ACCURACY_TOLERANCE:g}",
+        figures={**found.figures, "fp32_logits_error": error, "fp32_accuracy_error": accuracy_error},
     )
+
+
+def _labelled_pictures(count: int, side: int) -> dict[str, Tensor]:
+    """A segmentor's batch: pictures with padding below and beside, and labels of which a tenth is ignored."""
+    labels = torch.randint(_CLASSES, (count, side, side), dtype=torch.uint8)
+    labels[torch.rand(labels.shape) < 0.1] = IGNORED
+    heights = torch.arange(count) * (side // 8) + side - (count - 1) * (side // 8)
+    widths = heights.flip(0)
+    for image, height, width in zip(labels, heights.tolist(), widths.tolist(), strict=True):
+        image[height:], image[:, width:] = IGNORED, IGNORED
+    return {"images": _pictures(count, side, side), "labels": labels, "heights": heights, "widths": widths}
+
+
+def _segmentor_losses(model: nn.Module, batch: dict[str, Tensor], device: str) -> dict[str, Tensor]:
+    losses: dict[str, Tensor] = model.train()("loss", **{name: part.to(device) for name, part in batch.items()})
+    return losses
+
+
+def _accuracy_error(model: Any, batch: dict[str, Tensor], device: str) -> float:
+    """By how much, relatively, a head's accuracy differs from what mmsegmentation makes of its logits on the CPU."""
+    from mmseg.models.losses import accuracy
+
+    from tasks.segmentation.mmseg_parts import resize
+
+    heads = {"decode": model.decode_head, "aux": model.auxiliary_head}
+    seen: dict[str, Tensor] = {}
+    for name, head in heads.items():
+        head.conv_seg.register_forward_hook(lambda module, given, logits, name=name: seen.update({name: logits.cpu()}))
+    with torch.no_grad(), exact_products():
+        losses = _segmentor_losses(model, batch, device)
+    errors = []
+    for name, logits in seen.items():
+        labels = batch["labels"].long()
+        enlarged = resize(logits, size=labels.shape[1:], mode="bilinear", align_corners=heads[name].align_corners)
+        errors.append(relative(losses[f"{name}.acc_seg"], accuracy(enlarged, labels, ignore_index=IGNORED)))
+    return largest(errors)
 
 
 DENSE = (
     Line(
         "detector-parity",
-        "Mask R-CNN (`fpn`) from fixed proposals on: losses and gradients against double precision on the CPU",
+        "Mask R-CNN (`fpn`), fixed samples and proposals: losses and gradients against double precision on the CPU",
         {"cuda": 25, "cpu": 30},
         partial(detector, "fpn"),
     ),
     Line(
         "vitdet-parity",
-        "Mask R-CNN (`simple`) from fixed proposals on: losses and gradients against double precision on the CPU",
+        "Mask R-CNN (`simple`), fixed samples and proposals: losses and gradients against double precision on the CPU",
         {"cuda": 25, "cpu": 30},
         partial(detector, "simple"),
     ),
     Line(
         "segmentor-parity",
-        "UPerNet: losses, gradients and the logits of sliding windows against double precision on the CPU",
+        "UPerNet: losses, gradients, accuracy and the logits of sliding windows against double precision on the CPU",
         {"cuda": 25, "cpu": 30},
         segmentor,
     ),

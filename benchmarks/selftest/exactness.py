@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backbones.training.precision import Precision, autocast
+from backbones.training.precision import Precision, autocast, bf16_is_fast
 from benchmarks.selftest.lines import Found
 
 Gradients = Mapping[str, Tensor]
 
-NEGLIGIBLE = 1e-1
-"""Gradients are measured against at least this share of the root mean square of all of the model's: some vanish by
-construction, such as those of a bias before a batch norm, and what is computed of them is rounding."""
+VANISHING, NEGLIGIBLE = 1e-9, 1e-1
+"""Some gradients vanish by construction, such as those of a bias before a batch norm. In double precision they come to
+1e-15 of the root mean square of all of a model's, and the smallest others, the detector's, to 1e-3: what is below the
+first of these shares vanishes, and what single precision makes of it is measured against the second."""
 
-_FP16_SCALES = tuple(2.0**power for power in (12, 8, 4, 0, -4, -8))
-"""Among which a loss scaler would look for one that lets no gradient overflow: small ones vanish in half precision."""
+_FP16_SCALES = tuple(2.0**power for power in range(12, -13, -1))
+"""Which a loss scaler would try in turn until no gradient overflows; too small ones vanish in half precision."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ class Error:
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
-    """Those that jobs can have on a device."""
-    return ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32", "bf16")
+    """Those that jobs can have on a device; bf16 only where a GPU has units for it."""
+    if device != "cuda":
+        return "fp32", "bf16"
+    return ("fp32", "bf16", "fp16") if bf16_is_fast(device) else ("fp32", "fp16")
 
 
 @contextmanager
@@ -124,17 +127,19 @@ def scaled_gradients(
 
 
 def gradient_error(found: Gradients, exact: Gradients) -> tuple[float, float, str]:
-    """The error of all gradients as one vector, the worst parameter's, and its name."""
+    """The error of all gradients as one vector, the worst parameter's beside its own gradient, and its name."""
     if found.keys() != exact.keys():
         odd = sorted(found.keys() ^ exact.keys())
         raise ValueError(f"gradients of {', '.join(odd)} on one side only")
     squares = {name: float(one.double().square().sum()) for name, one in exact.items()}
     mean_square = sum(squares.values()) / sum(one.numel() for one in exact.values())
     errors = {name: float((found[name].double().cpu() - one.double()).square().sum()) for name, one in exact.items()}
-    shares = {
-        name: (errors[name] / max(squares[name], NEGLIGIBLE**2 * mean_square * one.numel(), 1e-300)) ** 0.5
-        for name, one in exact.items()
-    }
+    shares = {}
+    for name, one in exact.items():
+        whole_square = mean_square * one.numel()
+        vanishes = squares[name] < VANISHING**2 * whole_square
+        own_square = NEGLIGIBLE**2 * whole_square if vanishes else squares[name]
+        shares[name] = (errors[name] / max(own_square, 1e-300)) ** 0.5
     worst = max(shares, key=lambda name: shares[name] if shares[name] == shares[name] else float("inf"))
     return (sum(errors.values()) / max(sum(squares.values()), 1e-300)) ** 0.5, shares[worst], worst
 

@@ -107,7 +107,7 @@ class Apart:
     weights: the relative difference of all weights as one vector
     loss:    likewise of the last loss in the log
     updates: up to which update both logs say the same to the last digit
-    points:  the largest difference of a metric
+    points:  the largest difference of a metric; pre-training has none
     """
 
     tensors: tuple[int, int]
@@ -146,7 +146,7 @@ def compare(a: Path, b: Path) -> Apart:
         weights=(difference / size) ** 0.5,
         loss=abs(losses[0] - losses[1]) / max(abs(losses[1]), 1e-300),
         updates=trace.same_up_to,
-        points=largest(abs(metrics[name] - others[name]) for name in metrics),
+        points=largest([0.0, *(abs(metrics[name] - others[name]) for name in metrics)]),
     )
 
 

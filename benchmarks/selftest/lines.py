@@ -12,6 +12,16 @@ class NotRunError(Exception):
     """A line has nothing to try on this machine; says why."""
 
 
+def memory_gib(device: str) -> tuple[float, float] | tuple[None, None]:
+    """What is free of a GPU's memory, whoever has the rest, and all of it; None for a processor."""
+    if device != "cuda":
+        return None, None
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return free / 2**30, total / 2**30
+
+
 @dataclass(frozen=True)
 class Bench:
     """Where lines run.

@@ -26,6 +26,9 @@ NCCL_TOLERANCE = 1e-4
 PATIENCE = 240.0
 """Seconds within which commands of seconds have to end."""
 
+GRACE = 20.0
+"""Seconds to save what there is, once told to stop."""
+
 
 def compare_processes(bench: Bench, device: str, epochs: int = 2) -> Found:
     """The mini classification by two processes beside one, each update's batch being the same."""
@@ -39,8 +42,12 @@ def compare_processes(bench: Bench, device: str, epochs: int = 2) -> Found:
         "schedule.warmup_epochs": 1,
     }
     started = {count: _start(bench, out, count, settings) for count, out in runs.items()}
-    for count, process in started.items():
-        _require_success(count, process, runs[count])
+    try:
+        for count, process in started.items():
+            _require_success(count, process, runs[count])
+    finally:
+        for process in started.values():
+            _end(process)
     losses = {count: _losses(out) for count, out in runs.items()}
     assert len(losses[1]) == len(losses[PROCESSES]) > 0
     off = largest(abs(ours / alone - 1) for ours, alone in zip(losses[PROCESSES], losses[1], strict=True))
@@ -71,12 +78,21 @@ def _require_success(count: int, process: "subprocess.Popen[bytes]", out: Path) 
     try:
         status = process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
-        process.terminate()
         raise RuntimeError(f"{count} process(es) have not ended after {PATIENCE:.0f} s") from None
     if status:
         lines = out.with_suffix(".log").read_text(errors="replace").strip().splitlines()
         said = lines[-1] if lines else "nothing"
         raise RuntimeError(f"{count} process(es) ended with exit status {status}, and said: {said}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """SIGTERM, which torch's agent hands on to those that it has started, and SIGKILL for one that takes no notice."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _losses(out: Path) -> list[float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from backbones.training.precision import Precision
 from benchmarks.selftest.jobs import Apart, Call, compare, kill_at, record_of, run_all, run_directory
 from benchmarks.selftest.lines import Bench, Found, Line
 
@@ -17,42 +18,47 @@ class Task:
     data:       below the generated images
     changes:    of the recipe
     checkpoint: the file half-way, after which the job is killed
+    command:    of backbench
     has_order:  whether a GPU can run it with `runtime.deterministic=true`
+    precision:  on a GPU; a CPU has single precision
     """
 
     recipe: str
     data: str
     changes: tuple[str, ...]
     checkpoint: str
+    command: tuple[str, ...] = ("run", "--backbone", "random_vit_mini")
     has_order: bool = True
+    precision: Precision = "fp32"
 
     def call(self, bench: Bench, out: Path, *more: str) -> Call:
-        """Its command on a device, in single precision."""
+        """Its command on a device."""
         settings = [
             *self.changes,
             *more,
             f"runtime.device={bench.device}",
-            "precision=fp32",
-            "model.drop_path=0.2",
+            f"precision={self.precision if bench.device == 'cuda' else 'fp32'}",
             "runtime.workers=0",
             "runtime.keep_checkpoints=9",
             "runtime.log_every=1",
         ]
-        fixed = ["--recipe", self.recipe, "--data", str(bench.data / self.data), "--backbone", "random_vit_mini"]
-        return Call(("run", *fixed, *(part for setting in settings for part in ("--set", setting))), out)
+        fixed = [*self.command, "--recipe", self.recipe, "--data", str(bench.data / self.data)]
+        return Call((*fixed, *(part for setting in settings for part in ("--set", setting))), out)
 
 
+_EPOCHS = ("schedule.epochs=4", "schedule.warmup_epochs=1")
 _ITERATIONS = ("schedule.iterations=24", "schedule.warmup_iterations=4", "runtime.checkpoint_every=12")
+_DENSE = (*_ITERATIONS, "model.relative_position=true", "model.drop_path=0.2")
+PRETRAINING = Task("mae_vit_mini", "unlabelled", _EPOCHS, "iteration_8.pth", command=("pretrain",))
 CLASSIFICATION = Task(
     "mini_classification",
     ".",
-    ("schedule.epochs=4", "schedule.warmup_epochs=1", "augment.mixup=0.8", "augment.random_erasing=0.25"),
+    (*_EPOCHS, "augment.mixup=0.8", "augment.random_erasing=0.25", "model.drop_path=0.2"),
     "iteration_16.pth",
+    precision="bf16",  # a GPU's default
 )
-DETECTION = Task(
-    "mini_detection", "coco", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth", has_order=False
-)
-SEGMENTATION = Task("mini_segmentation", "ade20k", (*_ITERATIONS, "model.relative_position=true"), "iteration_12.pth")
+DETECTION = Task("mini_detection", "coco", _DENSE, "iteration_12.pth", has_order=False)
+SEGMENTATION = Task("mini_segmentation", "ade20k", _DENSE, "iteration_12.pth")
 
 LITTLE = 1e-4
 """By how much, relatively, the loss of the first update after a resume may be off where sums have no fixed order: its
@@ -157,11 +163,13 @@ def _judged(
 
 
 def _line(name: str, task: Task) -> Line:
-    what = f"{task.recipe}, run twice and killed and resumed, fp32: weights, optimizer, loss, metrics"
+    precision = "fp32" if task.precision == "fp32" else f"{task.precision} on a GPU"
+    what = f"{task.recipe}, run twice and killed and resumed, {precision}: weights, optimizer, loss, metrics"
     return Line(name, what, {"cuda": 60, "cpu": 45}, partial(resuming, task))
 
 
 RESUMING = (
+    _line("resume-pretraining", PRETRAINING),
     _line("resume-classification", CLASSIFICATION),
     _line("resume-detection", DETECTION),
     _line("resume-segmentation", SEGMENTATION),

@@ -4,7 +4,9 @@ import gc
 import multiprocessing
 import os
 import pkgutil
+import secrets
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,10 +16,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State
+from benchmarks.selftest.descendants import end_marked, mark
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State, memory_gib
 
 _START_SECONDS = 300.0
 """Within which a process has imported its libraries and reached its device, also from a slow disk."""
+
+SUFFICIENT = 76.0
+"""GiB with which every line is known to go through: an H100 of 80 GB has 79, less what CUDA itself takes."""
+
+_OF_LAUNCHERS = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_"),
+    *("SLURM_STEP", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+)
+"""How the variables begin by which torchrun and Slurm's srun tell a process its place."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Worker:
 
     def __init__(self, lines: str, device: str, log: Path) -> None:
         self.lines, self.device, self.log = lines, device, log
+        self._token = secrets.token_hex(8)
         self._process: Any = None
         self._pipe: Connection | None = None
         self.about: Mapping[str, str] = {}
@@ -55,7 +68,7 @@ class Worker:
             return
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self.lines, self.device, self.log))
+        self._process = context.Process(target=_serve, args=(other, self.lines, self.device, self.log, self._token))
         self._process.start()
         other.close()
         answer = self._answer(_START_SECONDS)
@@ -76,7 +89,7 @@ class Worker:
         return outcome
 
     def end(self) -> None:
-        """End the process and all that it has started."""
+        """End the process and all that it has started, in whatever session that is."""
         if self._process is None:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -84,6 +97,7 @@ class Worker:
         self._process.kill()  # it may not have come to a group of its own
         self._process.join()
         self._process = None
+        end_marked(self._token)
 
     def _answer(self, limit: float) -> Any:
         """What the process sends within so many seconds; None if nothing, an outcome if it has died."""
@@ -105,9 +119,12 @@ def _death(status: int | None) -> str:
     return f"the process was ended by {signal.Signals(-status).name}"
 
 
-def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
+def _serve(pipe: Connection, lines: str, device: str, log: Path, token: str) -> None:
     """Be the process: say what this runs on, then try what is asked for until nobody asks any more."""
+    forget_launcher()
     os.setsid()  # Ctrl-C is the other process's, which ends this one and all that it has started
+    mark(token)
+    threading.Thread(target=_end_with_parent, args=(token,), daemon=True).start()
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -127,14 +144,31 @@ def _serve(pipe: Connection, lines: str, device: str, log: Path) -> None:
         pipe.send(_tried(line, Bench(device, scratch, data)))
 
 
+def forget_launcher() -> None:
+    """Leave nothing in the environment of the launcher that may have started this: jobs would take it for theirs."""
+    for name in [name for name in os.environ if name.startswith(_OF_LAUNCHERS)]:
+        del os.environ[name]
+
+
+def _end_with_parent(token: str) -> None:
+    """Wait for the end of the process that has started this one, even by SIGKILL, and end all that is left then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    end_marked(token)
+    os.killpg(0, signal.SIGKILL)
+
+
 def _about(device: str) -> dict[str, str]:
     import torch
 
     from backbones.training.machine import choose_device, cuda_version, device_name, driver_version
+    from backbones.training.precision import bf16_is_fast
 
     choose_device("cuda" if device == "cuda" else "cpu")
     torch.ones(1, device=device)  # a GPU's context, which takes seconds
-    return {"device": device_name(), "cuda": cuda_version(), "driver": driver_version()}
+    lacks = "not on this GPU, left out" if device == "cuda" and not bf16_is_fast(device) else ""
+    return {"device": device_name(), "cuda": cuda_version(), "driver": driver_version(), "bf16": lacks}
 
 
 def _tried(line: Line, bench: Bench) -> Outcome:
@@ -142,6 +176,7 @@ def _tried(line: Line, bench: Bench) -> Outcome:
 
     print(f"== {line.name}", flush=True)
     torch.manual_seed(0)
+    free, total = memory_gib(bench.device)
     try:
         found = line.run(bench)
         if bench.device == "cuda":
@@ -149,6 +184,11 @@ def _tried(line: Line, bench: Bench) -> Outcome:
         return Outcome("ok" if found.fine else "failed", found)
     except NotRunError as error:
         return Outcome("not run", why=str(error))
+    except torch.OutOfMemoryError as error:
+        traceback.print_exc()
+        if free is not None and total is not None and free < SUFFICIENT:
+            return Outcome("not run", why=f"out of memory, of which {free:.0f} of {total:.0f} GiB were free")
+        return Outcome("failed", why=first_line(error))
     except Exception as error:
         traceback.print_exc()
         return Outcome("failed", why=first_line(error))

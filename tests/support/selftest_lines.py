@@ -2,9 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
+
+OF_LAUNCHERS = {
+    **{"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+    **{"TORCHELASTIC_USE_AGENT_STORE": "True", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1"},
+}
+"""What torchrun and srun tell the only process of a job."""
 
 
 def fine(bench: Bench) -> Found:
@@ -36,6 +44,22 @@ def endless(bench: Bench) -> Found:
     raise AssertionError
 
 
+def told_of_launcher(bench: Bench) -> Found:
+    found = [name for name in os.environ if name in OF_LAUNCHERS]
+    return Found(not found, ", ".join(sorted(found)))
+
+
+def children(bench: Bench) -> Found:
+    """Start a program in this session and one in another, of which the starter ends at once; wait for ever."""
+    sleep = [sys.executable, "-c", "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"]
+    orphan = f"import subprocess; subprocess.Popen({sleep!r}, start_new_session=True)"
+    with (bench.scratch / "children").open("w") as file:
+        subprocess.Popen(sleep, stdout=file)
+        subprocess.run([sys.executable, "-c", orphan], stdout=file, check=True)
+    time.sleep(600)
+    raise AssertionError
+
+
 def line(name: str, run: object = fine, **seconds: float) -> Line:
     return Line(name, f"what {name} tries", seconds or {"cpu": 1, "cuda": 1}, run)  # type: ignore[arg-type]
 
@@ -52,3 +76,6 @@ LINES = (
     line("last"),
 )
 BY_NAME = {each.name: each for each in LINES}
+
+MORE = (line("told-of-launcher", told_of_launcher), line("children", children))
+"""For tests of what becomes of processes."""

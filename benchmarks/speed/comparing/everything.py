@@ -25,6 +25,8 @@ from benchmarks.speed.comparing.figures import Figures, markdown_table
 
 SPEED = Path(__file__).resolve().parents[1]
 HOUSE = SPEED.parents[1]
+TABLE = "speed.md"
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,17 @@ class Ran:
 
 
 def run_all(scripts: Sequence[Script], device: str, out: Path, options: Sequence[str] = ()) -> list[Ran]:
-    """Run each on `device`, with more options for all, and say on the screen which, and how far it is."""
+    """Run each on `device`, with more options for all, and say on the screen which, and how far it is.
+
+    OUT/speed.md has those that have ended, after each.
+    """
     began, found = time.monotonic(), []
     for number, script in enumerate(scripts, start=1):
         where = device if script.device else "the CPU"
         so_far = _clock(time.monotonic() - began)
         print(f"\n[{number} of {len(scripts)}] {script.name} on {where}, {so_far} so far", flush=True)
         found.append(run_script(script, device, out, options))
+        (out / TABLE).write_text(describe(found))
         if found[-1].failure:
             print(f"{script.name} failed: {found[-1].failure}", flush=True)
     print(f"\n{len(scripts)} scripts, {_clock(time.monotonic() - began)}", flush=True)
@@ -154,7 +160,7 @@ def _options_by_script(
 
 
 def main(scripts: Sequence[Script] = SCRIPTS) -> int:
-    """The exit status: 1 if a script failed."""
+    """The exit status: 1 if a script failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [script.name for script in scripts]
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="default cuda")
@@ -171,7 +177,7 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
     arguments = parser.parse_args()
     require_counts(parser, arguments)
     more = _options_by_script(parser, arguments.option, names, arguments.only)
-    for path in (arguments.out / "speed.md", arguments.out / "speed/figures.json"):
+    for path in (arguments.out / TABLE, arguments.out / "speed/figures.json"):
         require_writable(parser, "--out", path)
     chosen = [
         Script(script.path, script.device, (*script.options, *more[script.name]))
@@ -179,10 +185,12 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
         if script.name in arguments.only
     ]
     repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats is not None else []
-    found = run_all(chosen, arguments.device, arguments.out, repeats)
-    text = describe(found)
-    (arguments.out / "speed.md").write_text(text)
-    print(f"\n{text}\n{arguments.out / 'speed.md'}")
+    try:
+        found = run_all(chosen, arguments.device, arguments.out, repeats)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {arguments.out / TABLE} has the scripts that have ended", file=sys.stderr)
+        return INTERRUPTED
+    print(f"\n{describe(found)}\n{arguments.out / TABLE}")
     return int(any(ran.failure for ran in found))
 
 

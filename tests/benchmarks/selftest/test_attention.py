@@ -1,9 +1,13 @@
 """The self-test's lines about attention: they pass as it stands, and find relative positions that are wrong by 1 %."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from backbones.adapters import relative_position
 from benchmarks.commands import selftest
 from benchmarks.selftest import attention
 from benchmarks.selftest.attention import ATTENTION
@@ -32,3 +36,34 @@ def test_positions_that_are_wrong_by_a_hundredth_fail_their_line_and_no_other(
     result = call("doctor", "--train", "--device", "cpu", "--minutes", 5, "--out", tmp_path)
     assert result.exit_code == 1
     assert "3 lines ok, 1 failed: attention-fpn" in result.output.splitlines()
+
+
+def _last_map_only(q: Tensor, terms: list[Tensor], attend: Any) -> Tensor:
+    """Nothing comes of any map but the last."""
+    attended = attend(q, terms)
+    return torch.cat([torch.zeros_like(attended[:-1]), attended[-1:]])
+
+
+def _table_learns_from_last_map_only(q: Tensor, terms: list[Tensor], attend: Any) -> Tensor:
+    detached = [term.detach() for term in terms]
+    return torch.cat([attend(q, detached)[:-1], attend(q, terms)[-1:]])
+
+
+@pytest.mark.parametrize("fault", [_last_map_only, _table_learns_from_last_map_only])
+def test_a_fault_in_all_maps_but_the_last_is_found(fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the way that a GPU goes, which takes some rows of all maps at a time and computes them again."""
+    sound: Any = relative_position._attend_rows
+
+    def faulty(q: Tensor, k: Tensor, v: Tensor, terms: list[Tensor], *others: Any) -> Tensor:
+        return fault(q, terms, lambda q, terms: sound(q, k, v, terms, *others))  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(attention, "SIDE", {"cpu": 96})
+    monkeypatch.setattr(relative_position, "serves", lambda q, dropout: False)
+    monkeypatch.setattr(relative_position, "_on_gpu", lambda q: True)
+    monkeypatch.setattr(relative_position, "_MOST_KEPT", 0)
+    bench, line = Bench("cpu", tmp_path, tmp_path), ATTENTION[2]
+    assert line.run(bench).fine
+    monkeypatch.setattr(relative_position, "_attend_rows", faulty)
+    found = line.run(bench)
+    assert not found.fine
+    assert float(found.figures["fp32_worst_gradient_error"] or 0) > 0.2

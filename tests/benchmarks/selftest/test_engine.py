@@ -1,6 +1,7 @@
 """The self-test's lines about the engine, each with what it has to find."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,16 +26,19 @@ def test_names_are_unique_and_every_line_says_how_long_it_takes() -> None:
     assert all(line.seconds.keys() == {"cuda", "cpu"} and line.seconds["cuda"] > 0 for line in lines)
 
 
-@pytest.mark.parametrize("name", ["loss-scale-resumed", "two-processes-nccl", "one-process-nccl"])
+@pytest.mark.parametrize(
+    "name", ["loss-scale-resumed", "batch-norm-of-two-gpus", "two-processes-nccl", "one-process-nccl"]
+)
 def test_what_needs_a_gpu_is_not_run_without(tmp_path: Path, name: str) -> None:
     (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="GPU"):
         line.run(Bench("cpu", tmp_path, tmp_path))
 
 
-def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["batch-norm-of-two-gpus", "two-processes-nccl"])
+def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    (line,) = (line for line in ENGINE if line.name == "two-processes-nccl")
+    (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="one GPU"):
         line.run(Bench("cuda", tmp_path, tmp_path))
 
@@ -97,21 +101,29 @@ def test_a_batch_norm_of_other_statistics_is_found(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_batch_norm_over_two_processes(tmp_path: Path) -> None:
-    found = batch_norms.compare_processes(tmp_path)
+    found = batch_norms.compare_processes(tmp_path, "cpu")
     assert found.fine, found
 
 
-def pretend_to_run(monkeypatch: pytest.MonkeyPatch, losses: dict[int, list[float]], status: int = 0) -> None:
-    """Let runs do no more than leave a log, and end with that status."""
+def pretend_to_run(
+    monkeypatch: pytest.MonkeyPatch, losses: dict[int, list[float]], status: int = 0, patience: float = 0.0
+) -> "list[subprocess.Popen[bytes]]":
+    """Let runs do no more than leave a log, and end with that status, all but the first after so many seconds."""
+    started = []
 
     def start(bench: Bench, out: Path, count: int, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
         out.mkdir(parents=True)
         lines = [json.dumps({"loss": loss}) for loss in losses[count]]
         (out / "log.jsonl").write_text("\n".join(lines))
         out.with_suffix(".log").write_text(f"starting\nbackbench: {count} lost\n")
-        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
+        wait = patience if started else 0
+        started.append(
+            subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({wait}); raise SystemExit({status})"])
+        )
+        return started[-1]
 
     monkeypatch.setattr(processes, "_start", start)
+    return started
 
 
 @pytest.mark.parametrize(("second", "fine"), [(2.0001, True), (2.01, False)])
@@ -127,6 +139,13 @@ def test_a_run_that_ends_badly_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     pretend_to_run(monkeypatch, {1: [1.0], 2: [1.0]}, status=75)
     with pytest.raises(RuntimeError, match="exit status 75, and said: backbench: 1 lost"):
         processes.compare_processes(Bench("cpu", tmp_path, tmp_path), "cpu")
+
+
+def test_of_two_runs_none_is_left_where_the_other_ends_badly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = pretend_to_run(monkeypatch, {1: [1.0], 2: [1.0]}, status=75, patience=600)
+    with pytest.raises(RuntimeError, match="exit status 75"):
+        processes.compare_processes(Bench("cpu", tmp_path, tmp_path), "cpu")
+    assert [process.poll() for process in started] == [75, -signal.SIGTERM]
 
 
 @pytest.mark.slow

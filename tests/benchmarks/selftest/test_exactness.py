@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.selftest.exactness import exact_products, gradient_error, in_double, scaled_gradients, smooth
+from benchmarks.selftest.exactness import (
+    exact_products,
+    gradient_error,
+    in_double,
+    precisions,
+    scaled_gradients,
+    smooth,
+)
 from benchmarks.selftest.lines import Bench
 from benchmarks.selftest.whole_images import WHOLE_IMAGES
 
@@ -26,6 +33,13 @@ def test_what_vanishes_is_measured_against_a_share_of_what_does_not() -> None:
     exact = {"large": torch.full((99,), 1.0), "none": torch.zeros(1)}
     found = {"large": exact["large"], "none": torch.full((1,), 1e-5)}
     assert gradient_error(found, exact)[1] == pytest.approx(1e-4, rel=0.01)
+
+
+def test_a_small_gradient_is_measured_by_itself() -> None:
+    """A thousandth of the others, as some of the detector's heads have it, and off by a hundredth."""
+    exact = {"large": torch.full((99,), 1.0), "small": torch.full((9,), 1e-3), "none": torch.full((1,), 1e-15)}
+    found = exact | {"small": exact["small"] * 1.01, "none": torch.full((1,), 1e-6)}
+    assert gradient_error(found, exact)[1:] == (pytest.approx(0.01, rel=0.01), "small")
 
 
 def test_a_gradient_that_is_no_number_is_the_worst_and_within_no_tolerance() -> None:
@@ -71,6 +85,17 @@ def test_the_classifier_passes(tmp_path: Path) -> None:
     found = CLASSIFIER.run(Bench("cpu", tmp_path, tmp_path))
     assert found.fine, found.measured
     assert float(found.figures["fp32_prediction_error"] or 0) < 1e-6
+
+
+@pytest.mark.parametrize(("units", "expected"), [(True, ("fp32", "bf16", "fp16")), (False, ("fp32", "fp16"))])
+def test_bf16_is_left_out_where_a_gpu_only_emulates_it(
+    units: bool, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: bool(including_emulation) or units
+    )
+    assert precisions("cuda") == expected
+    assert precisions("cpu") == ("fp32", "bf16")
 
 
 def test_gradients_in_half_precision_are_scaled_until_none_overflows() -> None:

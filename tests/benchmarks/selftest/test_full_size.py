@@ -13,8 +13,9 @@ from backbones.training.settings import Recipe
 from benchmarks.planning.recipe import list_recipes, load_recipe
 from benchmarks.selftest import full_size
 from benchmarks.selftest.full_size import FITS, FULL_SIZE, recipe_on_one_device, try_step
-from benchmarks.selftest.lines import Bench, NotRunError
+from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from benchmarks.selftest.random_batches import OBJECTS, random_batch
+from benchmarks.selftest.worker import _tried
 from tasks.detection.objects import Objects
 from tasks.registry import RECIPES
 
@@ -39,6 +40,7 @@ def small(name: str) -> Recipe:
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(full_size, "MOST_STEPS", 3)
+    monkeypatch.setattr(full_size, "PRODUCT_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -64,6 +66,21 @@ def test_operations_are_those_of_forward_and_backward() -> None:
     assert figures["tflop_per_step"] * 1e12 == 2 * (2 * pixels + 3 * (layers + head))
 
 
+def test_the_peak_is_that_of_products_which_go_on_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock by which a product takes 1 ms at first and 2 ms once a hundred are done."""
+    turns: list[int] = []
+
+    def timed(device: str, call: object, repeats: int = 1) -> float:
+        done = sum(turns)
+        turns.append(repeats)
+        return sum(0.001 if number < 100 else 0.002 for number in range(done, done + repeats))
+
+    monkeypatch.setattr(full_size, "timed", timed)
+    monkeypatch.setattr(full_size, "PRODUCT_SECONDS", 1.0)
+    assert full_size.peak_rate("cpu", "fp32", 16) == pytest.approx(2 * 16**3 / 0.002)
+    assert turns[-1] >= 1000
+
+
 def test_memory_that_runs_out_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -72,6 +89,37 @@ def test_memory_that_runs_out_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> N
     found = try_step(small("mae_vit_base"), "cpu", product_side=64)
     assert not found.fine and found.measured.startswith("out of memory with ")
     assert found.figures["batch_per_device"] == 2 and "images_per_second" not in found.figures
+
+
+@pytest.mark.parametrize(("free", "total"), [(39.0, 39.5), (20.0, 79.0)], ids=["a smaller GPU", "a busy one"])
+def test_a_step_that_needs_more_memory_than_is_free_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, total: float
+) -> None:
+    monkeypatch.setattr(full_size, "free_memory", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free * 2**30), int(total * 2**30)))
+    with pytest.raises(NotRunError, match=f"needs about 51 GiB; {free:.0f} of {total:.0f} are free"):
+        FULL_SIZE[0].run(Bench("cuda", tmp_path, tmp_path))
+
+
+def test_a_step_is_tried_where_as_much_is_free_as_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_size, "free_memory", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (52 * 2**30, 79 * 2**30))
+    monkeypatch.setattr(full_size, "try_step", lambda recipe, device: Found(True, recipe.task))
+    assert FULL_SIZE[0].run(Bench("cuda", tmp_path, tmp_path)).measured == "pretraining"
+
+
+@pytest.mark.parametrize(("free", "state"), [(40, "not run"), (78, "failed")])
+def test_memory_that_runs_out_is_a_failure_of_any_line_only_where_there_was_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str
+) -> None:
+    def run_out(bench: Bench) -> Found:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, 79 * 2**30))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    outcome = _tried(Line("a", "a", {}, run_out), Bench("cuda", tmp_path, tmp_path))
+    assert outcome.state == state
+    assert outcome.why in ("out of memory, of which 40 of 79 GiB were free", "OutOfMemoryError: CUDA out of memory")
 
 
 def test_a_loss_that_is_no_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from benchmarks.selftest.course import IMAGES
 from benchmarks.selftest.jobs import Apart, Call, compare, kill_at, run_all
 from benchmarks.selftest.lines import Bench
 from benchmarks.selftest.mini_jobs import KNOWN
-from benchmarks.selftest.resuming import CLASSIFICATION, RESUMING, _judged, losses_after
+from benchmarks.selftest.resuming import CLASSIFICATION, PRETRAINING, RESUMING, Task, _judged, losses_after
 from tests.support.in_process import run, success
 
 EQUAL = Apart(tensors=(0, 9), weights=0.0, loss=0.0, updates=24, points=0.0)
@@ -68,12 +68,18 @@ def test_where_a_gpu_has_no_fixed_order_the_first_loss_after_a_resume_is_held_to
     assert "first loss after a resume off by 0.0001 at most" in found.expected
 
 
-def test_a_copy_of_a_finished_job_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        replace(CLASSIFICATION, changes=("schedule.epochs=4", "schedule.warmup_epochs=1")),
+        replace(PRETRAINING, changes=("schedule.epochs=4", "schedule.warmup_epochs=1", "optimizer.batch_size=16")),
+    ],
+    ids=lambda task: task.recipe,
+)
+def test_a_copy_of_a_finished_job_goes_on_from_its_checkpoint(task: Task, tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_mini(data, **dict.fromkeys(IMAGES, 16) | {"train": 32}, processes=1)
-    task = replace(
-        CLASSIFICATION, changes=("schedule.epochs=4", "schedule.warmup_epochs=1"), checkpoint="iteration_2.pth"
-    )
+    task = replace(task, checkpoint="iteration_2.pth")
     first = task.call(Bench("cpu", tmp_path, data), tmp_path / "first")
     run_all([first], 1)
     before, after = losses_after(task.checkpoint, first, 1)
@@ -81,6 +87,18 @@ def test_a_copy_of_a_finished_job_goes_on_from_its_checkpoint(tmp_path: Path) ->
     rewound = tmp_path / "first-rewound"
     assert "from update 2" in rewound.with_name("first-rewound.log").read_text()
     assert compare(first.out, rewound).is_nothing
+
+
+def test_one_job_is_in_half_precision_on_a_gpu_and_none_on_a_cpu(tmp_path: Path) -> None:
+    half = {
+        device: [
+            task.recipe
+            for task in (PRETRAINING, CLASSIFICATION)
+            if "precision=bf16" in task.call(Bench(device, tmp_path, tmp_path), tmp_path).arguments
+        ]
+        for device in ("cuda", "cpu")
+    }
+    assert half == {"cuda": ["mini_classification"], "cpu": []}
 
 
 def test_a_job_that_ends_before_it_can_be_killed_is_an_error(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""An update of every full-size recipe on a GPU that is only claimed, as the self-test tries it on a real one."""
+"""Updates on a GPU that is only claimed, as the self-test tries them on a real one."""
 
 import pytest
 import torch
 
 from benchmarks.selftest.full_size import FITS, build_update, recipe_on_one_device
 from benchmarks.selftest.random_batches import random_batch
+from benchmarks.selftest.updates import CASES, Case, compare_updates
 from tests.support.rehearsal import ENLARGING, rehearsal
 
 
@@ -19,3 +20,9 @@ def test_an_update_in_full_size(name: str) -> None:
         losses = model.train_step(batch, optimizer)
     assert {(each.device.type, each.dtype) for each in losses.values()} == {("cuda", torch.float32)}
     assert gpu.trained == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.recipe)
+def test_updates_of_the_optimizer(case: Case) -> None:
+    with rehearsal():
+        assert compare_updates(case, "cuda") == 0  # the host reads no other numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed.comparing import everything
-from benchmarks.speed.comparing.everything import SCRIPTS, SPEED, Script, describe, main, run_all, run_script
+from benchmarks.speed.comparing.everything import HOUSE, SCRIPTS, SPEED, Script, describe, main, run_all, run_script
 
 SPREAD = {"median": 2.0, "lowest": 1.5, "highest": 2.5}
 COMPARISON = {
@@ -124,6 +124,43 @@ def test_the_table_is_printed_and_written(
     assert "--size a b --repeats 1 --device cpu" in (tmp_path / "found/speed/step.txt").read_text()
     assert call(monkeypatch, scripts, "--only", "other", "step", "--out", out) == 0
     assert json.loads((tmp_path / "found/speed/other.json").read_text())["comparisons"][0]["what"] == "a step"
+
+
+def test_ctrl_c_leaves_a_table_of_what_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupting = "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(1)"
+    scripts = [stub(tmp_path, name, text) for name, text in (("good", GOOD), ("bad", interrupting), ("last", GOOD))]
+    assert call(monkeypatch, scripts, "--device", "cpu", "--out", str(tmp_path)) == 130
+    table = (tmp_path / "speed.md").read_text()
+    assert table.count("| a step ") == 1 and "Not measured" not in table
+    assert f"interrupted; {tmp_path / 'speed.md'} has the scripts that have ended" in capsys.readouterr().err
+    assert not (tmp_path / "speed/last.json").exists()
+
+
+@pytest.mark.parametrize(("first", "status", "speeds"), [(130, 2, False), (1, 2, True), (0, 0, True)])
+def test_make_gpu_goes_on_after_a_failure_but_not_after_ctrl_c(
+    first: int, status: int, speeds: bool, tmp_path: Path
+) -> None:
+    """make's own status for a recipe that failed is 2."""
+    for name, ends, says in (("backbench", first, "doctor"), ("python", 0, "speeds")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho {says}; exit {ends}\n")
+        program.chmod(0o755)
+    (tmp_path / "bin/ready").write_text("")
+    command = [
+        "make",
+        "gpu",
+        f"BIN={tmp_path / 'bin'}",
+        f"READY={tmp_path / 'bin/ready'}",
+        "-o",
+        tmp_path / "bin/ready",
+    ]
+    ended = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True)
+    assert ended.returncode == status
+    said = ended.stdout.splitlines()
+    assert "doctor" in said and ("speeds" in said) == speeds
 
 
 def test_options_for_a_script_that_is_not_there_are_refused(

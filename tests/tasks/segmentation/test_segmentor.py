@@ -101,7 +101,6 @@ def test_views_are_averaged_as_probabilities() -> None:
     assert (found != model.predict_labels(views[:1], size)).any()
 
 
-@torch.no_grad()
 @pytest.mark.parametrize(("inference", "compiled"), [({"mode": "whole"}, 0), ({"mode": "slide", "stride": 43}, 1)])
 @torch.no_grad()
 def test_windows_are_compiled_and_whole_images_of_any_size_are_not(inference: dict[str, Any], compiled: int) -> None:
@@ -120,6 +119,7 @@ def test_windows_are_compiled_and_whole_images_of_any_size_are_not(inference: di
     assert len(graphs) == compiled
 
 
+@torch.no_grad()
 def test_padding_is_of_the_mean_colour_and_has_no_say_in_the_loss() -> None:
     model = segmentor(mode="whole")
     generator = torch.Generator().manual_seed(2)
