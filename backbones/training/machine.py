@@ -143,27 +143,18 @@ def leads_node() -> bool:
     return find_place().local_rank == 0
 
 
-def meet_processes(wanted: Device | None = None, complaint: str = "") -> None:
+def meet_processes(complaint: str = "") -> None:
     """Meet the job's other processes, unless that has happened.
 
-    wanted:    the device to choose, None for the one that is chosen
-    complaint: what this process has found wrong already, with which all are to end
+    complaint: what this process has found wrong, such as a device that it cannot use, with which all are to end
 
-    Raises InputError, the same in all, if one has a complaint or cannot use the device, or if devices are unlike; and
-    as `meet` does.
+    Raises InputError, the same in all, if one has a complaint, or if devices are unlike; and as `meet` does.
     """
     global _meeting
     if process_count() == 1 or _meeting:
         if complaint:
             raise InputError(complaint)
-        if wanted:
-            choose_device(wanted)
         return
-    try:
-        if wanted:
-            choose_device(wanted)
-    except InputError as error:
-        complaint = complaint or str(error)
     meeting = meet(find_place())
     _agree(meeting.store, complaint)
     _meeting = meeting

@@ -24,6 +24,8 @@ def explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str) -> str
     if detail["type"] == "missing":
         return f'{where}, key "{key}": required, but missing'
     message, found = detail["msg"].removeprefix("Value error, "), detail["input"]
+    if detail["type"] in ("bool_type", "bool_parsing"):
+        message = "expected true or false"
     if detail["type"] == "value_error" and isinstance(found, Mapping):  # settings that are wrong together
         return f'{where}, key "{key}": {message}' if key else f"{where}: {message}"
     return f'{where}, key "{key}": {message}; found {found!r} ({type(found).__name__})'

@@ -35,7 +35,7 @@ def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
             require_compiler(device_type())
     except InputError as error:
         complaint = str(error)
-    meet_processes(complaint=complaint)
+    meet_processes(complaint)
 
 
 def settle_precision(recipe: Recipe, directory: Path) -> tuple[str, tuple[str, ...]]:

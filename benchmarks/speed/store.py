@@ -18,6 +18,7 @@ from typing import Any
 
 from backbones.training.settings import protocol
 from benchmarks.planning.recipe import load_recipe
+from benchmarks.speed.comparing.arguments import require_counts
 from results import Metric, Record, cell_key, run_directory
 from results.metrics import METRICS
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--records", type=int, default=10_000)
     chosen = parser.parse_args()
+    require_counts(parser, chosen)
     with TemporaryDirectory() as folder:
         out = Path(folder)
         fill(out, chosen.records)

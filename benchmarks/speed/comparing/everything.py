@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmarks.speed.comparing.arguments import require_counts, require_writable
 from benchmarks.speed.comparing.figures import Figures, markdown_table
 
 SPEED = Path(__file__).resolve().parents[1]
@@ -140,6 +141,24 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
+def _options_by_script(
+    parser: argparse.ArgumentParser, given: Sequence[str], names: Sequence[str], only: Sequence[str]
+) -> dict[str, list[str]]:
+    """Each `--option` taken apart. Ends the process with a message for one that would serve no script."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for each in given:
+        name, equals, options = each.partition("=")
+        if name not in found or not equals:
+            parser.error(f"--option {each}: expected SCRIPT=OPTIONS, a script being one of {', '.join(names)}")
+        if name not in only:
+            parser.error(f"--option {each}: --only leaves {name} out. Name it there too, or leave the option out")
+        try:
+            found[name] += shlex.split(options)
+        except ValueError as error:
+            parser.error(f"--option {each}: cannot be taken apart ({error}). Expected words as in a shell")
+    return found
+
+
 def main(scripts: Sequence[Script] = SCRIPTS) -> int:
     """The exit status: 1 if a script failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,18 +175,16 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
         help="more options for one script, such as 'vit_trunk=--image-size 256 --batch 1'; can be given again",
     )
     arguments = parser.parse_args()
-    more: dict[str, list[str]] = {name: [] for name in names}
-    for given in arguments.option:
-        name, _, options = given.partition("=")
-        if name not in more:
-            parser.error(f"--option {given}: expected SCRIPT=OPTIONS, a script being one of {', '.join(names)}")
-        more[name] += shlex.split(options)
+    require_counts(parser, arguments)
+    more = _options_by_script(parser, arguments.option, names, arguments.only)
+    for path in (arguments.out / TABLE, arguments.out / "speed/figures.json"):
+        require_writable(parser, "--out", path)
     chosen = [
         Script(script.path, script.device, (*script.options, *more[script.name]))
         for script in scripts
         if script.name in arguments.only
     ]
-    repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats else []
+    repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats is not None else []
     try:
         found = run_all(chosen, arguments.device, arguments.out, repeats)
     except KeyboardInterrupt:

@@ -161,7 +161,8 @@ def join_as_one_of_two(
     os.environ.update(place, LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
     machine._gpu_identity = lambda: gpu
     try:
-        meet_processes("cpu", complaint)
+        choose_device("cpu")
+        meet_processes(complaint)
         join_processes()
         MMLogger(f"of process {rank}")
         torch.distributed.destroy_process_group()

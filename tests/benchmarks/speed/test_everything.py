@@ -171,6 +171,38 @@ def test_options_for_a_script_that_is_not_there_are_refused(
     assert "--option setp=--batch 1: expected SCRIPT=OPTIONS, a script being one of step" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--option", "step='x"), "--option step='x: cannot be taken apart (No closing quotation)."),
+        (("--option", "step"), "--option step: expected SCRIPT=OPTIONS, a script being one of step, other"),
+        (("--option", "step=-x", "--only", "other"), "--option step=-x: --only leaves step out."),
+        (("--repeats", "0"), "--repeats 0: expected at least 1"),
+        (("--out", "FILE"), "speed.md cannot be written ("),
+    ],
+)
+def test_what_cannot_serve_is_refused_before_anything_is_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    (tmp_path / "file").write_text("")
+    scripts = [stub(tmp_path, name, GOOD) for name in ("step", "other")]
+    with pytest.raises(SystemExit) as ended:
+        call(
+            monkeypatch,
+            scripts,
+            "--out",
+            str(tmp_path / "out"),
+            *(o.replace("FILE", str(tmp_path / "file")) for o in options),
+        )
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and message in said.err and not said.out
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_script_with_a_peer_is_run() -> None:
     """`data_start` and `store` have none."""
     there = {path.stem for path in SPEED.glob("*.py")}
