@@ -9,6 +9,7 @@ import pkgutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ def _signal_at(moment: Moment, number: signal.Signals) -> None:
         return original(*arguments, **named)
 
     setattr(owner, name, counted)
+
+
+def ends_of(pair: Sequence[Any], output: Path) -> list[int]:
+    """Start processes and wait for them; their exit statuses. They print to a file, which tells of one that hangs."""
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(PATIENCE)
+    unfinished = [process for process in pair if process.exitcode is None]
+    for process in unfinished:
+        process.kill()
+    assert not unfinished, output.read_text()
+    return [process.exitcode for process in pair]
 
 
 def call_command(

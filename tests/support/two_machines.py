@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from backbones.errors import FirstFailedError, InputError
-from tests.support.commands import PATIENCE, call_command, processes
+from tests.support.commands import call_command, ends_of, processes
 
 
 def _in_one(rank: int, directory: Path, do: Callable[[int, Path], object]) -> None:
@@ -49,12 +49,4 @@ def backbench_in_two(arguments: list[str], places: list[Path], output: Path) -> 
         processes.Process(target=_command_in_one, args=(rank, port, place, arguments, output))
         for rank, place in enumerate(places)
     ]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join(PATIENCE)
-    unfinished = [process for process in pair if process.exitcode is None]
-    for process in unfinished:
-        process.kill()
-    assert not unfinished, output.read_text()
-    return [process.exitcode for process in pair if process.exitcode is not None]
+    return ends_of(pair, output)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tests.support.commands import PATIENCE, processes
+from tests.support.commands import ends_of, processes
 
 
 def free_port() -> int:
@@ -40,12 +40,4 @@ def end_of_two(work: Callable[..., object], output: Path, *given: object, **vari
     """The exit statuses of two processes, in which a command calls `work` with their rank and what is given."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} | variables
     pair = [processes.Process(target=_become, args=(rank, meeting, output, work, given)) for rank in range(2)]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join(PATIENCE)
-    unfinished = [process for process in pair if process.exitcode is None]
-    for process in unfinished:
-        process.kill()
-    assert not unfinished, output.read_text()
-    return [process.exitcode for process in pair if process.exitcode is not None]
+    return ends_of(pair, output)
