@@ -125,6 +125,7 @@ def _loaded(*arguments: Any, **options: Any) -> Any:
 CLAIMS: dict[str, Any] = {
     "backbones.training.machine._chosen": "cuda",
     "backbones.training.machine.choose_device": lambda wanted: None,
+    "benchmarks.running.starting.choose_device": lambda wanted: None,
     "mmengine.device.utils.DEVICE": "cuda",
     "mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available": lambda: True,
     "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
