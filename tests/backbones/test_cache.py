@@ -13,7 +13,7 @@ import pytest
 from backbones import cache
 from backbones.cache import Finding, clear, entries, found_anew, kept
 from backbones.errors import DataError
-from backbones.images import observing
+from backbones.images import mounts, observing
 from backbones.images.observing import looking_at
 from tests.support.folders import age
 
@@ -138,7 +138,23 @@ def test_what_changes_while_it_is_looked_at_is_not_kept(data: Path) -> None:
     assert entries() == []
 
 
-def test_arrays_come_back_as_they_were(data: Path) -> None:
+def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    """Let this test's folder lie on a file system of a kind."""
+    point = str(tmp_path).replace(" ", "\\040")
+    lines = ["22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw", f"23 22 0:50 / {point} rw - {kind} there rw"]
+    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mountinfo")
+    mounts.MOUNTS.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_mapped"),
+    [("ext4", True), ("overlay", True), ("nfs4", False), ("fuse.sshfs", False), ("lustre", False), ("newfs", False)],
+)
+def test_arrays_come_back_as_they_were(
+    data: Path, kind: str, is_mapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are mapped only where no other machine can take a file away that is mapped."""
+    mount(monkeypatch, tmp_path, kind)
     arrays: dict[str, np.ndarray] = {
         "bytes": np.frombuffer(b"abc", np.uint8),
         "none": np.zeros((0, 4), np.float64),
@@ -158,7 +174,15 @@ def test_arrays_come_back_as_they_were(data: Path) -> None:
     base = found.arrays["table"]
     while isinstance(base.base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
-    assert isinstance(base, np.memmap)
+    assert isinstance(base, np.memmap) == is_mapped
+
+
+def test_where_mounts_are_not_told_nothing_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount(monkeypatch, tmp_path, "xfs")
+    (tmp_path / "a b").mkdir()
+    assert mounts.is_on_own_disk(tmp_path / "a b")
+    mounts.MOUNTS.unlink()
+    assert not mounts.is_on_own_disk(tmp_path)
 
 
 def test_what_a_larger_answer_rests_on_is_watched(data: Path) -> None:
