@@ -7,6 +7,7 @@ from pathlib import Path
 import hotcoco
 
 from backbones.errors import DataError
+from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright
@@ -15,7 +16,6 @@ from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json, source_for_hotcoco
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
-from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
 from tasks.datasets.wording import counted, describe_shared, name_some, plural
