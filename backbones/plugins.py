@@ -9,6 +9,7 @@ calls `register_backbone` when it is imported:
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
@@ -37,7 +38,7 @@ def import_function(name: str) -> Callable[..., Any]:
         raise InputError(
             f"backbone {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
         ) from error
-    except Exception as error:  # another author's module can fail in any way
+    except (Exception, SystemExit) as error:  # another author's module can fail in any way
         raise InputError(f"backbone {name}: importing {module_name} failed with {describe_error(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -66,7 +67,7 @@ def load_plugins() -> tuple[str, ...]:
     for entry_point in entry_points(group=GROUP):
         try:
             entry_point.load()
-        except Exception as error:  # one broken plug-in must not take the others along
+        except (Exception, SystemExit) as error:  # one broken plug-in must not take the others along
             package = (
                 f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "an unknown package"
             )
@@ -75,6 +76,11 @@ def load_plugins() -> tuple[str, ...]:
     return tuple(failures)
 
 
-def describe_error(error: Exception) -> str:
-    """Put an exception into words, its kind first."""
-    return f"{type(error).__name__}: {error}"
+def describe_error(error: BaseException) -> str:
+    """Put an exception into words, its kind first; of an end of the program say who called for it."""
+    if not isinstance(error, SystemExit):
+        return f"{type(error).__name__}: {error}"
+    code = "" if error.code is None else repr(error.code)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"sys.exit({code}){where}, which ends the program"

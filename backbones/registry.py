@@ -263,7 +263,7 @@ def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: floa
         model = entry.build(image_size, drop_path)
     except InputError:
         raise
-    except Exception as error:  # the function may be another author's
+    except (Exception, SystemExit) as error:  # the function may be another author's
         raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}") from error
     return require_interface(model, entry.name)
 

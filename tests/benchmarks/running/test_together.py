@@ -42,6 +42,25 @@ def test_a_fault_of_our_own_is_one_traceback(tmp_path: Path, failing: tuple[int,
     assert "backbench: " not in text
 
 
+def end_the_program(rank: int, ending: tuple[int, ...], code: int | None) -> None:
+    with together():
+        each_says(rank)
+        if rank in ending:
+            sys.exit(code)
+        each_says(rank)
+
+
+@pytest.mark.parametrize(("ending", "code"), [((0,), 3), ((1,), None), ((0, 1), 3)])
+def test_a_model_that_ends_the_program_ends_all_as_one_that_raises(
+    tmp_path: Path, ending: tuple[int, ...], code: int | None
+) -> None:
+    """The others took it for killed, and ended with 75; it ended with its own status, which may be that of success."""
+    assert end_of_two(end_the_program, tmp_path / "log", ending, code) == [2, 2]
+    (message,) = (line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("backbench: "))
+    assert message.startswith("backbench: a model, or another library, has to raise an exception")
+    assert f"sys.exit({'' if code is None else code}) in end_the_program ({__file__}, line " in message
+
+
 def fail_before_they_meet(rank: int) -> None:
     ending._PATIENCE = 1.0
     if rank == 1:
