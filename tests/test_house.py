@@ -27,11 +27,12 @@ _DRAWERS = ("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datase
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "backbones": ("backbones.errors", "backbones.images", "backbones.weights"),
+    "backbones": ("backbones.errors", "backbones.images", "backbones.running_statistics", "backbones.weights"),
     "backbones.cache": ("backbones.errors", "backbones.images", "backbones.training"),
     "backbones.errors": (),
     "backbones.images": ("backbones.errors",),
-    "backbones.training": ("backbones.errors", "backbones.images"),
+    "backbones.running_statistics": (),
+    "backbones.training": ("backbones.errors", "backbones.images", "backbones.running_statistics"),
     "backbones.weights": ("backbones.errors",),
     "backbones.mae.pretraining": (
         *("backbones", "backbones.errors", "backbones.images", "backbones.training"),
