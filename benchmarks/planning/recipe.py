@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.training.settings import Recipe, deviations, read_settings, validate
+from backbones.training.settings import Recipe, deviations, read_overrides, read_settings, validate
 from results.errors import ResultsError
 from results.metrics import find_metric
 from tasks.registry import PRETRAINING, RECIPES, settings_kind
@@ -74,7 +74,8 @@ def _layers(path: Path) -> list[Path]:
 
 def _merged(layers: list[Path], overrides: list[str]) -> dict[str, Any]:
     settings = read_settings(layers, overrides)
-    settings.pop("extends", None)
+    if "extends" not in read_overrides(overrides):  # which cannot say so: it is no setting then
+        settings.pop("extends", None)
     return settings
 
 

@@ -19,7 +19,7 @@ from results import Record, ResultsError, cell_key, read_record, runs_of_cell
 from results.code import PACKAGES, code_digest, sources_digest
 from results.latest import latest_run
 from results.record import deciding_versions
-from results.store import RECORD
+from results.store import RECORD, is_there
 
 IfChanged = Literal["keep", "rerun", "fail"]
 
@@ -82,7 +82,7 @@ def find_standing(
     Raises ResultsError for a last record that can't be read.
     """
     runs = runs_of_cell(first)
-    finished = [number for number, directory in runs.items() if (directory / RECORD).is_file()]
+    finished = [number for number, directory in runs.items() if is_there(directory / RECORD)]
     latest = latest_run(_read_finished([runs[number] for number in finished])) if finished else earlier()
     last = max(runs, default=0)
     number = last if last and last not in finished else last + 1

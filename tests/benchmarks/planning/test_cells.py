@@ -13,9 +13,10 @@ from backbones.training.settings import protocol
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, parse_backbone, plan_pretraining, plan_task
 from benchmarks.running.repeating import Code, Repeat, find_standing
 from benchmarks.running.writing import write_record
-from results import Record, find_records, run_directory
+from results import Record, ResultsError, find_records, run_directory
 from results.latest import latest_of_each_key
 from tests.support.checkpoint_examples import save
+from tests.support.folders import forbid
 from tests.support.in_process import call, refusal
 from tests.support.results_examples import make_record
 
@@ -194,3 +195,19 @@ def test_an_earlier_run_that_cannot_be_read_is_named_and_passed_over(
     standing = find_standing(first, Repeat(), Code(""), lambda: None)
     assert (standing.directory, standing.run) == (second, 2)
     assert f"passed over: {first / 'record.json'}: not a record" in capsys.readouterr().err
+
+
+def test_an_earlier_run_whose_directory_is_closed_is_named_and_passed_over(
+    tmp_path: Path,
+    finish: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = (finish(planned(), key="0123456789ab", run=run) for run in (1, 2))
+    forbid(monkeypatch, first / "record.json", even_to_look=True)
+    standing = find_standing(first, Repeat(), Code(""), lambda: None)
+    assert (standing.directory, standing.run) == (second, 2)
+    assert f"passed over: {first / 'record.json'}" in capsys.readouterr().err
+    forbid(monkeypatch, second / "record.json", even_to_look=True)
+    with pytest.raises(ResultsError, match=f"{second.name}/record.json"):
+        find_standing(first, Repeat(), Code(""), lambda: None)
