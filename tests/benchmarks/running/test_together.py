@@ -57,7 +57,7 @@ def test_a_model_that_ends_the_program_ends_all_as_one_that_raises(
 ) -> None:
     """The others took it for killed, and ended with 75; it ended with its own status, which may be that of success."""
     assert end_of_two(end_the_program, tmp_path / "log", ending, code) == [2, 2]
-    (message,) = (line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("backbench: "))
+    (message,) = (tmp_path / "log").read_text().splitlines()
     assert message.startswith("backbench: a model, or another library, has to raise an exception")
     assert f"sys.exit({'' if code is None else code}) in end_the_program ({__file__}, line " in message
 
