@@ -1,13 +1,12 @@
 """What an earlier look at a file of weights found out, so that planning need not read gigabytes again.
 
 It is kept in the user's cache folder, a small file for each file of weights, and holds as long as that and the hub's
-descriptions beside it have the same size, times and place on the disk. Whoever carries a cell out reads the weights in
-any case.
+descriptions beside it have the same size, times and place on the disk. It is named by those too: machines that share
+the folder may have other files under one path. Whoever carries a cell out reads the weights in any case.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,9 +28,9 @@ class KnownWeights:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32]
-        self._file = cache_folder() / "weights" / f"{name}.json"
         self._state = self._look()
+        name = _digest({"path": str(self.path), "state": self._state})
+        self._file = cache_folder() / "weights" / f"{name}.json"
         self._known = self._read()
 
     @property
