@@ -103,9 +103,11 @@ class Checkpoint:
     def take_part(self, part: str) -> "Checkpoint":
         """The same file, of which only a part counts: an entry, a prefix of names in it, or both joined by a dot.
 
-        A prefix of names alone is enough where one entry has such names. Raises InputError, with the parts that there
-        are, for anything else.
+        A prefix of names alone is enough where one entry has such names, and "." is what has neither. Raises InputError,
+        with the parts that there are, for anything else.
         """
+        if part == "." and "" in self.containers:
+            return self.take("", part=part)
         wanted = part.strip(".")
         found = [(name, "") for name in self.containers if wanted == name and name]
         if not found:
