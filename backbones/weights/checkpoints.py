@@ -103,8 +103,8 @@ class Checkpoint:
     def take_part(self, part: str) -> "Checkpoint":
         """The same file, of which only a part counts: an entry, a prefix of names in it, or both joined by a dot.
 
-        A prefix of names alone is enough where one entry has such names, and "." is what has neither. Raises InputError,
-        with the parts that there are, for anything else.
+        A prefix of names alone is enough where one entry has such names, and "." is what has neither. Raises
+        InputError, with the parts that there are, for anything else.
         """
         if part == "." and "" in self.containers:
             return self.take("", part=part)

@@ -138,8 +138,8 @@ class _Fit:
 def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, attempt: Attempt) -> Trunk:
     """Find the part that the model's parameters fit, as the file is first looked at or anywhere else in it.
 
-    A file with room for one network only is not searched if that fits. `method` is the backbone's. Raises InputError: as
-    `attempt` does if nothing fits, or with all parts that do.
+    A file with room for one network only is not searched if that fits. `method` is the backbone's. Raises InputError:
+    as `attempt` does if nothing fits, or with all parts that do.
     """
     straight: _Fit | InputError
     try:
