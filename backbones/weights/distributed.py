@@ -6,7 +6,7 @@ else, and of the files beside it only tensors are read, restricted to weights.
 
 import pickle
 import warnings
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -113,12 +113,7 @@ def _require_files(folder: Path, metadata: Any, wanted: set[str]) -> None:
             f"{folder}: a distributed checkpoint without weights: it has nothing but an optimizer's tensors."
         )
     names = {str(info.relative_path) for index, info in metadata.storage_data.items() if index.fqn in wanted}
-    inside = folder.resolve()
-    missing = [
-        name
-        for name in sorted(names)
-        if not (folder / name).is_file() or not (folder / name).resolve().is_relative_to(inside)
-    ]
+    missing = [name for name in sorted(names) if PurePath(name).name != name or not (folder / name).is_file()]
     if missing:
         raise InputError(
             f"{folder}: {len(missing)} of the {len(names)} files of this distributed checkpoint are not there: "
