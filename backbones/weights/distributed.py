@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.directories import METADATA
+from backbones.weights.references import is_optimizers
 
 _DESCRIBING = {
     "torch.distributed.checkpoint.metadata": {
@@ -33,8 +34,6 @@ _DESCRIBING = {
 }
 _PATHS = {"PosixPath": PurePosixPath, "PurePosixPath": PurePosixPath}
 _PATHS_OF_WINDOWS = {"WindowsPath": PureWindowsPath, "PureWindowsPath": PureWindowsPath}
-_OPTIMIZERS = ("optim", "optimizer", "optimizers", "optim_state")
-"""What the names of an optimizer's numbers begin with, twice as many as the weights: they are left where they are."""
 
 
 class _Metadata(pickle.Unpickler):
@@ -52,6 +51,8 @@ class _Metadata(pickle.Unpickler):
 def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a distributed checkpoint, whole and on the CPU, and what else there is, unread.
 
+    An optimizer's, twice as many numbers as the weights, are left where they are.
+
     Raises InputError for metadata that cannot be read safely, and for files that are missing or broken.
     """
     import torch.distributed.checkpoint as distributed
@@ -62,7 +63,7 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     described, extras = {}, {}
     for name, what in metadata.state_dict_metadata.items():
         first = name.partition(".")[0]
-        if isinstance(what, TensorStorageMetadata) and first not in _OPTIMIZERS:
+        if isinstance(what, TensorStorageMetadata) and not is_optimizers(first):
             described[name] = what
         else:
             extras[first] = "not read"
