@@ -23,7 +23,8 @@ from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, simplified
 from backbones.weights.naming import Step
 from backbones.weights.origin import Declared, choose_names, find_known
-from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.prefixes import looks_of
+from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement, read_statement
 
 Build = Callable[[int | None, float], nn.Module]
@@ -139,7 +140,7 @@ def create_backbone(
 
     name:       see `list_backbones`; any timm model name; or "package.module:function", where the function takes
                 (image_size, drop_path) and returns a module with timm's interface
-    checkpoint: the file with its weights, or one already read
+    checkpoint: the file or folder with its weights, "FILE::PART" for a part of it, or one already read
     image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
     drop_path:  rate in [0, 1)
     for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,
@@ -196,7 +197,7 @@ def normalisation_of(
     if checkpoint and (stated := _stated_in(checkpoint.extras)):
         return stated
     statement = read_statement(checkpoint) if checkpoint else Statement()
-    recognised = recognise(checkpoint.state_dict, checkpoint.grid) if checkpoint else Recognised()
+    recognised = looks_of(checkpoint) if checkpoint else Recognised()
     known = find_known(checkpoint) if checkpoint else None
     names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
     method, data = names.method, names.pretrain_data

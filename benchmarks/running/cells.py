@@ -18,7 +18,8 @@ from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
@@ -42,8 +43,9 @@ ONCE = Repeat()
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    checkpoint is the file's name, model the table's column, declared what the call gave of these names, load_report
-    what became of each weight of the checkpoint, parameters how many the encoder has.
+    checkpoint is the file's name and checkpoint_part the part of it that was chosen, model the table's column,
+    declared what the call gave of these names, load_report what became of each weight of the checkpoint, parameters how
+    many the encoder has.
     """
 
     method: str
@@ -52,6 +54,7 @@ class WeightsOrigin:
     arch: str
     checkpoint: str
     checkpoint_sha256: str | None
+    checkpoint_part: str = ""
     declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
     parameters: int | None = None
@@ -170,7 +173,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
     with _claimed(cell, data, out) as begun:
         if begun.finished:
             return _finished_meanwhile(begun)
-        checkpoint = read_checkpoint(plan.checkpoint, sha256=cell.sha256) if plan.checkpoint else None
+        checkpoint = read_checkpoint(plan.checkpoint, cell.sha256, plan.part) if plan.checkpoint else None
         outcome: TaskOutcome = task.module("task").fine_tune(
             *(begun.cell.recipe, data, plan.backbone, checkpoint, cell.directory),
             seed=plan.seed,
@@ -192,8 +195,9 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 pretrain_data=origin.pretrain_data,
                 model=origin.model,
                 arch=cell.arch,
-                checkpoint=plan.checkpoint.name if plan.checkpoint else "",
+                checkpoint=plan.checkpoint.absolute().name if plan.checkpoint else "",
                 checkpoint_sha256=cell.sha256,
+                checkpoint_part=plan.part,
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,
