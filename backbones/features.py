@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from backbones.contract import has_timms_interface
 from backbones.errors import InputError
 from backbones.images.sizes import in_words
 
@@ -218,7 +219,7 @@ def _form_of_tokens(trial: _Trial, side: int, tokens: Tensor) -> Form:
         told = f", after num_prefix_tokens = {said} others" if isinstance(said, int) else ""
         raise InputError(
             f"{trial.name}: forward_features gave {count} tokens for an image of {side} × {side} pixels, which are no "
-            f"square grid of patches{told}. Set the attribute num_prefix_tokens to the number of tokens before the "
+            f"square grid of whole patches{told}. Set the attribute num_prefix_tokens to how many tokens precede the "
             "patches, and leave out what stands behind them."
         )
     forms = [Form("tokens", (channels,), (side // rows,), count - rows * rows, None) for rows in grids]
@@ -287,7 +288,9 @@ def _layout_of_map(name: str, tensor: Tensor, said: str | None) -> Layout:
 
 def _require_width(trial: _Trial, channels: int) -> None:
     said = getattr(trial.module, "embed_dim", None)
-    if isinstance(said, int) and said != channels:
+    if (
+        isinstance(said, int) and said != channels and not has_timms_interface(trial.module)
+    ):  # timm's Swin means its stem
         raise InputError(
             f"{trial.name}: its attribute embed_dim is {said}, and forward_features gave {channels} channels. "
             "Correct one of them, or leave embed_dim out."

@@ -97,7 +97,11 @@ def test_what_features_are_is_found_out(make: Callable[[Tensor], Any], form: For
             {"num_prefix_tokens": 1},
             r"196 tokens .* after num_prefix_tokens = 1 others. Set the attribute num_pr",
         ),
-        (lambda x: tokens(x)[:, :-1], {}, "195 tokens .* no square grid of patches. Set the attribute num_prefix_tok"),
+        (
+            lambda x: tokens(x)[:, :-1],
+            {},
+            "195 tokens .* no square grid of whole patches. Set the",
+        ),
         (
             lambda x: tokens(x).mean(1, keepdim=True),
             {},
@@ -111,6 +115,12 @@ def test_what_features_are_is_found_out(make: Callable[[Tensor], Any], form: For
 def test_what_is_wrong_with_features_is_said(make: Callable[[Tensor], Any], attributes: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         examine(Gives(make, **attributes), "mine")
+
+
+def test_a_pyramid_of_timms_gives_its_last_map() -> None:
+    """Its attribute embed_dim is the width of the first stage."""
+    form = examine(create_backbone("swin_tiny_patch4_window7_224"), "swin")
+    assert form == Form("channels last", (768,), (32,), 0, 224)
 
 
 def test_channels_that_cannot_be_told_are_where_the_module_says() -> None:
