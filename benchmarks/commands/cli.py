@@ -13,6 +13,7 @@ import typer
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
 from backbones.training.machine import process_count
+from benchmarks.commands.backbone_commands import backbone_app
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
@@ -382,6 +383,7 @@ def inspect(
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 
+app.add_typer(backbone_app)
 app.add_typer(doctor_app)
 
 

@@ -199,7 +199,6 @@ def test_no_drop_path_where_there_is_none() -> None:
         ),
         ("random_vit_mini", {"image_size": 0}, "expected a positive number"),
         ("random_vit_mini", {"drop_path": 1.0}, "expected a probability"),
-        ("pit_b_224", {}, "PoolingVisionTransformer lacks group_matcher"),
         ("resnet18.no_such_tag", {}, "Invalid pretrained tag"),
     ],
 )
@@ -291,7 +290,7 @@ def test_a_function_of_ones_own(own_module: Path, tmp_path: Path) -> None:
     "function, message",
     [
         ("with_head", "it has a classifier of 10 classes. Build it with num_classes=0"),
-        ("bare", "Linear lacks forward_features, forward_intermediates, group_matcher, feature_info or embed_dim"),
+        ("bare", "Linear lacks forward_features. Give it a method forward_features"),
         ("nothing", "expected a torch.nn.Module, got NoneType"),
         ("no_arguments", "building it failed with TypeError: no_arguments"),
         ("fails", "building it failed with RuntimeError: out of luck"),
