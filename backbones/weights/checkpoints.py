@@ -1,6 +1,7 @@
 """Reading a checkpoint file: safely, or not at all.
 
-Two containers are read: PyTorch's own (`torch.save`, restricted to weights) and safetensors. Neither can run code.
+Three formats are read: PyTorch's own (`torch.save`, restricted to weights), safetensors and numpy's `.npz`. None can
+run code.
 What the file holds beside the weights is kept as short strings, for people to read.
 """
 
@@ -21,11 +22,24 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
+from backbones.weights.arrays import holds_arrays, read_arrays
 from backbones.weights.unreadable import require_file, why_unreadable
 
 # Where published files keep their weights, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3, mmengine
 # and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers.
-CONTAINERS = ("model", "state_dict", "teacher", "student", "target_encoder", "encoder", "module", "backbone")
+CONTAINERS = (
+    "model",
+    "state_dict",
+    "model_state",
+    "teacher",
+    "student",
+    "target_encoder",
+    "encoder",
+    "module",
+    "backbone",
+)
+
+Kind = Literal["torch", "safetensors", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class Checkpoint:
     path: Path
     sha256: str
     size: int
-    kind: Literal["torch", "safetensors"]
+    kind: Kind
     container: str
     state_dict: dict[str, Tensor]
     extras: dict[str, str]
@@ -101,19 +115,25 @@ _TOLERATED = (
 def read_checkpoint(path: str | Path, sha256: str | None = None) -> Checkpoint:
     """Read the weights in a file without running anything that it contains.
 
-    Accepts `torch.save` files, old and new, and safetensors; finds the weights inside the containers of the common
-    code bases. Raises InputError, with what to do, for anything that is not such a file: missing, a directory, empty,
-    text, truncated, without tensors, or a pickle that asks for code to be run. `sha256` is
-    the file's, where that is known.
+    Accepts `torch.save` files, old and new, safetensors and `.npz`; finds the weights inside the containers of the
+    common code bases. Raises InputError, with what to do, for anything that is not such a file: missing, a directory,
+    empty, text, truncated, without tensors, or a pickle that asks for code to be run. `sha256` is the file's, where
+    that is known.
     """
     path = Path(path)
     require_file(path)
-    kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
-    content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
+    kind, content = _read(path)
     container, state_dict, extras = _find_weights(path, content)
     if kind == "safetensors":
         extras |= _safetensors_metadata(path)
     return Checkpoint(path, sha256 or file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
+
+
+def _read(path: Path) -> tuple[Kind, object]:
+    """How a file is packed, and what is in it."""
+    if _starts_like_safetensors(path):
+        return "safetensors", _read_safetensors(path)
+    return ("numpy", read_arrays(path)) if holds_arrays(path) else ("torch", _read_torch(path))
 
 
 def file_sha256(path: str | Path) -> str:

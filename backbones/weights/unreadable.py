@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backbones.errors import InputError
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt", ".npz")
 """The endings of files of weights, the safest first."""
 
 _BESIDE = ("training_args.", "optimizer.", "scheduler.", "scaler.", "rng_state")
