@@ -23,7 +23,8 @@ from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, simplified
 from backbones.weights.naming import Step
 from backbones.weights.origin import Declared, choose_names, find_known
-from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.prefixes import looks_of
+from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement, read_statement
 
 Build = Callable[[int | None, float], nn.Module]
@@ -196,7 +197,7 @@ def normalisation_of(
     if checkpoint and (stated := _stated_in(checkpoint.extras)):
         return stated
     statement = read_statement(checkpoint) if checkpoint else Statement()
-    recognised = recognise(checkpoint.state_dict, checkpoint.grid) if checkpoint else Recognised()
+    recognised = looks_of(checkpoint) if checkpoint else Recognised()
     known = find_known(checkpoint) if checkpoint else None
     names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
     method, data = names.method, names.pretrain_data

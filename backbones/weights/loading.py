@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.conversion import Weights
+from backbones.weights.conversion import MisfitError, Weights
 from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
-from backbones.weights.recognition import recognise
+from backbones.weights.prefixes import drop_beside, find_trunk, looks_of, reason_beside
 
 _SHOWN = 8  # names in each list of an error message
 
@@ -38,6 +38,8 @@ class LoadReport:
     dropped:      the reason, by the file's key
     initialised:  the reason, by the model's name
     converted:    what was done to the values or the shape, by the model's name
+    part:         the part of the file that was taken; "" where it is read as its code base's files are
+    why:          the reason, where other parts would have fitted
     """
 
     path: Path
@@ -47,15 +49,18 @@ class LoadReport:
     dropped: dict[str, str]
     initialised: dict[str, str]
     converted: dict[str, str]
+    part: str = ""
+    why: str = ""
 
     def summary(self) -> str:
         """Say it in one line: "150 of 150 tensors loaded, 90 dropped (the decoder, only for pre-training), …"."""
         total = len(self.used) + len(self.initialised)
+        taken = "".join(f"; {said}" for said in (self.part and f"of {self.part}", self.why) if said)
         return (
             f"{len(self.used)} of {total} tensors loaded, "
             f"{len(self.dropped)} dropped{_reasons(self.dropped)}, "
             f"{len(self.initialised)} initialised{_reasons(self.initialised)}, "
-            f"{len(self.converted)} converted{_reasons(self.converted)}"
+            f"{len(self.converted)} converted{_reasons(self.converted)}{taken}"
         )
 
 
@@ -101,14 +106,9 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
+    trunk = find_trunk(model, checkpoint, lambda part: _bring(model, part, method))
     require_same_arithmetic(model, checkpoint)
-    weights = Weights.from_file(checkpoint.state_dict, checkpoint.grid)
-    try:
-        for step in (*method.steps, *_FITTING):
-            step(weights, model)
-    except InputError as error:
-        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
-    _require_match(weights, model, checkpoint, method)
+    weights = trunk.weights
     for name, tensor in model.state_dict().items():
         if name in weights.tensors and weights.tensors[name].dtype != tensor.dtype:
             change = f"{_dtype(weights.tensors[name].dtype)} → {_dtype(tensor.dtype)}"
@@ -123,13 +123,29 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
         dropped,
         dict(weights.initialised),
         dict(weights.converted),
+        trunk.checkpoint.part,
+        trunk.why,
     )
     return weights, report
 
 
+def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
+    """Do all that leads from the file's names to the model's. Raises InputError where the two do not fit."""
+    weights = Weights.from_file(checkpoint.state_dict, checkpoint.grid, checkpoint.prefix)
+    for name in checkpoint.beside:
+        weights.dropped[name] = reason_beside(name, checkpoint.prefix)
+    try:
+        for step in (*method.steps, drop_beside, *_FITTING):
+            step(weights, model)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+    _require_match(weights, model, checkpoint, method)
+    return weights
+
+
 def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
     """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
-    weights = Weights.from_file(checkpoint.state_dict)
+    weights = Weights.from_file(checkpoint.state_dict, prefix=checkpoint.prefix)
     try:
         for step in method.steps:
             step(weights, model)
@@ -231,7 +247,7 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     if not (missing or surplus or shapes):
         return
     lines = [
-        f"{checkpoint.path}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
+        f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
         f"{_seems(checkpoint)}"
     ]
     if missing:
@@ -240,15 +256,15 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
         lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
     if shapes:
         lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
-    name = recognise(checkpoint.state_dict, checkpoint.grid).timm_name
+    name = looks_of(checkpoint).timm_name
     known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
     lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
-    raise InputError("\n".join(lines))
+    raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
 
 
 def _seems(checkpoint: Checkpoint) -> str:
-    return f"The file looks like: {recognise(checkpoint.state_dict, checkpoint.grid)}."
+    return f"The file looks like: {looks_of(checkpoint)}."
 
 
 def _described(model: nn.Module) -> str:

@@ -17,10 +17,21 @@ Step = Callable[[Weights, nn.Module], None]
 # Prefixes that a wrapper puts before every name: DataParallel, torch.compile, a training module around the model.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "encoder.")
 
+# What wrappers of modules inside a model put before the names of those: FSDP, activation checkpointing, torch.compile.
+_INNER_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+_MOST_WRAPPERS = 4  # of a kind, one in the other
+
 
 def strip_wrappers(weights: Weights, model: nn.Module) -> None:
-    """Remove prefixes that all names share; of a file with a `backbone.` (DINO, OpenMMLab) take that part."""
+    """Remove prefixes that all names share; of a file with a `backbone.` (DINO, OpenMMLab) take that part.
+
+    What FSDP, activation checkpointing and torch.compile put between the names of modules is removed as well.
+    """
     own_names = model.state_dict().keys()
+    for wrapper in _INNER_WRAPPERS:
+        if not any(wrapper in name for name in own_names):
+            for _ in range(_MOST_WRAPPERS):
+                weights.rename(rf"(.*?){re.escape(wrapper)}", r"\1")
     prefixes = [prefix for prefix in _WRAPPERS if not any(name.startswith(prefix) for name in own_names)]
     while weights.tensors:
         shared = next((p for p in prefixes if all(name.startswith(p) for name in weights.tensors)), None)
@@ -33,19 +44,24 @@ def strip_wrappers(weights: Weights, model: nn.Module) -> None:
 
 
 def take_moco_encoder(weights: Weights, model: nn.Module) -> None:
-    """Of a MoCo v3 pre-training (facebookresearch/moco-v3), take the base encoder, as its own evaluation does.
+    """Of a MoCo pre-training (facebookresearch/moco, moco-v3), take the encoder that its own evaluation takes.
 
     Raises InputError if the model is a ViT-S whose attention is not divided into the 12 heads of MoCo v3's ViT-S:
     timm's has 6, and the shapes would not tell.
     """
     wrapper = r"(?:module\.)?"
-    if not weights.names(wrapper + r"base_encoder\."):
-        return
-    weights.drop(weights.names(wrapper + r"momentum_encoder\."), "MoCo's momentum encoder, only for pre-training")
-    weights.drop(weights.names(wrapper + r"predictor\."), "MoCo's predictor, only for pre-training")
-    weights.rename(wrapper + r"base_encoder\.", "")
+    for taken, momentum in (("base_encoder", "momentum_encoder"), ("encoder_q", "encoder_k")):
+        if weights.names(wrapper + rf"{taken}\."):
+            weights.drop(weights.names(wrapper + rf"{momentum}\."), "MoCo's momentum encoder, only for pre-training")
+            weights.drop(weights.names(wrapper + r"predictor\."), "MoCo's predictor, only for pre-training")
+            weights.drop(
+                weights.names(wrapper + r"queue(?:_ptr)?$"), "MoCo's queue of negatives, only for pre-training"
+            )
+            weights.rename(wrapper + rf"{taken}\.", "")
+    keys = [*weights.dropped, *(key for keys in weights.sources.values() for key in keys)]
     heads = getattr(getattr(getattr(model, "blocks", [None])[0], "attn", None), "num_heads", None)
-    if getattr(model, "embed_dim", None) == 384 and heads not in {None, 12}:
+    is_mocos = any(re.match(wrapper + r"base_encoder\.", key) for key in keys)
+    if is_mocos and getattr(model, "embed_dim", None) == 384 and heads not in {None, 12}:
         raise InputError(
             f"MoCo v3's ViT-S has 12 attention heads, this model {heads}: the weights would load and mean something "
             "else. Use --backbone mocov3_vit_small=FILE."

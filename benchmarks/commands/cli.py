@@ -186,8 +186,9 @@ def run(
     backbone: Annotated[
         str,
         typer.Option(
-            metavar="NAME[=CHECKPOINT]",
-            help="A registered backbone, any timm model, or package.module:function; with the file of its weights.",
+            metavar="NAME[=CHECKPOINT[::PART]]",
+            help="A registered backbone, any timm model, or package.module:function; with the file of its weights, "
+            "and the part of that, as FILE::teacher.backbone.",
             autocompletion=complete_backbone,
         ),
     ],
@@ -358,7 +359,9 @@ def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")],
 
 @app.command()
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file; FILE::PART for a part of it.")
+    ],
     backbone: Annotated[
         str | None,
         typer.Option(

@@ -14,6 +14,7 @@ from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import Origin
+from backbones.weights.references import SEPARATOR
 from backbones.weights.unreadable import require_file
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
@@ -91,7 +92,7 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     if plan.recipe.task != PRETRAINING:
         entry, plan = find_planned_backbone(plan)
         file = plan.checkpoint
-        names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
+        names = settle_names(plan, entry, read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None)
     finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
     standing = _standing(finished, entry, repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)
@@ -119,12 +120,13 @@ def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
     console.print(headline, soft_wrap=True)
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
-        console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+        part = f"{SEPARATOR}{plan.part}" if plan.part else ""
+        console.print(f"  weights {plan.checkpoint}{part}", soft_wrap=True)
     if names:
         console.print(f"  {place_of(names)}", soft_wrap=True)
         for remark in names.remarks:
             console.print(f"  note: {remark}", soft_wrap=True)
-    if plan.checkpoint is None or plan.checkpoint.is_file():
+    if plan.can_be_read:
         console.print(f"  normalisation {plan.normalisation}", soft_wrap=True)
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
@@ -165,7 +167,6 @@ def _why_missing(path: Path, plan: PlannedCell) -> str:
 def _plan_document(
     plan: PlannedCell, names: Origin | None, finished: Path | None, standing: Standing | None
 ) -> dict[str, Any]:
-    can_be_read = plan.checkpoint is None or plan.checkpoint.is_file()
     return {
         "task": plan.recipe.task,
         "dataset": plan.recipe.dataset,
@@ -175,9 +176,10 @@ def _plan_document(
         "data": str(plan.data),
         "backbone": plan.backbone,
         "checkpoint": plan.checkpoint and str(plan.checkpoint),
+        "part": plan.part,
         "seed": plan.seed,
         "names": names and asdict(names),
-        "normalisation": plan.normalisation.as_dict() if can_be_read else None,
+        "normalisation": plan.normalisation.as_dict() if plan.can_be_read else None,
         "missing": [str(path) for path in plan.missing],
         "finished": finished and str(finished),
         "changes": standing.changes if standing else [],

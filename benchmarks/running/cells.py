@@ -42,8 +42,9 @@ ONCE = Repeat()
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    checkpoint is the file's name, model the table's column, declared what the call gave of these names, load_report
-    what became of each weight of the checkpoint, parameters how many the encoder has.
+    checkpoint is the file's name and checkpoint_part the part of it that was chosen, model the table's column,
+    declared what the call gave of these names, load_report what became of each weight of the checkpoint, parameters how
+    many the encoder has.
     """
 
     method: str
@@ -52,6 +53,7 @@ class WeightsOrigin:
     arch: str
     checkpoint: str
     checkpoint_sha256: str | None
+    checkpoint_part: str = ""
     declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
     parameters: int | None = None
@@ -170,7 +172,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
     with _claimed(cell, data, out) as begun:
         if begun.finished:
             return _finished_meanwhile(begun)
-        checkpoint = read_checkpoint(plan.checkpoint, sha256=cell.sha256) if plan.checkpoint else None
+        checkpoint = read_checkpoint(plan.checkpoint, cell.sha256, plan.part) if plan.checkpoint else None
         outcome: TaskOutcome = task.module("task").fine_tune(
             *(begun.cell.recipe, data, plan.backbone, checkpoint, cell.directory),
             seed=plan.seed,
@@ -194,6 +196,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 arch=cell.arch,
                 checkpoint=plan.checkpoint.name if plan.checkpoint else "",
                 checkpoint_sha256=cell.sha256,
+                checkpoint_part=plan.part,
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,

@@ -107,7 +107,7 @@ def prepare_task(
     Raises InputError for a wrong call or input.
     """
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
-    checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
+    checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
     task = TASKS[settings.task]

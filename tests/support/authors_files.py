@@ -87,6 +87,7 @@ _INDICES = {f"blocks.{i}.attn.relative_position_index": torch.zeros(17, 17, dtyp
 _TOKENS_HEAD = _draw(lm_head__weight=(32, WIDTH), lm_head__bias=(32,))
 _CLS_PT = {name: tensor for name, tensor in prefixed(_BEIT, "cls_pt_layers.").items() if "blocks." in name}
 _CLS_PT = renamed(_CLS_PT, (r"cls_pt_layers\.blocks\.", "cls_pt_layers."))
+_PIXELS = _draw(decoder__0__weight=(48, WIDTH, 1, 1), decoder__0__bias=(48,))
 
 
 def _chunked(state: State) -> State:
@@ -207,6 +208,7 @@ BEIT_LIKE = (
     _averaged(
         "data2vec, fine-tuned", "beit_averaged", _BEIT_AVERAGED, lambda s: {"model": s | _INDICES | _FC_NORM | _HEAD}
     ),
+    _kind("SimMIM ViT", "beit", _BEIT, lambda s: {"model": prefixed(s | _INDEX | _MASK, "encoder.") | _PIXELS}),
     _averaged(
         "SimMIM ViT, fine-tuned",
         "beit_averaged",
@@ -255,7 +257,7 @@ OPENMMLAB = (
 WRAPPED = (
     _kind("DataParallel", "vit", _VIT, lambda s: {"state_dict": prefixed(s, "module.")}),
     _kind("torch.compile", "vit", _VIT, lambda s: prefixed(s, "_orig_mod.")),
-    _kind("timm, training", "vit", _VIT, lambda s: {"state_dict": s | _HEAD, "arch": "vit", "state_dict_ema": _OTHER}),
+    _kind("timm, training", "vit", _VIT, lambda s: {"state_dict": s | _HEAD, "arch": "vit"}),
     _kind(
         "Lightning, one model",
         "vit",
@@ -270,6 +272,17 @@ WRAPPED = (
         lambda s: {
             "state_dict": prefixed(s, "backbone.") | _draw(projection_head__layers__0__weight=(16, WIDTH)),
             "pytorch-lightning_version": "2.4",
+        },
+        "last.ckpt",
+    ),
+    _kind(
+        "lightly, MaskedVisionTransformerTIMM",
+        "vit",
+        _VIT,
+        lambda s: {
+            "state_dict": prefixed(s, "backbone.vit.")
+            | {"backbone.mask_token": torch.zeros(1, 1, WIDTH)}
+            | _draw(decoder__decoder_embed__weight=(16, WIDTH))
         },
         "last.ckpt",
     ),

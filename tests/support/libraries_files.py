@@ -186,6 +186,7 @@ _MICROSOFTS = (
     (r"mlp\.0\.", "mlp.fc1."),
     (r"mlp\.3\.", "mlp.fc2."),
 )
+_SIMMIMS = (*_MICROSOFTS, (r"^(?!head)", "encoder."), (r"^head\.", "decoder.0."))
 _FACEBOOKS = (
     *((rf"^features\.{2 * stage}\.(\d)\.", rf"downsample_layers.{stage}.\1.") for stage in range(4)),
     *((rf"^features\.{2 * stage + 1}\.(\d+)\.", rf"stages.{stage}.\1.") for stage in range(4)),
@@ -238,6 +239,7 @@ TORCHVISION = (
     _torchvision("torchvision, ConvNeXt", "convnext", _convnext, "maps"),
     _torchvision("torchvision, ResNet", "resnet", torchvision.models.resnet18, "resnet"),
     _torchvision("Swin (Microsoft)", "swin", _swin, "swin", _MICROSOFTS),
+    _torchvision("SimMIM Swin", "swin", _swin, "swin", _SIMMIMS),
     _torchvision("ConvNeXt (Facebook)", "convnext", _convnext, "maps", _FACEBOOKS),
 )
 

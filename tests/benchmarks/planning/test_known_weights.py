@@ -46,7 +46,7 @@ def planned(weights: Path, *overrides: str, seed: int = 0) -> PlannedCell:
 
 
 def hide_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path, **_: pytest.fail(f"read {path}"))
 
 
 def sha256(path: Path) -> str:
