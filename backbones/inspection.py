@@ -81,9 +81,9 @@ def describe(
         recognised,
         read_statement(checkpoint),
         find_known(checkpoint),
-        tuple(sorted(undefined)),
+        undefined,
         _parts(checkpoint),
-        _fitting(checkpoint, recognised, undefined),
+        _fitting(checkpoint, recognised, {*undefined}),
         report,
         origin,
     )
@@ -95,14 +95,14 @@ def _parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
     if len(known) < 2 and recognise(checkpoint.state_dict, checkpoint.grid).family is not None:
         return ()
     return tuple(
-        Part(part.part, len(part.state_dict), part.parameters, looks, _fitting(part, looks, _undefined(part)))
+        Part(part.part, len(part.state_dict), part.parameters, looks, _fitting(part, looks, {*_undefined(part)}))
         for part, looks in known
     )
 
 
-def _undefined(checkpoint: Checkpoint) -> set[str]:
+def _undefined(checkpoint: Checkpoint) -> tuple[str, ...]:
     """The keys of the file whose tensors hold infinite or undefined numbers."""
-    return {checkpoint.prefix + name for name, tensor in checkpoint.state_dict.items() if not is_finite(tensor)}
+    return tuple(checkpoint.prefix + name for name, tensor in checkpoint.state_dict.items() if not is_finite(tensor))
 
 
 def _fitting(checkpoint: Checkpoint, recognised: Recognised, undefined: set[str]) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.weights.files import Kind, abridge, read_file
+from backbones.weights.directories import locate
+from backbones.weights.files import Kind, abridge, read_files
 from backbones.weights.references import SEPARATOR, part_name, split_part
-from backbones.weights.unreadable import require_file
 
 # Where published files keep the weights to use, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3,
 # mmengine and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers. Weights that lie
@@ -30,8 +30,8 @@ _DEPTH = 8  # of dictionaries in dictionaries
 class Checkpoint:
     """The weights in a file, under the names that the file gives them.
 
-    path:       the file, as given; of a folder the file in it
-    sha256:     of the whole file, 64 hexadecimal digits
+    path:       the file, as given; of a folder the file in it, of several files their index
+    sha256:     of the whole file, 64 hexadecimal digits; of several files that of their digests (directories.py)
     size:       bytes
     kind:       how the file is packed
     container:  the entry that held the weights ("model", "state_dict", "model.state_dict"), "" for the file itself
@@ -103,9 +103,11 @@ class Checkpoint:
     def take_part(self, part: str) -> "Checkpoint":
         """The same file, of which only a part counts: an entry, a prefix of names in it, or both joined by a dot.
 
-        A prefix of names alone is enough where one entry has such names. Raises InputError, with the parts that there
-        are, for anything else.
+        A prefix of names alone is enough where one entry has such names, and "." is what has neither. Raises
+        InputError, with the parts that there are, for anything else.
         """
+        if part == "." and "" in self.containers:
+            return self.take("", part=part)
         wanted = part.strip(".")
         found = [(name, "") for name in self.containers if wanted == name and name]
         if not found:
@@ -134,21 +136,22 @@ def numbers(tensors: Mapping[str, Tensor]) -> int:
 
 
 def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "") -> Checkpoint:
-    """Read the weights in a file without running anything that it contains.
+    """Read the weights in a file or a folder without running anything that it contains.
 
-    Accepts `torch.save` files, old and new, safetensors and `.npz`; finds the weights inside the containers of the
-    common code bases. `FILE::PART` takes a part of it, and so does `part`. Raises InputError, with what to do, for
-    anything that is not such a file: missing, a directory, empty, text, truncated, without tensors, or a pickle that
-    asks for code to be run; and for a part that is not there. `sha256` is the file's, where that is known.
+    Accepts `torch.save` files, old and new, safetensors, `.npz`, and the folders that `locate` finds files in; looks
+    for the weights inside the containers of the common code bases. `FILE::PART` takes a part of it, and so does `part`.
+    Raises InputError, with what to do, for anything that is not such a file: missing, empty, text, truncated, without
+    tensors, or a pickle that asks for code to be run; for a folder without weights or with several; and for a part that
+    is not there. `sha256` is the file's, where that is known.
     """
     path, chosen = (Path(path), part) if part else split_part(path)
-    require_file(path)
-    kind, content, metadata = read_file(path)
-    container, containers, extras = _find_weights(path, content)
+    located = locate(path)
+    kind, content, metadata = read_files(located)
+    container, containers, extras = _find_weights(located.main, content)
     checkpoint = Checkpoint(
-        path,
-        sha256 or file_sha256(path),
-        path.stat().st_size,
+        located.main,
+        sha256 or located.sha256(),
+        located.size,
         kind,
         container,
         containers[container],
@@ -156,12 +159,6 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
         containers,
     )
     return checkpoint.take_part(chosen) if chosen else checkpoint
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str, Tensor]], dict[str, str]]:

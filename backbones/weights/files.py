@@ -1,11 +1,10 @@
-"""Reading one file of weights: safely, or not at all.
+"""Reading files of weights: safely, or not at all.
 
 Three formats are read: PyTorch's own (`torch.save`, restricted to weights), safetensors and numpy's `.npz`. None can
 run code.
 """
 
 import argparse
-import hashlib
 import struct
 import warnings
 from collections.abc import Mapping
@@ -19,9 +18,11 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.arrays import holds_arrays, read_arrays
-from backbones.weights.unreadable import why_unreadable
+from backbones.weights.directories import Located, read_index
+from backbones.weights.distributed import read_distributed
+from backbones.weights.unreadable import require_file, why_unreadable
 
-Kind = Literal["torch", "safetensors", "numpy"]
+Kind = Literal["torch", "safetensors", "distributed", "numpy"]
 
 
 class _Unread:
@@ -53,6 +54,17 @@ _TOLERATED = (
 )
 
 
+def read_files(located: Located) -> tuple[Kind, object, dict[str, str]]:
+    """Return how files are packed, what is in them, and what they say beside the weights, abridged.
+
+    Raises InputError as `read_file` does, and for files that do not belong together.
+    """
+    if located.layout == "distributed":
+        tensors, extras = read_distributed(located.main.parent)
+        return "distributed", tensors, extras
+    return _read_shards(located.main) if located.layout == "shards" else read_file(located.main)
+
+
 def read_file(path: Path) -> tuple[Kind, object, dict[str, str]]:
     """Return how a file is packed, what is in it, and what a safetensors header says beside the weights, abridged.
 
@@ -66,10 +78,32 @@ def read_file(path: Path) -> tuple[Kind, object, dict[str, str]]:
     return "torch", _read_torch(path), {}
 
 
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read_shards(index: Path) -> tuple[Kind, dict[str, Tensor], dict[str, str]]:
+    """All tensors that an index lists, in its order."""
+    held = read_index(index)
+    kinds: set[Kind] = set()
+    tensors: dict[str, Tensor] = {}
+    extras: dict[str, str] = {}
+    for name in sorted(set(held.values())):
+        path = index.with_name(name)
+        require_file(path, alone=False)
+        kind, content, metadata = read_file(path)
+        wanted = [tensor for tensor, file in held.items() if file == name]
+        lacking = [
+            tensor
+            for tensor in wanted
+            if not isinstance(content, Mapping) or not isinstance(content.get(tensor), Tensor)
+        ]
+        if lacking:
+            raise InputError(
+                f"{path}: has {len(lacking)} of the {len(wanted)} tensors not that {index.name} says are in it, such "
+                f"as {lacking[0]}. Index and files are of two downloads: fetch all of them again."
+            )
+        assert isinstance(content, Mapping)
+        tensors |= {tensor: content[tensor] for tensor in wanted}
+        extras |= metadata
+        kinds.add(kind)
+    return ("torch" if "torch" in kinds else "safetensors"), {name: tensors[name] for name in held}, extras
 
 
 def _starts_like_safetensors(path: Path) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import timm
@@ -20,7 +21,7 @@ from backbones.weights.conversion import MisfitError, Weights
 from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
-from backbones.weights.prefixes import drop_beside, find_trunk, looks_of, reason_beside
+from backbones.weights.prefixes import drop_beside, find_trunk, known_parts, looks_of, reason_beside
 
 _SHOWN = 8  # names in each list of an error message
 
@@ -106,7 +107,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    trunk = find_trunk(model, checkpoint, lambda part: _bring(model, part, method))
+    trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
     require_same_arithmetic(model, checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():
@@ -145,13 +146,16 @@ def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
 
 def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
     """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
-    weights = Weights.from_file(checkpoint.state_dict, prefix=checkpoint.prefix)
-    try:
-        for step in method.steps:
-            step(weights, model)
-    except InputError:
-        return None  # which `match_weights` is going to tell
-    return hold_filters_of(model, weights)
+    for part in chain([checkpoint], (part for part, _ in known_parts(checkpoint))):
+        weights = Weights.from_file(part.state_dict, prefix=part.prefix)
+        try:
+            for step in method.steps:
+                step(weights, model)
+        except InputError:
+            return None  # which `match_weights` is going to tell
+        if FILTERS in weights.tensors:
+            return hold_filters_of(model, weights)
+    return None
 
 
 def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:

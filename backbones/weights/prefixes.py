@@ -52,12 +52,14 @@ class _Rule:
 
     taken, beside: what their names hold
     sign:          what else the file's names hold, so that it cannot be another code's
+    methods:       whose files need no sign, because the backbone's name says that they are theirs
     why:           the reason, for the report
     """
 
     taken: str
     beside: str
     sign: str
+    methods: tuple[str, ...]
     why: str
 
 
@@ -66,30 +68,35 @@ _RULES = (
         r"teacher\b",
         r"student\b",
         r"head\.last_layer|dino_head|ibot_head",
+        ("DINO", "iBOT", "DINOv2"),
         "the teacher, which the evaluation of DINO and iBOT takes (facebookresearch/dino, eval_linear.py)",
     ),
     _Rule(
         r"target_encoder\b",
         r"(?:^|\.)encoder\b",
         "",
+        (),
         "the target encoder, which the evaluation of I-JEPA and MSN takes (facebookresearch/msn, linear_eval.py)",
     ),
     _Rule(
         r"base_encoder\b",
         r"momentum_encoder\b",
         "",
+        (),
         "the base encoder, which MoCo v3's evaluation takes (facebookresearch/moco-v3, main_lincls.py)",
     ),
     _Rule(
         r"encoder_q\b",
         r"encoder_k\b",
         "",
+        (),
         "the query encoder, which MoCo's evaluation takes (facebookresearch/moco, main_lincls.py)",
     ),
     _Rule(
         r"(?:^|\.)backbone\b",
         r"(?:^|\.)(?:momentum_encoder|momentum_backbone|encoder_k|target_net|target_generator)\b",
         "",
+        (),
         "the backbone, which the evaluations of OpenMMLab and solo-learn take (mmpretrain, "
         "tools/model_converters/extract_backbone_weights.py; solo-learn, main_linear.py)",
     ),
@@ -128,11 +135,11 @@ class _Fit:
         return part_name(self.checkpoint.container, shared) or "."
 
 
-def find_trunk(model: nn.Module, checkpoint: Checkpoint, attempt: Attempt) -> Trunk:
+def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, attempt: Attempt) -> Trunk:
     """Find the part that the model's parameters fit, as the file is first looked at or anywhere else in it.
 
-    A file with room for one network only is not searched if that fits. Raises InputError: as `attempt` does if nothing
-    fits, or with all parts that do.
+    A file with room for one network only is not searched if that fits. `method` is the backbone's. Raises InputError:
+    as `attempt` does if nothing fits, or with all parts that do.
     """
     straight: _Fit | InputError
     try:
@@ -146,7 +153,7 @@ def find_trunk(model: nn.Module, checkpoint: Checkpoint, attempt: Attempt) -> Tr
     fits = _distinct(each for each in tried if isinstance(each, _Fit))
     if not fits:
         raise _nearest([each for each in tried if isinstance(each, InputError)])
-    fit, why = _choose(checkpoint, straight, fits)
+    fit, why = _choose(checkpoint, method, straight, fits)
     return Trunk(fit.checkpoint, fit.weights if fit is straight else attempt(fit.checkpoint), why)
 
 
@@ -242,11 +249,13 @@ def _outlined(part: Checkpoint, attempt: Attempt) -> _Fit | InputError:
         return _Fit(part, attempt(outline))
     except InputError as error:
         return error
-    except (NotImplementedError, RuntimeError):  # a step looked at the numbers
+    except (LookupError, ValueError, RuntimeError):  # a step looked at the numbers, or makes nothing of the names
         try:
             return _Fit(part, attempt(part))
         except InputError as error:
             return error
+        except (LookupError, ValueError, RuntimeError) as error:
+            return InputError(f"{part.name}: {error}")
 
 
 def _prefixes(tensors: dict[str, Tensor]) -> dict[str, int]:
@@ -276,7 +285,7 @@ def _distinct(fits: Iterable[_Fit]) -> list[_Fit]:
     return found
 
 
-def _choose(checkpoint: Checkpoint, straight: _Fit | InputError, fits: list[_Fit]) -> tuple[_Fit, str]:
+def _choose(checkpoint: Checkpoint, method: str, straight: _Fit | InputError, fits: list[_Fit]) -> tuple[_Fit, str]:
     """The only one, the one that was chosen, the one that a code is known to use, or the first of equals."""
     if checkpoint.part:
         chosen = part_name(checkpoint.container, checkpoint.prefix) or "."
@@ -294,7 +303,7 @@ def _choose(checkpoint: Checkpoint, straight: _Fit | InputError, fits: list[_Fit
         names = " ".join(name for tensors in checkpoint.containers.values() for name in tensors)
         for rule in _RULES:
             is_taken = re.search(rule.taken, straight.location) and all(re.search(rule.beside, at) for at in others)
-            if is_taken and re.search(rule.sign, names):
+            if is_taken and (method in rule.methods or re.search(rule.sign, names)):
                 return straight, f"{rule.why}, and not {', '.join(others)}"
     raise InputError(_ambiguous(checkpoint, groups))
 

@@ -360,7 +360,7 @@ def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")],
 @app.command()
 def inspect(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file; FILE::PART for a part of it.")
+        Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file, or a folder; FILE::PART for a part.")
     ],
     backbone: Annotated[
         str | None,

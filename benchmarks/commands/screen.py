@@ -13,9 +13,9 @@ from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import locate
 from backbones.weights.origin import Origin
 from backbones.weights.references import SEPARATOR
-from backbones.weights.unreadable import require_file
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
@@ -158,7 +158,7 @@ def _why_missing(path: Path, plan: PlannedCell) -> str:
         return f"missing: {path}"
     if path == plan.checkpoint:
         try:
-            require_file(path)
+            locate(path)
         except InputError as error:
             return f"unfit: {error}"
     return f"unfit: {path}: is a file. Expected the data set's root folder"

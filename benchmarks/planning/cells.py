@@ -10,6 +10,7 @@ from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.training.later import later_settings
 from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.weights.directories import locate
 from backbones.weights.references import split_part
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.recipe import load_recipe
@@ -63,8 +64,13 @@ class PlannedCell:
 
     @property
     def can_be_read(self) -> bool:
-        """Whether its weights, if it has any, lie in a file."""
-        return self.checkpoint is None or self.checkpoint.is_file()
+        """Whether its weights, if it has any, lie in a file, or in a folder that is known for it."""
+        if self.checkpoint is None or self.checkpoint.is_file():
+            return True
+        try:
+            return bool(locate(self.checkpoint).files)
+        except InputError:
+            return False
 
     @cached_property
     def digest(self) -> str:

@@ -18,7 +18,8 @@ from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
@@ -194,7 +195,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 pretrain_data=origin.pretrain_data,
                 model=origin.model,
                 arch=cell.arch,
-                checkpoint=plan.checkpoint.name if plan.checkpoint else "",
+                checkpoint=plan.checkpoint.absolute().name if plan.checkpoint else "",
                 checkpoint_sha256=cell.sha256,
                 checkpoint_part=plan.part,
                 declared=given(plan.declared),

@@ -10,8 +10,19 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.registry import create_backbone
 from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import ANY_NAMING, Method
 from backbones.weights.prefixes import describe_beside, known_parts, looks_of
-from tests.support.checkpoint_examples import State, assert_same_features, prefixed, randomised, save, vit_mini
+from tests.support.checkpoint_examples import (
+    State,
+    assert_same_features,
+    prefixed,
+    randomised,
+    save,
+    shrink_vit_huge,
+    small_vit,
+    vit_mini,
+)
 
 VIT = "vit_mini_patch8_48"
 
@@ -116,6 +127,7 @@ def twins(one: State, other: State) -> dict[str, dict[str, object]]:
         "lightly": {"state_dict": prefixed(one, "backbone.") | prefixed(other, "backbone_momentum.")},
         "BYOL": {"online_network": one, "target_network": other},
         "outside and inside": {"model": one | prefixed(other, "ema.")},
+        "without an entry": one | prefixed(other, "ema."),
     }
 
 
@@ -130,7 +142,7 @@ def test_several_that_fit_are_an_error_that_says_how_to_choose(tmp_path: Path, l
     assert lines[1].endswith("54 tensors, 822,912 numbers")
     assert lines[-1] == f"Say which is meant: --backbone NAME={path}::{parts[0]}"
     assert_same_features(load(f"{path}::{parts[0]}"), one)
-    assert_same_features(load(f"{path}::{parts[1]}."), other)
+    assert_same_features(load(f"{path}::{parts[1]}"), other)
 
 
 @pytest.mark.parametrize("layout", twins({}, {}))
@@ -187,6 +199,26 @@ def test_a_student_is_to_be_had(tmp_path: Path) -> None:
     path = save(known(SOURCE.state_dict(), student.state_dict())["teacher"], tmp_path)
     for part in ("student", "student.module", "student.module.backbone"):
         assert_same_features(load(f"{path}::{part}"), student)
+
+
+def test_a_methods_own_name_decides_where_the_file_has_no_sign(tmp_path: Path) -> None:
+    path = save({"student": vit(7).state_dict(), "teacher": SOURCE.state_dict()}, tmp_path)
+    with pytest.raises(InputError, match=r"(?m)^  teacher: .*\n  student: "):
+        load(path)
+    model = vit_mini().eval()
+    report = load_weights(model, read_checkpoint(path), Method("iBOT", "IN1K", ANY_NAMING))
+    assert_same_features(model, SOURCE)
+    assert report.why.endswith(", and not student")
+
+
+def test_filters_of_a_pyramid_under_any_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ViT-H's of 16 pixels, for a model of 14."""
+    shrink_vit_huge(monkeypatch)
+    source = small_vit(16, 4)
+    path = save({"weights": prefixed(source.state_dict(), "odd.trunk.") | {"x.y": torch.ones(1)}}, tmp_path)
+    model = create_backbone("mae_vit_huge", path, for_pyramid=True)
+    assert torch.equal(model.patch_embed.proj.weight, source.patch_embed.proj.weight)
+    assert model.load_report.part == "weights.odd.trunk"
 
 
 def test_moco_of_before_transformers_gives_its_query_encoder(tmp_path: Path) -> None:

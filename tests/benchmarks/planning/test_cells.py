@@ -154,12 +154,11 @@ def test_a_dry_run_says_what_is_there_but_of_another_kind(tmp_path: Path) -> Non
     data, weights = tmp_path / "file", tmp_path / "downloaded"
     data.write_text("")
     weights.mkdir()
-    (weights / "model.safetensors").write_text("")
     fixed = ["run", "--recipe", RECIPE, "--data", data, "--out", tmp_path / "out", "--dry-run"]
     result = call(*fixed, "--backbone", f"mae_vit_mini={weights}")
     assert result.exit_code == 1 and "missing" not in result.output
     assert f"unfit: {data}: is a file. Expected the data set's root folder\n" in result.output
-    assert f"{weights}: is a folder, and a checkpoint is one file. Give the file in it: {weights}/mod" in result.output
+    assert f"unfit: {weights}: a folder without weights. Expected model.safetensors or" in result.output
 
 
 def test_a_dry_run_finds_what_is_finished(tmp_path: Path, finish: Callable[..., Path]) -> None:

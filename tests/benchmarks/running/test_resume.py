@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backbones.weights.checkpoints import file_sha256
+from backbones.weights.directories import file_sha256
 from tests.support.commands import Moment, backbench, pretrain_arguments, read_record, run_arguments
 from tests.support.resuming import (
     LOG,
