@@ -1,6 +1,7 @@
 """Files as the authors of methods release them: names and containers of their code, small random weights."""
 
 import argparse
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.support.checkpoint_examples import prefixed, renamed, save
 from tests.support.restated import (
@@ -299,9 +300,40 @@ def _clip(name: str, quick: bool, pack: Callable[[State], object], round_to: tor
     return Kind(name, "clip_quickgelu" if quick else "clip", write)
 
 
+class _Node(nn.Module):
+    """A module of a program, with what is registered in it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+def _program(state: State, folder: Path) -> Path:
+    """A TorchScript program with these weights, as OpenAI releases CLIP."""
+    root = _Node()
+    for name, tensor in state.items():
+        *inner, last = name.split(".")
+        node: nn.Module = root
+        for part in inner:
+            if part not in node._modules:
+                node.add_module(part, _Node())
+            node = node.get_submodule(part)
+        node.register_buffer(last, tensor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(root).save(folder / "ViT.pt")
+    return folder / "ViT.pt"
+
+
+def _openais_program(folder: Path) -> tuple[Path, Features]:
+    state = {key: tensor.half() for key, tensor in random_state(clip_shapes()).items()}
+    exact = {key: tensor.float() for key, tensor in state.items()}
+    return _program(state | _NUMBERS, folder), partial(clip_features, exact, quick=True)
+
+
 _NUMBERS = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(7), "vocab_size": torch.tensor(9)}
 _TRUNK = random_state(vit_shapes())
 CLIP = (
+    Kind("OpenAI CLIP, program", "clip_quickgelu", _openais_program),
     _clip("OpenAI CLIP, state_dict", True, lambda s: s | _NUMBERS, torch.float16),
     _clip("open_clip", False, dict),
     _clip("open_clip, quick GELU", True, dict),

@@ -64,7 +64,7 @@ def test_what_only_the_authors_files_tell() -> None:
     assert recognise(simmim | pixels).method == "SimMIM"
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.name) for kind in CLIP[:2]])
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.name) for kind in CLIP[:3]])
 def test_clip_is_recognised(kind: Kind, tmp_path: Path) -> None:
     found = recognise(read_checkpoint(kind.write(tmp_path)[0]).state_dict)
     assert (found.method, found.family, found.width, found.depth) == ("CLIP", "ViT", WIDTH, 2)
@@ -97,7 +97,7 @@ def test_the_right_model_is_named(theirs: str, ours: str) -> None:
 
 
 def test_openais_clip_needs_the_quick_gelu(tmp_path: Path) -> None:
-    path, _ = CLIP[0].write(tmp_path)
+    path, _ = CLIP[1].write(tmp_path)
     with pytest.raises(InputError, match="activation is quick_gelu, and this model's gelu: the weights would load"):
         create_backbone(f"{SMALL}clip", path)
     checkpoint = read_checkpoint(path)
@@ -175,3 +175,14 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "vit.npz", cls=np.array([{"not": "a number"}], dtype=object))
     with pytest.raises(InputError, match=r"vit\.npz: numpy arrays that cannot be read .*numpy\.savez"):
         read_checkpoint(tmp_path / "vit.npz")
+
+
+def test_a_program_is_read_and_never_run(tmp_path: Path) -> None:
+    """Its pickle may name modules and tensors, and nothing else."""
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
+        archive.writestr("program/constants.pkl", b"")
+        archive.writestr("program/data.pkl", b"cos\nsystem\n(S'touch run'\ntR.")
+    with pytest.raises(InputError, match=r"TorchScript program .*it asks for os\.system.*nothing of it was run"):
+        read_checkpoint(tmp_path / "program.pt")
