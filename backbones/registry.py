@@ -140,7 +140,7 @@ def create_backbone(
 
     name:       see `list_backbones`; any timm model name; or "package.module:function", where the function takes
                 (image_size, drop_path) and returns a module with timm's interface
-    checkpoint: the file with its weights, or one already read
+    checkpoint: the file or folder with its weights, "FILE::PART" for a part of it, or one already read
     image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
     drop_path:  rate in [0, 1)
     for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,

@@ -16,7 +16,7 @@ from torch import Tensor
 from backbones.errors import InputError
 from backbones.weights.directories import locate
 from backbones.weights.files import Kind, abridge, read_files
-from backbones.weights.references import SEPARATOR, part_name, split_part
+from backbones.weights.references import SEPARATOR, is_optimizers, part_name, split_part
 
 # Where published files keep the weights to use, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3,
 # mmengine and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers. Weights that lie
@@ -188,14 +188,14 @@ def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str,
 def _walk(
     content: object, names: tuple[str, ...], above: set[int]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """All dictionaries that hold named tensors, by the entries that lead to them; what an optimizer numbers is none."""
+    """All dictionaries that hold named tensors, by the entries that lead to them, but for an optimizer's."""
     if not isinstance(content, Mapping) or len(names) > _DEPTH or id(content) in above:
         return
     tensors = {key: value.detach() for key, value in content.items() if isinstance(value, Tensor)}
     if tensors and all(isinstance(key, str) for key in tensors):
         yield names, tensors
     for key, value in content.items():
-        if isinstance(key, str):
+        if isinstance(key, str) and not is_optimizers(key):
             yield from _walk(value, (*names, key), above | {id(content)})
 
 

@@ -6,7 +6,7 @@ else, and of the files beside it only tensors are read, restricted to weights.
 
 import pickle
 import warnings
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.directories import METADATA
+from backbones.weights.references import is_optimizers
 
 _DESCRIBING = {
     "torch.distributed.checkpoint.metadata": {
@@ -33,8 +34,6 @@ _DESCRIBING = {
 }
 _PATHS = {"PosixPath": PurePosixPath, "PurePosixPath": PurePosixPath}
 _PATHS_OF_WINDOWS = {"WindowsPath": PureWindowsPath, "PureWindowsPath": PureWindowsPath}
-_OPTIMIZERS = ("optim", "optimizer", "optimizers", "optim_state")
-"""What the names of an optimizer's numbers begin with, twice as many as the weights: they are left where they are."""
 
 
 class _Metadata(pickle.Unpickler):
@@ -52,6 +51,8 @@ class _Metadata(pickle.Unpickler):
 def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a distributed checkpoint, whole and on the CPU, and what else there is, unread.
 
+    An optimizer's, twice as many numbers as the weights, are left where they are.
+
     Raises InputError for metadata that cannot be read safely, and for files that are missing or broken.
     """
     import torch.distributed.checkpoint as distributed
@@ -62,7 +63,7 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     described, extras = {}, {}
     for name, what in metadata.state_dict_metadata.items():
         first = name.partition(".")[0]
-        if isinstance(what, TensorStorageMetadata) and first not in _OPTIMIZERS:
+        if isinstance(what, TensorStorageMetadata) and not is_optimizers(first):
             described[name] = what
         else:
             extras[first] = "not read"
@@ -113,12 +114,7 @@ def _require_files(folder: Path, metadata: Any, wanted: set[str]) -> None:
             f"{folder}: a distributed checkpoint without weights: it has nothing but an optimizer's tensors."
         )
     names = {str(info.relative_path) for index, info in metadata.storage_data.items() if index.fqn in wanted}
-    inside = folder.resolve()
-    missing = [
-        name
-        for name in sorted(names)
-        if not (folder / name).is_file() or not (folder / name).resolve().is_relative_to(inside)
-    ]
+    missing = [name for name in sorted(names) if PurePath(name).name != name or not (folder / name).is_file()]
     if missing:
         raise InputError(
             f"{folder}: {len(missing)} of the {len(names)} files of this distributed checkpoint are not there: "

@@ -146,6 +146,8 @@ def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
 
 def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
     """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
+    if not isinstance(model, VisionTransformer):
+        return None
     for part in chain([checkpoint], (part for part, _ in known_parts(checkpoint))):
         weights = Weights.from_file(part.state_dict, prefix=part.prefix)
         try:

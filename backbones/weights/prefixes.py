@@ -274,14 +274,11 @@ def _depth(prefix: str) -> int:
 
 
 def _distinct(fits: Iterable[_Fit]) -> list[_Fit]:
-    """One of all that share a tensor, the first of those that use most."""
+    """The first of all that share a tensor."""
     found: list[_Fit] = []
     for fit in fits:
-        rival = next((index for index, other in enumerate(found) if other.keys & fit.keys), None)
-        if rival is None:
+        if not any(other.keys & fit.keys for other in found):
             found.append(fit)
-        elif len(fit.keys) > len(found[rival].keys):
-            found[rival] = fit
     return found
 
 
@@ -315,7 +312,10 @@ def _same_numbers(one: _Fit, other: _Fit) -> bool:
         return False
     return all(
         len(mine[name]) == len(yours[name])
-        and all(torch.equal(a, b) for a, b in zip(_tensors(one, name), _tensors(other, name), strict=True))
+        and all(
+            a.dtype == b.dtype and torch.equal(a, b)
+            for a, b in zip(_tensors(one, name), _tensors(other, name), strict=True)
+        )
         for name in mine
     )
 

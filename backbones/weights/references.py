@@ -1,8 +1,17 @@
 """How weights are named: a file or a folder, and a part of what it holds: "FILE::teacher.backbone"."""
 
+import re
 from pathlib import Path
 
 SEPARATOR = "::"
+
+
+_OPTIMIZER = re.compile(r"(?:.*_)?(?:opt|optim|optimizer)s?(?:_.*)?", re.IGNORECASE)
+
+
+def is_optimizers(entry: str) -> bool:
+    """Whether an entry of a file is an optimizer's, whose numbers may have the names and shapes of the weights."""
+    return _OPTIMIZER.fullmatch(entry) is not None
 
 
 def split_part(text: str | Path) -> tuple[Path, str]:
@@ -10,7 +19,7 @@ def split_part(text: str | Path) -> tuple[Path, str]:
     path, separator, part = str(text).rpartition(SEPARATOR)
     if not separator or not path or Path(text).exists():
         return Path(text), ""
-    return Path(path), part
+    return Path(path), part.strip(".") or part[:1]
 
 
 def part_name(container: str, prefix: str) -> str:

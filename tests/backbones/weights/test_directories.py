@@ -19,6 +19,7 @@ from backbones.weights.directories import file_sha256
 from backbones.weights.statements import read_statement
 from benchmarks.planning.known_weights import KnownWeights
 from tests.support.checkpoint_examples import State, assert_same_features, prefixed, save, vit_mini
+from tests.support.two_processes import end_of_two
 
 SOURCE = vit_mini()
 STATE = {name: tensor.detach() for name, tensor in SOURCE.state_dict().items()}
@@ -167,6 +168,24 @@ def test_nothing_in_a_distributed_checkpoint_is_run(tmp_path: Path) -> None:
     assert not trace.exists()
     pickle.loads((folder / ".metadata").read_bytes())
     assert trace.exists()  # it was a live one
+
+
+def _save_halves(rank: int, folder: Path, state: Path) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo")
+    mesh, whole = init_device_mesh("cpu", (2,)), torch.load(state)
+    halves = {f"model.{name}": distribute_tensor(tensor, mesh, [Shard(0)]) for name, tensor in whole.items()}
+    distributed.save(halves, checkpoint_id=folder)
+    torch.distributed.destroy_process_group()
+
+
+def test_a_distributed_checkpoint_of_two_processes_is_put_together(tmp_path: Path) -> None:
+    folder, output = tmp_path / "checkpoint", tmp_path / "output"
+    assert end_of_two(_save_halves, output, folder, save(STATE, tmp_path)) == [0, 0], output.read_text()
+    assert len([*folder.glob("*.distcp")]) == 2
+    loads(folder)
 
 
 @pytest.mark.filterwarnings("ignore")
