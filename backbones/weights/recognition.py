@@ -219,6 +219,8 @@ def _origin(names: str) -> tuple[str, str | None]:
         return "transformers", "data2vec"
     if "patch_embeddings.projection" in names:
         return "transformers", method
+    if "register_tokens" in names:
+        return "facebookresearch/dinov2", "DINOv2"
     if "embeddings.class_embedding" in names:
         return "transformers", "CLIP"
     if "visual.class_embedding" in names or "visual.trunk." in names:
