@@ -11,7 +11,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.training.later import later_settings
 from backbones.training.settings import Recipe, deciding_settings, protocol
 from backbones.weights.directories import locate
-from backbones.weights.references import split_part
+from backbones.weights.references import SEPARATOR, split_part
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
@@ -254,7 +254,7 @@ def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCe
 def parse_backbone(argument: str) -> tuple[str, Path | None]:
     """Split `NAME` or `NAME=CHECKPOINT`, a part of which stays with it. Raises InputError where one is empty."""
     name, equals, path = argument.partition("=")
-    if not name or (equals and not path):
+    if not name or (equals and not path) or path.endswith(SEPARATOR):
         raise InputError(
             f"--backbone {argument}: expected NAME or NAME=CHECKPOINT[::PART], for example mae_vit_base=FILE.pth"
         )

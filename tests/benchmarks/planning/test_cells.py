@@ -134,7 +134,7 @@ def test_a_backbone_whose_folder_has_the_same_name_is_another(
         planned("models-vit").find_record(tmp_path)
 
 
-@pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base="])
+@pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base=", "mae_vit_base=FILE::"])
 def test_half_a_backbone_is_refused(argument: str) -> None:
     with pytest.raises(InputError, match="expected NAME or NAME=CHECKPOINT"):
         parse_backbone(argument)
