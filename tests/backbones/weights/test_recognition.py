@@ -25,7 +25,7 @@ def test_inspection_says_what_it_is_and_where_it_fits(tmp_path: Path) -> None:
     assert (found.patch, found.grid, found.image_size, found.has_decoder) == (8, (6, 6), 48, True)
     assert description.fits == ("mae_vit_mini", "vit_mini_patch8_48")
     assert description.report is not None and len(description.report.used) == 54
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="named as MAE's; --backbone supervised_vit_mini says supervised"):
         describe(description.checkpoint, "supervised_vit_mini")
 
 
