@@ -138,11 +138,11 @@ def numbers(tensors: Mapping[str, Tensor]) -> int:
 def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "") -> Checkpoint:
     """Read the weights in a file or a folder without running anything that it contains.
 
-    Accepts `torch.save` files, old and new, safetensors, and the folders that `locate` finds files in; looks for the
-    weights inside the containers of the common code bases. `FILE::PART` takes a part of it, and so does `part`. Raises
-    InputError, with what to do, for anything that is not such a file: missing, empty, text, truncated, without tensors,
-    or a pickle that asks for code to be run; for a folder without weights or with several; and for a part that is not
-    there. `sha256` is the file's, where that is known.
+    Accepts `torch.save` files, old and new, safetensors, `.npz`, and the folders that `locate` finds files in; looks
+    for the weights inside the containers of the common code bases. `FILE::PART` takes a part of it, and so does `part`.
+    Raises InputError, with what to do, for anything that is not such a file: missing, empty, text, truncated, without
+    tensors, or a pickle that asks for code to be run; for a folder without weights or with several; and for a part that
+    is not there. `sha256` is the file's, where that is known.
     """
     path, chosen = (Path(path), part) if part else split_part(path)
     located = locate(path)

@@ -1,6 +1,7 @@
 """Reading files of weights: safely, or not at all.
 
-Two formats are read: PyTorch's own (`torch.save`, restricted to weights) and safetensors. Neither can run code.
+PyTorch's own (`torch.save`, restricted to weights), safetensors, numpy's `.npz`, and TorchScript, whose code is left
+alone. None can run code.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
+from backbones.weights.arrays import holds_arrays, read_arrays
 from backbones.weights.directories import Located, read_index
 from backbones.weights.distributed import read_distributed
+from backbones.weights.programs import holds_program, read_program
 from backbones.weights.unreadable import require_file, why_unreadable
 
-Kind = Literal["torch", "safetensors", "distributed"]
+Kind = Literal["torch", "safetensors", "distributed", "numpy", "torchscript"]
 
 
 class _Unread:
@@ -71,6 +74,10 @@ def read_file(path: Path) -> tuple[Kind, object, dict[str, str]]:
     """
     if _starts_like_safetensors(path):
         return "safetensors", _read_safetensors(path), _safetensors_metadata(path)
+    if holds_arrays(path):
+        return "numpy", read_arrays(path), {}
+    if holds_program(path):
+        return "torchscript", read_program(path), {}
     return "torch", _read_torch(path), {}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import timm
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from timm.models.beit import Beit
@@ -14,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.conversion import MisfitError, Weights
 from backbones.weights.methods import Method
@@ -106,6 +108,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
     trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
+    require_same_arithmetic(model, checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():
         if name in weights.tensors and weights.tensors[name].dtype != tensor.dtype:
@@ -160,11 +163,12 @@ def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method
 def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
     """Interpolate a ViT's position embeddings to the model's grid, if the file's is another one.
 
-    Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. The class token
-    keeps its own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
+    Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. Beside register
+    tokens with, as in DINOv2's code for these (facebookresearch/dinov2, hub/backbones.py). The class token keeps its
+    own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
     else a square one, as every published file has. Raises InputError if its embeddings speak against that.
     """
-    own = model.state_dict().get("pos_embed")
+    own, antialias = model.state_dict().get("pos_embed"), "reg_token" in model.state_dict()
     position = weights.tensors.get("pos_embed")
     if not isinstance(model, VisionTransformer | Beit) or position is None or own is None:
         return
@@ -175,7 +179,7 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
     grid = _grid_of_positions(position, position.shape[1] - prefix, weights.grid, (height, width))
     if grid and grid != (height, width):
         weights.tensors["pos_embed"] = resample_abs_pos_embed(
-            position, [height, width], old_size=list(grid), num_prefix_tokens=prefix, antialias=False
+            position, [height, width], old_size=list(grid), num_prefix_tokens=prefix, antialias=antialias
         )
         weights.converted["pos_embed"] = f"{grid[0]}×{grid[1]} → {height}×{width}"
 
@@ -258,9 +262,10 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
         lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
     if shapes:
         lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
-    lines.append(
-        f"Choose the backbone that it was trained as; `backbench inspect {checkpoint.path}` lists those that fit."
-    )
+    name = looks_of(checkpoint).timm_name
+    known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
+    fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
+    lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
     raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
 
 

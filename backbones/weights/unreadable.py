@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backbones.errors import InputError
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt", ".npz")
 """The endings of files of weights, the safest first."""
 
 _BESIDE = ("training_args.", "optimizer.", "scheduler.", "scaler.", "rng_state")
@@ -55,8 +55,6 @@ def why_unreadable(path: Path, error: Exception) -> str:
             'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
         )
     if start.startswith(b"PK\x03\x04"):
-        if "TorchScript" in str(error):
-            return f"{path}: a TorchScript program, not a checkpoint. Save the model's state_dict() instead."
         return (
             f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
             "compare its size with the original's and copy it again."
