@@ -36,7 +36,7 @@ class PlannedCell:
     deviations:  where they depart from the reference recipe
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
-    checkpoint:  the file of its weights
+    checkpoint:  the file of its weights; of a pre-training, what it begins with
     recipe_deviations: those that the recipe has without overrides
     declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
     """
@@ -133,8 +133,9 @@ class PlannedCell:
             done.pop("precision", None)
         if record.backbone != self.backbone or planned != done:
             return False
-        # The record of a pre-training has the checkpoint that came out.
-        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != decided["checkpoint"]:
+        # The record of a pre-training has the checkpoint that came out; what it begins with, records tell in `plan`.
+        began_with = None if self.recipe.task == PRETRAINING else record.checkpoint_sha256
+        if began_with != decided["checkpoint"]:
             return False
         return record.normalisation == decided.get("normalisation", IMAGENET.as_dict())
 
@@ -146,8 +147,12 @@ class PlannedCell:
         """
         settings: Any = self.recipe
         override: Normalisation | None = settings.model.normalisation
-        if override or self.recipe.task == PRETRAINING:
-            return override or IMAGENET
+        if override:
+            return override
+        if self.recipe.task == PRETRAINING:
+            from backbones.objectives import find_objective, is_objective
+
+            return find_objective(self.backbone).normalisation if is_objective(self.backbone) else IMAGENET
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
@@ -188,13 +193,19 @@ class PlannedCell:
         return read_checkpoint(self.checkpoint) if self.checkpoint else None
 
 
-def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan a pre-training. Raises InputError for a wrong recipe or override."""
+def plan_pretraining(
+    recipe: str, data: Path, *, seed: int, overrides: list[str], begin: Path | None = None
+) -> PlannedCell:
+    """Plan a pre-training, which begins with the weights in a file if one is given.
+
+    Raises InputError for a wrong recipe or override.
+    """
     loaded = load_recipe(recipe, overrides, {PRETRAINING})
     arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
-    return PlannedCell(
-        loaded.name, loaded.recipe, tuple(loaded.deviations(loaded.recipe)), data, arch, checkpoint=None, seed=seed
-    )
+    deviations = tuple(loaded.deviations(loaded.recipe))
+    if begin:
+        deviations = (*deviations, f"from={begin.name} (reference new weights)")
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, arch, begin, seed)
 
 
 def plan_task(
