@@ -29,22 +29,25 @@ def look_in(folder: Path) -> None:
     _folders.append(str(folder))
 
 
-def import_function(name: str) -> Callable[..., Any]:
-    """Import `package.module:function`. Raises InputError if there is none, or importing it fails."""
+def import_function(name: str, what: str = "backbone") -> Callable[..., Any]:
+    """Import `package.module:function`, a backbone or what else it is called in messages.
+
+    Raises InputError if there is none, or importing it fails.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         module = _import(module_name)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"backbone {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
+            f"{what} {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
         ) from error
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
-        raise InputError(f"backbone {name}: importing {module_name} failed with {describe_error(error)}") from error
+        raise InputError(f"{what} {name}: importing {module_name} failed with {describe_error(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         found = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         raise InputError(
-            f"backbone {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
+            f"{what} {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
         )
     return function
 

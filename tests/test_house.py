@@ -34,8 +34,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "backbones.running_statistics": (),
     "backbones.training": ("backbones.errors", "backbones.images", "backbones.running_statistics"),
     "backbones.weights": ("backbones.errors",),
-    "backbones.mae.pretraining": (
-        *("backbones", "backbones.errors", "backbones.images", "backbones.training"),
+    "backbones.pretraining": (
+        *("backbones", "backbones.errors", "backbones.images", "backbones.training", "backbones.weights"),
         *("backbones.mae.reconstructions", "backbones.cache"),
     ),
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
@@ -265,7 +265,7 @@ SMALL_HOUSE = {
     "backbones/registry.py": "def create(): ...",
     "backbones/training/__init__.py": "",
     "backbones/training/job.py": "from ..errors import InputError",
-    "backbones/mae/pretraining.py": "from backbones.training import job",
+    "backbones/pretraining/job.py": "from backbones.training import job",
     "results/store.py": "PLACE, (OTHER, *REST) = 'results.csv', 'ab'",
     "tasks/__init__.py": "",
     "tasks/outcome.py": "import results.store",
@@ -371,7 +371,7 @@ def test_what_exists_may_be_named(tmp_path: Path, name: str) -> None:
             ["tasks.outcome", "tasks.detection.task"],
         ),
         ("tasks/datasets/coco/check.py", "from ...detection.task import check", None),
-        ("backbones/errors.py", "from backbones.mae.pretraining import job", None),
+        ("backbones/errors.py", "from backbones.pretraining.job import job", None),
     ],
 )
 def test_a_circle_is_found(tmp_path: Path, file: str, text: str, expected: list[str] | None) -> None:

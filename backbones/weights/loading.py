@@ -108,7 +108,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
     trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
-    require_same_arithmetic(model, checkpoint)
+    require_same_arithmetic(model, trunk.checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():
         if name in weights.tensors and weights.tensors[name].dtype != tensor.dtype:

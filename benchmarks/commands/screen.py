@@ -8,6 +8,7 @@ from rich.text import Text
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
@@ -94,7 +95,7 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
         file = plan.checkpoint
         names = settle_names(plan, entry, read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None)
     finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
-    standing = _standing(finished, entry, repeat) if finished else None
+    standing = _standing(finished, _code(plan, entry), repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)
     if process_rank() == 0 and as_json:
         print_json(_plan_document(plan, names, finished and finished[0], standing))
@@ -105,11 +106,16 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     return not plan.missing and not fails
 
 
-def _standing(finished: tuple[Path, Record], entry: BackboneEntry | None, repeat: Repeat) -> Standing:
+def _code(plan: PlannedCell, entry: BackboneEntry | None) -> Code:
+    """What the run would be made with."""
+    return Code.of_pretraining(plan.recipe) if isinstance(plan.recipe, PretrainingRecipe) else Code.of(entry)
+
+
+def _standing(finished: tuple[Path, Record], code: Code, repeat: Repeat) -> Standing:
     """What a call finds where the latest finished run of its cell is this one, whose data are still the same."""
     directory, record = finished
     first = directory.with_name(f"seed{record.seed}-{record.key}")
-    return find_standing(first, repeat, Code.of(entry), lambda: finished)
+    return find_standing(first, repeat, code, lambda: finished)
 
 
 def _show_planned(plan: PlannedCell, names: Origin | None) -> None:

@@ -38,7 +38,7 @@ class PlannedCell:
     deviations:  where they depart from the reference recipe
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
-    checkpoint:  the file or folder of its weights
+    checkpoint:  the file or folder of its weights; of a pre-training, what it begins with
     recipe_deviations: those that the recipe has without overrides
     part:        the part of the file that was chosen, "teacher.backbone"; "" where what fits decides
     declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
@@ -148,8 +148,9 @@ class PlannedCell:
             done.pop("precision", None)
         if record.backbone != self.backbone or planned != done or record.checkpoint_part != self.part:
             return False
-        # The record of a pre-training has the checkpoint that came out.
-        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != decided["checkpoint"]:
+        # The record of a pre-training has the checkpoint that came out; what it begins with, records tell in `plan`.
+        began_with = None if self.recipe.task == PRETRAINING else record.checkpoint_sha256
+        if began_with != decided["checkpoint"]:
             return False
         return record.normalisation == decided.get("normalisation", IMAGENET.as_dict())
 
@@ -161,8 +162,12 @@ class PlannedCell:
         """
         settings: Any = self.recipe
         override: Normalisation | None = settings.model.normalisation
-        if override or self.recipe.task == PRETRAINING:
-            return override or IMAGENET
+        if override:
+            return override
+        if self.recipe.task == PRETRAINING:
+            from backbones.objectives import find_objective, is_objective
+
+            return find_objective(self.backbone).normalisation if is_objective(self.backbone) else IMAGENET
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
@@ -204,13 +209,20 @@ class PlannedCell:
         return read_checkpoint(self.checkpoint, part=self.part) if self.checkpoint else None
 
 
-def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan a pre-training. Raises InputError for a wrong recipe or override."""
+def plan_pretraining(
+    recipe: str, data: Path, *, seed: int, overrides: list[str], begin: Path | None = None
+) -> PlannedCell:
+    """Plan a pre-training, which begins with the weights in a file, or a part of one, if that is given.
+
+    Raises InputError for a wrong recipe or override.
+    """
     loaded = load_recipe(recipe, overrides, {PRETRAINING})
     arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
-    return PlannedCell(
-        loaded.name, loaded.recipe, tuple(loaded.deviations(loaded.recipe)), data, arch, checkpoint=None, seed=seed
-    )
+    deviations = tuple(loaded.deviations(loaded.recipe))
+    file, part = split_part(begin) if begin else (None, "")
+    if begin:
+        deviations = (*deviations, f"from={begin.name} (reference new weights)")
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, arch, file, seed, part=part)
 
 
 def plan_task(

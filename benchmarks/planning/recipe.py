@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.training.settings import Recipe, deviations, read_overrides, read_settings, validate
 from results.errors import ResultsError
 from results.metrics import find_metric
-from tasks.registry import PRETRAINING, RECIPES, settings_kind
+from tasks.registry import PRETRAINING, RECIPES, interpret
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -87,8 +87,8 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
         verb = "pretrain" if task == PRETRAINING else "run"
         hint = f": use `backbench {verb}`" if task in RECIPES else f". Known: {', '.join(RECIPES)}"
         raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
-    kind: type[Recipe] = settings_kind(str(task))
-    recipe: Recipe = validate(kind, settings, where)
+    kind, taken = interpret(str(task), settings)
+    recipe: Recipe = validate(kind, taken, where)
     for metric in recipe.expect:
         try:
             find_metric(metric)
