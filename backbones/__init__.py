@@ -17,7 +17,14 @@ from backbones.errors import InputError
 if TYPE_CHECKING:
     from backbones.images.normalisation import Normalisation
     from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
-    from backbones.registry import create_backbone, find_backbone, list_backbones, normalisation_of, register_backbone
+    from backbones.normalising import normalisation_of
+    from backbones.registry import (
+        create_backbone,
+        find_backbone,
+        list_backbones,
+        register_backbone,
+        register_method,
+    )
 
 __all__ = [
     "InputError",
@@ -30,12 +37,14 @@ __all__ = [
     "list_mae_models",
     "normalisation_of",
     "register_backbone",
+    "register_method",
 ]
 
 _HOME = {
     "mae.model": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
     "images.normalisation": ("Normalisation",),
-    "registry": ("create_backbone", "find_backbone", "list_backbones", "normalisation_of", "register_backbone"),
+    "normalising": ("normalisation_of",),
+    "registry": ("create_backbone", "find_backbone", "list_backbones", "register_backbone", "register_method"),
 }
 
 

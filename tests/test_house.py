@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "backbones.errors": (),
     "backbones.images": ("backbones.errors",),
     "backbones.training": ("backbones.errors", "backbones.images"),
-    "backbones.weights": ("backbones.errors",),
+    "backbones.weights": ("backbones.errors", "backbones.images"),
     "backbones.mae.pretraining": (
         *("backbones", "backbones.errors", "backbones.images", "backbones.training"),
         *("backbones.mae.reconstructions", "backbones.cache"),

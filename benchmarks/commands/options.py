@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,4 +14,12 @@ Rescan = Annotated[
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else; messages go to standard error.")
+]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE.py",
+        help="A file of your own that calls register_backbone or register_method; imported before anything is looked "
+        "up. May be repeated.",
+    ),
 ]

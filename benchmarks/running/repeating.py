@@ -122,9 +122,12 @@ def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
 def _model_code(entry: BackboneEntry) -> str:
     """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
     and shapes; empty for models of backbench's own and of timm, whose versions are known."""
+    known = (*PACKAGES, "timm")
     module = entry.name.partition(":")[0] if ":" in entry.name else _module_of(entry.build)
     package = (module or "__main__").partition(".")[0]
-    if package in (*PACKAGES, "timm"):
+    if package in known:  # a plug-in may register a function of timm's, with a reader of its own
+        package = entry.registered_by.partition(".")[0]
+    if package in ("", *known):
         return ""
     places: list[str] = []
     with suppress(ValueError):  # there are none of a script's own functions
