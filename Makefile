@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test test-all lint bench gpu lock
+.PHONY: setup demo test test-all example lint bench gpu lock
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# The package of examples/plugin, built and installed beside backbench, through all tasks.
+example: $(READY)
+	$(BIN)/python -m pytest tests/test_example_plugin.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

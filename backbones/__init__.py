@@ -17,8 +17,15 @@ from backbones.errors import InputError
 if TYPE_CHECKING:
     from backbones.images.normalisation import Normalisation
     from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
+    from backbones.normalising import normalisation_of
     from backbones.objectives import register_pretraining
-    from backbones.registry import create_backbone, find_backbone, list_backbones, normalisation_of, register_backbone
+    from backbones.registry import (
+        create_backbone,
+        find_backbone,
+        list_backbones,
+        register_backbone,
+        register_method,
+    )
 
 __all__ = [
     "InputError",
@@ -31,14 +38,16 @@ __all__ = [
     "list_mae_models",
     "normalisation_of",
     "register_backbone",
+    "register_method",
     "register_pretraining",
 ]
 
 _HOME = {
     "mae.model": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
     "images.normalisation": ("Normalisation",),
+    "normalising": ("normalisation_of",),
     "objectives": ("register_pretraining",),
-    "registry": ("create_backbone", "find_backbone", "list_backbones", "normalisation_of", "register_backbone"),
+    "registry": ("create_backbone", "find_backbone", "list_backbones", "register_backbone", "register_method"),
 }
 
 

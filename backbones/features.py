@@ -166,11 +166,11 @@ class _Trial:
 
     def first(self, sides: list[int]) -> tuple[int, list[Tensor]]:
         """The first side that serves, with what comes out. Raises InputError if none does."""
-        why: Exception | None = None
+        why: BaseException | None = None
         for side in sides:
             try:
                 output = try_features(self.module, torch.zeros(1, 3, side, side))
-            except Exception as error:  # whatever another author's module does with a size that is not its own
+            except (Exception, SystemExit) as error:  # another author's module may do anything at another's size
                 why = why or error
             else:
                 return side, pick(output, self.name)
@@ -183,7 +183,7 @@ class _Trial:
         """What comes out of images of that size; None if it does not take them."""
         try:
             return pick(try_features(self.module, torch.zeros(1, 3, height, width)), self.name)
-        except Exception:  # as above
+        except (Exception, SystemExit):  # as above
             return None
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.model import list_mae_models
-from backbones.plugins import describe_error, import_function, load_plugins
+from backbones.plugins import describe_error, import_function, load_plugins, note_registration
 
 BuildObjective = Callable[..., nn.Module]
 """(image_size, **settings) -> the objective, its weights random."""
@@ -79,6 +79,7 @@ def register_pretraining(
 
     def register(build: BuildObjective) -> BuildObjective:
         _objectives[name] = Objective(name, method, arch, build, normalisation)
+        note_registration(name)
         return build
 
     return register
@@ -123,7 +124,7 @@ def build_objective(objective: Objective, image_size: int, settings: Mapping[str
         network = objective.build(image_size, **settings)
     except InputError:
         raise
-    except Exception as error:  # another author's function can fail in any way
+    except (Exception, SystemExit) as error:  # another author's function can fail in any way
         raise InputError(f"pre-training {objective.name}: building it failed with {describe_error(error)}") from error
     if not isinstance(network, nn.Module):
         raise InputError(

@@ -1,16 +1,19 @@
-"""Backbones from outside: `package.module:function`, and installed packages with entry points.
+"""Backbones from outside: `package.module:function`, a file of one's own, and installed packages with entry points.
 
-A package makes its backbones known by an entry point of the group "backbench.backbones" that names a module which
-calls `register_backbone` when it is imported:
+A file (`--plugin FILE.py`) and a package's module call `register_backbone` and `register_method` when imported. A
+package makes its backbones known by an entry point of the group "backbench.backbones" that names such a module:
 
     [project.entry-points."backbench.backbones"]
     mine = "my_package.backbones"
 """
 
 import importlib
+import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,6 +25,35 @@ from backbones.errors import InputError
 GROUP = "backbench.backbones"
 
 _folders: list[str] = []
+_files: dict[Path, ModuleType] = {}
+
+
+@dataclass
+class _Import:
+    """A plug-in's module that is being imported, and what it has registered so far."""
+
+    module: str
+    names: list[str] = field(default_factory=list)
+
+
+_imports: list[_Import] = []
+
+
+@contextmanager
+def _importing(module: str) -> Iterator[_Import]:
+    _imports.append(_Import(module))
+    try:
+        yield _imports[-1]
+    finally:
+        _imports.pop()
+
+
+def note_registration(name: str) -> str:
+    """Tell that a backbone or a method of that name was registered; the plug-in that does so, "" outside of one."""
+    if not _imports:
+        return ""
+    _imports[-1].names.append(name)
+    return _imports[-1].module
 
 
 def look_in(folder: Path) -> None:
@@ -63,13 +95,78 @@ def _import(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+def import_files(paths: Iterable[Path]) -> None:
+    """Import files of one's own, each once in this process, so that they register their backbones and methods.
+
+    Raises InputError, naming the file, if there is none, if it is not Python or fails, if its name is that of another
+    module, and if it registers nothing or what is registered already.
+    """
+    for path in paths:
+        resolved = path.resolve()
+        if resolved not in _files:
+            _files[resolved] = _import_file(path, resolved)
+
+
+def _import_file(path: Path, resolved: Path) -> ModuleType:
+    if not resolved.is_file() or resolved.suffix != ".py" or not resolved.stem.isidentifier():
+        found = "is a folder" if resolved.is_dir() else "is none" if resolved.is_file() else "there is no such file"
+        raise InputError(f"--plugin {path}: {found}. Expected a file of Python, such as my_method.py.")
+    name = resolved.stem
+    if (other := _other_module(name, resolved)) is not None:
+        raise InputError(
+            f"--plugin {path}: its name is that of another module, {other}. Rename the file: models come from the "
+            "module of its name."
+        )
+    sys.path += [folder for folder in _folders if folder not in sys.path]
+    spec = importlib.util.spec_from_file_location(name, resolved)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _importing(name) as imported:
+            spec.loader.exec_module(module)
+        if not imported.names:
+            raise InputError(
+                "it registers nothing. Expected calls of register_backbone, register_method or register_pretraining; a "
+                f"function alone is named as --backbone {name}:FUNCTION."
+            )
+    except (Exception, SystemExit) as error:  # another author's file can fail in any way
+        del sys.modules[name]
+        raise InputError(f"--plugin {path}: {_why_failed(error)}") from error
+    return module
+
+
+def _other_module(name: str, resolved: Path) -> str | None:
+    """Where the module of that name is from, if it is not this file."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None) or "one that is built in"
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and (spec.origin is None or Path(spec.origin).resolve() != resolved):
+            return spec.origin or "a package of several folders"
+    return None
+
+
+def _why_failed(error: BaseException) -> str:
+    match error:
+        case InputError():
+            return str(error)
+        case SyntaxError():
+            return f"it is not Python: line {error.lineno}: {error.msg}."
+        case ModuleNotFoundError():
+            return f"it needs the module {error.name!r}. Is it installed, in the current folder, or on PYTHONPATH?"
+        case _:
+            return f"importing it failed with {type(error).__name__}: {error}"
+
+
 @cache
 def load_plugins() -> tuple[str, ...]:
     """Import every installed plug-in, once. Returns a sentence on each that failed; the others are registered."""
     failures = []
     for entry_point in entry_points(group=GROUP):
         try:
-            entry_point.load()
+            with _importing(entry_point.module):
+                entry_point.load()
         except (Exception, SystemExit) as error:  # one broken plug-in must not take the others along
             package = (
                 f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "an unknown package"

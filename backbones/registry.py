@@ -1,63 +1,52 @@
 """The one door for backbones: by a registered name, any timm model name, or `package.module:function`."""
 
 import difflib
-import json
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import timm
 from torch import nn
 
-from backbones.architectures import build_timm_model
 from backbones.contract import require_backbone
+from backbones.entries import BackboneEntry, Build, published_entries, timm_build
 from backbones.errors import InputError
-from backbones.images.normalisation import HALF, IMAGENET, Normalisation
-from backbones.names import SIZES
-from backbones.plugins import describe_error, import_function, load_plugins
+from backbones.images.normalisation import Normalisation
+from backbones.plugins import describe_error, import_function, load_plugins, note_registration
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
-from backbones.weights.contradictions import GOOGLES_CLASSES
 from backbones.weights.loading import load_weights
-from backbones.weights.methods import ANY_NAMING, METHODS, Method, simplified
-from backbones.weights.naming import Step
-from backbones.weights.origin import Declared, choose_names, find_known
-from backbones.weights.prefixes import looks_of
-from backbones.weights.recognition import Recognised
-from backbones.weights.statements import Statement, read_statement
+from backbones.weights.methods import ANY_NAMING, METHODS, Method, same_name, spell_method
+from backbones.weights.readers import Reader, step_of
+from backbones.weights.statements import Statement, statement_of_tag
 
-Build = Callable[[int | None, float], nn.Module]
+_entries: dict[str, BackboneEntry] = {entry.name: entry for entry in published_entries()}
 
 
-@dataclass(frozen=True)
-class BackboneEntry:
-    """What is known of a backbone before it is built.
+def register_method(
+    name: str,
+    *,
+    pretrain_data: str = "unstated",
+    convert: Reader | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Method:
+    """Make a method known by its name: to `register_backbone`, to `--method` and to files that state it.
 
-    name:             as on the command line, "mae_vit_base"
-    method:           as the tables print it, "MAE"
-    pretrain_data:    as the tables print it, "IN1K"
-    model:            the tables' column, "ViT-B"
-    arch:             timm's name, "vit_base_patch16_224", or the name itself for code from elsewhere
-    build:            (image_size, drop_path) -> the model without a head, its weights random unless they come with it
-    steps:            how checkpoints of the method are read
-    needs_checkpoint: None if either will do
-    normalisation:    as its author states it; None where `normalisation_of` has to know
+    pretrain_data is what its weights were trained on, as the tables print it. convert reads the files of the backbones
+    that are registered under it: a function from the file's state_dict to the model's names; what it leaves out is
+    dropped, and everything else has to fit. Without it, files are read by any naming known here. mean and std are those
+    of its pixels, of red, green and blue between 0 and 1; ImageNet's where they are left out.
+
+    Raises InputError if the name is taken or cannot be printed, or mean and std cannot be meant.
     """
-
-    name: str
-    method: str
-    pretrain_data: str
-    model: str
-    arch: str
-    build: Build
-    steps: tuple[Step, ...] = ANY_NAMING
-    needs_checkpoint: bool | None = True
-    normalisation: Normalisation | None = None
-
-
-_entries: dict[str, BackboneEntry] = {}
+    if not (name.strip() and name.isprintable()):
+        raise InputError(f"method {name!r}: expected a name, as the table is to print it.")
+    if taken := next((known for known in METHODS if same_name(known, name)), None):
+        raise InputError(f"method {name}: the name is taken, by {taken}. Register it under another.")
+    steps = ANY_NAMING if convert is None else (step_of(convert, name),)
+    METHODS[name] = Method(name, pretrain_data, steps, _normalisation(f"method {name}", mean, std))
+    note_registration(name)
+    return METHODS[name]
 
 
 def register_backbone(
@@ -68,36 +57,50 @@ def register_backbone(
     pretrain_data: str | None = None,
     arch: str | None = None,
     needs_checkpoint: bool = True,
+    convert: Reader | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    settings: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Callable[[Build], Build]:
     """Register, as a decorator, a function (image_size, drop_path) -> nn.Module as the backbone of that name.
 
-    method is the name of one in METHODS or a new one, whose files are then read by any naming known here; or a Method
-    of your own. pretrain_data defaults to the method's. With needs_checkpoint=False the function brings the weights.
-    mean and std are those of its pixels, of red, green and blue between 0 and 1; by default the method's, ImageNet's
-    where that is not known here.
+    method is the name of one that is known (`backbench list methods`, `register_method`) or a new one, whose files are
+    then read by any naming known here; or a Method of your own. pretrain_data defaults to the method's. With
+    needs_checkpoint=False the function brings the weights. convert reads its files instead of the method's reading: a
+    function from the file's state_dict to the model's names. mean and std are those of its pixels, of red, green and
+    blue between 0 and 1; by default the method's, ImageNet's where that is not known here. settings are those of a
+    task's recipe that the model cannot do without, by task and key: {"classification": {"model.pool": "token"}}. They
+    come before `--set`, and records and tables show them as deviations.
 
     Raises InputError if the name is taken, by another backbone or by timm, or mean and std cannot be meant.
     """
     if name in _entries or timm.is_model(name):
         raise InputError(f"backbone {name}: the name is taken. Register it under another.")
+    if ":" in name or "=" in name or not (name.strip() and name.isprintable()):
+        raise InputError(f"backbone {name!r}: expected a name without : and =, as --backbone is to take it.")
     if isinstance(method, str):
-        method = METHODS.get(method, Method(method, "unstated", ANY_NAMING))
-    data = pretrain_data if pretrain_data is not None else method.pretrain_data
-    steps, method_name = method.steps, method.name
-    try:
-        normalisation = Normalisation.of(mean, std)
-    except InputError as error:
-        raise InputError(f"backbone {name}: {error}") from None
+        method = METHODS.get(spell_method(method), Method(method, "unstated", ANY_NAMING))
+    method_name = method.name
+    data = method.pretrain_data if pretrain_data is None else pretrain_data
+    steps = method.steps if convert is None else (step_of(convert, name),)
+    pixels = _normalisation(f"backbone {name}", mean, std) or (None if method_name in METHODS else method.normalisation)
+    own = {task: dict(changes) for task, changes in (settings or {}).items()}
 
     def register(build: Build) -> Build:
+        by = note_registration(name)
         _entries[name] = BackboneEntry(
-            name, method_name, data, model, arch or name, build, steps, needs_checkpoint, normalisation
+            name, method_name, data, model, arch or name, build, steps, needs_checkpoint, pixels, own, by
         )
         return build
 
     return register
+
+
+def _normalisation(what: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
+    try:
+        return Normalisation.of(mean, std)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{what}: {error}") from None
 
 
 def list_backbones() -> list[BackboneEntry]:
@@ -121,13 +124,20 @@ def find_backbone(name: str, with_checkpoint: bool = False) -> BackboneEntry:
     if ":" in name:
         return _foreign_entry(name)
     if timm.is_model(name):
-        return _timm_entry(name, METHODS["custom" if with_checkpoint else "random"])
+        return _timm_entry(name, with_checkpoint)
     failures = load_plugins()
     if name in _entries:
         return _entries[name]
     if timm.is_model(name):
-        return _timm_entry(name, METHODS["custom" if with_checkpoint else "random"])
+        return _timm_entry(name, with_checkpoint)
     raise InputError(_unknown(name, failures))
+
+
+def settings_of(name: str) -> Mapping[str, Mapping[str, object]]:
+    """By task, the settings that a backbone was registered with; none of one that is not registered."""
+    if name not in _entries and ":" not in name:
+        load_plugins()
+    return _entries[name].settings if name in _entries else {}
 
 
 def create_backbone(
@@ -175,91 +185,6 @@ def require_checkpoint(entry: BackboneEntry, given: bool) -> None:
         )
 
 
-def normalisation_of(
-    entry: BackboneEntry,
-    checkpoint: Checkpoint | None = None,
-    task: str = "",
-    override: Normalisation | None = None,
-    declared: Declared | None = None,
-    *,
-    spell: Callable[[str], str] = str,
-) -> Normalisation:
-    """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
-
-    The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the hub's
-    description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the method's as its code
-    has it, timm's `pretrained_cfg` of a timm model (a tag in its name counts), ImageNet's. The method is the one that
-    is `declared` or registered; that of a file under timm's name the one that it states, is published as, or is
-    recognised by. Files that are known by their bytes have their own. `spell` gives the tables' name of a data set.
-
-    Raises InputError for a tag that timm does not know.
-    """
-    if override:
-        return override
-    if checkpoint and (stated := _stated_in(checkpoint.extras)):
-        return stated
-    statement = read_statement(checkpoint) if checkpoint else Statement()
-    recognised = looks_of(checkpoint) if checkpoint else Recognised()
-    known = find_known(checkpoint) if checkpoint else None
-    names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
-    method, data = names.method, names.pretrain_data
-    if known:
-        method, data = known.method, known.pretrain_data
-    elif method == METHODS["custom"].name:
-        method = recognised.likely_method or method
-    of_method = _of_method(method, data, task, recognised.classes)
-    of_hub = _valid(*statement.pixels) if statement.pixels and (method, task) != ("BEiT", "segmentation") else None
-    if stated := of_hub or entry.normalisation or of_method:
-        return stated
-    return (None if known else _of_timm(entry.name)) or IMAGENET
-
-
-def _stated_in(extras: Mapping[str, str]) -> Normalisation | None:
-    """The mean and std that lie beside the weights, as `backbench pretrain` leaves them; None for anything else."""
-    try:
-        return _valid(json.loads(extras["mean"]), json.loads(extras["std"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _valid(mean: Any, std: Any) -> Normalisation | None:
-    """The normalisation of what others call mean and std; None where that is something else."""
-    try:
-        return Normalisation.of(mean, std)
-    except (TypeError, ValueError):
-        return None
-
-
-def _of_method(method: str, pretrain_data: str, task: str, classes: int | None) -> Normalisation | None:
-    """What a method's released code pre-trains and fine-tunes with; None for a method that is not known for one.
-
-    Of facebookresearch: mae, main_pretrain.py:127 and util/datasets.py:31-32; moco-v3, main_moco.py:258; deit,
-    datasets.py:108; dino, main_dino.py:431. BEiT has 0.5 unless it was pre-trained on ImageNet-1K
-    (microsoft/unilm, beit/README.md:119), and on ADE20K ImageNet's whatever it was pre-trained on
-    (beit/semantic_segmentation/configs/_base_/datasets/ade20k.py:5). BEiT v2 was pre-trained on ImageNet-1K under
-    ImageNet's (beit2/README.md:26; timm's `pretrained_cfg`). A head of as many `classes` as Google counts in
-    ImageNet-21K is that of weights with 0.5: all of timm's are.
-    """
-    if method == "BEiT":
-        if task == "segmentation" or simplified(pretrain_data).startswith("in1k"):
-            return IMAGENET
-        return None if pretrain_data == METHODS["custom"].pretrain_data else HALF
-    if method in ("supervised", METHODS["custom"].name) and classes == GOOGLES_CLASSES:
-        return HALF
-    return IMAGENET if method in ("MAE", "MoCo v3", "DeiT", "DINO", "BEiT v2") else None
-
-
-def _of_timm(name: str) -> Normalisation | None:
-    """timm's for a model of its own, None for any other or where timm has none."""
-    if not timm.is_model(name):
-        return None
-    try:
-        config = timm.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise InputError(f"backbone {name}: {error}") from error
-    return Normalisation.of(config.mean, config.std) if config else None
-
-
 def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
     """Build what an entry describes, without loading anything. Raises InputError if its author's function fails."""
     try:
@@ -271,19 +196,21 @@ def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: floa
     return require_backbone(model, entry.name)
 
 
-@cache
-def _timm_build(arch: str, **options: Hashable) -> Build:
-    """Return one and the same function for one architecture: whoever caches what it builds, builds it once."""
-
-    def build(image_size: int | None, drop_path: float) -> nn.Module:
-        return build_timm_model(arch, image_size, drop_path, **options)
-
-    return build
-
-
-def _timm_entry(arch: str, method: Method) -> BackboneEntry:
-    build, column = _timm_build(arch), _columns().get(arch.partition(".")[0], arch)
-    return BackboneEntry(arch, method.name, method.pretrain_data, column, arch, build, method.steps, None)
+def _timm_entry(name: str, with_checkpoint: bool) -> BackboneEntry:
+    """Describe a timm model; a tag says whose weights they are: those of `vit_base_patch16_224.dino` are DINO's."""
+    arch, _, tag = name.partition(".")
+    method = METHODS["custom" if with_checkpoint else "random"]
+    said = statement_of_tag(arch, tag) if with_checkpoint and tag else Statement()
+    return BackboneEntry(
+        name,
+        said.method or method.name,
+        said.pretrain_data or method.pretrain_data,
+        _columns().get(arch, name),
+        name,
+        timm_build(name),
+        method.steps,
+        None,
+    )
 
 
 def _columns() -> dict[str, str]:
@@ -307,34 +234,3 @@ def _unknown(name: str, failures: tuple[str, ...]) -> str:
         *failures,
     ]
     return "\n".join(lines)
-
-
-def _register_published(prefix: str, sizes: Sequence[str], method: Method, **options: Hashable) -> None:
-    """Register sizes of a method as PREFIX_SIZE."""
-    for size in sizes:
-        arch, model = SIZES[prefix][size]
-        name, build = f"{prefix}_{size}", _timm_build(arch, **options)
-        _entries[name] = BackboneEntry(
-            name, method.name, method.pretrain_data, model, arch, build, method.steps, method.name != "random"
-        )
-
-
-_register_published("mae", [*SIZES["mae"]], METHODS["MAE"])
-_register_published("supervised", [*SIZES["supervised"]], METHODS["supervised"])
-_register_published("mocov3", ["vit_base", "vit_large"], METHODS["MoCo v3"])
-# MoCo v3's ViT-S has 12 heads, timm's 6 (facebookresearch/moco-v3, vits.py).
-_register_published("mocov3", ["vit_small"], METHODS["MoCo v3"], num_heads=12)
-# BEiT's pre-trained files have the norm over tokens, which timm's BEiT has with this pooling only.
-_register_published("beit", ["vit_base", "vit_large"], METHODS["BEiT"], global_pool="token")
-# The authors' file of ImageNet-1K has position embeddings, no relative positions and no layer scale (microsoft/unilm,
-# beit/README.md:190).
-_register_published(
-    "beit",
-    ["vit_base_in1k"],
-    replace(METHODS["BEiT"], pretrain_data="IN1K+DALLE"),
-    global_pool="token",
-    use_abs_pos_emb=True,
-    use_rel_pos_bias=False,
-    init_values=0.0,
-)
-_register_published("random", [*SIZES["random"]], METHODS["random"])

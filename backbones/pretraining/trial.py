@@ -59,7 +59,7 @@ def _try(
     try:
         with torch.set_grad_enabled(gradients):
             given = network(images)
-    except Exception as error:  # another author's module can fail in any way
+    except (Exception, SystemExit) as error:  # another author's module can fail in any way
         raise InputError(
             f"{who}: its forward failed on {_IMAGES} images of {image_size} pixels with {describe_error(error)}"
         ) from error

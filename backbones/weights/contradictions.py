@@ -25,7 +25,16 @@ _POSITIONS: dict[str, tuple[Positions, ...]] = {
     "MAE": ("column first",),
     "MoCo v3": ("row first",),
     "supervised": ("learned",),
+    "DINO": ("learned",),
+    "iBOT": ("learned",),
+    "DINOv2": ("learned",),
+    "MSN": ("learned",),
+    "CLIP": ("learned",),
+    "I-JEPA": ("column first",),
 }
+_NAMED_ALIKE = {"iBOT": "DINO", "DINOv2": "DINO", "data2vec": "BEiT", "SimMIM": "BEiT"}
+"""Methods whose code began as another's, and whose tensors are named as that one's."""
+
 _LOOKS: dict[Positions, str] = {
     "column first": "its position embeddings are fixed sin-cos ones, the column first as in MAE's",
     "row first": "its position embeddings are fixed sin-cos ones, the row first as in MoCo v3's",
@@ -33,7 +42,10 @@ _LOOKS: dict[Positions, str] = {
 }
 
 # How timm's names of a method's architectures begin; supervised training is of any.
-_ARCHITECTURES = {"MAE": "vit_", "MoCo v3": "vit_", "BEiT": "beit_"}
+_ARCHITECTURES = {
+    **dict.fromkeys(("MAE", "MoCo v3", "DINO", "iBOT", "DINOv2", "MSN", "CLIP", "I-JEPA"), "vit_"),
+    **dict.fromkeys(("BEiT", "data2vec", "SimMIM"), "beit_"),
+}
 
 GOOGLES_CLASSES = 21_843
 # Outputs of a classifier of all of ImageNet, as BEiT and as Google count its classes, and of its winter 2021 selection.
@@ -77,11 +89,11 @@ def find_contradictions(
         known = f"it is {published.name}, byte for byte, which is {published.method}'s"
         return [] if same_name(published.method, method) else [known]
     found = []
-    expected = next((known for known in (*_POSITIONS, "BEiT") if same_name(known, method)), None)
+    expected = next((known for known in (*_POSITIONS, *_NAMED_ALIKE, "BEiT") if same_name(known, method)), None)
     architecture = statement.architecture
     if architecture and not architecture.startswith(_ARCHITECTURES.get(expected or "", "")):
         found.append(f"{statement.who} architecture {architecture}, which is none of {expected}'s")
-    if expected and recognised.method and recognised.method != expected:
+    if expected and recognised.method not in (None, expected, _NAMED_ALIKE.get(expected)):
         found.append(f"its tensors are named as {recognised.method}'s")
     if expected in _POSITIONS and recognised.positions and recognised.positions not in _allowed(expected, recognised):
         found.append(_LOOKS[recognised.positions])

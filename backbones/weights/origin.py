@@ -128,7 +128,10 @@ def choose_names(
     )
     if data_by == "registry" and recognised and recognised.fine_tuned and method in _SELF_SUPERVISED:
         data = f"{data}{fine_tuning_data(recognised.classes)}"
-    model, model_by = _first(("declared", declared.model), ("registry", entry.model))
+    open_column = entry.model == entry.name
+    model, model_by = _first(
+        ("declared", declared.model), ("file", statement.model if open_column else None), ("registry", entry.model)
+    )
     remarks = []
     elsewhere = statement.pretrain_data or (published.pretrain_data if published else None)
     if elsewhere and not same_name(spell(elsewhere), spell(data)):

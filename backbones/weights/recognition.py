@@ -170,10 +170,9 @@ def recognise(state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = N
             read_as_vit(weights, nothing)
     found = _architecture(weights.tensors, grid)
     variant = _variant(state_dict, weights.tensors) if found.family in {"ViT", "BEiT"} else ""
-    if method == "BEiT" and (predictor := state_dict.get("lm_head.weight")) is not None:
-        method = (
-            "data2vec" if predictor.ndim == 2 and predictor.shape[0] == predictor.shape[1] else method
-        )  # features, not visual tokens
+    predictor = state_dict.get("lm_head.weight")
+    if method == "BEiT" and predictor is not None and tuple(predictor.shape) == (found.width, found.width):
+        method = "data2vec"  # it predicts features, and BEiT visual tokens
     return replace(
         found,
         method=method or ("DINOv2" if "dinov2" in variant else None),

@@ -11,6 +11,7 @@ import timm
 from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
 
+_KEYS = ("method", "pretrain_data", "model", "arch")
 _SUMMARY = re.compile(r"(?:\w+ of \d+|tensor \(.*\)|not read|None|)$")
 """How other things than words are abridged (backbones/weights/checkpoints.py)."""
 
@@ -22,15 +23,23 @@ _TRANSFORMERS = {
     "vit_msn": "MSN",
     "data2vec-vision": "data2vec",
     "dinov2": "DINOv2",
+    "dinov2_with_registers": "DINOv2",
+    "ijepa": "I-JEPA",
+    "clip": "CLIP",
+    "clip_vision_model": "CLIP",
 }
-# timm's tags of plain ViTs (vision_transformer.py, default_cfgs), what stands before the first dot or underscore.
+# timm's tags (vision_transformer.py, default_cfgs), how they begin: the method, and its data where they do not follow.
+# LAION's files are open_clip's, which trains as CLIP does.
 _TIMM = {
-    "mae": "MAE",
-    "dino": "DINO",
-    "augreg": "supervised",
-    "augreg2": "supervised",
-    "orig": "supervised",
-    "fb": "supervised",
+    r"mae\b|mae_": ("MAE", "IN1K"),
+    r"dino\b": ("DINO", "IN1K"),
+    r"lvd142m\b": ("DINOv2", "LVD-142M"),
+    r"openai\b|openai_": ("CLIP", "WIT"),
+    r"laion2b\b|laion2b_": ("CLIP", "LAION-2B"),
+    r"laion400m\b|laion400m_": ("CLIP", "LAION-400M"),
+    r"in1k_ijepa\b": ("I-JEPA", "IN1K"),
+    r"in22k_ijepa\b": ("I-JEPA", "IN22K"),
+    r"(augreg2?|orig)\b|(augreg2?|orig)_|fb_(in\d+k|dist)": ("supervised", None),
 }
 # How timm's names of architectures begin that one method alone has; BEiT v2's files for use were pre-trained on
 # ImageNet-1K (microsoft/unilm, beit2/README.md:26-37).
@@ -43,6 +52,7 @@ class Statement:
 
     who:          the beginning of a sentence that ends with the method
     architecture: timm's name, of the hub's description
+    model:        the tables' column, or timm's name of the architecture, that lies beside the weights
     pixels:       mean and std of each channel, as the hub's description has them, unchecked
     """
 
@@ -50,6 +60,7 @@ class Statement:
     pretrain_data: str | None = None
     who: str = "the file says of itself"
     architecture: str | None = None
+    model: str | None = None
     pixels: tuple[Any, Any] | None = None
 
     def __str__(self) -> str:
@@ -58,13 +69,18 @@ class Statement:
 
 
 def read_statement(checkpoint: Checkpoint) -> Statement:
-    """Return what stands beside the weights: `method` and `pretrain_data`, as backbench writes them, or the hub's."""
+    """Return what stands beside the weights, or the hub's description.
+
+    `method`, `pretrain_data` and `model` or `arch`, as backbench writes them and others may.
+    """
     config = _beside(checkpoint, hub_files.MODEL)
     pixels = _pixels(config, _beside(checkpoint, hub_files.PIXELS))
-    method, data = (_words(checkpoint.extras.get(key)) for key in ("method", "pretrain_data"))
+    method, data, model, arch = (_words(checkpoint.extras.get(key)) for key in _KEYS)
+    model = model or arch
     if method or data:
-        return Statement(method, data, pixels=pixels)
-    return replace(_from_config(config), pixels=pixels)
+        return Statement(method, data, model=model, pixels=pixels)
+    said = _from_config(config)
+    return replace(said, model=model or said.architecture, pixels=pixels)
 
 
 def _words(value: str | None) -> str | None:
@@ -91,9 +107,17 @@ def _from_config(config: Mapping[str, Any]) -> Statement:
     for beginning, (method, tokens) in _ARCHITECTURES.items():
         if architecture.startswith(beginning):
             return Statement(method, _trained_on(tag, tokens), who, architecture)
-    method = _TIMM.get(re.split(r"[._]", tag)[0])
-    data = ("IN21K w/ labels" if re.search(r"in2[12]k", tag) else "IN1K w/ labels") if method == "supervised" else None
+    method, data = next((told for beginning, told in _TIMM.items() if re.match(beginning, tag)), (None, None))
+    if method == "supervised":
+        data = "IN21K w/ labels" if re.search(r"in2[12]k", tag) else "IN1K w/ labels"
+    elif data:
+        data += "".join(f", then {name.upper()} w/ labels" for name in re.findall(r"in\d+k", tag.partition("_ft_")[2]))
     return Statement(method, data, who, architecture or None)
+
+
+def statement_of_tag(architecture: str, tag: str) -> Statement:
+    """What timm's name of a model says of its weights, as "vit_base_patch16_224" and "mae" do."""
+    return _from_config({"architecture": architecture, "pretrained_cfg": {"tag": tag}})
 
 
 def _architecture_and_tag(config: Mapping[str, Any]) -> tuple[str, str]:

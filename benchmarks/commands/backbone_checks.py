@@ -22,9 +22,11 @@ from backbones.adapters.own_forward import OwnTrunk
 from backbones.architectures import count_parameters
 from backbones.contract import has_timms_interface
 from backbones.depth import places_of
+from backbones.entries import BackboneEntry
 from backbones.errors import InputError
 from backbones.features import Form, examine, pick, try_features
-from backbones.registry import BackboneEntry, build_backbone, create_backbone, find_backbone, normalisation_of
+from backbones.normalising import normalisation_of
+from backbones.registry import build_backbone, create_backbone, find_backbone
 from backbones.weights.checkpoints import Checkpoint
 from tasks.classification.classifier import add_head
 from tasks.registry import TASKS, pretraining_name
@@ -137,7 +139,7 @@ def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form) -> Findin
                 path = Path(folder, "weights.pth")
                 path.write_bytes(file.getvalue())
                 twin = create_backbone(entry.name, path)
-    except Exception as error:  # modules of other authors can fail in any way
+    except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         return Finding(ALL, name, "failed", f"its own weights do not load into a second one: {_first_line(error)}")
     images = torch.randn(2, 3, _side(form), _side(form))
     ours, theirs = (pick(try_features(each, images), "") for each in (backbone, twin))
@@ -237,7 +239,7 @@ def _wrong_maps(pyramid: Pyramid, height: int, width: int) -> str:
     try:
         with torch.no_grad():
             maps = pyramid.eval()(torch.randn(1, 3, height, width))
-    except Exception as error:  # modules of other authors can fail in any way
+    except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         return f"images of {width} × {height} pixels: {_first_line(error)}. Let forward_features take several sizes"
     expected = [(-(-height // stride), -(-width // stride)) for stride in pyramid.strides]
     found = [tuple(each.shape[2:]) for each in maps]
@@ -250,7 +252,7 @@ def _try_network(task: str, network: nn.Module, images: Tensor) -> Iterator[Find
         yield _gradients(task, network, images)
         yield _evaluation(task, network, images)
         yield _half_precision(task, network, images)
-    except Exception as error:  # modules of other authors can fail in any way
+    except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         yield Finding(task, "runs", "failed", f"{_first_line(error)}, with {tuple(images.shape)} images")
 
 
@@ -347,6 +349,6 @@ def _listed(names: Sequence[str]) -> str:
     return (", ".join(names[:_SHOWN]) or "none") + (f" and {rest} more" if rest > 0 else "")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | SystemExit) -> str:
     text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:300]

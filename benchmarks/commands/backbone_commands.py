@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands.completion import complete_backbone
-from benchmarks.commands.options import AsJson
+from benchmarks.commands.options import AsJson, Plugin
 
 backbone_app = typer.Typer()
 
@@ -20,6 +20,7 @@ def check_backbone(
             autocompletion=complete_backbone,
         ),
     ],
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Try a backbone in every task on a few random images, and say what is to be mended.
@@ -31,6 +32,8 @@ def check_backbone(
 
     Exit status 1 if a task would not run as it should.
     """
+    from backbones.plugins import import_files
     from benchmarks.commands.check_backbone import show_checks
 
+    import_files(plugin or [])
     raise typer.Exit(0 if show_checks(backbone, as_json=as_json) else 1)

@@ -19,10 +19,10 @@ from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.doctor_commands import doctor_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson, Begin, Processes, Rescan
+from benchmarks.commands.options import AsJson, Begin, Plugin, Processes, Rescan
+from benchmarks.commands.result_commands import result_app
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
-from results.paper_tables import FORMATS, PAPER_TABLES
 
 app = typer.Typer(
     cls=Commands,
@@ -66,13 +66,9 @@ Set = Annotated[
 
 
 if TYPE_CHECKING:  # type checkers know only enums that are spelt out
-    Layout: TypeAlias = str
-    Format: TypeAlias = str
     Listable: TypeAlias = str
     IfChanged: TypeAlias = Literal["keep", "rerun", "fail"]
 else:
-    Layout = StrEnum("Layout", {name: name for name in PAPER_TABLES})
-    Format = StrEnum("Format", {name: name for name in FORMATS})
     Listable = StrEnum("Listable", {name: name for name in LISTS})
     IfChanged = StrEnum("IfChanged", {name: name for name in ("keep", "rerun", "fail")})
 
@@ -105,6 +101,14 @@ def _launch(processes: int | None) -> None:
 
     if is_to_launch(processes):
         raise typer.Exit(launch(processes, sys.argv[1:]))
+
+
+def _import_plugins(files: list[Path] | None) -> None:
+    """Import files of the user's own, before anything of them is looked up."""
+    if files:
+        from backbones.plugins import import_files
+
+        import_files(files)
 
 
 def _print_version(wanted: bool) -> None:
@@ -152,6 +156,7 @@ def pretrain(
     processes: Processes = None,
     dry_run: DryRun = False,
     rescan: Rescan = False,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a masked autoencoder, or a method of your own, on all images below --data, labels or not.
@@ -167,10 +172,12 @@ def pretrain(
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
+    if not dry_run:
+        _launch(processes)
+    _import_plugins(plugin)
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_pretraining(
             recipe, data, out, seed=seed, overrides=overrides or [], begin=begin, repeat=repeat, rescan=rescan
@@ -196,6 +203,7 @@ def run(
     method: Method = None,
     pretrain_data: PretrainData = None,
     model: Model = None,
+    plugin: Plugin = None,
     seed: Seed = 0,
     overrides: Set = None,
     rerun: Rerun = False,
@@ -213,9 +221,15 @@ def run(
 
     Segmentation: backbench run --recipe ade20k_vit_base --data ADE20K --backbone mae_vit_base=FILE --out runs
 
-    Row and column: … --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B
+    A model of your own, and its row and column, in three ways. A function, and flags:
 
-    These three come before what the file says of itself, and that before what is known of the backbone's name.
+    … --backbone my_vision.models:my_vit=FILE --method MyMethod --pretrain-data IN1K --model ViT-B
+
+    A file that calls register_backbone: … --plugin my_method.py --backbone mymethod_vit_base=FILE
+
+    An installed package with the entry point backbench.backbones: … --backbone mymethod_vit_base=FILE
+
+    Flags come before what the file says of itself, and that before what is known of the backbone's name.
 
     They decide no number but where a file does not tell how its pixels are normalised: a finished run whose command
     is repeated with other names is recorded under those.
@@ -230,10 +244,12 @@ def run(
     from benchmarks.running.repeating import Repeat
 
     declared, repeat, overrides = Declared(method, pretrain_data, model), Repeat(rerun, if_changed), overrides or []
+    if not dry_run:
+        _launch(processes)
+    _import_plugins(plugin)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
             recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat, rescan=rescan
@@ -242,118 +258,21 @@ def run(
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
-@app.command()
-def table(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories that hold runs.")],
-    layout: Annotated[
-        Layout | None, typer.Option(help="Which of the paper's tables; without it all that have runs.")
-    ] = None,
-    format: Annotated[Format | None, typer.Option(help="How to write it; md, or as the suffix of -o says.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Only runs of which this is true, e.g. method=MAE.")
-    ] = None,
-    only_reference: Annotated[
-        bool, typer.Option("--only-reference", help="Leave out runs that deviate from their reference recipe.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write it there: .md, .csv, .tex, .json; - prints it."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Lay finished runs out as the paper does, each number beside the paper's own.
-
-    Images of your own stand under their own name: classified ones in layout transfer, the others in coco and ade20k.
-
-    All that there is: backbench table runs
-
-    Into a paper: backbench table runs --layout coco --only-reference -o coco.tex
-
-    Into pandas: pandas.read_csv("all.csv") after backbench table runs -o all.csv
-    """
-    from benchmarks.commands.tables import show_tables
-
-    show_tables(
-        directories,
-        layout=layout,
-        format=format,
-        conditions=where or [],
-        only_reference=only_reference,
-        output=output,
-        as_json=as_json,
-    )
-
-
-@app.command()
-def compare(
-    a: Annotated[
-        Path,
-        typer.Argument(metavar="A", help="A finished run's directory, one of several seeds, or one that was --out."),
-    ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="What to test it against.")],
-    trace: Annotated[
-        bool,
-        typer.Option(
-            "--trace",
-            help="Instead, whether both runs took the same course: losses and learning rates of log.jsonl. Unfinished "
-            "runs and pre-trainings too. Exit status 1 if they differ.",
-        ),
-    ] = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="With --trace: up to which relative difference losses are the same. By default 0 on a CPU; on a GPU "
-            "1.3e-6 in fp32, 1e-3 in fp16, 1.6e-2 in bf16.",
-        ),
-    ] = None,
-    fail_if_worse: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC=POINTS",
-            help="Exit status 1 if A's mean is worse than B's by more than that, e.g. top1=0.5, or if something of B "
-            "could not be compared with anything of A. May be repeated.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Is run A better than run B? Tests them on the same images, paired, which tells more than their two intervals.
-
-    Both must have been evaluated on the same images of the same data set. Where A and B hold several seeds, runs of the
-    same seed are paired, and a verdict needs the images' test and the seeds'. For example, with the runs of the demo:
-
-    backbench compare demo/runs/classification/mini/mae_vit_mini demo/runs/classification/mini/random_vit_mini
-
-    Where they hold runs of many kinds, those of the same task, data set, backbone and seed are paired, in one table; of
-    several of one backbone those with the same weights and settings. A gate for every night, which also fails where
-    tonight lacks a run of last night's, or one of a pair does not serve; what only tonight has is fine:
-
-    backbench compare tonight last_night --fail-if-worse top1=0.5 --fail-if-worse AP_box=1
-    """
-    if trace:
-        from benchmarks.commands.trace import show_trace_comparison
-
-        if fail_if_worse:
-            raise typer.BadParameter("--trace compares losses, no metrics: leave one out", param_hint="--fail-if-worse")
-        raise typer.Exit(0 if show_trace_comparison(a, b, tolerance, as_json=as_json) else 1)
-    if tolerance is not None:
-        raise typer.BadParameter("is that of --trace, which is missing", param_hint="--tolerance")
-    from benchmarks.commands.comparison import show_comparison
-
-    raise typer.Exit(0 if show_comparison(a, b, fail_if_worse or [], as_json=as_json) else 1)
-
-
+app.add_typer(result_app)
 app.add_typer(store_app)
 
 
 @app.command("list")
-def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")], as_json: AsJson = False) -> None:
+def list_things(
+    what: Annotated[Listable, typer.Argument(help="What to list.")], plugin: Plugin = None, as_json: AsJson = False
+) -> None:
     """List what can be named in the other commands.
 
     The names alone: backbench list recipes | cut -f 1
     """
     from benchmarks.commands.listing import show_list
 
+    _import_plugins(plugin)
     show_list(what, as_json)
 
 
@@ -369,6 +288,7 @@ def inspect(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every tensor by itself, not all blocks' as one.")] = False,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint is, which weights land where, and what is left over.
@@ -379,6 +299,7 @@ def inspect(
         raise typer.BadParameter("tells where each tensor lands: give --backbone as well", param_hint="--full")
     from benchmarks.commands.inspection import show_checkpoint
 
+    _import_plugins(plugin)
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 

@@ -97,7 +97,8 @@ def _document(
 
 def _normalisations(checkpoint: Checkpoint, backbone: str | None) -> dict[str, Normalisation]:
     """How pixels are normalised for it in a backbone: under "" where all tasks do the same, else by task."""
-    from backbones.registry import find_backbone, normalisation_of
+    from backbones.normalising import normalisation_of
+    from backbones.registry import find_backbone
 
     if backbone is None:
         return {}

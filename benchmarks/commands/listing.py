@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 
 def _backbones() -> dict[str, "Sheet"]:
-    from backbones.registry import list_backbones, normalisation_of
+    from backbones.normalising import normalisation_of
+    from backbones.registry import list_backbones
 
     sheet = _sheet(
         *("name", "method", "pre-training data", "column", "architecture in timm", "normalisation"),
@@ -21,10 +22,20 @@ def _backbones() -> dict[str, "Sheet"]:
 
 
 def _methods() -> dict[str, "Sheet"]:
+    from backbones.registry import list_backbones
     from backbones.weights.methods import METHODS
 
-    sheet = _sheet("method", "pre-training data")
-    sheet.rows.extend((method.name, method.pretrain_data) for method in METHODS.values())
+    sheet = _sheet(
+        *("method", "pre-training data", "normalisation", "backbones"),
+        caption="data: of the released weights; normalisation: as the method's code has it, where all files have the "
+        "same; under another name a file of a method is run with --method",
+    )
+    names: dict[str, list[str]] = {}
+    for entry in list_backbones():
+        names.setdefault(entry.method, []).append(entry.name)
+    for method in METHODS.values():
+        pixels = method.normalisation.label if method.normalisation else ""
+        sheet.rows.append((method.name, method.pretrain_data, pixels, ", ".join(names.get(method.name, []))))
     return {"methods": sheet}
 
 

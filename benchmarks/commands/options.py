@@ -22,3 +22,11 @@ Processes = Annotated[
     int | None,
     typer.Option(min=1, help="So many processes on this machine, one a GPU. On several machines: torchrun, or srun."),
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE.py",
+        help="A file of your own that calls register_backbone, register_method or register_pretraining; imported "
+        "before anything is looked up. May be repeated.",
+    ),
+]

@@ -91,9 +91,10 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     """
     entry = names = None
     if plan.recipe.task != PRETRAINING:
-        entry, plan = find_planned_backbone(plan)
         file = plan.checkpoint
-        names = settle_names(plan, entry, read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None)
+        checkpoint = read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None
+        entry, plan = find_planned_backbone(plan, checkpoint)
+        names = settle_names(plan, entry, checkpoint)
     finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
     standing = _standing(finished, _code(plan, entry), repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)

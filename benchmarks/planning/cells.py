@@ -1,5 +1,6 @@
 """Planned cells: what a run is going to be, said before any image is read or any model is built."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -168,7 +169,8 @@ class PlannedCell:
             from backbones.objectives import find_objective, is_objective
 
             return find_objective(self.backbone).normalisation if is_objective(self.backbone) else IMAGENET
-        from backbones.registry import find_backbone, normalisation_of
+        from backbones.normalising import normalisation_of
+        from backbones.registry import find_backbone
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
         if self._known is None:
@@ -230,33 +232,56 @@ def plan_task(
 ) -> PlannedCell:
     """Plan the fine-tuning of `NAME`, `NAME=CHECKPOINT` or `NAME=CHECKPOINT::PART`, named in the tables as declared.
 
-    Raises InputError for a wrong recipe or override. Whether there is such a backbone, `find_planned_backbone` tells.
+    Settings that a plug-in registered the backbone with come before the overrides. Raises InputError for a wrong recipe
+    or override. Whether there is such a backbone, `find_planned_backbone` tells.
     """
     loaded = load_recipe(recipe, overrides, TASKS)
     name, weights = parse_backbone(backbone)
     checkpoint, part = split_part(weights) if weights else (None, "")
+    if own := _settings_of(name, loaded.recipe.task):
+        try:
+            loaded = load_recipe(recipe, [*own, *overrides], TASKS)
+        except InputError as error:
+            raise InputError(f"backbone {name}, with the settings that it was registered with: {error}") from None
     deviations = tuple(loaded.deviations(loaded.recipe))
     return PlannedCell(
         loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared, loaded.own_deviations, part
     )
 
 
-def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCell]:
+def _settings_of(backbone: str, task: str) -> list[str]:
+    """What a plug-in registered its backbone with for a task, as overrides. Raises InputError for no task."""
+    from backbones.registry import settings_of
+
+    settings = settings_of(backbone)
+    if unknown := [name for name in settings if name not in TASKS]:
+        raise InputError(
+            f"backbone {backbone} was registered with settings of {unknown[0]!r}: no task. Known: {', '.join(TASKS)}"
+        )
+    return [f"{key}={json.dumps(value)}" for key, value in settings.get(task, {}).items()]
+
+
+def find_planned_backbone(
+    plan: PlannedCell, checkpoint: "Checkpoint | None" = None
+) -> tuple["BackboneEntry", PlannedCell]:
     """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
 
-    What is declared comes back as the tables spell it. Builds nothing. Raises InputError for an unknown backbone, and
+    What is declared comes back as the tables spell it. The column is also what the checkpoint, where it has been read,
+    says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, and
     where weights are missing or have no place.
     """
     from backbones.registry import find_backbone, require_checkpoint
     from backbones.weights.origin import Declared
-    from benchmarks.planning.names import column, spell_declared
+    from backbones.weights.statements import read_statement
+    from benchmarks.planning.names import column, column_named, spell_declared
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
     require_checkpoint(entry, plan.checkpoint is not None)
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
-    plan, model = replace(plan, declared=declared), declared.model or entry.model
+    stated = read_statement(checkpoint).model if checkpoint and entry.model == entry.name else None
+    plan, model = replace(plan, declared=declared), declared.model or (column_named(stated) if stated else entry.model)
     if column(model, plan.recipe) == column(meant_for, plan.recipe):
         return entry, plan
     deviation = f"model={model} (reference {meant_for})"

@@ -6,8 +6,9 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.names import SIZES
 from backbones.training.settings import Recipe
-from backbones.weights.methods import METHODS, OTHER_METHODS
+from backbones.weights.methods import METHODS
 from backbones.weights.origin import Declared, Origin, settle_origin
 from results import Record
 from results.measurements import simplified
@@ -36,7 +37,7 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
     rows = [row for row in reference_rows() if row.method != PREVIOUS_BEST]
     data = declared.pretrain_data
     return Declared(
-        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS, *OTHER_METHODS]),
+        method=_spelled(declared.method, [*(row.method for row in rows), *METHODS]),
         pretrain_data=_spelled(
             data and pretraining_name(data),
             [*(row.pretrain_data for row in rows), *(method.pretrain_data for method in METHODS.values())],
@@ -79,7 +80,14 @@ def settle_names(plan: "PlannedCell", entry: "BackboneEntry", checkpoint: "Check
     """
     origin = settle_origin(entry, checkpoint, plan.declared, spell=pretraining_name)
     remarks = (*_overruled(plan, entry), *origin.remarks)
-    return replace(origin, model=column(origin.model, plan.recipe), remarks=remarks)
+    model = column_named(origin.model) if origin.said_by["model"] == "file" else origin.model
+    return replace(origin, model=column(model, plan.recipe), remarks=remarks)
+
+
+def column_named(model: str) -> str:
+    """The table's column of what a file calls its model: "vit_mini_patch8_48" is "ViT-mini"."""
+    architectures = {arch: name for sizes in SIZES.values() for arch, name in sizes.values()}
+    return architectures.get(model) or _spelled_column(model, [*(row.model for row in reference_rows())]) or model
 
 
 def _overruled(plan: "PlannedCell", entry: "BackboneEntry") -> list[str]:

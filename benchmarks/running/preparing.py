@@ -9,9 +9,10 @@ from backbones.cache import found_anew
 from backbones.errors import InputError
 from backbones.images.folders import fingerprint
 from backbones.images.normalisation import Normalisation
+from backbones.normalising import normalisation_of
 from backbones.pretraining.images import list_images
 from backbones.pretraining.settings import PretrainingRecipe
-from backbones.registry import BackboneEntry, normalisation_of
+from backbones.registry import BackboneEntry
 from backbones.training.job import check_batch_size
 from backbones.training.settings import Recipe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
@@ -118,7 +119,7 @@ def prepare_task(
     """
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
-    entry, plan = find_planned_backbone(plan)
+    entry, plan = find_planned_backbone(plan, checkpoint)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     with found_anew(rescan):

@@ -23,7 +23,7 @@ def rename(record: Record, plan: PlannedCell, entry: "BackboneEntry", checkpoint
     """
     declared = record.declared | given(plan.declared)
     bare = replace(plan, declared=Declared(**declared), deviations=())
-    _, named = find_planned_backbone(bare)
+    _, named = find_planned_backbone(bare, checkpoint)
     names = settle_names(named, entry, checkpoint)
     has = (record.method, record.pretrain_data, record.model, record.declared)
     if has == (names.method, names.pretrain_data, names.model, declared):

@@ -56,7 +56,8 @@ class Code:
         """This process's, to run that backbone. Raises InputError if it is another author's and cannot be built."""
         if entry is None:
             return cls(code_digest())
-        return cls(code_digest(), _model_code(entry.name, entry.build, lambda: build_backbone(entry, None, 0.0)))
+        build = partial(build_backbone, entry, None, 0.0)
+        return cls(code_digest(), _model_code(entry.name, entry.build, build, entry.registered_by))
 
     @classmethod
     def of_pretraining(cls, recipe: PretrainingRecipe) -> "Code":
@@ -134,16 +135,22 @@ def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
     )
 
 
-def _model_code(name: str, function: Callable[..., object], build: Callable[[], nn.Module]) -> str:
+def _model_code(
+    name: str, function: Callable[..., object], build: Callable[[], nn.Module], registered_by: str = ""
+) -> str:
     """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
     and shapes; empty for models of backbench's own and of timm, whose versions are known.
 
-    function: what its author wrote
-    build:    what calls that
+    function:      what its author wrote
+    build:         what calls that
+    registered_by: the module of the plug-in that registered it, "" for none
     """
+    known = (*PACKAGES, "timm")
     module = name.partition(":")[0] if ":" in name else _module_of(function)
     package = (module or "__main__").partition(".")[0]
-    if package in (*PACKAGES, "timm"):
+    if package in known:  # a plug-in may register a function of timm's, with a reader of its own
+        package = registered_by.partition(".")[0]
+    if package in ("", *known):
         return ""
     places: list[str] = []
     with suppress(ValueError):  # there are none of a script's own functions

@@ -214,7 +214,7 @@ def test_beits_public_files_were_pretrained_on_all_of_imagenet() -> None:
     [
         ({"model_type": "vit_mae"}, "MAE", None),
         ({"model_type": "vit", "architectures": ["ViTModel"]}, None, None),  # Google's, DINO's and others'
-        ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "mae"}}, "MAE", None),
+        ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "mae"}}, "MAE", "IN1K"),
         ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "augreg_in1k"}}, "supervised", "IN1K w/ l"),
         ({"architecture": "vit_x", "pretrained_cfg": {"tag": "orig_in21k_ft_in1k"}}, "supervised", "IN21K w/ labels"),
         (

@@ -142,7 +142,8 @@ def test_a_flag_beats_the_files_own_word_and_that_the_name(
     backbone = f"{OWN}={encoder}"
     says_itself = success(*run(small, tmp_path, backbone), "--dry-run")
     assert "method MAE, pre-training data " in says_itself.output and "unstated" not in says_itself.output
-    assert f"column {OWN}" in says_itself.output and "as declared" not in says_itself.output
+    assert "column ViT-mini" in says_itself.output and "as declared" not in says_itself.output
+    assert "deviates: model=" not in says_itself.output
     result = success(*run(small, tmp_path, backbone), *DECLARED)
     assert "method MyMethod, pre-training data IN1K, column ViT-mini (" in result.output
     notes = " / ".join(read_record(tmp_path)["notes"])
