@@ -110,6 +110,8 @@ def examine(file: CocoJson, split: Split, on_progress: Callable[[int, int], None
     _examine_references(file, found)
     sizes = _image_sizes(file)
     masks = _examine_masks(file, sizes, found, on_progress)
+    if split == "val":
+        _require_masks(file, masks, found)
     _note_unusable(file, split, _find_unusable(file, sizes, masks), found)
     _require_objects(file, split, found)
     _note_unused_categories(file, split, found)
@@ -213,6 +215,7 @@ def _examine_masks(
     segmentations = [entry.get("segmentation") for entry in file.annotations]
     for done, part in examine_masks(segmentations, sizes):
         masks.wrong |= part.wrong
+        masks.absent |= part.absent
         masks.empty |= part.empty
         masks.replaced |= part.replaced
         if on_progress is not None:
@@ -229,10 +232,22 @@ def _examine_masks(
     return masks
 
 
+def _require_masks(file: CocoJson, masks: Masks, found: Findings) -> None:
+    """hotcoco scores masks against the box where there is no segmentation; pycocotools fails."""
+    if masks.absent:
+        cases = (_name_entry(file.annotations, "annotation", position) for position in sorted(masks.absent))
+        found.problems.append(
+            f'{counted(len(masks.absent), "annotation")} with no segmentation (the key "segmentation" is missing or '
+            f"null), against which no mask can be scored: {name_some(cases, len(masks.absent))}. Add polygons or run "
+            "lengths, or remove these annotations."
+        )
+
+
 def _find_unusable(file: CocoJson, sizes: Sequence[tuple[int, int] | None], masks: Masks) -> dict[str, list[int]]:
     """Positions of the annotations that are of sound form and yet show nothing, each under its first reason."""
     flat: list[int] = []
     outside: list[int] = []
+    absent: list[int] = []
     empty: list[int] = []
     for position, (entry, size) in enumerate(zip(file.annotations, sizes, strict=True)):
         box = entry.get("bbox")
@@ -241,11 +256,14 @@ def _find_unusable(file: CocoJson, sizes: Sequence[tuple[int, int] | None], mask
             flat.append(position)
         elif size and (left >= size[1] or top >= size[0] or left + width <= 0 or top + height <= 0):
             outside.append(position)
+        elif position in masks.absent:
+            absent.append(position)
         elif position in masks.empty:
             empty.append(position)
     return {
         "a box without width or height": flat,
         "a box wholly outside its image": outside,
+        "no segmentation": absent,
         "a mask that covers nothing": empty,
     }
 
