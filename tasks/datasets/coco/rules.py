@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from tasks.datasets.coco.annotation_json import CocoJson
+from tasks.datasets.coco.boxes import LOOKED_AT, misread_boxes
 from tasks.datasets.coco.masks import Masks, examine_masks
 from tasks.datasets.places import Split
 from tasks.datasets.wording import counted, name_some, plural
@@ -112,6 +113,7 @@ def examine(file: CocoJson, split: Split, on_progress: Callable[[int, int], None
     masks = _examine_masks(file, sizes, found, on_progress)
     if split == "val":
         _require_masks(file, masks, found)
+    _examine_boxes(file, masks, found)
     _note_unusable(file, split, _find_unusable(file, sizes, masks), found)
     _require_objects(file, split, found)
     _note_unused_categories(file, split, found)
@@ -230,6 +232,19 @@ def _examine_masks(
         )
     found.segmentations = masks.replaced
     return masks
+
+
+def _examine_boxes(file: CocoJson, masks: Masks, found: Findings) -> None:
+    """Whether boxes lie where their masks do. A crowd's mask may be anything in its box."""
+    unsuited = masks.wrong.keys() | masks.absent | masks.empty
+    told = [
+        position
+        for position, entry in enumerate(file.annotations)
+        if position not in unsuited and not entry.get("iscrowd") and _is_box(entry.get("bbox"))
+    ]
+    told = told[:: max(1, len(told) // LOOKED_AT)]
+    segmentations = [masks.replaced.get(position, file.annotations[position]["segmentation"]) for position in told]
+    found.problems += misread_boxes([file.annotations[position]["bbox"] for position in told], segmentations)
 
 
 def _require_masks(file: CocoJson, masks: Masks, found: Findings) -> None:
