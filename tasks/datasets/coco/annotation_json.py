@@ -1,6 +1,5 @@
 """Read a file of COCO's object annotations, as far as its three lists, and say where it is broken."""
 
-import codecs
 import hashlib
 import json
 import re
@@ -50,13 +49,6 @@ def read_coco_json(path: Path) -> CocoJson:
         kind = "a list, as of detections" if isinstance(content, list) else f"the JSON value {str(content)[:40]!r}"
         raise DataError(f"{path}: {kind}, not annotations in COCO's format. {_expectation()}")
     return CocoJson(path, sha256, *(_take_section(path, content, name) for name in SECTIONS))
-
-
-def source_for_hotcoco(path: Path) -> str | dict[str, Any]:
-    """The file's name, or its content where a byte-order mark opens it: hotcoco's own reader knows none."""
-    with path.open("rb") as file:
-        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
-    return dict(json.loads(path.read_bytes())) if marked else str(path)
 
 
 def _parse(path: Path, data: bytes) -> Any:

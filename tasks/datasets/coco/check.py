@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import hotcoco
-
 from backbones.errors import DataError
 from backbones.images.reading import UnreadableImage
 from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json, source_for_hotcoco
+from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
+from tasks.datasets.coco.ground_truth import open_with_hotcoco
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.in_threads import each_in_threads
@@ -104,7 +103,7 @@ def _ask_hotcoco(file: CocoJson, split: Split, unusable: set[int], report: Check
     Annotations whose ids are in `unusable` have been reported: what it says of them is left out.
     """
     try:
-        health = hotcoco.COCO(source_for_hotcoco(file.path)).healthcheck()
+        health = open_with_hotcoco(file.path).healthcheck()
     except (ValueError, OSError) as error:
         report.problems.append(f"{file.path}: hotcoco, which computes the scores, cannot read it: {error}.")
         return
