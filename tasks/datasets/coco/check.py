@@ -12,7 +12,8 @@ from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.ground_truth import open_with_hotcoco
-from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
+from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories
+from tasks.datasets.coco.missing import missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.orientations import describe_orientations

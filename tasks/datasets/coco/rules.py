@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any, TypeGuard
 
 from tasks.datasets.coco.annotation_json import CocoJson
@@ -63,6 +64,10 @@ def _is_area(value: Any) -> bool:
     return (type(value) is float or type(value) is int) and 0 <= value < _LARGEST_NUMBER**2
 
 
+def _is_unknown_or_area(value: Any) -> bool:
+    return value is None or (type(value) is float and isnan(value)) or _is_area(value)
+
+
 def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
@@ -84,8 +89,8 @@ _IMAGE_FIELDS = (
 )
 _CATEGORY_FIELDS = (_Field("id", _ID, is_count), _Field("name", "a text", _is_text))
 _AREA = "the number of pixels that the object covers, which decides what counts as small, medium and large"
-_AREA_FIELD = {"train": _Field("area", _AREA, _is_area, default=0), "val": _Field("area", _AREA, _is_area)}
-"""Training makes no use of it, and not every program writes it."""
+_AREA_FIELD = {"train": _Field("area", _AREA, _is_unknown_or_area, default=0), "val": _Field("area", _AREA, _is_area)}
+"""Training makes no use of it, and not every program writes or knows it."""
 
 _ANNOTATION_FIELDS = (
     _Field("id", _ID, is_count),

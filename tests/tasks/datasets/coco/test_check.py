@@ -84,6 +84,7 @@ def test_all_mistakes_of_both_splits_are_reported(tmp_path: Path) -> None:
         r"train2017\.json: 1 annotation of images that the file doesn't list: annotation 20",
         r"train2017\.json: 1 annotation of categories that the file doesn't list: annotation 20",
         r"train2017\.json: 1 annotation with a segmentation in none of COCO's forms: annotation 23",
+        r"train2017\.json: 1 image of 3 not named from .* such as c\.png for \.\./c\.png",
         r"val2017\.json: 1 annotation without a usable \"area\"",
         r"val2017\.json: not the categories of .*train2017\.json: 3 is 'cat' in train, 'lion' in val",
     )
