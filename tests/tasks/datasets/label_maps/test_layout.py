@@ -309,15 +309,17 @@ def test_unreadable_files_are_passed_over(root: Path) -> None:
     check_annotations(train, val)
 
 
-def test_training_needs_a_labelled_pixel(root: Path) -> None:
+def test_both_splits_need_a_labelled_pixel(root: Path) -> None:
     nothing = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     for name in NAMES:
         write_labels(annotation(root, "training", name), nothing)
         write_labels(annotation(root, "validation", name), nothing)
     train, val = open_set(root)
-    check_annotations(val)
     with pytest.raises(InputError, match=r"no pixel of the 3 training annotations has a class .*/a\.png among them"):
         check_annotations(train, val)
     nothing[0, 0] = 1
     write_labels(annotation(root, "training", NAMES[2]), nothing)
+    with pytest.raises(InputError, match=r"no pixel of the 3 evaluation annotations has a class .*data\.val_ann"):
+        check_annotations(train, val)
+    write_labels(annotation(root, "validation", NAMES[2]), nothing)
     check_annotations(train, val)
