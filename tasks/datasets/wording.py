@@ -22,9 +22,9 @@ def plural(section: str) -> str:
     return "categories" if section == "category" else f"{section}s"
 
 
-def describe_shared(names: Sequence[str]) -> str:
-    """That the images `names` are in both splits, and what it means."""
+def describe_shared(names: Sequence[str], of: str = "") -> str:
+    """That the images `names` are in both splits, in words `of` how many, and what it means."""
     return (
-        f"{counted(len(names), 'image')} in both splits: {name_some(names, len(names))}. Scores on images that were "
-        "trained on say little."
+        f"{counted(len(names), 'image')}{of} in both splits: {name_some(names, len(names))}. Scores on images that "
+        "were trained on say little."
     )

@@ -45,6 +45,7 @@ from tasks.datasets.class_folders.halves import (
 )
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.shared_images import shared_images
 from tasks.datasets.wording import name_some
 
 _VALIDATION_EXPECTED = "Expected val/CLASS/*.jpg, or validation images and a file that maps them to classes."
@@ -143,7 +144,13 @@ def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     sample = draw_sample(fingerprint, train.paths, val.paths)
-    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample)
+    shared = images_in_both(train, val)
+    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample, notes=tuple(shared))
+
+
+def images_in_both(train: ClassFolders, val: ClassFolders) -> list[str]:
+    """A note if the same images are trained and evaluated on; no or one text."""
+    return shared_images((train.paths.root, train.paths.names()), (val.paths.root, [*val.paths.names()]))
 
 
 def _is_divided(images: Path) -> bool:

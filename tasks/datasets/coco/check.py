@@ -18,7 +18,8 @@ from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, i
 from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
-from tasks.datasets.wording import counted, describe_shared, name_some, plural
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import counted, name_some, plural
 
 LAYOUT = "objects in COCO's format"
 
@@ -157,10 +158,8 @@ def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: 
     train, val = files["train"], files["val"]
     if difference := compare_categories(_category_names(train), _category_names(val)):
         report.problems.append(f"{val.path}: not the categories of {train.path}: {difference}")
-    names = [{str(entry.get("file_name")) for entry in file.images} for file in (train, val)]
-    shared = sorted(names[0] & names[1])
-    if shared and train_folder.resolve() == val_folder.resolve():
-        report.notes.append(describe_shared(shared))
+    names = [[name for entry in file.images if is_path_below(name := entry.get("file_name"))] for file in (train, val)]
+    report.notes += shared_images((train_folder, names[0]), (val_folder, names[1]))
 
 
 def _check_images(

@@ -29,6 +29,7 @@ from tasks.datasets.coco.missing import missing_files
 from tasks.datasets.coco.rules import Findings, Split, examine
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.places import explain_absence
+from tasks.datasets.shared_images import shared_images
 from tasks.datasets.wording import name_some
 
 KIND = "data set in COCO's format"
@@ -152,7 +153,9 @@ def contents_of(train: CocoSet, val: CocoSet) -> Contents:
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     images = ([image.path for image in split.images] for split in (train, val))
     sample = draw_sample(fingerprint, *images, always=[train.annotation_file, val.annotation_file])
-    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample)
+    names = [[image.name for image in split.images] for split in (train, val)]
+    shared = shared_images((train.image_folder, names[0]), (val.image_folder, names[1]))
+    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample, notes=tuple(shared))
 
 
 def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:

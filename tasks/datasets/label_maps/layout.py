@@ -37,7 +37,8 @@ from tasks.datasets.label_maps.images import AnnotatedImage, AnnotatedImages, an
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import Split, explain_absence
-from tasks.datasets.wording import counted, describe_shared, name_some
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import counted, name_some
 
 KIND = "segmentation data set"
 
@@ -115,7 +116,7 @@ class SegmentationSet:
 def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[SegmentationSet, SegmentationSet]:
     """List the training and the evaluation split below `root`, or what was found before in the same folders.
 
-    No image is opened.
+    No image is opened, but those that seem to be in both splits.
     Raises DataError for a missing folder or class list, an empty split, an image without annotation and the reverse.
     """
     if absent := explain_absence(root, settings.folders, KIND):
@@ -222,10 +223,10 @@ def images_in_both(
     root: Path, settings: SegmentationDataSettings, train: Sequence[AnnotatedImage], val: Sequence[AnnotatedImage]
 ) -> list[str]:
     """A note if the same images are trained and evaluated on; no or one text."""
-    if (root / settings.train_images).resolve() != (root / settings.val_images).resolve():
-        return []
-    shared = sorted({image.name for image in train} & {image.name for image in val})
-    return [describe_shared(shared)] if shared else []
+    return shared_images(
+        (root / settings.train_images, [image.name for image in train]),
+        (root / settings.val_images, [image.name for image in val]),
+    )
 
 
 def _examine(

@@ -18,9 +18,9 @@ from tests.support.image_examples import save_tagged
 
 
 def write_pictures(root: Path) -> None:
-    for split in ("train", "val"):
+    for grey, split in enumerate(("train", "val")):
         for name in ("b.jpg", "deep/a.jpg", "c.png"):
-            Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / f"{split}2017" / name)
+            Image.fromarray(np.full((HEIGHT, WIDTH, 3), 100 * grey, dtype=np.uint8)).save(root / f"{split}2017" / name)
 
 
 def check(root: Path, train: dict[str, Any] | None = None, val: dict[str, Any] | None = None) -> CheckReport:
