@@ -1,5 +1,6 @@
 """How findings about a data set are put into words."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -20,6 +21,14 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
 def plural(section: str) -> str:
     """`categories` for `category`."""
     return "categories" if section == "category" else f"{section}s"
+
+
+def unlike_spelling(one: str, other: str) -> str | None:
+    """In what two names differ that mean the same: how accents are encoded, or capitals; None if in more."""
+    composed = [unicodedata.normalize("NFC", name) for name in (one, other)]
+    if composed[0] == composed[1]:
+        return "with accents encoded in another way"
+    return "in other capitals" if composed[0].casefold() == composed[1].casefold() else None
 
 
 def describe_shared(names: Sequence[str], of: str = "") -> str:

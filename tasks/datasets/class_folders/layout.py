@@ -46,7 +46,7 @@ from tasks.datasets.class_folders.halves import (
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.shared_images import shared_images
-from tasks.datasets.wording import name_some
+from tasks.datasets.wording import name_some, unlike_spelling
 
 _VALIDATION_EXPECTED = "Expected val/CLASS/*.jpg, or validation images and a file that maps them to classes."
 
@@ -207,8 +207,8 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     unknown = sorted(set(folder_names(folder)) - set(classes))
     if unknown:
         raise DataError(
-            f"{folder}: {len(unknown):,} class folders that train/ doesn't have: {_name_some(unknown)}. "
-            f"Rename or remove them."
+            f"{folder}: {len(unknown):,} class folders that train/ doesn't have: "
+            f"{_name_some([_with_near_match(name, classes) for name in unknown])}. Rename or remove them."
         )
     names, labels, left_out = _label_by_folder(folder, classes)
     absent = _absent_classes(labels, classes)
@@ -308,6 +308,14 @@ def _hold_out(names: Sequence[str], labels: Sequence[int]) -> set[int]:
 
 def _hash(name: str) -> bytes:
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _with_near_match(name: str, classes: Sequence[str]) -> str:
+    """`Cat (train/ has cat, in other capitals)`, or the name alone."""
+    for known in classes:
+        if why := unlike_spelling(name, known):
+            return f"{name} (train/ has {known}, {why})"
+    return name
 
 
 def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from tasks.datasets.coco.rules import Findings, Split, examine
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.places import explain_absence
 from tasks.datasets.shared_images import shared_images
-from tasks.datasets.wording import name_some
+from tasks.datasets.wording import name_some, unlike_spelling
 
 KIND = "data set in COCO's format"
 
@@ -163,7 +163,7 @@ def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None
     only_train = [f"{identity} {train[identity]!r}" for identity in sorted(train.keys() - val.keys())]
     only_val = [f"{identity} {val[identity]!r}" for identity in sorted(val.keys() - train.keys())]
     renamed = [
-        f"{identity} is {train[identity]!r} in train, {val[identity]!r} in val"
+        f"{identity} is {train[identity]!r} in train, {_renamed(val[identity], train[identity])} in val"
         for identity in sorted(train.keys() & val.keys())
         if train[identity] != val[identity]
     ]
@@ -171,6 +171,11 @@ def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None
     parts += [f"only in val {name_some(only_val, len(only_val))}"] if only_val else []
     parts += [name_some(renamed, len(renamed))] if renamed else []
     return f"{'; '.join(parts)}. Give both files the same ids and names." if parts else None
+
+
+def _renamed(name: str, before: str) -> str:
+    why = unlike_spelling(name, before)
+    return f"{name!r} ({why})" if why else repr(name)
 
 
 def _read(path: Path, split: Split) -> tuple[CocoJson, Findings]:
