@@ -151,9 +151,10 @@ def _open_kept(images: Path, annotations: Path, split: Split) -> CocoSet:
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    images = ([image.path for image in split.images] for split in (train, val))
-    sample = draw_sample(fingerprint, *images, always=[train.annotation_file, val.annotation_file])
-    names = [[image.name for image in split.images] for split in (train, val)]
+    images = [[(image.name, image.path) for image in split.images] for split in (train, val)]
+    paths = ([path for _, path in part] for part in images)
+    sample = draw_sample(fingerprint, *paths, always=[train.annotation_file, val.annotation_file])
+    names = [[name for name, _ in part] for part in images]
     shared = shared_images((train.image_folder, names[0]), (val.image_folder, names[1]))
     return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample, notes=tuple(shared))
 
