@@ -26,6 +26,18 @@ def of_each(section: str, **values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda data: [entry.update(values) for entry in data[section]] and None
 
 
+def as_floats(data: dict[str, Any]) -> None:
+    for section in ("images", "annotations", "categories"):
+        for entry in data[section]:
+            entry.update({key: float(entry[key]) for key in ("id", "image_id", "category_id", "height") if key in entry})
+
+
+def without_flags(data: dict[str, Any]) -> None:
+    for entry in data["annotations"]:
+        if not entry["iscrowd"]:
+            entry["iscrowd"] = None
+
+
 EXPORTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "CVAT": lambda data: data.update(
         info={"contributor": "", "date_created": "", "description": "", "url": "", "version": "", "year": ""},
@@ -42,6 +54,8 @@ EXPORTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "a license below 0": of_each("images", license=-1),
     "addresses of numbers": of_each("images", coco_url=0, flickr_url=False),
     "supercategories": of_each("categories", supercategory=["a"], skeleton=""),
+    "whole numbers as floats": as_floats,
+    "null for no crowd": without_flags,
     "other keys of annotations": of_each("annotations", keypoints=["a"], num_keypoints="3", score="high"),
 }
 
@@ -52,7 +66,7 @@ def test_what_is_not_scored_may_be_anything(tmp_path: Path, case: str) -> None:
     truth = draw_truth(1)
     detections = draw_detections(truth, 1)
     EXPORTS[case](truth)
-    scores = score(write_truth(tmp_path / "truth.json", truth), detections, image_ids(truth))
+    scores = score(write_truth(tmp_path / "truth.json", truth), detections, image_ids(draw_truth(1)))
     for kind in IOU_TYPES:
         plain = pycocotools_evaluation(draw_truth(1), detections, kind)
         assert [scores.metrics[f"{name}_{kind}"] for name in STATISTICS] == (100 * plain.stats).tolist()
