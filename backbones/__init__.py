@@ -17,6 +17,7 @@ from backbones.errors import InputError
 if TYPE_CHECKING:
     from backbones.images.normalisation import Normalisation
     from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
+    from backbones.objectives import register_pretraining
     from backbones.registry import create_backbone, find_backbone, list_backbones, normalisation_of, register_backbone
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "list_mae_models",
     "normalisation_of",
     "register_backbone",
+    "register_pretraining",
 ]
 
 _HOME = {
     "mae.model": ("MaskedAutoencoder", "create_mae", "list_mae_models"),
     "images.normalisation": ("Normalisation",),
+    "objectives": ("register_pretraining",),
     "registry": ("create_backbone", "find_backbone", "list_backbones", "normalisation_of", "register_backbone"),
 }
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.errors import InputError
+from backbones.running_statistics import keeps_statistics
 
 
 def recompute_activations(backbone: nn.Module) -> None:
@@ -16,7 +16,7 @@ def recompute_activations(backbone: nn.Module) -> None:
     """
     name, key = type(backbone).__name__, 'key "runtime.activation_checkpointing"'
     instead = "Leave it false, and set runtime.batch_per_device to what fits"
-    if layer := next((type(module).__name__ for module in backbone.modules() if _keeps_statistics(module)), None):
+    if layer := next((type(module).__name__ for module in backbone.modules() if keeps_statistics(module)), None):
         raise InputError(
             f"{key}: {name} has batch norm or the like ({layer}), which would count every batch twice. {instead}"
         )
@@ -25,15 +25,3 @@ def recompute_activations(backbone: nn.Module) -> None:
         model.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:
         raise InputError(f"{key}: {name} has no way to do so (timm's set_grad_checkpointing). {instead}") from error
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    """Whether a layer takes each batch into running statistics.
-
-    timm's EvoNorm and its in-place batch norm do, and are none of PyTorch's; what torchvision, timm and detectron2 call
-    frozen has statistics, and leaves them.
-    """
-    if isinstance(module, _BatchNorm):
-        return True
-    is_frozen = any("Frozen" in kind.__name__ for kind in type(module).__mro__)
-    return not is_frozen and any(name.startswith("running_") for name, _ in module.named_buffers(recurse=False))

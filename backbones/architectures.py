@@ -8,10 +8,6 @@ from torch import nn
 import backbones.vit_sizes  # noqa: F401  (registers the small sizes in timm)
 from backbones.errors import InputError
 
-# What the tasks call. `no_weight_decay` is optional: without it, all but one-dimensional parameters decay.
-_METHODS = ("forward_features", "forward_intermediates", "group_matcher")
-_DESCRIPTIONS = ("feature_info", "embed_dim")
-
 
 def build_timm_model(arch: str, image_size: int | None = None, drop_path: float = 0.0, **options: Any) -> nn.Module:
     """Build timm's model of that name with random weights and no classifier.
@@ -59,26 +55,6 @@ def _require_whole_patches(model: nn.Module, arch: str, image_size: int | None) 
         raise InputError(
             f"image size {image_size}: not a multiple of {arch}'s patch size {side}. Use {below or above} or {above}."
         )
-
-
-def require_interface(model: object, name: str) -> nn.Module:
-    """Return the model if it has the part of timm's interface that the tasks use, without a classifier of its own.
-
-    Raises InputError that names what is missing.
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}.")
-    missing = [method for method in _METHODS if not callable(getattr(model, method, None))]
-    if not any(hasattr(model, attribute) for attribute in _DESCRIPTIONS):
-        missing.append(" or ".join(_DESCRIPTIONS))
-    if missing:
-        raise InputError(
-            f"{name}: {type(model).__name__} lacks {', '.join(missing)}. A backbone has the interface of timm's "
-            f"models: {', '.join(_METHODS)}, and {' or '.join(_DESCRIPTIONS)}."
-        )
-    if classes := getattr(model, "num_classes", 0):
-        raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
-    return model
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,24 +1,35 @@
 """What was found out of data, at the cost of minutes, is kept in the user's cache folder for all later processes.
 
 It holds as long as the files that were read and the folders that were listed are as they were. All in the folder can
-be found out again: it may be removed at any time, and nothing here fails where it cannot be read or written.
+be found out again, and nothing here fails where it cannot be read or written: a folder for temporary files serves then.
 
-A file is one line of JSON, of what was asked, what was looked at and what was found, and then the arrays, which are
-mapped into memory: processes on one machine share them.
+A file is one line of JSON, of what was asked, what was looked at and what was found, and then the arrays. Its name
+tells question and state of what was looked at: machines that share the folder share an entry of files that they share,
+and each has its own of what lies on its own disk under the same path. No host's name is asked, nor a device's number:
+those of containers and of network file systems are others at each start.
+
+On this machine's own disk arrays are mapped into memory, which processes share, and an entry may be removed at any
+time. From any other disk they are read: where another machine removes a file on NFS, a process that has it mapped dies.
 """
 
 import hashlib
 import json
 import os
+import stat
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from backbones.images.observing import Observation, looking_at, observing, state_of
+from backbones.images.mounts import is_on_own_disk
+from backbones.images.observing import Observation, State, looking_at, observing, state_of
+from backbones.training.launching import find_place
 from backbones.training.writing import written_whole
 
 LIMIT = 4 * 2**30
@@ -70,19 +81,21 @@ def kept(what: str, subject: Path, question: Mapping[str, Any], find: Callable[[
     An error of `find` is raised, and not kept.
     """
     asked = json.loads(json.dumps({"what": what, "subject": os.path.abspath(subject), **question}))  # noqa: PTH100
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
-    file = cache_folder() / "data" / f"{name}{_SUFFIX}"
-    if not any(_anew) and (finding := _read(file, asked)):
-        return finding
+    name = _digest(asked)[:32]
+    if not any(_anew):
+        for folder in _folders():
+            if finding := _look(folder, name, asked):
+                return finding
     with observing() as observation:
         finding = find()
-    return (_write(file, asked, observation, finding) and _read(file, asked)) or finding
+    return _keep(name, asked, observation, finding) or finding
 
 
 def entries() -> list[Entry]:
     """All that is kept, what was used last at the end."""
     found = []
-    for path in [*cache_folder().glob(f"data/*{_SUFFIX}"), *cache_folder().glob("weights/*.json")]:
+    data = [path for folder in _folders() for path in folder.glob(f"*{_SUFFIX}")]
+    for path in [*data, *cache_folder().glob("weights/*.json")]:
         with suppress(OSError, ValueError, AttributeError):
             with path.open("rb") as file:
                 head = json.loads(file.readline() if path.suffix == _SUFFIX else file.read())
@@ -98,7 +111,8 @@ def clear() -> int:
     Raises OSError for what cannot be removed.
     """
     freed = 0
-    for path in [*cache_folder().glob("data/*"), *cache_folder().glob("weights/*")]:
+    data = [path for folder in _folders() for path in folder.glob("*")]
+    for path in [*data, *cache_folder().glob("weights/*")]:
         size = path.stat().st_size
         path.unlink()
         freed += size
@@ -111,21 +125,44 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "backbench"
 
 
+def _folders() -> list[Path]:
+    """Where entries of data may lie; they are written to the first that can be written to."""
+    return [cache_folder() / "data", *_temporary_folder()]
+
+
+def _temporary_folder() -> list[Path]:
+    """This user's on this machine, where there is no other: anybody can make one of its name, and it has to be ours."""
+    folder = Path(tempfile.gettempdir()) / f"backbench-{os.getuid()}"
+    with suppress(OSError):
+        status = folder.lstat()
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+        return [folder] if is_ours else []
+    return [folder]
+
+
+def _look(folder: Path, name: str, asked: Mapping[str, Any]) -> Finding | None:
+    """What is kept there of a question and still holds; what was used last is tried first."""
+    files = []
+    for path in folder.glob(f"{name}-*{_SUFFIX}"):
+        with suppress(OSError):
+            files.append((path.stat().st_mtime, path))
+    return next(filter(None, (_read(path, asked) for _, path in sorted(files, reverse=True))), None)
+
+
 def _read(path: Path, asked: Mapping[str, Any]) -> Finding | None:
     """What is kept, if it still holds."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        with path.open("rb") as file:
-            head = json.loads(file.readline())
-            start = _aligned(file.tell())
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError), path.open("rb") as file:
+        head = json.loads(file.readline())
+        start = _aligned(file.tell())
         states = head["looked_at"].items()
         if head["asked"] != asked or any(state_of(seen) != state for seen, state in states):
             return None
-        content = np.memmap(path, np.uint8, "r") if head["arrays"] else np.zeros(0, np.uint8)
+        content = _content(file, path.parent) if head["arrays"] else np.zeros(0, np.uint8)
         arrays = {}
         for name, (kind, shape, offset) in head["arrays"].items():
             dtype = np.dtype(kind)
             end = start + offset + dtype.itemsize * int(np.prod(shape))
-            arrays[name] = np.asarray(content)[start + offset : end].view(dtype).reshape(shape)
+            arrays[name] = content[start + offset : end].view(dtype).reshape(shape)
         for seen in head["looked_at"]:
             looking_at(seen)  # whoever asks to answer a larger question has looked at it too
         os.utime(path)
@@ -133,27 +170,73 @@ def _read(path: Path, asked: Mapping[str, Any]) -> Finding | None:
     return None
 
 
-def _write(path: Path, asked: Mapping[str, Any], observation: Observation, finding: Finding) -> bool:
-    """Keep what was found, unless what was looked at has changed meanwhile or had just been changed before."""
-    if not observation.is_settled or any(state_of(seen) != state for seen, state in observation.states.items()):
-        return False
+def _content(file: BinaryIO, folder: Path) -> np.ndarray:
+    """All bytes of a file, mapped into memory where nobody else can make that fail.
+
+    Processes that are forked later share them in either case. What is read is 0.05 GiB for the 1.28 million names of
+    ImageNet, and 0.44 GiB for as many annotations as COCO has, in each training process.
+    """
+    if is_on_own_disk(folder):
+        return np.asarray(np.memmap(file, np.uint8, "r"))
+    file.seek(0)
+    return np.fromfile(file, np.uint8)
+
+
+def _keep(name: str, asked: Mapping[str, Any], observation: Observation, finding: Finding) -> Finding | None:
+    """Keep what was found, unless what was looked at has changed meanwhile or had just been changed before.
+
+    What is then kept, whose memory processes share; None if nothing is.
+    """
+    states = observation.states
+    if not observation.is_settled or any(state_of(seen) != state for seen, state in states.items()):
+        return None
+    failure: OSError | None = None
+    for folder in _folders():
+        path = folder / f"{name}-{_digest(states)[:16]}{_SUFFIX}"
+        try:
+            if not _write(path, asked, states, finding):
+                return None
+        except OSError as error:
+            failure = failure or error
+            continue
+        if failure:
+            _tell(failure.strerror, f"is kept in {folder}")
+        return _read(path, asked)
+    if failure:
+        _tell(failure.strerror, "is found out by each process anew")
+    return None
+
+
+@cache
+def _tell(why: str, instead: str) -> None:
+    """Say once, in the first process of a job, what becomes of what is found."""
+    if find_place().rank == 0:
+        print(
+            f"backbench: {cache_folder()} cannot be written to ({why}): what is found of data {instead}. Set "
+            "XDG_CACHE_HOME to a folder that can be written to",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _write(path: Path, asked: Mapping[str, Any], states: Mapping[str, State], finding: Finding) -> bool:
+    """Write an entry, unless it is larger than all may be. Raises OSError if it cannot be written."""
     places, offset = {}, 0
     for name, array in finding.arrays.items():
         places[name] = (array.dtype.str, array.shape, offset)
         offset = _aligned(offset + array.nbytes)
-    head = {"asked": asked, "looked_at": observation.states, "facts": finding.facts, "arrays": places}
+    head = {"asked": asked, "looked_at": states, "facts": finding.facts, "arrays": places}
     line = json.dumps(head).encode() + b"\n"
     if len(line) + offset > LIMIT:
         return False
-    try:
-        with written_whole(path, safe_from_power_cuts=False) as file:
-            file.write(line)
-            for (_, _, place), array in zip(places.values(), finding.arrays.values(), strict=True):
-                file.seek(_aligned(len(line)) + place)
-                file.write(np.ascontiguousarray(array).data)
-            file.truncate(_aligned(len(line)) + offset)
-    except OSError:
-        return False
+    if not path.parent.exists():
+        path.parent.mkdir(0o700, parents=True)
+    with written_whole(path, safe_from_power_cuts=False) as file:
+        file.write(line)
+        for (_, _, place), array in zip(places.values(), finding.arrays.values(), strict=True):
+            file.seek(_aligned(len(line)) + place)
+            file.write(np.ascontiguousarray(array).data)
+        file.truncate(_aligned(len(line)) + offset)
     _make_room(path)
     return True
 
@@ -173,3 +256,7 @@ def _make_room(newest: Path) -> None:
 
 def _aligned(offset: int) -> int:
     return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+def _digest(words: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()

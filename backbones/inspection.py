@@ -16,9 +16,21 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, is_finite, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
 from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.prefixes import known_parts, looks_of
 from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.statements import Statement, read_statement
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network in a file, by the name that chooses it: its size, what it seems to be, and what it fits."""
+
+    name: str
+    tensors: int
+    numbers: int
+    recognised: Recognised
+    fits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class CheckpointDescription:
     statement:  what it says of itself
     published:  the published file that it is, byte for byte, if it is a known one
     undefined:  the names of its tensors that hold infinite or undefined numbers
+    parts:      where there are several networks in it, or one under names that no code base is known for: each
     fits:       names of registered backbones that it loads into strictly, position embeddings interpolated if need be,
                 and whose method it does not contradict; with the tasks in brackets if not for all of them
     report:     what would become of each weight in the backbone that was asked about; None if none was
@@ -41,6 +54,7 @@ class CheckpointDescription:
     statement: Statement
     published: PublishedFile | None
     undefined: tuple[str, ...]
+    parts: tuple[Part, ...]
     fits: tuple[str, ...]
     report: LoadReport | None
     origin: Origin | None
@@ -60,18 +74,35 @@ def describe(
     if name is not None:
         report = cast(LoadReport, create_backbone(name, checkpoint, for_pyramid=True).load_report)
         origin = settle_origin(find_backbone(name, with_checkpoint=True), checkpoint, spell=spell)
-    recognised = recognise(checkpoint.state_dict, checkpoint.grid)
-    undefined = tuple(key for key, tensor in checkpoint.state_dict.items() if not is_finite(tensor))
+    recognised = looks_of(checkpoint)
+    undefined = _undefined(checkpoint)
     return CheckpointDescription(
         checkpoint,
         recognised,
         read_statement(checkpoint),
         find_known(checkpoint),
         undefined,
-        _fitting(checkpoint, recognised, set(undefined)),
+        _parts(checkpoint),
+        _fitting(checkpoint, recognised, {*undefined}),
         report,
         origin,
     )
+
+
+def _parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
+    """The networks in a file, unless it holds a single one where the common code bases have it."""
+    known = [*known_parts(checkpoint)]
+    if len(known) < 2 and recognise(checkpoint.state_dict, checkpoint.grid).family is not None:
+        return ()
+    return tuple(
+        Part(part.part, len(part.state_dict), part.parameters, looks, _fitting(part, looks, {*_undefined(part)}))
+        for part, looks in known
+    )
+
+
+def _undefined(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The keys of the file whose tensors hold infinite or undefined numbers."""
+    return tuple(checkpoint.prefix + name for name, tensor in checkpoint.state_dict.items() if not is_finite(tensor))
 
 
 def _fitting(checkpoint: Checkpoint, recognised: Recognised, undefined: set[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ calls `register_backbone` when it is imported:
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
@@ -28,22 +29,25 @@ def look_in(folder: Path) -> None:
     _folders.append(str(folder))
 
 
-def import_function(name: str) -> Callable[..., Any]:
-    """Import `package.module:function`. Raises InputError if there is none, or importing it fails."""
+def import_function(name: str, what: str = "backbone") -> Callable[..., Any]:
+    """Import `package.module:function`, a backbone or what else it is called in messages.
+
+    Raises InputError if there is none, or importing it fails.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         module = _import(module_name)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"backbone {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
+            f"{what} {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
         ) from error
-    except Exception as error:  # another author's module can fail in any way
-        raise InputError(f"backbone {name}: importing {module_name} failed with {describe_error(error)}") from error
+    except (Exception, SystemExit) as error:  # another author's module can fail in any way
+        raise InputError(f"{what} {name}: importing {module_name} failed with {describe_error(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         found = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         raise InputError(
-            f"backbone {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
+            f"{what} {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
         )
     return function
 
@@ -66,7 +70,7 @@ def load_plugins() -> tuple[str, ...]:
     for entry_point in entry_points(group=GROUP):
         try:
             entry_point.load()
-        except Exception as error:  # one broken plug-in must not take the others along
+        except (Exception, SystemExit) as error:  # one broken plug-in must not take the others along
             package = (
                 f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "an unknown package"
             )
@@ -75,6 +79,11 @@ def load_plugins() -> tuple[str, ...]:
     return tuple(failures)
 
 
-def describe_error(error: Exception) -> str:
-    """Put an exception into words, its kind first."""
-    return f"{type(error).__name__}: {error}"
+def describe_error(error: BaseException) -> str:
+    """Put an exception into words, its kind first; of an end of the program say who called for it."""
+    if not isinstance(error, SystemExit):
+        return f"{type(error).__name__}: {error}"
+    code = "" if error.code is None else repr(error.code)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"sys.exit({code}){where}, which ends the program"

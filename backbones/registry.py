@@ -12,7 +12,8 @@ from typing import Any
 import timm
 from torch import nn
 
-from backbones.architectures import build_timm_model, require_interface
+from backbones.architectures import build_timm_model
+from backbones.contract import require_backbone
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.names import SIZES
@@ -23,7 +24,8 @@ from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, simplified
 from backbones.weights.naming import Step
 from backbones.weights.origin import Declared, choose_names, find_known
-from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.prefixes import looks_of
+from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement, read_statement
 
 Build = Callable[[int | None, float], nn.Module]
@@ -138,15 +140,16 @@ def create_backbone(
     """Build a backbone and load its weights, strictly.
 
     name:       see `list_backbones`; any timm model name; or "package.module:function", where the function takes
-                (image_size, drop_path) and returns a module with timm's interface
-    checkpoint: the file with its weights, or one already read
+                (image_size, drop_path) and returns a module as `backbones.contract` has it
+    checkpoint: the file or folder with its weights, "FILE::PART" for a part of it, or one already read
     image_size: side in pixels, for models that are built for one; position embeddings are interpolated to it
     drop_path:  rate in [0, 1)
     for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,
                 such as 16 pixels for ViT-H/14, are then taken as well
 
     Returns the model in training mode, without a classifier. Its `load_report` says what became of every weight
-    (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit.
+    (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit. What the
+    features of another author's module are, the tasks find out, and say what to mend.
     """
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
     require_checkpoint(entry, checkpoint is not None)
@@ -196,7 +199,7 @@ def normalisation_of(
     if checkpoint and (stated := _stated_in(checkpoint.extras)):
         return stated
     statement = read_statement(checkpoint) if checkpoint else Statement()
-    recognised = recognise(checkpoint.state_dict, checkpoint.grid) if checkpoint else Recognised()
+    recognised = looks_of(checkpoint) if checkpoint else Recognised()
     known = find_known(checkpoint) if checkpoint else None
     names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
     method, data = names.method, names.pretrain_data
@@ -263,9 +266,9 @@ def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: floa
         model = entry.build(image_size, drop_path)
     except InputError:
         raise
-    except Exception as error:  # the function may be another author's
+    except (Exception, SystemExit) as error:  # the function may be another author's
         raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}") from error
-    return require_interface(model, entry.name)
+    return require_backbone(model, entry.name)
 
 
 @cache

@@ -228,7 +228,7 @@ def _identity(measurement: Measurement) -> tuple[str, ...]:
         simplified(record.model),
         *_row(measurement),
         record.backbone,
-        record.checkpoint_sha256 or "",
+        weights_of(record),
         _pixels(measurement),
         _protocol_text(measurement),
     )
@@ -274,7 +274,7 @@ def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differin
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]
     if len({rival.record.backbone for rival in rivals}) > 1:
         parts.append(f"backbone {record.backbone}")
-    if len({rival.record.checkpoint_sha256 for rival in rivals}) > 1:
+    if len({weights_of(rival.record) for rival in rivals}) > 1:
         parts.append(_checkpoint(record))
     if len({_pixels(rival) for rival in rivals}) > 1:
         parts.append(f"normalisation {_pixels(group[0]) or 'unknown'}")
@@ -288,11 +288,23 @@ def _part(measurement: Measurement) -> str:
 
 
 def _checkpoint(record: Record) -> str:
-    """A checkpoint as people and programs know it: "checkpoint mae_pretrain_vit_base.pth (1a2b3c4d)"."""
+    """A checkpoint as people and programs know it: "checkpoint mae_pretrain_vit_base.pth (1a2b3c4d)".
+
+    With the part that was chosen: "checkpoint dino.pth::student (1a2b3c4d)".
+    """
     if not record.checkpoint_sha256:
         return "no checkpoint"
-    digits, name = record.checkpoint_sha256[:8], checkpoint_name(record)
+    digits, name = record.checkpoint_sha256[:8], checkpoint_name(record) + _part_of_weights(record)
     return f"checkpoint {name} ({digits})" if name else f"checkpoint {digits}"
+
+
+def weights_of(record: Record, digits: int | None = None) -> str:
+    """What tells weights apart: the digest of the file, or its first digits, and its part; "" where there are none."""
+    return (record.checkpoint_sha256 or "")[:digits] + _part_of_weights(record)
+
+
+def _part_of_weights(record: Record) -> str:
+    return f"::{record.checkpoint_part}" if record.checkpoint_part else ""
 
 
 def checkpoint_name(record: Record) -> str:

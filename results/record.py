@@ -143,7 +143,8 @@ class Record(_Checked):
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
     the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
     `parameters` counts those of the encoder, without head and pyramid. `checkpoint` is the name of the file whose
-    digest is `checkpoint_sha256`.
+    digest is `checkpoint_sha256`, and `checkpoint_part` the part of it that was chosen, as "teacher.backbone"; empty
+    where the file was read as it is.
     `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record. It
     comes first, so that whoever looks for it need not read on. `run` counts the runs of one key, of which there are
     several where a finished one was run anew.
@@ -174,6 +175,7 @@ class Record(_Checked):
     parameters: Count | None = None
     checkpoint: str = ""
     checkpoint_sha256: str | None = None
+    checkpoint_part: str = ""
     normalisation: dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]] = {}
     seed: Integer
     recipe: Name

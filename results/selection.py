@@ -11,6 +11,7 @@ from results.record import Record
 FIELDS = (
     *("task", "dataset", "method", "pretrain_data", "model", "backbone", "arch", "checkpoint_sha256", "seed", "recipe"),
     *("suite", "key", "device", "world_size", "precision", "backbench_version", "git_commit", "checkpoint"),
+    "checkpoint_part",
 )
 """By what records can be chosen; `checkpoint` is the name of the file of weights, as footnotes have it."""
 

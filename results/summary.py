@@ -37,6 +37,7 @@ LATER = {
     "settings": "string",
     "evaluation_images": "Int64",
     "schema_version": "Int64",
+    "checkpoint_part": "string",
 }
 COLUMNS = {
     "suite": "string",

@@ -8,7 +8,7 @@ import difflib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -169,7 +169,7 @@ _ALIASES = {
 PRETRAINING = "pretraining"
 """What a recipe calls the job that judges nothing."""
 
-RECIPES = {PRETRAINING: "backbones.mae.pretraining:PretrainingRecipe"} | {
+RECIPES = {PRETRAINING: "backbones.pretraining.settings:MaskedAutoencoderRecipe"} | {
     task.name: task.recipe for task in TASKS.values()
 }
 """By a recipe's `task`, the class of its settings."""
@@ -223,3 +223,15 @@ def published_evaluation_images(data_set: str) -> int | None:
 def settings_kind(task: str) -> Any:
     """The class of the settings of one of `RECIPES`."""
     return pkgutil.resolve_name(RECIPES[task])
+
+
+def interpret(task: str, settings: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The class of these settings of one of `RECIPES`, and those of them that it takes.
+
+    A pre-training's are as its `model.arch` says. Raises InputError for code that cannot be imported.
+    """
+    if task == PRETRAINING:
+        from backbones.pretraining.settings import interpret as interpret_pretraining
+
+        return interpret_pretraining(settings)
+    return settings_kind(task), settings

@@ -27,14 +27,15 @@ _DRAWERS = ("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datase
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "backbones": ("backbones.errors", "backbones.images", "backbones.weights"),
+    "backbones": ("backbones.errors", "backbones.images", "backbones.running_statistics", "backbones.weights"),
     "backbones.cache": ("backbones.errors", "backbones.images", "backbones.training"),
     "backbones.errors": (),
     "backbones.images": ("backbones.errors",),
-    "backbones.training": ("backbones.errors", "backbones.images"),
+    "backbones.running_statistics": (),
+    "backbones.training": ("backbones.errors", "backbones.images", "backbones.running_statistics"),
     "backbones.weights": ("backbones.errors",),
-    "backbones.mae.pretraining": (
-        *("backbones", "backbones.errors", "backbones.images", "backbones.training"),
+    "backbones.pretraining": (
+        *("backbones", "backbones.errors", "backbones.images", "backbones.training", "backbones.weights"),
         *("backbones.mae.reconstructions", "backbones.cache"),
     ),
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
@@ -264,7 +265,7 @@ SMALL_HOUSE = {
     "backbones/registry.py": "def create(): ...",
     "backbones/training/__init__.py": "",
     "backbones/training/job.py": "from ..errors import InputError",
-    "backbones/mae/pretraining.py": "from backbones.training import job",
+    "backbones/pretraining/job.py": "from backbones.training import job",
     "results/store.py": "PLACE, (OTHER, *REST) = 'results.csv', 'ab'",
     "tasks/__init__.py": "",
     "tasks/outcome.py": "import results.store",
@@ -370,7 +371,7 @@ def test_what_exists_may_be_named(tmp_path: Path, name: str) -> None:
             ["tasks.outcome", "tasks.detection.task"],
         ),
         ("tasks/datasets/coco/check.py", "from ...detection.task import check", None),
-        ("backbones/errors.py", "from backbones.mae.pretraining import job", None),
+        ("backbones/errors.py", "from backbones.pretraining.job import job", None),
     ],
 )
 def test_a_circle_is_found(tmp_path: Path, file: str, text: str, expected: list[str] | None) -> None:

@@ -11,8 +11,10 @@ from torch import nn
 
 from backbones.adapters.hierarchical import HierarchicalTrunk, stage_indices
 from backbones.adapters.layer_decay import parameter_groups
+from backbones.adapters.own_forward import OwnTrunk
 from backbones.adapters.plain_vit import PlainTrunk, Positions, foreign_part
 from backbones.adapters.pyramids import Norm, Pyramid, hierarchical_pyramid, simple_pyramid, tapped_pyramid
+from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.weights.patches import PatchResampling
 
@@ -42,8 +44,10 @@ def build_pyramid(
     adapter:                  "fpn" (Li et al. 2021, the MAE paper's protocol): four blocks of a plain ViT give one map
                               each, as wide as the ViT; hierarchical models (Swin, ConvNeXt, ResNet) give their own
                               maps, and `image_size` and `activation_checkpointing` alone concern them. "simple"
-                              (ViTDet): all maps from the last, plain ViTs only. "beit" (BEiT's segmentation code, the
-                              MAE paper's protocol on ADE20K): as `fpn`, but a plain ViT keeps its class token through
+                              (ViTDet): all maps from the last of a plain ViT, or from the one that any other backbone's
+                              `forward_features` gives, with its own attention over the whole image: then without
+                              windows, relative positions and layer scale. "beit" (BEiT's segmentation code, the MAE
+                              paper's protocol on ADE20K): as `fpn`, but a plain ViT keeps its class token through
                               all blocks, trains position embeddings that were interpolated once, to `image_size`, and
                               has a batch norm in the finest map's pyramid
     image_size:               side in pixels of the images to expect; plain ViTs take others as well
@@ -87,7 +91,7 @@ def build_pyramid(
         if adapter == "beit" and window is not None:
             raise InputError(f"window {window}: the adapter `beit` has no windows: its class token sees all.")
         beit = adapter == "beit"
-        own: dict[Adapter, Positions] = {
+        added: dict[Adapter, Positions] = {
             "fpn": "shared tables" if shared_positions else "tables",
             "simple": "decomposed",
             "beit": "tables",
@@ -98,22 +102,50 @@ def build_pyramid(
             window=window,
             tokens=beit,
             position_embeddings="resized" if beit and position_embeddings == "loaded" else position_embeddings,
-            positions=own[adapter] if relative_position else None,
+            positions=added[adapter] if relative_position else None,
             taps=taps,
             layer_scale=layer_scale,
             patch_resampling=patch_resampling,
             activation_checkpointing=activation_checkpointing,
         )
         return simple_pyramid(trunk, channels) if adapter == "simple" else tapped_pyramid(trunk, norm if beit else None)
-    if stage_indices(backbone) is None:
+    if stage_indices(backbone) is not None and callable(getattr(backbone, "forward_intermediates", None)):
+        _refuse_simple(backbone, adapter)
+        return hierarchical_pyramid(HierarchicalTrunk(backbone, image_size, activation_checkpointing))
+    unmet = {
+        "adapter=simple": adapter != "simple",
+        "window=null": window is not None,
+        "relative_position=false": relative_position,
+        "taps=null": taps is not None,
+        "layer_scale=null": layer_scale is not None,
+    }
+    needed = " ".join(f"--set model.{setting}" for setting, is_unmet in unmet.items() if is_unmet)
+    own = _own_trunk(backbone, foreign, image_size, activation_checkpointing)
+    if len(own.widths) > 1:
+        _refuse_simple(backbone, adapter)
+        return hierarchical_pyramid(own)
+    if needed:
         raise InputError(
-            f"{type(backbone).__name__} has no spatial feature maps that an adapter can use: {foreign}, and its "
-            "feature_info lacks the strides 4, 8, 16 and 32. Use timm's VisionTransformer or BEiT with their own "
-            "attention, or a hierarchical model such as Swin, ConvNeXt or ResNet."
+            f"{type(backbone).__name__} gives one map, of stride {own.stride}, which these settings are not for "
+            f"({foreign}). Use {needed}"
         )
+    return simple_pyramid(own, channels)
+
+
+def _own_trunk(backbone: nn.Module, foreign: str, image_size: int, activation_checkpointing: bool) -> OwnTrunk:
+    """The trunk of a backbone that is neither a plain ViT nor hierarchical, as `foreign` says."""
+    if not isinstance(backbone, Backbone):
+        raise InputError(
+            f"{type(backbone).__name__} has no spatial feature maps that an adapter can use: {foreign}, and no "
+            "forward_features. Use timm's VisionTransformer or BEiT with their own attention, a hierarchical model "
+            "such as Swin, ConvNeXt or ResNet, or a module whose forward_features gives a map."
+        )
+    return OwnTrunk(backbone, image_size, activation_checkpointing)
+
+
+def _refuse_simple(backbone: nn.Module, adapter: Adapter) -> None:
     if adapter == "simple":
         raise InputError(
             f"{type(backbone).__name__}: the adapter `simple` needs a plain ViT, and this model is a pyramid already. "
             "Use the adapter `fpn`."
         )
-    return hierarchical_pyramid(HierarchicalTrunk(backbone, image_size, activation_checkpointing))

@@ -11,6 +11,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from backbones.activations import recompute_activations
+from backbones.depth import layer_matcher
 from backbones.errors import InputError
 from backbones.images.sizes import in_words
 
@@ -40,8 +41,9 @@ class HierarchicalTrunk(nn.Module):
         assert indices is not None
         self.indices = indices
         self.widths = tuple(int(backbone.feature_info[index]["num_chs"]) for index in indices)
-        self.layer_matcher = backbone.group_matcher()
-        backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
+        self.layer_matcher = layer_matcher(backbone)
+        if callable(getattr(backbone, "prune_intermediate_layers", None)):
+            backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
         if activation_checkpointing:
             recompute_activations(backbone)
         self.backbone: Any = backbone

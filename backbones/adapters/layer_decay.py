@@ -7,6 +7,7 @@ from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from backbones.adapters.pyramids import Pyramid
+from backbones.depth import require_layers
 
 NoWeightDecay = Literal["norms_and_positions", "detectron2", "one_dimensional", "nothing"]
 """What has no weight decay: see `parameter_groups`."""
@@ -53,8 +54,10 @@ def parameter_groups(
                      decay, but compares that with `backbone.pos_embed`). "nothing": everything decays (ViTDet's
                      configuration for ViT-H)
 
-    Raises ValueError if the pyramid is not in the model.
+    Raises ValueError if the pyramid is not in the model, and InputError if layers are to differ and none can be told.
     """
+    if layer_decay not in (None, 1.0):
+        require_layers(pyramid.trunk.layered)
     scales = _learning_rate_scales(model, pyramid, layer_decay)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for module_name, module in model.named_modules():

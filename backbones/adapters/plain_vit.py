@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
 from backbones.adapters.position_embeddings import PositionEmbeddings, position_parameter, resized
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
+from backbones.contract import changed_by_others
 from backbones.errors import InputError
 from backbones.images.sizes import in_words
 from backbones.linear import replace_linear_layers
@@ -28,6 +29,8 @@ _TOKENS = ("cls_token", "dist_token", "reg_token")  # of timm's ViTs, in the ord
 
 def foreign_part(backbone: nn.Module) -> str | None:
     """Say what keeps a model from being a plain ViT that can be confined to windows; None if it is one."""
+    if changed := changed_by_others(backbone):
+        return f"it has its own {changed}"
     blocks = list(getattr(backbone, "blocks", []))
     if not blocks or not all(hasattr(block, "attn") for block in blocks):
         return "it has no blocks with attention"

@@ -7,6 +7,7 @@ from timm.layers import LayerNorm2d, lecun_normal_
 from torch import Tensor, nn
 
 from backbones.adapters.hierarchical import HierarchicalTrunk
+from backbones.adapters.own_forward import OwnTrunk
 from backbones.adapters.plain_vit import PlainTrunk
 
 STRIDES = (4, 8, 16, 32)
@@ -15,20 +16,23 @@ Norm = Callable[[int], nn.Module]
 """A norm for so many channels."""
 
 
+Trunk = PlainTrunk | HierarchicalTrunk | OwnTrunk
+
+
 class Pyramid(nn.Module):
     """Images (B, 3, H, W), normalised, to four maps (B, C, ⌈H / stride⌉, ⌈W / stride⌉), finest first.
 
     Images of any size will do, up to the one it was built for where a Swin Transformer is the trunk; they are padded
     with zeros on the right and at the bottom.
 
-    trunk:    the backbone; gives four maps
+    trunk:    the backbone; gives four maps, or one where all levels are made from the last
     levels:   what is done to each of them
     channels: of each of the four maps that come out
     """
 
     strides = STRIDES
 
-    def __init__(self, trunk: PlainTrunk | HierarchicalTrunk, levels: Sequence[nn.Module], channels: tuple[int, ...]):
+    def __init__(self, trunk: Trunk, levels: Sequence[nn.Module], channels: tuple[int, ...]):
         super().__init__()
         self.trunk = trunk
         self.levels = nn.ModuleList(levels)
@@ -38,6 +42,11 @@ class Pyramid(nn.Module):
     def largest_image(self) -> int | None:
         """The longest side, in pixels, of the images that it takes; None for any."""
         return self.trunk.fixed_size
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of numbers that it leads to has to know."""
+        return [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Compute the four maps."""
@@ -85,7 +94,7 @@ def _initialise_as_mimdet(level: nn.Module) -> None:
             nn.init.zeros_(module.get_parameter("bias"))
 
 
-def simple_pyramid(trunk: PlainTrunk, channels: int) -> SimplePyramid:
+def simple_pyramid(trunk: PlainTrunk | OwnTrunk, channels: int) -> SimplePyramid:
     """The `simple` adapter: the last map at four strides, each with two convolutions to `channels`.
 
     Layers and initialisation as in ViTDet's code: channels halve with each doubling of the resolution, norms are over
@@ -109,7 +118,7 @@ def simple_pyramid(trunk: PlainTrunk, channels: int) -> SimplePyramid:
     return SimplePyramid(trunk, levels, (channels,) * len(STRIDES))
 
 
-def hierarchical_pyramid(trunk: HierarchicalTrunk) -> Pyramid:
+def hierarchical_pyramid(trunk: HierarchicalTrunk | OwnTrunk) -> Pyramid:
     """A model's own pyramid, as it is."""
     return Pyramid(trunk, [nn.Identity() for _ in STRIDES], trunk.widths)
 

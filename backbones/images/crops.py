@@ -75,6 +75,17 @@ def random_resized_crop(
     return resize(image[:, top : top + height, left : left + width], size, size)
 
 
+def random_square(image: Tensor, size: int, share: float, rng: Random) -> Tensor:
+    """Cut a square of `share` of the short side of `image`, uint8 (3, H, W), at a random place: (3, size, size).
+
+    So does whoever resizes the short side to `size` / `share` and cuts a random square of `size` from that.
+    """
+    height, width = image.shape[1:]
+    side = max(1, round(min(height, width) * share))
+    top, left = rng.randint(0, height - side), rng.randint(0, width - side)
+    return resize(image[:, top : top + side, left : left + side], size, size)
+
+
 def horizontal_flip(image: Tensor, rng: Random, p: float = 0.5) -> Tensor:
     """Mirror `image` (3, H, W) left to right with probability `p`."""
     return image.flip(-1) if rng.random() < p else image

@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from backbones.errors import DataError
+from backbones.images.in_threads import each_in_threads
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 
 _WATCHED = 1000
 """Files of a fingerprint that are looked at by themselves: all of a small set, some all over a large one."""
+
+_ASKING, _AT_A_TIME = 32, 64
+"""Threads that ask for the sizes of files, each for so many at a time: shared disks may take milliseconds to answer."""
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2"}
@@ -123,13 +127,22 @@ def fingerprint(paths: Iterable[str | Path], root: str | Path) -> str:
     files = sorted((os.fspath(path).removeprefix(prefix).replace(os.sep, "/"), path) for path in paths)
     for _, path in files[:: max(1, len(files) // _WATCHED)]:
         looking_at(path)
-    for name, path in files:
+    parts = (files[start : start + _AT_A_TIME] for start in range(0, len(files), _AT_A_TIME))
+    for part, sizes in each_in_threads(_sizes, parts, _ASKING):
+        for (name, _), size in zip(part, sizes, strict=True):
+            digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _sizes(files: Iterable[tuple[str, str | Path]]) -> list[int]:
+    """The sizes of files, given with their names, in bytes. Raises DataError for the first that is missing."""
+    sizes = []
+    for _, path in files:
         try:
-            size = Path(path).stat().st_size
+            sizes.append(os.stat(path).st_size)  # noqa: PTH116 - half the time of Path.stat
         except OSError as error:
             raise DataError(f"{path}: the file cannot be read: {error.strerror}.") from None
-        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
+    return sizes
 
 
 def describe(root: str | Path) -> str:

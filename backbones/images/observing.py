@@ -9,6 +9,9 @@ from pathlib import Path
 SETTLED_NS = 2_000_000_000
 """What was changed within the last two seconds may be changed again without its modification time telling."""
 
+CLOCKS_APART_NS = 60_000_000_000
+"""A change that lies further ahead than the clocks of two machines in order are apart says nothing of when it was."""
+
 State = list[int]
 """Of a file or folder, as git's index has it; empty where there is none, see `state_of`."""
 
@@ -59,5 +62,14 @@ def state_of(path: str | Path) -> State:
 
 
 def is_settled(state: State) -> bool:
-    """Whether a later change is sure to be seen; what is not there will have an inode."""
-    return not state or time.time_ns() - state[1] >= SETTLED_NS
+    """Whether a later change is sure to be seen; what is not there will have an inode.
+
+    Anybody may set a modification time, and some archives set one that lies ahead: then it is the time of the last
+    change of any kind that counts, which the file system sets by its own clock. Where that lies far ahead too, one of
+    the clocks is wrong, for longer than anybody waits, and size, times and inode have to do.
+    """
+    if not state:
+        return True
+    now, modified, changed = time.time_ns(), state[1], state[2]
+    ago = now - (modified if modified <= now else changed)
+    return ago >= SETTLED_NS or ago < -CLOCKS_APART_NS

@@ -22,7 +22,13 @@ from torch import Tensor, nn
 import backbones.vit_sizes  # noqa: F401  (registers the mini encoder in timm)
 from backbones.errors import InputError
 from backbones.linear import linear, replace_linear_layers
-from backbones.mae.masking import random_masking, take_patches
+from backbones.mae.masking import (
+    MaskSampling,
+    numbers_for,
+    random_masking,
+    rank_patches,
+    take_patches,
+)
 from backbones.mae.positions import sincos_position_embedding
 
 _CHANNELS = 3
@@ -93,12 +99,23 @@ class MaskedAutoencoder(VisionTransformer):
 
     `forward_features`, `forward_intermediates` and the like are the encoder's, on whole images; `forward` is the
     pre-training step. Raises InputError if the architecture's sizes do not fit each other.
+
+    norm_pix_loss: predict patches that are normalised by their own mean and spread (MAE, table 1d).
+    mask_tokens_in_encoder: the encoder sees all patches, the masked ones as mask tokens of its width, and the decoder
+        what it made of those (table 1c).
+    mask_sampling: which patches are masked (table 1f), as `rank_patches` has it.
     """
 
     cls_token: nn.Parameter
     pos_embed: nn.Parameter
 
-    def __init__(self, architecture: Architecture, norm_pix_loss: bool = True) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        norm_pix_loss: bool = True,
+        mask_tokens_in_encoder: bool = False,
+        mask_sampling: MaskSampling = "random",
+    ) -> None:
         architecture.check()
         super().__init__(
             img_size=architecture.image_shape,
@@ -110,9 +127,11 @@ class MaskedAutoencoder(VisionTransformer):
             weight_init="skip",
         )
         self.encoder_name = architecture.encoder_name
-        self.norm_pix_loss = norm_pix_loss
+        self.norm_pix_loss, self.mask_sampling = norm_pix_loss, mask_sampling
+        self.mask_tokens_in_encoder = mask_tokens_in_encoder
         decoder_width = architecture.decoder_width
-        self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_width))
+        token_width = architecture.width if mask_tokens_in_encoder else decoder_width
+        self.mask_token = nn.Parameter(torch.empty(1, 1, token_width))
         self.decoder_embed = nn.Linear(architecture.width, decoder_width)
         self.decoder_blocks = nn.ModuleList(
             Block(decoder_width, architecture.decoder_heads, qkv_bias=True) for _ in range(architecture.decoder_depth)
@@ -145,9 +164,10 @@ class MaskedAutoencoder(VisionTransformer):
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Mask images, paint what is missing, and compare.
 
-        images (B, 3, H, W) are normalised; noise (B, L), drawn if not given, fixes the masking: the patches with the
-        smallest are kept. The prediction of all patches costs more than the loss needs: it is computed in evaluation
-        mode, and in training mode if `return_prediction` asks for it.
+        images (B, 3, H, W) are normalised; noise, drawn if not given as `draw_noise` does, fixes the masking: with
+        random sampling it is (B, L), and the patches with the smallest are kept. The prediction of all patches costs
+        more than the loss needs: it is computed in evaluation mode, and in training mode if `return_prediction` asks
+        for it.
 
         Returns the loss (a scalar in single precision: the mean squared error over the masked patches), the prediction
         (B, L, P) of each patch's pixels, normalised by patch with `norm_pix_loss`, or None, and the mask (B, L), 1
@@ -158,10 +178,13 @@ class MaskedAutoencoder(VisionTransformer):
         if return_prediction is None:
             return_prediction = not self.training
         patches_BLP = self.patchify(images)
-        noise_BL = self._check_noise(noise, patches_BLP)
+        if noise is None:
+            noise = self.draw_noise(len(images), images.device)
+        self._check_noise(noise, images)
+        noise_BL = rank_patches(noise, self.mask_sampling, self.patch_embed.grid_size, mask_ratio)
         kept_BK, masked_BM = random_masking(noise_BL, mask_ratio)
 
-        latent_BND = self._encode(take_patches(patches_BLP, kept_BK), kept_BK)
+        latent_BND = self._encode(take_patches(patches_BLP, kept_BK), kept_BK, masked_BM)
         predicted = self._decode(latent_BND, kept_BK, masked_BM, return_prediction)
         loss = self._loss(predicted[:, -masked_BM.shape[1] :], take_patches(patches_BLP, masked_BM))
 
@@ -172,13 +195,26 @@ class MaskedAutoencoder(VisionTransformer):
         mask_BL = torch.ones_like(noise_BL, dtype=torch.float32).scatter_(1, kept_BK, 0.0)
         return loss, prediction_BLP, mask_BL
 
-    def _encode(self, visible_BKP: Tensor, kept_BK: Tensor) -> Tensor:
-        """Encode the visible patches alone: (B, K, P) gives the class token and theirs, (B, 1 + K, D)."""
+    def draw_noise(
+        self, images: int, device: torch.device | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The random numbers that decide which patches of so many images are masked, an image a row."""
+        numbers = numbers_for(self.mask_sampling, self.patch_embed.num_patches)
+        return torch.rand(images, numbers, device=device, generator=generator)
+
+    def _encode(self, visible_BKP: Tensor, kept_BK: Tensor, masked_BM: Tensor) -> Tensor:
+        """Encode the visible patches alone: (B, K, P) gives the class token and theirs, (B, 1 + K, D).
+
+        With mask tokens in the encoder, those of the masked patches follow, (B, 1 + L, D).
+        """
         projection = self.patch_embed.proj
         weight_DP = projection.weight.permute(0, 2, 3, 1).flatten(1)
         tokens_BKD = linear(visible_BKP, weight_DP, projection.bias) + self.pos_embed[0, 1:][kept_BK]
         class_BD = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens_BKD), -1, -1)
-        return self.norm(self._run(self.blocks, torch.cat([class_BD, tokens_BKD], dim=1)))
+        tokens = [class_BD, tokens_BKD]
+        if self.mask_tokens_in_encoder:
+            tokens.append(self.mask_token + self.pos_embed[0, 1:][masked_BM])
+        return self.norm(self._run(self.blocks, torch.cat(tokens, dim=1)))
 
     def _decode(self, latent_BND: Tensor, kept_BK: Tensor, masked_BM: Tensor, predict_kept: bool) -> Tensor:
         """Predict the pixels of the masked patches (B, M, P), or of the kept and then the masked ones (B, L, P).
@@ -188,9 +224,11 @@ class MaskedAutoencoder(VisionTransformer):
         """
         masked = masked_BM.shape[1]
         order = F.pad(torch.cat([kept_BK, masked_BM], dim=1) + 1, (1, 0))
-        known = self.decoder_embed(latent_BND)
-        missing = self.mask_token.expand(len(known), masked, -1).to(known.dtype)
-        tokens = torch.cat([known, missing], dim=1) + self.decoder_pos_embed[0][order]
+        tokens = self.decoder_embed(latent_BND)
+        if not self.mask_tokens_in_encoder:
+            missing = self.mask_token.expand(len(tokens), masked, -1).to(tokens.dtype)
+            tokens = torch.cat([tokens, missing], dim=1)
+        tokens = tokens + self.decoder_pos_embed[0][order]
         tokens = self._run(self.decoder_blocks[:-1], tokens)
         last_block = cast(Block, self.decoder_blocks[-1])
         tokens = _last_block(last_block, tokens, skip=1 if predict_kept else tokens.shape[1] - masked)
@@ -242,14 +280,10 @@ class MaskedAutoencoder(VisionTransformer):
                 f"Resize the images, or create the model with another image_size."
             )
 
-    def _check_noise(self, noise: Tensor | None, patches_BLP: Tensor) -> Tensor:
-        if noise is None:
-            return torch.rand(patches_BLP.shape[:2], device=patches_BLP.device)
-        if noise.shape != patches_BLP.shape[:2]:
-            raise InputError(
-                f"noise of shape {tuple(noise.shape)}: expected (batch, patches) = {tuple(patches_BLP.shape[:2])}."
-            )
-        return noise
+    def _check_noise(self, noise: Tensor, images: Tensor) -> None:
+        expected = (len(images), numbers_for(self.mask_sampling, self.patch_embed.num_patches))
+        if noise.shape != expected:
+            raise InputError(f"noise of shape {tuple(noise.shape)}: expected (batch, patches) = {expected}.")
 
 
 def _last_block(block: Block, x_BND: Tensor, skip: int) -> Tensor:
@@ -278,13 +312,19 @@ def list_mae_models() -> list[str]:
 
 
 def create_mae(
-    name: str, *, image_size: int | tuple[int, int] | None = None, norm_pix_loss: bool = True, **overrides: Any
+    name: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    norm_pix_loss: bool = True,
+    mask_tokens_in_encoder: bool = False,
+    mask_sampling: MaskSampling = "random",
+    **overrides: Any,
 ) -> MaskedAutoencoder:
     """Create a masked autoencoder with fresh weights.
 
     name: one of `list_mae_models()`. image_size: pixels, or (height, width), multiples of the patch size; by default
-    the architecture's (224, mini 48). norm_pix_loss: normalise each target patch (MAE, table 1d).
-    overrides: any other field of `Architecture`, such as patch_size or decoder_depth.
+    the architecture's (224, mini 48). norm_pix_loss, mask_tokens_in_encoder, mask_sampling: as MaskedAutoencoder has
+    them. overrides: any other field of `Architecture`, such as patch_size or decoder_depth.
     Raises InputError for an unknown name or override and for sizes that do not fit each other.
     """
     if name not in _ARCHITECTURES:
@@ -295,7 +335,8 @@ def create_mae(
             raise InputError(f"create_mae takes no {key!r}. " + _nearest(key, known))
     if image_size is not None:
         overrides["image_size"] = image_size
-    return MaskedAutoencoder(replace(_ARCHITECTURES[name], **overrides), norm_pix_loss)
+    architecture = replace(_ARCHITECTURES[name], **overrides)
+    return MaskedAutoencoder(architecture, norm_pix_loss, mask_tokens_in_encoder, mask_sampling)
 
 
 def _nearest(word: str, words: list[str]) -> str:

@@ -26,7 +26,8 @@ def reconstruct(
 ) -> Tensor:
     """The original, the masked input and the reconstruction of each image side by side.
 
-    images: uint8 (B, 3, H, W); noise: (B, L). Returns (3B, 3, H, W) between 0 and 1, three in a row for each image.
+    images: uint8 (B, 3, H, W); noise: as `draw_noise` gives it. Returns (3B, 3, H, W) between 0 and 1, three in a row
+    for each image.
     The visible patches are shown as they are, the hidden ones in the normalisation's mean, as in the reference's
     demo/mae_visualize.ipynb (`run_one_image`). A model trained on normalised pixels predicts each patch up to its mean
     and deviation; the picture borrows those of the original patch.
@@ -70,7 +71,7 @@ class PictureHook(Hook):
         crops = [evaluation_crop(read_or_replace(paths, index)[0], size[0]) for index in chosen]
         self.images = torch.stack(crops)
         generator = torch.Generator().manual_seed(seed)
-        self.noise = torch.rand(len(crops), model.patch_embed.num_patches, generator=generator)
+        self.noise = model.draw_noise(len(crops), generator=generator)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None

@@ -8,7 +8,11 @@ import hashlib
 import json
 import os
 import secrets
+import socket
+import sys
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +23,9 @@ from backbones.training.launching import Place
 MEETING = timedelta(minutes=15)
 """For which processes wait for one another to come. Importing from a slow file system takes minutes."""
 
+SILENCE = timedelta(seconds=30)
+"""After which it is told whom one waits for: a launcher may leave alone those that wait for one that has died."""
+
 TALKING = timedelta(hours=12)
 """For which a process waits for another's word, which may be at work: that it has gone is told otherwise."""
 
@@ -26,6 +33,7 @@ COMPUTING = timedelta(hours=1)
 """For which a GPU waits for another's share of a step, whose process may be saving a checkpoint to a slow disk."""
 
 _SECONDS_BETWEEN_LOOKS = 0.1
+_END_OF_ALL = "Where one of them has ended, end the others too; srun does so with --kill-on-bad-exit"
 _JOB, _ALL = "backbench/job", "backbench/all"
 
 
@@ -66,6 +74,12 @@ def _open(place: Place) -> Any:
     """Raises InputError if somebody else listens there, or nobody."""
     import torch.distributed
 
+    patience = MEETING.total_seconds() / 60
+    nobody = f"{socket.gethostname()} waits for the first process to listen at {place.address}, port {place.port}"
+    saying = threading.Timer(SILENCE.total_seconds(), _say, [f"{nobody}, {patience:g} minutes at most. {_END_OF_ALL}"])
+    saying.daemon = True
+    if place.rank == 1 or (place.local_rank == 0 and place.rank):
+        saying.start()
     where = f"the processes of this job cannot meet at {place.address}, port {place.port}"
     what_to_do = "Set MASTER_ADDR to the first process's machine, and MASTER_PORT to a free port there, for all"
     try:
@@ -79,6 +93,8 @@ def _open(place: Place) -> Any:
         if "EADDRINUSE" in str(error) or "already in use" in str(error):
             raise InputError(f"{where}: another program listens there. {what_to_do}") from error
         raise InputError(f"{where}: {str(error).splitlines()[0]}. {what_to_do}") from error
+    finally:
+        saying.cancel()
     if job != place.job:
         raise InputError(f"{where}: job {job or 'of no name'} meets there, and this is {place.job}. {what_to_do}")
     return store
@@ -92,9 +108,10 @@ def _agree_on_attempt(store: Any, place: Place) -> str:
     """
     own, ranks = secrets.token_hex(8), range(place.processes)
     names, answers = [f"backbench/here/{rank}" for rank in ranks], list[str]()
+    where, minutes = f"{place.address}, port {place.port}", f"{MEETING.total_seconds() / 60:g} minutes"
     store.set(names[place.rank], own)
-    deadline = time.monotonic() + MEETING.total_seconds()
-    while time.monotonic() < deadline:
+    started, is_told = time.monotonic(), place.rank != 0
+    while (waited := time.monotonic() - started) < MEETING.total_seconds():
         if place.rank == 0 and store.check(names):
             store.set(_ALL, json.dumps([name.decode() for name in store.multi_get(names)]))
         listed = store.get(_ALL) if store.check([_ALL]) else b"[]"
@@ -107,10 +124,22 @@ def _agree_on_attempt(store: Any, place: Place) -> str:
                 store.set(complete, "")
             if store.check([complete]):
                 return attempt
+        if waited >= SILENCE.total_seconds() and not is_told:
+            is_told = True
+            missing = _missing(store, place, answers or names)
+            _say(f"{missing} has not come yet to {where}, and is waited for {minutes} at most. {_END_OF_ALL}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    expected = answers or names
-    missing = ", ".join(str(rank) for rank in ranks if not store.check([expected[rank]]))
     raise TryAgainError(
-        f"of the {place.processes} processes of this job, number {missing} did not come to {place.address}, port "
-        f"{place.port}, within {MEETING.total_seconds() / 60:g} minutes. See what became of it, and repeat the command"
+        f"{_missing(store, place, answers or names)} did not come to {where}, within {minutes}. See what became of "
+        "it, and repeat the command"
     )
+
+
+def _missing(store: Any, place: Place, expected: Sequence[str]) -> str:
+    """In words, the processes that have not written to the store what is expected of each."""
+    missing = ", ".join(str(rank) for rank, name in enumerate(expected) if not store.check([name]))
+    return f"of the {place.processes} processes of this job, number {missing}"
+
+
+def _say(sentence: str) -> None:
+    print(f"backbench: {sentence}", file=sys.stderr, flush=True)

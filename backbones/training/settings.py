@@ -360,7 +360,8 @@ def validate(kind: type[Model], settings: Mapping[str, Any], where: str) -> Mode
 
 def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     """Where a recipe departs from its reference, such as `schedule.epochs=25 (reference 100)`."""
-    ours, theirs = _flatten(_deciding(recipe)), _flatten(_deciding(reference))
+    read = _deciding if type(recipe) is type(reference) else deciding_settings  # else each lacks the other's defaults
+    ours, theirs = _flatten(read(recipe)), _flatten(read(reference))
     missing = object()
     return [
         f"{key}={_shown(key, ours)} (reference {_shown(key, theirs)})"

@@ -11,9 +11,9 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.errors import InputError
+from backbones.running_statistics import normalises_over_images
 from backbones.training.checkpointing import Tally
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
@@ -25,8 +25,8 @@ timm's Mixup draws once a call, for the images of one process's step. The refere
 (facebookresearch/mae, FINETUNE.md, "Fine-tuning": its --batch_size is a GPU's).
 """
 
-_SYNCHRONISED = {"SyncBatchNorm", "NaiveSyncBatchNorm"}
-"""PyTorch's and detectron2's batch norm over all processes; what derives from them counts as well."""
+_SYNCHRONISED = {"SyncBatchNorm", "NaiveSyncBatchNorm", "InPlaceABNSync"}
+"""PyTorch's, detectron2's and inplace_abn's batch norm over all processes; what derives from them counts as well."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class StepImages:
 
 
 def count_step_images(model: nn.Module, recipe: Recipe, accumulation: int, processes: int) -> StepImages:
-    """What holds for a model in training mode, whatever batch norm it has; layers that are frozen do not count."""
+    """What holds for a model in training mode, whatever batch norm it has or the like; frozen layers do not count."""
     step = recipe.optimizer.batch_size // accumulation
     norms = [
         step if _is_synchronised(module) else step // processes
         for module in model.modules()
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        if normalises_over_images(module)
     ]
     return StepImages(0, step, min(norms, default=None), step // processes if recipe.mixes_images else None)
 
@@ -135,7 +135,7 @@ class StepImagesHook(Hook):
 
     def _require_same(self, before: StepImages, now: StepImages) -> None:
         changes = []
-        if before.batch_norm != now.batch_norm:
+        if before.batch_norm not in (None, now.batch_norm):  # earlier versions did not find all such layers
             changes.append(f"batch norm over {now.batch_norm} images instead of {before.batch_norm}")
         if _as_counted(before.mixup) != _as_counted(now.mixup):
             changes.append(f"mixup drawn for {now.mixup} images instead of {before.mixup}")

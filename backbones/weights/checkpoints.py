@@ -1,58 +1,69 @@
-"""Reading a checkpoint file: safely, or not at all.
+"""A checkpoint: the weights in a file or a folder, and which part of them is meant.
 
-Two containers are read: PyTorch's own (`torch.save`, restricted to weights) and safetensors. Neither can run code.
 What the file holds beside the weights is kept as short strings, for people to read.
 """
 
-import argparse
 import hashlib
 import re
-import struct
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.weights.unreadable import require_file, why_unreadable
+from backbones.weights.directories import locate
+from backbones.weights.files import Kind, abridge, read_files
+from backbones.weights.references import SEPARATOR, is_optimizers, part_name, split_part
 
-# Where published files keep their weights, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3, mmengine
-# and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers.
+# Where published files keep the weights to use, in the order of preference: MAE, BEiT, DeiT and our own; MoCo v3,
+# mmengine and timm; DINO (whose teacher is the network to use); I-JEPA; torch.distributed wrappers. Weights that lie
+# elsewhere are found by what fits a model (backbones/weights/prefixes.py).
 CONTAINERS = ("model", "state_dict", "teacher", "student", "target_encoder", "encoder", "module", "backbone")
+
+_DEPTH = 8  # of dictionaries in dictionaries
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The weights in a file, under the names that the file gives them.
 
-    path:       the file, as given
-    sha256:     of the whole file, 64 hexadecimal digits
+    path:       the file, as given; of a folder the file in it, of several files their index
+    sha256:     of the whole file, 64 hexadecimal digits; of several files that of their digests (directories.py)
     size:       bytes
     kind:       how the file is packed
     container:  the entry that held the weights ("model", "state_dict", "model.state_dict"), "" for the file itself
     state_dict: tensors on the CPU, mapped from the file where its format allows, so that unread ones cost nothing
     extras:     what else lay in the file, abridged ("epoch" → "799", "optimizer" → "dict of 2")
+    containers: the tensors of all entries that hold any, by the entry's name, `state_dict` among them
+    part:       the part that was chosen, "teacher.backbone"; "" where that is left to what fits a model
+    prefix:     what was taken off the names in `state_dict`, because the part was chosen: "backbone."
+    beside:     tensors of the same container that do not belong to the part
     """
 
     path: Path
     sha256: str
     size: int
-    kind: Literal["torch", "safetensors"]
+    kind: Kind
     container: str
     state_dict: dict[str, Tensor]
     extras: dict[str, str]
+    containers: Mapping[str, dict[str, Tensor]] = field(default_factory=dict)
+    part: str = ""
+    prefix: str = ""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the file, and the part that is meant."""
+        return f"{self.path}{SEPARATOR}{self.part}" if self.part else str(self.path)
 
     @property
     def parameters(self) -> int:
         """How many numbers all its tensors hold together."""
-        return sum(tensor.numel() for tensor in self.state_dict.values())
+        return numbers(self.state_dict)
 
     @cached_property
     def md5(self) -> str:
@@ -68,129 +79,136 @@ class Checkpoint:
         stated = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", self.extras.get("grid", ""))
         return (int(stated[1]), int(stated[2])) if stated else None
 
+    def take(self, container: str, prefix: str = "", part: str | None = None) -> "Checkpoint":
+        """The same file, of which only the tensors of an entry count whose names begin so; a prefix ends with a dot.
 
-class _Unread:
-    """Stands in for an object that accompanies weights but is not needed: nothing of the original is called."""
+        part: what that is called, as it was chosen
+        """
+        tensors = self.containers[container]
+        before = self.prefix if container == self.container else ""
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        beside = {before + name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+        inner = {name: held for name, held in self.containers.items() if container and name.startswith(f"{container}.")}
+        return replace(
+            self,
+            container=container,
+            state_dict=inside,
+            extras=_extras_of(self, container),
+            containers={container: inside} | ({} if prefix else inner),
+            part=part_name(container, before + prefix) if part is None else part,
+            prefix=before + prefix,
+            beside=beside | dict(self.beside if before else {}),
+        )
 
-    def __init__(self, *args: Any) -> None:
-        pass
+    def take_part(self, part: str) -> "Checkpoint":
+        """The same file, of which only a part counts: an entry, a prefix of names in it, or both joined by a dot.
 
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-# Training scripts store their settings and statistics beside the weights. `argparse.Namespace` (MAE, DINO, BEiT, DeiT)
-# is a bare bag of attributes and is read as it is. The rest is never built: numpy's scalars and arrays (best accuracy,
-# random states), paths (settings), and mmengine's log history, which refers to its methods through `getattr`.
-_TOLERATED = (
-    "builtins.getattr",
-    "builtins.slice",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "numpy._core.multiarray._reconstruct",
-    "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "pathlib.PosixPath",
-    "pathlib.PurePosixPath",
-    "pathlib.WindowsPath",
-)
-
-
-def read_checkpoint(path: str | Path, sha256: str | None = None) -> Checkpoint:
-    """Read the weights in a file without running anything that it contains.
-
-    Accepts `torch.save` files, old and new, and safetensors; finds the weights inside the containers of the common
-    code bases. Raises InputError, with what to do, for anything that is not such a file: missing, a directory, empty,
-    text, truncated, without tensors, or a pickle that asks for code to be run. `sha256` is
-    the file's, where that is known.
-    """
-    path = Path(path)
-    require_file(path)
-    kind: Literal["torch", "safetensors"] = "safetensors" if _starts_like_safetensors(path) else "torch"
-    content = _read_safetensors(path) if kind == "safetensors" else _read_torch(path)
-    container, state_dict, extras = _find_weights(path, content)
-    if kind == "safetensors":
-        extras |= _safetensors_metadata(path)
-    return Checkpoint(path, sha256 or file_sha256(path), path.stat().st_size, kind, container, state_dict, extras)
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _starts_like_safetensors(path: Path) -> bool:
-    """Whether the file opens with the length of a JSON header and that header's brace (safetensors' format)."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] < 100_000_000
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
+        A prefix of names alone is enough where one entry has such names, and "." is what has neither. Raises
+        InputError, with the parts that there are, for anything else.
+        """
+        if part == "." and "" in self.containers:
+            return self.take("", part=part)
+        wanted = part.strip(".")
+        found = [(name, "") for name in self.containers if wanted == name and name]
+        if not found:
+            inner = [name for name in self.containers if name.startswith(f"{wanted}.")]
+            found = [(default_of(inner), "")] if inner and wanted else []
+        for name, tensors in () if found or not wanted else self.containers.items():
+            within = f"{wanted.removeprefix(f'{name}.') if name else wanted}."
+            if any(key.startswith(within) for key in tensors):
+                found.append((name, within))
+        if len(found) == 1:
+            return self.take(*found[0], part=wanted)
+        if found:
+            several = ", ".join(f"{self.path}{SEPARATOR}{part_name(*each)}" for each in found)
+            raise InputError(f"{self.path}: several of its parts are called {part!r}. Say which: {several}")
+        there = ", ".join(_outline(self.containers)) or "none: its tensors are all named in one word"
         raise InputError(
-            f"{path}: a safetensors file that cannot be read ({error}). It is probably truncated: "
-            "compare its size with the original's and copy it again."
-        ) from error
+            f"{self.path}: has no part {part!r}. A part is an entry of the file, or what the names of its tensors "
+            f"begin with up to a dot; there are {there}. `backbench inspect {self.path}` lists those that hold a "
+            "network."
+        )
 
 
-def _safetensors_metadata(path: Path) -> dict[str, str]:
-    """What the writer put into the file's header, but for the name of the framework."""
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    return {key: _abridge(value) for key, value in metadata.items() if key != "format"}
+def numbers(tensors: Mapping[str, Tensor]) -> int:
+    """How many numbers tensors hold together."""
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
-def _read_torch(path: Path) -> object:
-    """Read a `torch.save` file, old or new, restricted to tensors, plain containers and the tolerated rest."""
-    with path.open("rb") as file:
-        mappable = file.read(4) == b"PK\x03\x04"  # the format before PyTorch 1.6 is a stream, which can't be mapped
-    misnamed = path.suffix == ".safetensors"  # torch.load goes by that name, but not if it is given an open file
-    allowed: list[Any] = [argparse.Namespace, *((_Unread, name) for name in _TOLERATED), *_numpy_dtype_classes()]
-    try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            source = file if misnamed else path
-            return torch.load(source, map_location="cpu", weights_only=True, mmap=mappable and not misnamed)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file can fail anywhere in torch's reader, with any exception
-        raise InputError(why_unreadable(path, error)) from error
+def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "") -> Checkpoint:
+    """Read the weights in a file or a folder without running anything that it contains.
+
+    Accepts `torch.save` files, old and new, safetensors, `.npz`, and the folders that `locate` finds files in; looks
+    for the weights inside the containers of the common code bases. `FILE::PART` takes a part of it, and so does `part`.
+    Raises InputError, with what to do, for anything that is not such a file: missing, empty, text, truncated, without
+    tensors, or a pickle that asks for code to be run; for a folder without weights or with several; and for a part that
+    is not there. `sha256` is the file's, where that is known.
+    """
+    path, chosen = (Path(path), part) if part else split_part(path)
+    located = locate(path)
+    kind, content, metadata = read_files(located)
+    container, containers, extras = _find_weights(located.main, content)
+    checkpoint = Checkpoint(
+        located.main,
+        sha256 or located.sha256(),
+        located.size,
+        kind,
+        container,
+        containers[container],
+        extras | metadata,
+        containers,
+    )
+    return checkpoint.take_part(chosen) if chosen else checkpoint
 
 
-def _numpy_dtype_classes() -> list[tuple[type, str]]:
-    names = ("Bool", "Int32", "Int64", "UInt32", "Float32", "Float64")
-    return [(_Unread, f"numpy.dtypes.{name}DType") for name in names]
-
-
-def _find_weights(path: Path, content: object) -> tuple[str, dict[str, Tensor], dict[str, str]]:
-    """Follow the containers inwards to the dictionary that holds tensors; abridge what else they hold."""
-    names: list[str] = []
+def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Return the entry that holds the weights, all that hold tensors, and, abridged, what lies beside the first."""
+    found = dict(_walk(content, (), set()))
+    containers = {".".join(names): tensors for names, tensors in found.items()}
+    names = _preferred(content)
+    if names is None and found:
+        default = default_of(containers, containers)
+        names = next(each for each in found if ".".join(each) == default)
+    if names is None:
+        raise InputError(
+            f"{path}: no weights found in it, but {abridge(content)}{_entries(content)}. Expected a model's "
+            f"state_dict(), by itself or under one of {', '.join(CONTAINERS)}."
+        )
     extras: dict[str, str] = {}
+    inner: Any = content
+    for name in names:
+        extras |= {str(key): abridge(value) for key, value in inner.items() if key != name}
+        inner = inner[name]
+    if bad := [key for key, value in inner.items() if isinstance(value, Tensor) and not isinstance(key, str)]:
+        raise InputError(f"{path}: its tensors are not named: {bad[:3]}. Expected a model's state_dict().")
+    extras |= {str(key): abridge(value) for key, value in inner.items() if not isinstance(value, Tensor)}
+    return ".".join(names), containers, extras
+
+
+def _walk(
+    content: object, names: tuple[str, ...], above: set[int]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """All dictionaries that hold named tensors, by the entries that lead to them, but for an optimizer's."""
+    if not isinstance(content, Mapping) or len(names) > _DEPTH or id(content) in above:
+        return
+    tensors = {key: value.detach() for key, value in content.items() if isinstance(value, Tensor)}
+    if tensors and all(isinstance(key, str) for key in tensors):
+        yield names, tensors
+    for key, value in content.items():
+        if isinstance(key, str) and not is_optimizers(key):
+            yield from _walk(value, (*names, key), above | {id(content)})
+
+
+def _preferred(content: object) -> tuple[str, ...] | None:
+    """The entries that lead to the weights of the common code bases; none for tensors without one."""
+    names: list[str] = []
     while isinstance(content, Mapping):
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
         inner = next((name for name in CONTAINERS if _holds_weights(content.get(name))), None)
-        others = {str(key): value for key, value in content.items() if key != inner and key not in tensors}
-        if tensors and inner is None:
-            extras.update({key: _abridge(value) for key, value in others.items()})
-            if bad := [key for key in tensors if not isinstance(key, str)]:
-                raise InputError(f"{path}: its tensors are not named: {bad[:3]}. Expected a model's state_dict().")
-            return ".".join(names), {str(key): value.detach() for key, value in tensors.items()}, extras
         if inner is None:
-            break
-        extras.update({key: _abridge(value) for key, value in others.items()})
-        extras.update({str(key): _abridge(value) for key, value in tensors.items()})
+            return tuple(names) if any(isinstance(value, Tensor) for value in content.values()) else None
         names.append(inner)
         content = content[inner]
-    raise InputError(
-        f"{path}: no weights found in it, but {_abridge(content)}{_entries(content)}. Expected a model's state_dict(), "
-        f"by itself or under one of {', '.join(CONTAINERS)}."
-    )
+    return None
 
 
 def _holds_weights(content: object) -> bool:
@@ -201,22 +219,33 @@ def _holds_weights(content: object) -> bool:
     )
 
 
+def default_of(names: Iterable[str], containers: Mapping[str, Mapping[str, Tensor]] | None = None) -> str:
+    """Of several entries the one to look at first: by the order of preference, else the one of most numbers."""
+    order = {name: index for index, name in enumerate(CONTAINERS)}
+    held = containers or {}
+    return min(
+        names, key=lambda name: (order.get(name.rpartition(".")[2], len(order)), -numbers(held.get(name, {})), name)
+    )
+
+
+def _extras_of(checkpoint: Checkpoint, container: str) -> dict[str, str]:
+    """What lies beside another entry than the one that was taken first."""
+    before, after = checkpoint.container.partition(".")[0], container.partition(".")[0]
+    extras = {name: value for name, value in checkpoint.extras.items() if name != after or not after}
+    if before and before != after:
+        extras[before] = f"dict of {len(checkpoint.state_dict)}"
+    return extras
+
+
+def _outline(containers: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+    """The entries, and what the names in them begin with."""
+    found = [name for name in containers if name]
+    for name, tensors in containers.items():
+        beginnings = dict.fromkeys(key.partition(".")[0] for key in tensors if "." in key)
+        found += [part_name(name, beginning) for beginning in beginnings]
+    return found[:16] + ([f"{len(found) - 16} more"] if len(found) > 16 else [])
+
+
 def _entries(content: object) -> str:
     """Name the first entries of a dictionary."""
     return f" ({', '.join(str(key) for key in list(content)[:8])})" if isinstance(content, Mapping) and content else ""
-
-
-def _abridge(value: object) -> str:
-    """Say in at most 60 characters what a value is; three numbers, one a channel, are kept as they are."""
-    if isinstance(value, argparse.Namespace):
-        value = vars(value)
-    if isinstance(value, Tensor):
-        return f"tensor {tuple(value.shape)}"
-    if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value):
-        return str(list(value))
-    if isinstance(value, Mapping | list | tuple | set):
-        return f"{type(value).__name__.replace('OrderedDict', 'dict')} of {len(value)}"
-    if isinstance(value, _Unread):
-        return "not read"
-    text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -6,6 +6,16 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from backbones.errors import InputError
+
+
+class MisfitError(InputError):
+    """Weights and a model that do not agree in so many tensors."""
+
+    def __init__(self, message: str, tensors: int) -> None:
+        super().__init__(message)
+        self.tensors = tensors
+
 
 @dataclass
 class Weights:
@@ -29,9 +39,11 @@ class Weights:
     grid: tuple[int, int] | None = None
 
     @classmethod
-    def from_file(cls, state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None) -> "Weights":
-        """Start with every tensor under the file's own name."""
-        return cls(dict(state_dict), {key: (key,) for key in state_dict}, grid=grid)
+    def from_file(
+        cls, state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = None, prefix: str = ""
+    ) -> "Weights":
+        """Start with every tensor under the file's own name, of which a prefix was taken off."""
+        return cls(dict(state_dict), {key: (prefix + key,) for key in state_dict}, grid=grid)
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the current names whose beginning matches a regular expression."""

@@ -1,5 +1,11 @@
 """How the Hugging Face hub calls its files of weights, and those beside them that describe a model."""
 
-WEIGHTS = frozenset({"model.safetensors", "pytorch_model.bin"})
+INDEX = ".index.json"
+"""How the name of the index of several files ends; what comes before is the name of the one that they stand for."""
+
+IN_ORDER = tuple(f"{name}{ending}" for name in ("model.safetensors", "pytorch_model.bin") for ending in ("", INDEX))
+"""The first of them that a folder has is read, as transformers does."""
+
+WEIGHTS = frozenset(IN_ORDER)
 MODEL, PIXELS = "config.json", "preprocessor_config.json"
 DESCRIPTIONS = (MODEL, PIXELS)

@@ -4,8 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import timm
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from timm.models.beit import Beit
@@ -13,12 +15,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.conversion import Weights
+from backbones.weights.conversion import MisfitError, Weights
 from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
-from backbones.weights.recognition import recognise
+from backbones.weights.prefixes import drop_beside, find_trunk, known_parts, looks_of, reason_beside
 
 _SHOWN = 8  # names in each list of an error message
 
@@ -36,6 +39,8 @@ class LoadReport:
     dropped:      the reason, by the file's key
     initialised:  the reason, by the model's name
     converted:    what was done to the values or the shape, by the model's name
+    part:         the part of the file that was taken; "" where it is read as its code base's files are
+    why:          the reason, where other parts would have fitted
     """
 
     path: Path
@@ -45,15 +50,18 @@ class LoadReport:
     dropped: dict[str, str]
     initialised: dict[str, str]
     converted: dict[str, str]
+    part: str = ""
+    why: str = ""
 
     def summary(self) -> str:
         """Say it in one line: "150 of 150 tensors loaded, 90 dropped (the decoder, only for pre-training), …"."""
         total = len(self.used) + len(self.initialised)
+        taken = "".join(f"; {said}" for said in (self.part and f"of {self.part}", self.why) if said)
         return (
             f"{len(self.used)} of {total} tensors loaded, "
             f"{len(self.dropped)} dropped{_reasons(self.dropped)}, "
             f"{len(self.initialised)} initialised{_reasons(self.initialised)}, "
-            f"{len(self.converted)} converted{_reasons(self.converted)}"
+            f"{len(self.converted)} converted{_reasons(self.converted)}{taken}"
         )
 
 
@@ -99,13 +107,9 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    weights = Weights.from_file(checkpoint.state_dict, checkpoint.grid)
-    try:
-        for step in (*method.steps, *_FITTING):
-            step(weights, model)
-    except InputError as error:
-        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
-    _require_match(weights, model, checkpoint, method)
+    trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
+    require_same_arithmetic(model, trunk.checkpoint)
+    weights = trunk.weights
     for name, tensor in model.state_dict().items():
         if name in weights.tensors and weights.tensors[name].dtype != tensor.dtype:
             change = f"{_dtype(weights.tensors[name].dtype)} → {_dtype(tensor.dtype)}"
@@ -120,29 +124,51 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
         dropped,
         dict(weights.initialised),
         dict(weights.converted),
+        trunk.checkpoint.part,
+        trunk.why,
     )
     return weights, report
 
 
+def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
+    """Do all that leads from the file's names to the model's. Raises InputError where the two do not fit."""
+    weights = Weights.from_file(checkpoint.state_dict, checkpoint.grid, checkpoint.prefix)
+    for name in checkpoint.beside:
+        weights.dropped[name] = reason_beside(name, checkpoint.prefix)
+    try:
+        for step in (*method.steps, drop_beside, *_FITTING):
+            step(weights, model)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+    _require_match(weights, model, checkpoint, method)
+    return weights
+
+
 def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
     """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
-    weights = Weights.from_file(checkpoint.state_dict)
-    try:
-        for step in method.steps:
-            step(weights, model)
-    except InputError:
-        return None  # which `match_weights` is going to tell
-    return hold_filters_of(model, weights)
+    if not isinstance(model, VisionTransformer):
+        return None
+    for part in chain([checkpoint], (part for part, _ in known_parts(checkpoint))):
+        weights = Weights.from_file(part.state_dict, prefix=part.prefix)
+        try:
+            for step in method.steps:
+                step(weights, model)
+        except InputError:
+            return None  # which `match_weights` is going to tell
+        if FILTERS in weights.tensors:
+            return hold_filters_of(model, weights)
+    return None
 
 
 def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
     """Interpolate a ViT's position embeddings to the model's grid, if the file's is another one.
 
-    Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. The class token
-    keeps its own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
+    Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. Beside register
+    tokens with, as in DINOv2's code for these (facebookresearch/dinov2, hub/backbones.py). The class token keeps its
+    own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
     else a square one, as every published file has. Raises InputError if its embeddings speak against that.
     """
-    own = model.state_dict().get("pos_embed")
+    own, antialias = model.state_dict().get("pos_embed"), "reg_token" in model.state_dict()
     position = weights.tensors.get("pos_embed")
     if not isinstance(model, VisionTransformer | Beit) or position is None or own is None:
         return
@@ -153,7 +179,7 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
     grid = _grid_of_positions(position, position.shape[1] - prefix, weights.grid, (height, width))
     if grid and grid != (height, width):
         weights.tensors["pos_embed"] = resample_abs_pos_embed(
-            position, [height, width], old_size=list(grid), num_prefix_tokens=prefix, antialias=False
+            position, [height, width], old_size=list(grid), num_prefix_tokens=prefix, antialias=antialias
         )
         weights.converted["pos_embed"] = f"{grid[0]}×{grid[1]} → {height}×{width}"
 
@@ -227,7 +253,7 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     if not (missing or surplus or shapes):
         return
     lines = [
-        f"{checkpoint.path}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
+        f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
         f"{_seems(checkpoint)}"
     ]
     if missing:
@@ -236,14 +262,15 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
         lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
     if shapes:
         lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
-    lines.append(
-        f"Choose the backbone that it was trained as; `backbench inspect {checkpoint.path}` lists those that fit."
-    )
-    raise InputError("\n".join(lines))
+    name = looks_of(checkpoint).timm_name
+    known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
+    fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
+    lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
+    raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
 
 
 def _seems(checkpoint: Checkpoint) -> str:
-    return f"The file looks like: {recognise(checkpoint.state_dict, checkpoint.grid)}."
+    return f"The file looks like: {looks_of(checkpoint)}."
 
 
 def _described(model: nn.Module) -> str:

@@ -3,21 +3,22 @@
 import re
 from dataclasses import dataclass
 
+from backbones.weights.code_bases.huggingface import from_huggingface
+from backbones.weights.code_bases.jax import from_jax
+from backbones.weights.code_bases.mmpretrain import from_mmpretrain
+from backbones.weights.code_bases.timm_readers import through_timm
+from backbones.weights.code_bases.torchvision import from_torchvision
 from backbones.weights.naming import (
     Step,
     drop_heads,
     drop_masking,
-    from_huggingface,
-    from_mmpretrain,
     match_final_norm,
-    refuse_torchvision,
     spread_position_biases,
     strip_wrappers,
     take_moco_encoder,
-    through_timm,
 )
 
-_OPENING: tuple[Step, ...] = (refuse_torchvision, strip_wrappers, from_huggingface, from_mmpretrain)
+_OPENING: tuple[Step, ...] = (strip_wrappers, from_torchvision, from_huggingface, from_mmpretrain, from_jax)
 _CLOSING: tuple[Step, ...] = (through_timm, drop_heads, match_final_norm)
 
 

@@ -15,8 +15,9 @@ from backbones.weights.contradictions import (
     require_heads,
 )
 from backbones.weights.methods import same_name, spell_method
+from backbones.weights.prefixes import looks_of
 from backbones.weights.published import PublishedFile, find_published
-from backbones.weights.recognition import Recognised, recognise
+from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement, read_statement
 
 Source = Literal["declared", "file", "published", "registry"]
@@ -60,7 +61,7 @@ def find_known(checkpoint: Checkpoint) -> PublishedFile | None:
     """
     if found := find_published(checkpoint.sha256):
         return found
-    looks = recognise(checkpoint.state_dict, checkpoint.grid)
+    looks = looks_of(checkpoint)
     may_be_maes = looks.family == "ViT" and looks.positions != "learned"
     return find_published(checkpoint.sha256, checkpoint.md5) if may_be_maes else None
 
@@ -85,7 +86,7 @@ def settle_origin(
     if checkpoint is None:
         return choose_names(entry, declared, Statement(), None, None, spell)
     statement, published = read_statement(checkpoint), known(checkpoint)
-    recognised = recognise(checkpoint.state_dict, checkpoint.grid)
+    recognised = looks_of(checkpoint)
     origin = choose_names(entry, declared, statement, published, recognised, spell)
     against = find_contradictions(origin.method, recognised, statement, published)
     if against and declared.method is None:

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.weights.code_bases.timm_readers import is_openais, read_as_vit
+from backbones.weights.code_bases.torchvision import named_by_torchvision
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import ANY_NAMING
-from backbones.weights.naming import named_by_torchvision
 from backbones.weights.positions import Positions, kind_of_positions, may_have_grid
 
 # (width, depth) of the sizes that have a name in timm.
@@ -20,6 +22,34 @@ _VIT_SIZES = {
     (768, 12): "base",
     (1024, 24): "large",
     (1280, 32): "huge",
+    (1408, 40): "giant",
+    (1536, 40): "giant",
+}
+# Widths of the first stage and blocks of all stages together.
+_STAGED = {
+    "Swin": {(96, 12): "tiny", (96, 24): "small", (128, 24): "base", (192, 24): "large"},
+    "ConvNeXt": {(96, 18): "tiny", (96, 36): "small", (128, 36): "base", (192, 36): "large", (256, 36): "xlarge"},
+    "Hiera": {
+        (96, 12): "tiny",
+        (96, 16): "small",
+        (96, 24): "base",
+        (112, 24): "base_plus",
+        (144, 48): "large",
+        (256, 48): "huge",
+    },
+}
+_STAGED_NAMES = {"Swin": "swin_{}_patch4_window7_224", "ConvNeXt": "convnext_{}", "Hiera": "hiera_{}_224"}
+# What timm calls ViTs that differ from the plain one in more than their size.
+_VARIANTS = {
+    "": "vit_{size}_patch{patch}_{side}",
+    "clip": "vit_{size}_patch{patch}_clip_224",
+    "clip_quickgelu": "vit_{size}_patch{patch}_clip_quickgelu_224",
+    "dinov2": "vit_{size}_patch{patch}_dinov2",
+    "reg4_dinov2": "vit_{size}_patch{patch}_reg4_dinov2",
+    "gap": "vit_{size}_patch{patch}_gap_{side}",
+    "deit3": "deit3_{size}_patch{patch}_224",
+    "beit": "beit_{size}_patch{patch}_224",
+    "beitv2": "beitv2_{size}_patch{patch}_224",
 }
 # Blocks in each of the four stages, and whether they are bottlenecks.
 _RESNETS: dict[tuple[int, ...], str] = {
@@ -43,7 +73,8 @@ class Recognised:
 
     method:      as in METHODS, where the names give it away ("MAE": it has a decoder); a bare encoder does not
     naming:      the code base whose names it uses
-    family:      "ViT", "BEiT", "ResNet-50", "Swin", "ConvNeXt"
+    family:      "ViT", "BEiT", "ResNet-50", "Swin", "ConvNeXt V2", "Hiera"
+    variant:     in what a ViT or BEiT differs from the plain one, in timm's words: "reg4_dinov2", "clip", "gap"
     width, depth: of a ViT, or of the first stage and summed over the stages
     patch:       side in pixels
     grid:        rows and columns of patches, as the file says, else from the position embeddings if it may be square
@@ -56,6 +87,7 @@ class Recognised:
     method: str | None = None
     naming: str = ""
     family: str | None = None
+    variant: str = ""
     width: int | None = None
     depth: int | None = None
     patch: int | None = None
@@ -67,7 +99,12 @@ class Recognised:
 
     @property
     def likely_method(self) -> str | None:
-        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE has MoCo v3's."""
+        """The method by names or, of a bare encoder, by its position embeddings; mmpretrain's MAE has MoCo v3's.
+
+        Without a class token the fixed ones are I-JEPA's, which are computed as MAE's.
+        """
+        if self.variant == "gap" and self.method is None:
+            return "I-JEPA" if self.positions == "column first" else None
         fixed = {"column first": "MAE", "row first": None if self.naming == "mmpretrain" else "MoCo v3"}
         return self.method or fixed.get(self.positions or "")
 
@@ -82,10 +119,14 @@ class Recognised:
         """The timm model of this size, where the size has a name; the image size is that of timm's own files."""
         if self.family is not None and self.family.startswith("ResNet-"):
             return self.family.lower().replace("-", "")
+        if self.family in _STAGED_NAMES:
+            size = _STAGED[self.family].get((self.width or 0, self.depth or 0))
+            return _STAGED_NAMES[self.family].format(size) if size else None
         if self.size is None:
             return None
-        stem = "vit" if self.family == "ViT" else "beit"
-        return f"{stem}_{self.size}_patch{self.patch}_{48 if self.size == 'mini' else 224}"
+        variant = self.variant or ("beit" if self.family == "BEiT" else "")
+        side = 48 if self.size == "mini" else 224
+        return _VARIANTS[variant].format(size=self.size, patch=self.patch, side=side)
 
     @property
     def size(self) -> str | None:
@@ -97,6 +138,7 @@ class Recognised:
             return "no architecture known here"
         parts = (
             f"{self.family}-{self.size}" if self.size else self.family,
+            f"as timm's {self.timm_name}" if self.variant and self.size and self.size != "mini" else "",
             f"width {self.width}" if self.width else "",
             f"{self.depth} blocks" if self.depth else "",
             f"patch {self.patch}" if self.patch else "",
@@ -123,14 +165,43 @@ def recognise(state_dict: Mapping[str, Tensor], grid: tuple[int, int] | None = N
             step(weights, nothing)
         except (InputError, LookupError, ValueError, RuntimeError):
             continue
+    if "blocks.0.attn.q_bias" not in weights.tensors:
+        with suppress(InputError):
+            read_as_vit(weights, nothing)
+    found = _architecture(weights.tensors, grid)
+    variant = _variant(state_dict, weights.tensors) if found.family in {"ViT", "BEiT"} else ""
+    if method == "BEiT" and (predictor := state_dict.get("lm_head.weight")) is not None:
+        method = (
+            "data2vec" if predictor.ndim == 2 and predictor.shape[0] == predictor.shape[1] else method
+        )  # features, not visual tokens
     return replace(
-        _architecture(weights.tensors, grid),
-        method=method,
+        found,
+        method=method or ("DINOv2" if "dinov2" in variant else None),
         naming=naming,
+        variant=variant,
         has_decoder="decoder_embed" in names,
         fine_tuned="fc_norm." in names,
         classes=_classes(state_dict),
     )
+
+
+def _variant(file: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Tell in what a ViT differs from the plain one: by what the file holds, and by its tensors in timm's names."""
+    if "norm_pre.weight" in tensors:
+        return "clip_quickgelu" if is_openais(file) else "clip"
+    if any("cls_pt_layers." in name for name in file):
+        return "beitv2"
+    scaled = "blocks.0.ls1.gamma" in tensors
+    if scaled and (registers := tensors.get("reg_token")) is not None:
+        return "reg4_dinov2" if registers.shape[1] == 4 else ""
+    if scaled and any(name.endswith("mask_token") and tensor.ndim == 2 for name, tensor in file.items()):
+        return "dinov2"
+    position = tensors.get("pos_embed")
+    if position is None or not _square_root(position.shape[1]):
+        return ""
+    if "cls_token" not in tensors:
+        return "gap"
+    return "deit3" if scaled else ""
 
 
 def _origin(names: str) -> tuple[str, str | None]:
@@ -138,10 +209,24 @@ def _origin(names: str) -> tuple[str, str | None]:
     if "base_encoder." in names:
         return "facebookresearch/moco-v3", "MoCo v3"
     method = "MAE" if "decoder_embed" in names else None
+    if "masked_embed" in names:
+        method = "iBOT"
+    if re.search(r"(?:^| )encoder\.mask_token", names) and "decoder.0." in names:
+        return "microsoft/SimMIM", "SimMIM"
     if "lm_head." in names or ("relative_position_bias_table" in names and ("q_bias" in names or "beit." in names)):
         method = "BEiT v2" if "cls_pt_layers." in names else "BEiT"
+    if "data2vec_vision." in names:
+        return "transformers", "data2vec"
     if "patch_embeddings.projection" in names:
         return "transformers", method
+    if "register_tokens" in names:
+        return "facebookresearch/dinov2", "DINOv2"
+    if "embeddings.class_embedding" in names:
+        return "transformers", "CLIP"
+    if "visual.class_embedding" in names or "visual.trunk." in names:
+        return "open_clip", "CLIP"
+    if "Transformer/encoderblock_0/" in names:
+        return "google-research/vision_transformer", method
     if named_by_torchvision(names.split()):
         return "torchvision", method
     if ".ffn.layers.0.0." in names:
@@ -153,6 +238,9 @@ def _origin(names: str) -> tuple[str, str | None]:
 
 def _architecture(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recognised:
     """Find family, width, depth, patch and grid among timm's names."""
+    if any(re.fullmatch(r"blocks\.\d+\.proj\.weight", name) for name in tensors):
+        width, depth = tensors["blocks.0.attn.proj.weight"].shape[0], _count(r"blocks\.(\d+)\.", tensors)
+        return Recognised(family="Hiera", width=width, depth=depth)
     if "blocks.0.attn.qkv.weight" in tensors and "patch_embed.proj.weight" in tensors:
         return _vit(tensors, grid)
     if "layer1.0.conv1.weight" in tensors:
@@ -161,23 +249,13 @@ def _architecture(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -
         return Recognised(family=known, depth=sum(blocks))
     if "layers.0.blocks.0.attn.qkv.weight" in tensors:
         depth = sum(_count(rf"layers\.{stage}\.blocks\.(\d+)\.", tensors) for stage in range(4))
-        return Recognised(family="Swin", width=tensors["layers.0.blocks.0.attn.qkv.weight"].shape[1], depth=depth)
+        family = "Swin V2" if "layers.0.blocks.0.attn.logit_scale" in tensors else "Swin"
+        return Recognised(family=family, width=tensors["layers.0.blocks.0.attn.qkv.weight"].shape[1], depth=depth)
     for kernel in ("stages.0.blocks.0.conv_dw.weight", "stages.0.0.dwconv.weight"):
         if kernel in tensors:
             depth = sum(_count(rf"stages\.{stage}\.(?:blocks\.)?(\d+)\.", tensors) for stage in range(4))
-            return Recognised(family="ConvNeXt", width=tensors[kernel].shape[0], depth=depth)
-    return _torchvisions(tensors)
-
-
-def _torchvisions(tensors: Mapping[str, Tensor]) -> Recognised:
-    """Find family, width and depth among torchvision's names."""
-    for family, part in (("Swin", "attn.qkv.weight"), ("ConvNeXt", "layer_scale")):
-        if f"features.1.0.{part}" in tensors and "features.0.0.weight" in tensors:
-            depth = sum(_count(rf"features\.{stage}\.(\d+)\.{part}", tensors) for stage in (1, 3, 5, 7))
-            return Recognised(family=family, width=tensors["features.0.0.weight"].shape[0], depth=depth)
-    if "conv_proj.weight" in tensors:
-        projection, depth = tensors["conv_proj.weight"], _count(r"encoder\.layers\.encoder_layer_(\d+)\.", tensors)
-        return Recognised(family="ViT", width=projection.shape[0], depth=depth, patch=projection.shape[-1])
+            family = "ConvNeXt V2" if any(".grn." in name for name in tensors) else "ConvNeXt"
+            return Recognised(family=family, width=tensors[kernel].shape[0], depth=depth)
     return Recognised()
 
 

@@ -5,42 +5,40 @@ from pathlib import Path
 
 from backbones.errors import InputError
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt", ".npz")
 """The endings of files of weights, the safest first."""
 
 _BESIDE = ("training_args.", "optimizer.", "scheduler.", "scaler.", "rng_state")
 """How the names of files begin that Hugging Face's trainer leaves beside the weights."""
 
 _SHARD = re.compile(r"-\d+-of-(\d+)\.\w+")
-_UNSHARDED = "sharded weights are not read: merge them first, into one state_dict in one file"
 
 
-def require_file(path: Path) -> None:
-    """Raise InputError unless there is a file at `path` that may hold all of a model's weights."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, and a checkpoint is one file. {_what_to_give(path)}.")
+def require_file(path: Path, alone: bool = True) -> None:
+    """Raise InputError unless there is a file at `path` that may hold weights, and if `alone` all of a model's."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: a link to {path.readlink()}, which is not there. Download the weights again.")
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file.")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty. Download or export the checkpoint again.")
-    if path.name.endswith(".index.json"):
-        raise InputError(f"{path}: the index of several files; {_UNSHARDED}.")
-    if _is_shard(path):
-        raise InputError(f"{path}: one of several files; {_UNSHARDED}.")
+    if alone and is_shard(path):
+        raise InputError(
+            f"{path}: one of several files. Give their folder, or their index in it: *.index.json, which says what "
+            "each of them holds."
+        )
 
 
-def _what_to_give(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(_BESIDE))
-    whole = [name for suffix in SUFFIXES for name in names if name.endswith(suffix) and not _is_shard(Path(name))]
-    if whole:
-        others = f" It also holds {', '.join(whole[1:8])}" if whole[1:] else ""
-        return f"Give the file in it: {folder / whole[0]}{'.' if others else ''}{others}"
-    if any(name.endswith((".index.json", ".distcp")) or _is_shard(Path(name)) for name in names):
-        return _UNSHARDED[0].upper() + _UNSHARDED[1:]
-    return f"There is none in it: no *{', *'.join(SUFFIXES)}"
+def weights_in(folder: Path) -> list[Path]:
+    """The files of a folder that may hold all of a model's weights by their names, the safest first."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    whole = [name for name in names if not name.startswith(_BESIDE) and not name.endswith("optim_states.pt")]
+    return [
+        folder / name for suffix in SUFFIXES for name in whole if name.endswith(suffix) and not is_shard(Path(name))
+    ]
 
 
-def _is_shard(path: Path) -> bool:
+def is_shard(path: Path) -> bool:
     """Whether the name is one of several, as Hugging Face writes them: "model-00001-of-00002.safetensors"."""
     shard = _SHARD.search(path.name)
     return shard is not None and int(shard[1]) > 1
@@ -57,8 +55,6 @@ def why_unreadable(path: Path, error: Exception) -> str:
             'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
         )
     if start.startswith(b"PK\x03\x04"):
-        if "TorchScript" in str(error):
-            return f"{path}: a TorchScript program, not a checkpoint. Save the model's state_dict() instead."
         return (
             f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
             "compare its size with the original's and copy it again."

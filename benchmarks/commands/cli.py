@@ -13,12 +13,13 @@ import typer
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
 from backbones.training.machine import process_count
+from benchmarks.commands.backbone_commands import backbone_app
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.doctor_commands import doctor_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson, Rescan
+from benchmarks.commands.options import AsJson, Begin, Processes, Rescan
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from results.paper_tables import FORMATS, PAPER_TABLES
@@ -61,12 +62,6 @@ Set = Annotated[
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Override a setting of the recipe, e.g. optimizer.weight_decay=0.1."
     ),
-]
-
-
-Processes = Annotated[
-    int | None,
-    typer.Option(min=1, help="So many processes on this machine, one a GPU. On several machines: torchrun, or srun."),
 ]
 
 
@@ -149,6 +144,7 @@ def pretrain(
     recipe: Recipe,
     data: Data,
     out: Out,
+    begin: Begin = None,
     seed: Seed = 0,
     overrides: Set = None,
     rerun: Rerun = False,
@@ -158,9 +154,11 @@ def pretrain(
     rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train a masked autoencoder on all images below --data, labels or not.
+    """Pre-train a masked autoencoder, or a method of your own, on all images below --data, labels or not.
 
     On many GPUs: backbench pretrain --processes 8 … Repeating a command resumes it exactly.
+
+    A method of your own: --set model.arch=package.module:function, or a name given to register_pretraining.
     """
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.commands.sheets import nothing_else_on_stdout
@@ -170,11 +168,13 @@ def pretrain(
 
     repeat = Repeat(rerun, if_changed)
     if dry_run:
-        plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
+        plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     _launch(processes)
     with nothing_else_on_stdout(as_json):
-        cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat, rescan=rescan)
+        cell = run_pretraining(
+            recipe, data, out, seed=seed, overrides=overrides or [], begin=begin, repeat=repeat, rescan=rescan
+        )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
@@ -186,8 +186,9 @@ def run(
     backbone: Annotated[
         str,
         typer.Option(
-            metavar="NAME[=CHECKPOINT]",
-            help="A registered backbone, any timm model, or package.module:function; with the file of its weights.",
+            metavar="NAME[=CHECKPOINT[::PART]]",
+            help="A registered backbone, any timm model, or package.module:function; with the file of its weights, "
+            "and the part of that, as FILE::teacher.backbone.",
             autocompletion=complete_backbone,
         ),
     ],
@@ -358,7 +359,9 @@ def list_things(what: Annotated[Listable, typer.Argument(help="What to list.")],
 
 @app.command()
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A .pth, .pt, .bin or .safetensors file, or a folder; FILE::PART for a part.")
+    ],
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -379,6 +382,7 @@ def inspect(
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 
+app.add_typer(backbone_app)
 app.add_typer(doctor_app)
 
 

@@ -10,6 +10,7 @@ from backbones.images.normalisation import Normalisation
 from backbones.inspection import CheckpointDescription, describe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
+from backbones.weights.references import SEPARATOR, part_name
 from benchmarks.commands.sheets import Sheet, print_json, show
 from tasks.registry import TASKS, pretraining_name
 
@@ -41,7 +42,7 @@ def _facts(
     yield "file", f"{checkpoint.path} ({checkpoint.size / 2**20:,.1f} MiB, {checkpoint.kind})"
     yield "sha256", checkpoint.sha256
     yield "weights", f"{len(checkpoint.state_dict):,} tensors, {checkpoint.parameters:,} numbers"
-    yield "found under", checkpoint.container or "the file itself"
+    yield "found under", part_name(checkpoint.container, checkpoint.prefix) or "the file itself"
     yield from checkpoint.extras.items()
     for name, value in asdict(description.recognised).items():
         if value not in (None, False):
@@ -60,6 +61,11 @@ def _facts(
     if broken := description.undefined:
         yield "undefined numbers", f"in {', '.join(broken[:8])}{' …' if broken[8:] else ''}"
     yield "fits", ", ".join(description.fits) or "none of the registered backbones"
+    for part in description.parts:
+        yield f"part {part.name}", f"{part.tensors:,} tensors, {part.numbers:,} numbers: {part.recognised}"
+        yield "", f"fits {', '.join(part.fits) or 'none of the registered backbones'}"
+    if description.parts:
+        yield "to take a part", f"--backbone NAME={checkpoint.path}{SEPARATOR}PART"
 
 
 def _document(
@@ -72,6 +78,8 @@ def _document(
         "bytes": checkpoint.size,
         "kind": checkpoint.kind,
         "container": checkpoint.container,
+        "part": checkpoint.part,
+        "parts": [asdict(part) for part in description.parts],
         "tensors": len(checkpoint.state_dict),
         "parameters": checkpoint.parameters,
         "extras": checkpoint.extras,

@@ -8,13 +8,15 @@ from rich.text import Text
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
+from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import locate
 from backbones.weights.origin import Origin
-from backbones.weights.unreadable import require_file
+from backbones.weights.references import SEPARATOR
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
@@ -91,9 +93,9 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     if plan.recipe.task != PRETRAINING:
         entry, plan = find_planned_backbone(plan)
         file = plan.checkpoint
-        names = settle_names(plan, entry, read_checkpoint(file) if file and file.is_file() else None)
+        names = settle_names(plan, entry, read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None)
     finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
-    standing = _standing(finished, entry, repeat) if finished else None
+    standing = _standing(finished, _code(plan, entry), repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)
     if process_rank() == 0 and as_json:
         print_json(_plan_document(plan, names, finished and finished[0], standing))
@@ -104,11 +106,16 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     return not plan.missing and not fails
 
 
-def _standing(finished: tuple[Path, Record], entry: BackboneEntry | None, repeat: Repeat) -> Standing:
+def _code(plan: PlannedCell, entry: BackboneEntry | None) -> Code:
+    """What the run would be made with."""
+    return Code.of_pretraining(plan.recipe) if isinstance(plan.recipe, PretrainingRecipe) else Code.of(entry)
+
+
+def _standing(finished: tuple[Path, Record], code: Code, repeat: Repeat) -> Standing:
     """What a call finds where the latest finished run of its cell is this one, whose data are still the same."""
     directory, record = finished
     first = directory.with_name(f"seed{record.seed}-{record.key}")
-    return find_standing(first, repeat, Code.of(entry), lambda: finished)
+    return find_standing(first, repeat, code, lambda: finished)
 
 
 def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
@@ -119,12 +126,13 @@ def _show_planned(plan: PlannedCell, names: Origin | None) -> None:
     console.print(headline, soft_wrap=True)
     console.print(f"  data {plan.data}", soft_wrap=True)
     if plan.checkpoint:
-        console.print(f"  weights {plan.checkpoint}", soft_wrap=True)
+        part = f"{SEPARATOR}{plan.part}" if plan.part else ""
+        console.print(f"  weights {plan.checkpoint}{part}", soft_wrap=True)
     if names:
         console.print(f"  {place_of(names)}", soft_wrap=True)
         for remark in names.remarks:
             console.print(f"  note: {remark}", soft_wrap=True)
-    if plan.checkpoint is None or plan.checkpoint.is_file():
+    if plan.can_be_read:
         console.print(f"  normalisation {plan.normalisation}", soft_wrap=True)
     for deviation in plan.deviations:
         console.print(f"  deviates: {deviation}", soft_wrap=True)
@@ -156,7 +164,7 @@ def _why_missing(path: Path, plan: PlannedCell) -> str:
         return f"missing: {path}"
     if path == plan.checkpoint:
         try:
-            require_file(path)
+            locate(path)
         except InputError as error:
             return f"unfit: {error}"
     return f"unfit: {path}: is a file. Expected the data set's root folder"
@@ -165,7 +173,6 @@ def _why_missing(path: Path, plan: PlannedCell) -> str:
 def _plan_document(
     plan: PlannedCell, names: Origin | None, finished: Path | None, standing: Standing | None
 ) -> dict[str, Any]:
-    can_be_read = plan.checkpoint is None or plan.checkpoint.is_file()
     return {
         "task": plan.recipe.task,
         "dataset": plan.recipe.dataset,
@@ -175,9 +182,10 @@ def _plan_document(
         "data": str(plan.data),
         "backbone": plan.backbone,
         "checkpoint": plan.checkpoint and str(plan.checkpoint),
+        "part": plan.part,
         "seed": plan.seed,
         "names": names and asdict(names),
-        "normalisation": plan.normalisation.as_dict() if can_be_read else None,
+        "normalisation": plan.normalisation.as_dict() if plan.can_be_read else None,
         "missing": [str(path) for path in plan.missing],
         "finished": finished and str(finished),
         "changes": standing.changes if standing else [],

@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
+from backbones.plugins import describe_error
 from backbones.training.machine import process_count, process_rank
 from results.errors import ResultsError
 
@@ -55,6 +56,8 @@ NO_WAY = (
     "to, which is no use where that is 127.0.1.1, Debian's default. Set GLOO_SOCKET_IFNAME to the network interface by "
     "which the machines reach each other, such as eth0, and MASTER_ADDR to the first one's address there"
 )
+
+ENDED_BY_OTHERS = "a model, or another library, has to raise an exception where it cannot go on. It called"
 
 LESS_MEMORY = (
     "out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or lower "
@@ -107,6 +110,8 @@ class Commands(Group):
             raise typer.Exit(_ended(INTERRUPTED, "\nbackbench: interrupted")) from None
         except typer.Exit:
             raise
+        except SystemExit as end:  # nothing of ours or of typer's ends the program below this
+            message, status = f"{ENDED_BY_OTHERS}: {describe_error(end)}", InputError.status
         except Exception as error:
             known = _explain(error)
             if known is None and process_count() > 1 and LOST_CONNECTION.search(str(error)):

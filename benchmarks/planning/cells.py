@@ -10,6 +10,8 @@ from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.training.later import later_settings
 from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.weights.directories import locate
+from backbones.weights.references import SEPARATOR, split_part
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.planning.records import complete
@@ -36,8 +38,9 @@ class PlannedCell:
     deviations:  where they depart from the reference recipe
     data:        the data set's root folder
     backbone:    its name; of a pre-training, the autoencoder's
-    checkpoint:  the file of its weights
+    checkpoint:  the file or folder of its weights; of a pre-training, what it begins with
     recipe_deviations: those that the recipe has without overrides
+    part:        the part of the file that was chosen, "teacher.backbone"; "" where what fits decides
     declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
     """
 
@@ -50,13 +53,24 @@ class PlannedCell:
     seed: int
     declared: "Declared | None" = None
     recipe_deviations: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def missing(self) -> list[Path]:
         """What it needs and is not there: a folder of data, a file of weights."""
         wanted = [(self.data, self.data.is_dir())]
-        wanted += [(self.checkpoint, self.checkpoint.is_file())] if self.checkpoint else []
+        wanted += [(self.checkpoint, self.can_be_read)] if self.checkpoint else []
         return [path for path, is_there in wanted if not is_there]
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether its weights, if it has any, lie in a file, or in a folder that is known for it."""
+        if self.checkpoint is None or self.checkpoint.is_file():
+            return True
+        try:
+            return bool(locate(self.checkpoint).files)
+        except InputError:
+            return False
 
     @cached_property
     def digest(self) -> str:
@@ -79,6 +93,7 @@ class PlannedCell:
             "recipe": deciding_settings(self.recipe),
             "backbone": self.backbone,
             "checkpoint": sha256,
+            **({"part": self.part} if self.part else {}),
             "seed": self.seed,
             **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
@@ -131,10 +146,11 @@ class PlannedCell:
         if self.recipe.precision == "auto":
             del planned["precision"]
             done.pop("precision", None)
-        if record.backbone != self.backbone or planned != done:
+        if record.backbone != self.backbone or planned != done or record.checkpoint_part != self.part:
             return False
-        # The record of a pre-training has the checkpoint that came out.
-        if self.recipe.task != PRETRAINING and record.checkpoint_sha256 != decided["checkpoint"]:
+        # The record of a pre-training has the checkpoint that came out; what it begins with, records tell in `plan`.
+        began_with = None if self.recipe.task == PRETRAINING else record.checkpoint_sha256
+        if began_with != decided["checkpoint"]:
             return False
         return record.normalisation == decided.get("normalisation", IMAGENET.as_dict())
 
@@ -146,8 +162,12 @@ class PlannedCell:
         """
         settings: Any = self.recipe
         override: Normalisation | None = settings.model.normalisation
-        if override or self.recipe.task == PRETRAINING:
-            return override or IMAGENET
+        if override:
+            return override
+        if self.recipe.task == PRETRAINING:
+            from backbones.objectives import find_objective, is_objective
+
+            return find_objective(self.backbone).normalisation if is_objective(self.backbone) else IMAGENET
         from backbones.registry import find_backbone, normalisation_of
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
@@ -160,6 +180,7 @@ class PlannedCell:
             "registered": entry.normalisation and entry.normalisation.as_dict(),
             "task": self.recipe.task,
             "declared": asdict(self.declared) if self.declared else None,
+            **({"part": self.part} if self.part else {}),
         }
         found = self._known.normalisation(question)
         if found is None:
@@ -185,30 +206,38 @@ class PlannedCell:
     def _weights(self) -> "Checkpoint | None":
         from backbones.weights.checkpoints import read_checkpoint
 
-        return read_checkpoint(self.checkpoint) if self.checkpoint else None
+        return read_checkpoint(self.checkpoint, part=self.part) if self.checkpoint else None
 
 
-def plan_pretraining(recipe: str, data: Path, *, seed: int, overrides: list[str]) -> PlannedCell:
-    """Plan a pre-training. Raises InputError for a wrong recipe or override."""
+def plan_pretraining(
+    recipe: str, data: Path, *, seed: int, overrides: list[str], begin: Path | None = None
+) -> PlannedCell:
+    """Plan a pre-training, which begins with the weights in a file, or a part of one, if that is given.
+
+    Raises InputError for a wrong recipe or override.
+    """
     loaded = load_recipe(recipe, overrides, {PRETRAINING})
     arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
-    return PlannedCell(
-        loaded.name, loaded.recipe, tuple(loaded.deviations(loaded.recipe)), data, arch, checkpoint=None, seed=seed
-    )
+    deviations = tuple(loaded.deviations(loaded.recipe))
+    file, part = split_part(begin) if begin else (None, "")
+    if begin:
+        deviations = (*deviations, f"from={begin.name} (reference new weights)")
+    return PlannedCell(loaded.name, loaded.recipe, deviations, data, arch, file, seed, part=part)
 
 
 def plan_task(
     recipe: str, data: Path, backbone: str, *, seed: int, overrides: list[str], declared: "Declared | None" = None
 ) -> PlannedCell:
-    """Plan the fine-tuning of `NAME` or `NAME=CHECKPOINT`, named in the tables as declared.
+    """Plan the fine-tuning of `NAME`, `NAME=CHECKPOINT` or `NAME=CHECKPOINT::PART`, named in the tables as declared.
 
     Raises InputError for a wrong recipe or override. Whether there is such a backbone, `find_planned_backbone` tells.
     """
     loaded = load_recipe(recipe, overrides, TASKS)
-    name, checkpoint = parse_backbone(backbone)
+    name, weights = parse_backbone(backbone)
+    checkpoint, part = split_part(weights) if weights else (None, "")
     deviations = tuple(loaded.deviations(loaded.recipe))
     return PlannedCell(
-        loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared, loaded.own_deviations
+        loaded.name, loaded.recipe, deviations, data, name, checkpoint, seed, declared, loaded.own_deviations, part
     )
 
 
@@ -235,8 +264,10 @@ def find_planned_backbone(plan: PlannedCell) -> tuple["BackboneEntry", PlannedCe
 
 
 def parse_backbone(argument: str) -> tuple[str, Path | None]:
-    """Split `NAME` or `NAME=CHECKPOINT`. Raises InputError where one of the two is empty."""
+    """Split `NAME` or `NAME=CHECKPOINT`, a part of which stays with it. Raises InputError where one is empty."""
     name, equals, path = argument.partition("=")
-    if not name or (equals and not path):
-        raise InputError(f"--backbone {argument}: expected NAME or NAME=CHECKPOINT, for example mae_vit_base=FILE.pth")
+    if not name or (equals and not path) or path.endswith(SEPARATOR):
+        raise InputError(
+            f"--backbone {argument}: expected NAME or NAME=CHECKPOINT[::PART], for example mae_vit_base=FILE.pth"
+        )
     return name, Path(path) if equals else None

@@ -1,13 +1,13 @@
 """What an earlier look at a file of weights found out, so that planning need not read gigabytes again.
 
-It is kept in the user's cache folder, a small file for each file of weights, and holds as long as that and the hub's
-descriptions beside it have the same size, times and place on the disk. Whoever carries a cell out reads the weights in
-any case.
+It is kept in the user's cache folder, a small file for each file or folder of weights, and holds as long as its files
+and the hub's descriptions beside them have the same size, times and place on the disk. It is named by those too:
+machines that share the cache may have other files under one path. Whoever carries a cell out reads the weights in any
+case.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,22 +16,23 @@ from typing import Any
 from backbones.cache import cache_folder
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
-from backbones.images.observing import is_settled, state_of
+from backbones.images.observing import State, is_settled, state_of
 from backbones.training.writing import written_whole
+from backbones.weights.directories import locate
 from backbones.weights.hub_files import DESCRIPTIONS
 
 
 class KnownWeights:
-    """The SHA-256 of one file, and how its pixels are normalised under each question that was asked.
+    """The SHA-256 of a file, or of those of a folder, and how its pixels are normalised under each question asked.
 
     Nothing here fails: what cannot be read is not known, and what cannot be written is found out again.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32]
-        self._file = cache_folder() / "weights" / f"{name}.json"
+        self.path = path.absolute()
         self._state = self._look()
+        name = _digest({"path": str(self.path), "state": self._state})
+        self._file = cache_folder() / "weights" / f"{name}.json"
         self._known = self._read()
 
     @property
@@ -47,7 +48,7 @@ class KnownWeights:
 
     def remember(self, sha256: str, question: Mapping[str, Any], answer: Normalisation) -> None:
         """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
-        if not self._state or self._state != self._look() or not is_settled(self._state):
+        if not self._state or self._state != self._look() or not all(is_settled(each) for each in self._state):
             return
         others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
         answers = others | {_digest(question): answer.as_dict()}
@@ -58,13 +59,14 @@ class KnownWeights:
         ):
             file.write(json.dumps(self._known, indent=2).encode())
 
-    def _look(self) -> list[int]:
-        """All that would change with the file or with what describes it; empty if there is no such file."""
-        weights = state_of(self.path)
-        return weights and [
-            *weights,
-            *(n for name in DESCRIPTIONS for n in (state_of(self.path.with_name(name)) or [0])),
-        ]
+    def _look(self) -> list[State]:
+        """All that would change with the files or with what describes them; empty if there are none."""
+        try:
+            located = locate(self.path)
+        except (InputError, OSError):
+            return []
+        looked_at = {located.main, *located.files, *(located.main.with_name(name) for name in DESCRIPTIONS)}
+        return [state_of(path) for path in sorted(looked_at)]
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError, AttributeError):

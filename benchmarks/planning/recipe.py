@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.training.settings import Recipe, deviations, read_settings, validate
+from backbones.training.settings import Recipe, deviations, read_overrides, read_settings, validate
 from results.errors import ResultsError
 from results.metrics import find_metric
-from tasks.registry import PRETRAINING, RECIPES, settings_kind
+from tasks.registry import PRETRAINING, RECIPES, interpret
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -74,7 +74,8 @@ def _layers(path: Path) -> list[Path]:
 
 def _merged(layers: list[Path], overrides: list[str]) -> dict[str, Any]:
     settings = read_settings(layers, overrides)
-    settings.pop("extends", None)
+    if "extends" not in read_overrides(overrides):  # which cannot say so: it is no setting then
+        settings.pop("extends", None)
     return settings
 
 
@@ -86,8 +87,8 @@ def _build(settings: dict[str, Any], where: str, tasks: Collection[str]) -> Reci
         verb = "pretrain" if task == PRETRAINING else "run"
         hint = f": use `backbench {verb}`" if task in RECIPES else f". Known: {', '.join(RECIPES)}"
         raise InputError(f'{where}: its task is "{task}", expected {_either(tasks)}{hint}')
-    kind: type[Recipe] = settings_kind(str(task))
-    recipe: Recipe = validate(kind, settings, where)
+    kind, taken = interpret(str(task), settings)
+    recipe: Recipe = validate(kind, taken, where)
     for metric in recipe.expect:
         try:
             find_metric(metric)

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from backbones.mae.pretraining import PretrainingRecipe, pretrain
+from backbones.pretraining.job import pretrain
+from backbones.pretraining.settings import MaskedAutoencoderRecipe, PretrainingRecipe
 from backbones.registry import find_backbone
 from backbones.training.agreement import first_decides
 from backbones.training.evaluated import forget_evaluation
@@ -18,7 +19,8 @@ from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.settings import deciding_settings, protocol
 from backbones.training.step_images import step_deviations, step_notes
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
@@ -42,8 +44,9 @@ ONCE = Repeat()
 class WeightsOrigin:
     """Where a backbone's weights came from, as the record tells of it.
 
-    checkpoint is the file's name, model the table's column, declared what the call gave of these names, load_report
-    what became of each weight of the checkpoint, parameters how many the encoder has.
+    checkpoint is the file's name and checkpoint_part the part of it that was chosen, model the table's column,
+    declared what the call gave of these names, load_report what became of each weight of the checkpoint, parameters how
+    many the encoder has.
     """
 
     method: str
@@ -52,6 +55,7 @@ class WeightsOrigin:
     arch: str
     checkpoint: str
     checkpoint_sha256: str | None
+    checkpoint_part: str = ""
     declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
     parameters: int | None = None
@@ -93,17 +97,27 @@ def run_pretraining(
     *,
     seed: int,
     overrides: list[str],
+    begin: Path | None = None,
     repeat: Repeat = ONCE,
     rescan: bool = False,
 ) -> FinishedCell:
     """Pre-train, or go on, or find it done; `rescan` takes nothing that was kept of the data.
+
+    `begin` is a file of weights to begin with.
 
     Raises InputError for anything wrong with the call or its input.
     """
     meet(recipe, overrides, {PRETRAINING})
     with together():
         cell = first_decides(
-            lambda: prepare_pretraining(recipe, data, out, seed=seed, overrides=overrides, repeat=repeat, rescan=rescan)
+            lambda: prepare_pretraining(
+                *(recipe, data, out),
+                seed=seed,
+                overrides=overrides,
+                begin=begin,
+                repeat=repeat,
+                rescan=rescan,
+            )
         )
         return cell if isinstance(cell, FinishedCell) else _pretrain(cell, data, out)
 
@@ -146,20 +160,27 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         settings = begun.cell.recipe
         assert isinstance(settings, PretrainingRecipe)
         pretrain_data = pretraining_name(cell.data.name)
-        model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data)
-        metric = Metric(name="reconstruction_loss", value=model.outcome.train_loss, split="train")
+        file = cell.plan.checkpoint
+        begin = read_checkpoint(file, sha256=cell.sha256, part=cell.plan.part) if file else None
+        model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data, begin=begin)
+        name = "reconstruction_loss" if isinstance(settings, MaskedAutoencoderRecipe) else "loss"
+        metric = Metric(name=name, value=model.outcome.train_loss, split="train")
+        remarks, report = begun.remarks, model.begun_with
+        if report:
+            remarks = (f"began with {report.path.name} ({report.sha256[:8]}): {report.summary()}", *remarks)
 
         def finish() -> FinishedCell:
             origin = WeightsOrigin(
-                method="MAE",
+                method=model.method,
                 pretrain_data=pretrain_data,
                 model=settings.model.arch,
                 arch=settings.model.arch,
                 checkpoint=model.encoder.name,
                 checkpoint_sha256=file_sha256(model.encoder),
+                load_report=asdict(report) if report else None,
                 parameters=model.parameters,
             )
-            return _finish(begun.cell, out, origin, Evaluated([metric], notes=begun.remarks), model.outcome)
+            return _finish(begun.cell, out, origin, Evaluated([metric], notes=remarks), model.outcome)
 
         return first_decides(finish)
 
@@ -170,7 +191,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
     with _claimed(cell, data, out) as begun:
         if begun.finished:
             return _finished_meanwhile(begun)
-        checkpoint = read_checkpoint(plan.checkpoint, sha256=cell.sha256) if plan.checkpoint else None
+        checkpoint = read_checkpoint(plan.checkpoint, cell.sha256, plan.part) if plan.checkpoint else None
         outcome: TaskOutcome = task.module("task").fine_tune(
             *(begun.cell.recipe, data, plan.backbone, checkpoint, cell.directory),
             seed=plan.seed,
@@ -192,8 +213,9 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 pretrain_data=origin.pretrain_data,
                 model=origin.model,
                 arch=cell.arch,
-                checkpoint=plan.checkpoint.name if plan.checkpoint else "",
+                checkpoint=plan.checkpoint.absolute().name if plan.checkpoint else "",
                 checkpoint_sha256=cell.sha256,
+                checkpoint_part=plan.part,
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,
@@ -244,8 +266,8 @@ def _own_code(cell: Cell) -> Code:
     """What this process would run the cell with; the first has found that out."""
     if process_rank() == 0:
         return cell.code
-    if cell.recipe.task == PRETRAINING:
-        return Code.of()
+    if isinstance(cell.recipe, PretrainingRecipe):
+        return Code.of_pretraining(cell.recipe)
     return Code.of(find_backbone(cell.plan.backbone, with_checkpoint=cell.plan.checkpoint is not None))
 
 

@@ -42,7 +42,7 @@ def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iter
 
     def give_back() -> None:
         for claim in taken:
-            claim.release()
+            _give_back(claim, directory, out)
 
     with together(give_back):
         taken.append(_take(directory, out))

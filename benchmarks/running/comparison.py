@@ -18,6 +18,7 @@ from results.measurements import (
     protocol,
     unlike_origins,
     unlike_repeats,
+    weights_of,
 )
 from results.metrics import find_metric
 from results.store import RECORD
@@ -193,7 +194,7 @@ def _differences(records: list[Record]) -> list[str]:
     named = {
         "task": [record.task for record in records],
         "backbone": [record.backbone for record in records],
-        "checkpoint": [(record.checkpoint_sha256 or "none")[:8] for record in records],
+        "checkpoint": [weights_of(record, 8) or "none" for record in records],
     }
     found = [f"{what} ({', '.join(sorted(set(values)))})" for what, values in named.items() if len(set(values)) > 1]
     return found or differences([protocol(Measurement(record, record.metrics[0])) for record in records])

@@ -20,7 +20,7 @@ from benchmarks.running.comparison import (
 )
 from results import Record, ResultsError, find_metric
 from results.latest import latest_run
-from results.measurements import SETTING, Measurement, differences, protocol, told_apart
+from results.measurements import SETTING, Measurement, differences, protocol, told_apart, weights_of
 from results.store import RECORD
 from tasks.registry import TASKS
 
@@ -189,10 +189,10 @@ def _paired(ours: list[Side], theirs: list[Side]) -> tuple[list[tuple[Side, Side
     settings, or with the same weights; and a cell that is alone on either side, whatever its settings.
     """
     rules: list[Callable[[Side], Hashable]] = [
-        lambda side: (side.records[0].checkpoint_sha256, repr(_all_settings(side.records[0]))),
-        lambda side: (side.records[0].checkpoint_sha256, _settings(side.records[0])),
+        lambda side: (weights_of(side.records[0]), repr(_all_settings(side.records[0]))),
+        lambda side: (weights_of(side.records[0]), _settings(side.records[0])),
         lambda side: _settings(side.records[0]),
-        lambda side: side.records[0].checkpoint_sha256,
+        lambda side: weights_of(side.records[0]),
     ]
     if len(ours) == len(theirs) == 1:
         rules = [lambda side: None]
@@ -229,7 +229,7 @@ def _names(*sides: list[Side]) -> Callable[[Side], str]:
 
 
 def _weights(side: Side) -> str:
-    return (side.records[0].checkpoint_sha256 or "none")[:12]
+    return weights_of(side.records[0], 12) or "none"
 
 
 def _cells(runs: list[tuple[Path, Record]]) -> dict[Place, list[Side]]:
@@ -250,7 +250,7 @@ def _place(record: Record) -> Place:
 
 
 def _identity(record: Record) -> tuple[str, ...]:
-    return *_place(record), record.checkpoint_sha256 or "", repr(_all_settings(record))
+    return *_place(record), weights_of(record), repr(_all_settings(record))
 
 
 def _settings(record: Record) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 from backbones.cache import found_anew
 from backbones.errors import InputError
 from backbones.images.folders import fingerprint
-from backbones.images.normalisation import IMAGENET, Normalisation
-from backbones.mae.pretraining import PretrainingRecipe, list_images
+from backbones.images.normalisation import Normalisation
+from backbones.pretraining.images import list_images
+from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry, normalisation_of
 from backbones.training.job import check_batch_size
 from backbones.training.settings import Recipe
@@ -52,7 +53,7 @@ class Cell:
     standing: whether it has finished, and which of the cell's runs it is
     origin:   where its weights come from, None of a pre-training
     arch:     the backbone's architecture
-    sha256:   of the file of its weights, if any
+    sha256:   of the file of its weights, or of those that a pre-training begins with, if any
     """
 
     plan: PlannedCell
@@ -75,15 +76,24 @@ class Cell:
 
 
 def prepare_pretraining(
-    recipe: str, data: Path, out: Path, *, seed: int, overrides: list[str], repeat: Repeat, rescan: bool
+    recipe: str,
+    data: Path,
+    out: Path,
+    *,
+    seed: int,
+    overrides: list[str],
+    begin: Path | None,
+    repeat: Repeat,
+    rescan: bool,
 ) -> Cell | FinishedCell:
     """Find out what a pre-training is, or that it has finished. Raises InputError for a wrong call or input."""
-    plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides)
+    plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides, begin=begin)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
+    sha256 = read_checkpoint(plan.checkpoint, part=plan.part).sha256 if plan.checkpoint else None
     with found_anew(rescan):
         contents = kept_contents(settings.task, data, {}, lambda: _identify_images(data))
-    cell = _cell(plan, contents, None, settings.model.normalisation or IMAGENET, out, Code.of(), repeat)
+    cell = _cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
@@ -107,7 +117,7 @@ def prepare_task(
     Raises InputError for a wrong call or input.
     """
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
-    checkpoint = read_checkpoint(plan.checkpoint) if plan.checkpoint else None
+    checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan)
     settings: Any = plan.recipe
     task = TASKS[settings.task]

@@ -13,13 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
+from backbones.objectives import build_objective, find_objective
+from backbones.pretraining.settings import ObjectiveRecipe, PretrainingRecipe
 from backbones.registry import BackboneEntry, build_backbone
 from benchmarks.running.collecting import warn
 from results import Record, ResultsError, cell_key, read_record, runs_of_cell
 from results.code import PACKAGES, code_digest, sources_digest
 from results.latest import latest_run
 from results.record import deciding_versions
-from results.store import RECORD
+from results.store import RECORD, is_there
 
 IfChanged = Literal["keep", "rerun", "fail"]
 
@@ -50,7 +54,18 @@ class Code:
     @classmethod
     def of(cls, entry: BackboneEntry | None = None) -> "Code":
         """This process's, to run that backbone. Raises InputError if it is another author's and cannot be built."""
-        return cls(code_digest(), _model_code(entry) if entry else "")
+        if entry is None:
+            return cls(code_digest())
+        return cls(code_digest(), _model_code(entry.name, entry.build, lambda: build_backbone(entry, None, 0.0)))
+
+    @classmethod
+    def of_pretraining(cls, recipe: PretrainingRecipe) -> "Code":
+        """This process's, to pre-train under that recipe. Raises InputError as `build_objective` does."""
+        if not isinstance(recipe, ObjectiveRecipe):
+            return cls(code_digest())
+        settings, objective = recipe.model, find_objective(recipe.model.arch)
+        build = partial(build_objective, objective, settings.image_size, settings.own)
+        return cls(code_digest(), _model_code(objective.name, objective.build, build))
 
     def with_versions(self) -> dict[str, str]:
         """What decides a number beside the settings, by name, as notes and messages have it."""
@@ -82,7 +97,7 @@ def find_standing(
     Raises ResultsError for a last record that can't be read.
     """
     runs = runs_of_cell(first)
-    finished = [number for number, directory in runs.items() if (directory / RECORD).is_file()]
+    finished = [number for number, directory in runs.items() if is_there(directory / RECORD)]
     latest = latest_run(_read_finished([runs[number] for number in finished])) if finished else earlier()
     last = max(runs, default=0)
     number = last if last and last not in finished else last + 1
@@ -119,10 +134,14 @@ def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
     )
 
 
-def _model_code(entry: BackboneEntry) -> str:
+def _model_code(name: str, function: Callable[..., object], build: Callable[[], nn.Module]) -> str:
     """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
-    and shapes; empty for models of backbench's own and of timm, whose versions are known."""
-    module = entry.name.partition(":")[0] if ":" in entry.name else _module_of(entry.build)
+    and shapes; empty for models of backbench's own and of timm, whose versions are known.
+
+    function: what its author wrote
+    build:    what calls that
+    """
+    module = name.partition(":")[0] if ":" in name else _module_of(function)
     package = (module or "__main__").partition(".")[0]
     if package in (*PACKAGES, "timm"):
         return ""
@@ -131,7 +150,7 @@ def _model_code(entry: BackboneEntry) -> str:
         spec = importlib.util.find_spec(package)
         if spec:
             places = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
-    tensors = build_backbone(entry, None, 0.0).state_dict()
+    tensors = build().state_dict()
     return cell_key(
         {
             "sources": sources_digest(Path(place) for place in places),

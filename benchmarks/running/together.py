@@ -32,6 +32,10 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = 10.0
 """Seconds for which a process that fails waits until all others know."""
 
+_GRACE = 0.5
+"""Seconds for which the store is kept for those that are about to see that all know: torch prints a dozen lines for
+each that finds it gone."""
+
 _FAILURES = 3
 """Looks in a row at a store that does not answer, until it is taken for gone."""
 
@@ -111,7 +115,7 @@ class _Watch:
         _tell_launcher(FOLLOWED, is_cause=False)
         if self.keeps_store:
             self.store.add("seen", 1)
-            self._wait_for_all()
+            self._wait_until_all_know()
         self._exit(status)
 
     def _lose_store(self) -> None:
@@ -156,7 +160,7 @@ class _Watch:
         with suppress(RuntimeError):
             said = self.store.compare_set("status", "", own).decode()
             self.store.add("seen", 1)
-            self._wait_for_all()
+            self._wait_until_all_know()
         _say(message, is_cause=said == own)
         return int(said.split()[0])
 
@@ -173,7 +177,12 @@ class _Watch:
         _tell_launcher(FOLLOWED, is_cause=False)
         return int(said.split()[0])
 
-    def _wait_for_all(self, key: str = "seen") -> None:
+    def _wait_until_all_know(self) -> None:
+        self._wait_for_all("seen")
+        if self.keeps_store:
+            time.sleep(_GRACE)
+
+    def _wait_for_all(self, key: str) -> None:
         """Until all processes have counted there, or for so long that the others have gone or hang."""
         deadline = time.monotonic() + _PATIENCE
         while self.store.add(key, 0) < process_count() and time.monotonic() < deadline:

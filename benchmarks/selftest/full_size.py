@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from timm.optim import param_groups_weight_decay
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.adapters import parameter_groups as dense_groups
 from backbones.images.normalisation import IMAGENET
-from backbones.mae.pretraining import PretrainingRecipe, create_step
+from backbones.pretraining.settings import PretrainingRecipe
+from backbones.pretraining.steps import create_step
 from backbones.training.job import make_optimizer
 from backbones.training.measuring import begin_run, peak_memory_mb
 from backbones.training.precision import Precision, resolve_precision
@@ -106,7 +106,7 @@ def build_step(recipe: Recipe) -> tuple[BaseModel, list[Any]]:
     match recipe:
         case PretrainingRecipe():
             step = create_step(recipe, 0)
-            return step, param_groups_weight_decay(step.network, recipe.optimizer.weight_decay)
+            return step, step.parameter_groups(recipe.optimizer.weight_decay)
         case ClassificationRecipe(optimizer=optimizer):
             classifier, _, _ = create_classifier(recipe, recipe.model.arch, None, CLASSES[recipe.task], 0, IMAGENET)
             return classifier, classifier_groups(classifier.network, optimizer.weight_decay, optimizer.layer_decay)

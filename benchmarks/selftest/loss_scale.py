@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from timm.optim import param_groups_weight_decay
 from torch.utils.data import Dataset
 
-from backbones.mae.pretraining import PretrainingRecipe, create_step
+from backbones.pretraining.settings import PretrainingRecipe
+from backbones.pretraining.steps import create_step
 from backbones.training.job import Job, run_job
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.selftest.exactness import largest
@@ -87,7 +87,7 @@ def train(directory: Path, stop_after: int | None) -> Witness:
     job = Job(
         model=step,
         dataset=RandomImages(recipe.model.image_size),
-        parameter_groups=param_groups_weight_decay(step.network, recipe.optimizer.weight_decay),
+        parameter_groups=step.parameter_groups(recipe.optimizer.weight_decay),
         recipe=recipe,
         directory=directory,
         seed=0,

@@ -24,6 +24,9 @@ from PIL import Image
 IMAGES, ANNOTATIONS, FILES, CLASSES = 118_287, 860_001, 1_281_167, 1_000
 SAMPLES = 2_000
 
+_SMALLEST = 0.02
+"""Share of the real size: of fewer there is no image to evaluate on in each class."""
+
 
 def write_coco(root: Path, share: float) -> None:
     """Polygons of 8 to 40 corners with two decimals, one crowd of run lengths in a hundred annotations."""
@@ -147,6 +150,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the real size")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not _SMALLEST <= arguments.share <= 1:
+        parser.error(f"--share {arguments.share:g}: expected from {_SMALLEST:g} to 1")
     if arguments.measure:
         measure(arguments.measure[0], Path(arguments.measure[1]))
         return

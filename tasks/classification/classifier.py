@@ -11,22 +11,27 @@ from timm.layers import trunc_normal_
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 
+from backbones.contract import has_timms_head
 from backbones.errors import InputError
 from backbones.images.pixels import normalise
 from backbones.training.precision import Precision, autocast
 from tasks.classification.augmentation import BatchAugmentation
+from tasks.classification.pooled import PooledClassifier
 
 HEAD_STD = 2e-5
 """Standard deviation of the head's first weights (facebookresearch/mae, main_finetune.py)."""
 
 
-def add_head(backbone: Any, classes: int, pool: Literal["avg", "token"]) -> nn.Module:
+def add_head(backbone: Any, classes: int, pool: Literal["avg", "token"], image_size: int | None = None) -> nn.Module:
     """Turn a backbone into a classifier with `classes` outputs and a head that starts almost at zero.
 
     With `pool="avg"` a ViT's patch tokens are averaged and then normalised by a fresh LayerNorm, `fc_norm`, in place of
     the encoder's last norm, as MAE's fine-tuning does; with "token" the class token is taken after the encoder's own
-    norm. Hierarchical networks keep their own pooling. Raises InputError where the backbone has no such head.
+    norm. Hierarchical networks keep their own pooling. What is not made as timm's models are becomes a
+    `PooledClassifier` for images of `image_size` pixels. Raises InputError where the backbone has no such head.
     """
+    if not has_timms_head(backbone):
+        return _with_small_head(PooledClassifier(backbone, classes, pool, image_size))
     if pool == "token" and not getattr(backbone, "num_prefix_tokens", 0):
         raise InputError('key "model.pool": "token" needs a backbone with a class token; use "avg"')
     if hasattr(backbone, "fc_norm") and hasattr(backbone, "norm"):
@@ -37,13 +42,22 @@ def add_head(backbone: Any, classes: int, pool: Literal["avg", "token"]) -> nn.M
         backbone.reset_classifier(classes)
     else:
         backbone.reset_classifier(classes)
-    head = backbone.get_classifier()
+    return _with_small_head(backbone)
+
+
+def _with_small_head(classifier: Any) -> nn.Module:
+    head = classifier.get_classifier()
     if not isinstance(head, nn.Linear):
-        raise InputError(f"{type(backbone).__name__}: its classification head is no linear layer but a {type(head)}")
+        raise InputError(f"{type(classifier).__name__}: its classification head is no linear layer but a {type(head)}")
     trunc_normal_(head.weight, std=HEAD_STD)
     nn.init.zeros_(head.bias)
-    classifier: nn.Module = backbone
-    return classifier
+    built: nn.Module = classifier
+    return built
+
+
+def pooling_notes(classifier: nn.Module) -> list[str]:
+    """What a reader of the numbers has to know of how features are pooled, where that is not as in timm's models."""
+    return [classifier.note] if isinstance(classifier, PooledClassifier) else []
 
 
 def _fresh(norm: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
-from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups
+from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups, pooling_notes
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
@@ -84,7 +84,7 @@ def fine_tune(
         training=outcome,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=list(dict.fromkeys(note for note in (train.note, val.note) if note)),
+        notes=list(dict.fromkeys(note for note in (train.note, val.note, *pooling_notes(step.network)) if note)),
         parameters=parameters,
     )
 
@@ -109,7 +109,7 @@ def create_classifier(
     if recipe.runtime.activation_checkpointing:
         recompute_activations(network)
     seed_generators(seed, "head")
-    add_head(network, classes, settings.pool)
+    network = add_head(network, classes, settings.pool, settings.image_size)
     augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
     precision = resolve_precision(recipe.precision, device_type())
     return ClassificationStep(network, augmentation, precision), load_report, parameters

@@ -32,7 +32,9 @@ class DetectorSettings(PixelSettings):
     image_size: Annotated[PositiveInt, Field(description="side of the square that images are padded to, in pixels")]
     drop_path: Fraction = 0.0
     patch_resampling: PatchFilters = "pseudo_inverse"
-    window: Annotated[PositiveInt, Field(description="side of the attention windows, in patches")]
+    window: Annotated[
+        PositiveInt | None, Field(description="side of the attention windows, in patches; null: none, all is global")
+    ]
     position_embeddings: Annotated[
         Literal["loaded", "sincos"],
         Field(

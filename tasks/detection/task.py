@@ -70,7 +70,7 @@ def fine_tune(
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [image.path for image in val.images])
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
-    notes = [*train.notes, *val.notes, *_without_effect(recipe, detector)]
+    notes = [*train.notes, *val.notes, *detector.pyramid.notes, *_without_effect(recipe, detector)]
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     evaluation = Evaluation(
         EvaluationSamples(val.images, recipe.model.image_size),

@@ -49,10 +49,10 @@ class SegmentorSettings(PixelSettings):
 
     arch: str
     adapter: Annotated[
-        Literal["fpn", "beit"],
+        Literal["fpn", "beit", "simple"],
         Field(
             description="how a plain ViT becomes a pyramid; beit: as in BEiT's segmentation code, with its class token "
-            "and batch norm; fpn: as in detection, without windows"
+            "and batch norm; fpn: as in detection, without windows; simple: all maps from the last (ViTDet)"
         ),
         Later("fpn"),
     ] = "fpn"

@@ -92,7 +92,7 @@ def fine_tune(
         training=training,
         load_report=load_report,
         unreadable=metric.unreadable,
-        notes=[*train.notes, *val.notes, *notes],
+        notes=[*train.notes, *val.notes, *segmentor.pyramid.notes, *notes],
         write=lambda run: save_areas(run / AREAS, areas),
         parameters=parameters,
     )

@@ -199,7 +199,6 @@ def test_no_drop_path_where_there_is_none() -> None:
         ),
         ("random_vit_mini", {"image_size": 0}, "expected a positive number"),
         ("random_vit_mini", {"drop_path": 1.0}, "expected a probability"),
-        ("pit_b_224", {}, "PoolingVisionTransformer lacks group_matcher"),
         ("resnet18.no_such_tag", {}, "Invalid pretrained tag"),
     ],
 )
@@ -271,6 +270,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         "def nothing(image_size, drop_path): pass\n"
         "def no_arguments(): pass\n"
         "def fails(image_size, drop_path): raise RuntimeError('out of luck')\n"
+        "def ends(image_size, drop_path): raise SystemExit(3)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield path
@@ -290,11 +290,12 @@ def test_a_function_of_ones_own(own_module: Path, tmp_path: Path) -> None:
     "function, message",
     [
         ("with_head", "it has a classifier of 10 classes. Build it with num_classes=0"),
-        ("bare", "Linear lacks forward_features, forward_intermediates, group_matcher, feature_info or embed_dim"),
+        ("bare", "Linear lacks forward_features. Give it a method forward_features"),
         ("nothing", "expected a torch.nn.Module, got NoneType"),
         ("no_arguments", "building it failed with TypeError: no_arguments"),
         ("fails", "building it failed with RuntimeError: out of luck"),
-        ("absent", "users_own_backbone has no function 'absent'. It has bare, fails, good"),
+        ("ends", r"building it failed with sys\.exit\(3\) in ends \(.*users_own_backbone\.py, line 12\), which ends"),
+        ("absent", "users_own_backbone has no function 'absent'. It has bare, ends, fails"),
     ],
 )
 def test_a_function_that_does_not_serve(own_module: Path, function: str, message: str) -> None:
@@ -305,9 +306,10 @@ def test_a_function_that_does_not_serve(own_module: Path, function: str, message
 def test_a_module_that_cannot_be_imported(own_module: Path) -> None:
     with pytest.raises(InputError, match=r"no module 'no_such_module'. Is it installed"):
         create_backbone("no_such_module:build")
-    own_module.with_name("users_broken_backbone.py").write_text("1 / 0\n")
-    with pytest.raises(InputError, match="importing users_broken_backbone failed with ZeroDivisionError"):
-        create_backbone("users_broken_backbone:build")
+    for content, error in (("1 / 0", "ZeroDivisionError"), ("import sys; sys.exit()", r"sys\.exit\(\) in <module>")):
+        own_module.with_name("users_broken_backbone.py").write_text(f"{content}\n")
+        with pytest.raises(InputError, match=f"importing users_broken_backbone failed with {error}"):
+            create_backbone("users_broken_backbone:build")
 
 
 def install_plugin(folder: Path, distribution: str, module: str, code: str) -> None:

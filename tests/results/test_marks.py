@@ -112,3 +112,16 @@ def test_what_stands_in_other_layouts_is_told_with_the_layout() -> None:
         "1 of detection on coco2017 (layout coco)",
     )
     assert build_table(records[:1], "imagenet").left_out == ()
+
+
+def test_parts_of_one_file_are_told_apart() -> None:
+    """A student and its teacher are two backbones, not two seeds of one."""
+    of_file = {"checkpoint_sha256": "a" * 64, "checkpoint": "dino.pth"}
+    records = [
+        make_record(83.0, seed=0, **of_file, checkpoint_part="student"),
+        make_record(84.0, seed=1, **of_file, checkpoint_part="teacher.backbone"),
+        make_record(85.0, seed=2, **of_file),
+    ]
+    text = render(build_table(records, "imagenet"))
+    for part in ("::student", "::teacher.backbone", ""):
+        assert f"checkpoint dino.pth{part} (aaaaaaaa)" in text

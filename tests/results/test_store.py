@@ -28,7 +28,8 @@ CONTRACT = (
     "seed, recipe, deviations, n_eval, ci_low, ci_high, train_images_per_second, peak_memory_mb, wall_seconds, device, "
     "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
     "precision, torch, protocol, images_per_step, corrupt_images, total_seconds, evaluation_seconds, expected, run, "
-    "code, cuda, driver, parameters, directory, checkpoint, settings, evaluation_images, schema_version"
+    "code, cuda, driver, parameters, directory, checkpoint, settings, evaluation_images, schema_version, "
+    "checkpoint_part"
 )
 
 

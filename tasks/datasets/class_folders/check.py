@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.class_folders.layout import ClassFolders, images_in_both
-from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.wording import counted
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backbones.errors import DataError
+from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright
@@ -15,7 +16,6 @@ from tasks.datasets.coco.ground_truth import open_with_hotcoco
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories
 from tasks.datasets.coco.missing import missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
-from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
 from tasks.datasets.shared_images import shared_images

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from backbones.errors import DataError
+from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.images import AnnotatedImage
 from tasks.datasets.label_maps.layout import (

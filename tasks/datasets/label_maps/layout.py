@@ -20,6 +20,7 @@ import numpy as np
 from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import describe, fingerprint, image_names
+from backbones.images.in_threads import each_in_threads
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 from backbones.images.reading import UnreadableImage
@@ -31,7 +32,6 @@ from backbones.training.same_lists import Listing
 from backbones.training.settings import Settings
 from results.code import code_digest
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
-from tasks.datasets.in_threads import each_in_threads
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.images import AnnotatedImage, AnnotatedImages, annotation_of, pack_images
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map

@@ -140,10 +140,18 @@ class Unhelpful(nn.Module):
         (
             lambda: nn.Linear(2, 2),
             "fpn",
-            r"Linear has no spatial feature maps .*: it has no blocks with attention, .* Use",
+            r"Linear has no spatial feature maps .*: it has no blocks with attention, and no forward_features. Use",
         ),
-        (lambda: timm_model("mixer_s32_224"), "fpn", r"MlpMixer has no spatial .*: it has no blocks with attention"),
-        (lambda: timm_model("eva02_tiny_patch14_224"), "simple", r"Eva .*: its attention is timm\.models\.eva\.EvaAtt"),
+        (
+            lambda: timm_model("mixer_s32_224"),
+            "fpn",
+            r"MlpMixer gives one map, of stride 32, .*it has no blocks with att",
+        ),
+        (
+            lambda: timm_model("eva02_tiny_patch14_224"),
+            "fpn",
+            r"Eva gives one map, .*its attention is timm\.models\.eva\.E",
+        ),
         (lambda: timm_model("vit_tiny_r_s16_p8_224"), "fpn", r"its patch embedding is timm\.layers\.hybrid_embed\.Hyb"),
         (lambda: timm_model("resnet18"), "simple", r"ResNet: .* `simple` needs a plain ViT"),
         (lambda: small_vit(depth=6), "fpn", r"a ViT of 6 blocks: .* must be a multiple of 4"),

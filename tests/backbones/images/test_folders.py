@@ -1,10 +1,14 @@
 """Finding images in folders."""
 
+import hashlib
+import os
 from pathlib import Path
+from threading import Barrier, current_thread, main_thread
 
 import pytest
 
 from backbones.errors import InputError
+from backbones.images import folders
 from backbones.images.folders import describe_files, find_images, fingerprint, image_names, list_folder
 
 
@@ -72,3 +76,23 @@ def test_fingerprint_depends_on_names_and_sizes_only(tmp_path: Path, monkeypatch
     assert original != fingerprint(find_images(tmp_path / "two"), tmp_path / "two")
     with pytest.raises(InputError, match=r"1\.jpg"):
         fingerprint(paths, tmp_path / "one")
+
+
+def test_a_fingerprint_asks_a_slow_disk_for_many_files_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest is what one after the other would give."""
+    names = [f"{number:03d}.jpg" for number in range(64)]
+    for size, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"x" * size)
+    paths, at_once, look = find_images(tmp_path), Barrier(8, timeout=20), os.stat
+    asked = []
+    expected = hashlib.sha256("".join(f"{name}\0{size}\n" for size, name in enumerate(names)).encode())
+
+    def answer(path: Path, **options: bool) -> os.stat_result:
+        if current_thread() is not main_thread():
+            asked.append(at_once.wait())
+        return look(path, **options)
+
+    monkeypatch.setattr(folders, "_AT_A_TIME", 1)
+    monkeypatch.setattr(os, "stat", answer)
+    assert fingerprint(reversed(paths), tmp_path) == expected.hexdigest()[:16]
+    assert len(asked) == len(names)

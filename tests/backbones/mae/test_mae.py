@@ -1,6 +1,7 @@
 """The masked autoencoder against its plain formulation, Hugging Face's ViTMAE, timm, and the published checkpoints."""
 
 import re
+from typing import Any
 
 import pytest
 import timm
@@ -11,15 +12,16 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 import backbones.linear
 from backbones.errors import InputError
+from backbones.mae.masking import MaskSampling, random_masking, rank_patches
 from backbones.mae.model import MaskedAutoencoder, create_mae
 
 SMALL = {"width": 32, "depth": 2, "heads": 4, "decoder_width": 24, "decoder_depth": 2, "decoder_heads": 2}
 
 
-def small_mae(image_size: int | tuple[int, int] = 32, norm_pix_loss: bool = True) -> MaskedAutoencoder:
+def small_mae(image_size: int | tuple[int, int] = 32, norm_pix_loss: bool = True, **options: Any) -> MaskedAutoencoder:
     """A small model in which every parameter matters: biases, norms and tokens are not left at their start values."""
     torch.manual_seed(0)
-    model = create_mae("mae_vit_mini_patch8", image_size=image_size, norm_pix_loss=norm_pix_loss, **SMALL)
+    model = create_mae("mae_vit_mini_patch8", image_size=image_size, norm_pix_loss=norm_pix_loss, **SMALL, **options)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -167,6 +169,53 @@ def test_loss_and_prediction_equal_huggingface(image_size: int, norm_pix_loss: b
     assert torch.equal(mask, twin.mask)
 
 
+def with_mask_tokens(model: MaskedAutoencoder, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The same with mask tokens in the encoder (table 1c): all tokens, in their order, through both stacks."""
+    tokens = model.patch_embed(images)
+    order = noise.argsort(dim=1).argsort(dim=1)
+    masked = order >= int(tokens.shape[1] * 0.25)
+    tokens = torch.where(masked[..., None], model.mask_token, tokens) + model.pos_embed[:, 1:]
+    class_token = (model.cls_token + model.pos_embed[:, :1]).expand(len(images), -1, -1)
+    encoded = model.norm(model.blocks(torch.cat([class_token, tokens], dim=1)))
+    tokens = model.decoder_embed(encoded) + model.decoder_pos_embed
+    for block in model.decoder_blocks:
+        tokens = block(tokens)
+    prediction = model.decoder_pred(model.decoder_norm(tokens))[:, 1:]
+    target = model.patchify(images)
+    target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    return (prediction - target)[masked].square().mean(), prediction
+
+
+@pytest.mark.parametrize("mask_sampling", ["random", "grid"])
+def test_mask_tokens_in_the_encoder_equal_the_plain_formulation(mask_sampling: MaskSampling) -> None:
+    model = small_mae(32, mask_tokens_in_encoder=True, mask_sampling=mask_sampling)
+    images, noise = images_and_noise(model)
+    ranks = rank_patches(noise, mask_sampling, (4, 4), 0.75)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    plain_loss, plain_prediction = with_mask_tokens(model, images, ranks)
+    expected = torch.autograd.grad(plain_loss, list(trained.values()))
+    loss, prediction, _ = model.train()(images, noise=noise, return_prediction=True)
+    loss.backward()
+    torch.testing.assert_close(loss, plain_loss, rtol=0, atol=1e-5)
+    torch.testing.assert_close(prediction, plain_prediction, rtol=0, atol=1e-5)
+    for (name, parameter), gradient in zip(trained.items(), expected, strict=True):
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6, msg=name)
+    assert model.mask_token.shape == (1, 1, SMALL["width"])
+    encoder = timm.create_model("vit_mini_patch8_48", num_classes=0, img_size=32, embed_dim=32, depth=2, num_heads=4)
+    encoder.load_state_dict(model.encoder_state_dict(), strict=True)
+
+
+def test_block_sampling_masks_in_the_model_as_it_does_alone() -> None:
+    model = create_mae("mae_vit_mini_patch8", mask_sampling="block", **SMALL).eval()
+    noise = model.draw_noise(5, generator=torch.Generator().manual_seed(0))
+    _, masked = random_masking(rank_patches(noise, "block", (6, 6), 0.5), 0.5)
+    _, _, mask = model(torch.zeros(5, 3, 48, 48), 0.5, noise)
+    assert torch.equal(mask.nonzero()[:, 1].view(5, -1), masked.sort(dim=1).values)
+    with pytest.raises(InputError, match=r"noise of shape \(5, 36\)"):
+        model(torch.zeros(5, 3, 48, 48), 0.5, noise[:, :36])
+
+
 @pytest.mark.parametrize("image_size", [48, (32, 64)])
 def test_exported_encoder_gives_timm_the_same_features(image_size: int | tuple[int, int]) -> None:
     model = create_mae("mae_vit_mini_patch8", image_size=image_size).eval()
@@ -178,7 +227,7 @@ def test_exported_encoder_gives_timm_the_same_features(image_size: int | tuple[i
         assert torch.equal(model.forward_features(images), features)
         # What pre-training encodes, with nearly everything visible, is what the exported encoder makes of it.
         everything = torch.arange(noise.shape[1]).expand_as(noise)
-        encoded = model._encode(model.patchify(images), everything)
+        encoded = model._encode(model.patchify(images), everything, everything[:, :0])
     torch.testing.assert_close(encoded, features, rtol=0, atol=1e-5)
 
 

@@ -18,8 +18,9 @@ from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
 from backbones.mae.model import create_mae
-from backbones.mae.pretraining import PretrainingAugmentation, UnlabelledImages
 from backbones.mae.reconstructions import reconstruct
+from backbones.pretraining.images import UnlabelledImages
+from backbones.pretraining.settings import PretrainingAugmentation
 from backbones.training.randomness import mix
 from benchmarks.running.cells import run_pretraining
 from benchmarks.running.preparing import FinishedCell

@@ -10,10 +10,10 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 import backbones.linear
-import backbones.mae.pretraining
+import backbones.pretraining.steps
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.model import MaskedAutoencoder, create_mae
-from backbones.mae.pretraining import PretrainingStep
+from backbones.pretraining.steps import MaskedAutoencoderStep
 from backbones.training import precision
 from backbones.training.precision import Precision, wrap_optimizer
 from tests.support.claimed_gpu import Kernels
@@ -22,11 +22,11 @@ from tests.support.rehearsal import TWO_DEVICES, rehearsal
 PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def pretraining(**options: Any) -> PretrainingStep:
-    return PretrainingStep(create_mae("mae_vit_mini_patch8", **options), 0.75, IMAGENET)
+def pretraining(**options: Any) -> MaskedAutoencoderStep:
+    return MaskedAutoencoderStep(create_mae("mae_vit_mini_patch8", **options), 0.75, IMAGENET)
 
 
-def update(step: PretrainingStep, kind: Precision = "bf16") -> Tensor:
+def update(step: MaskedAutoencoderStep, kind: Precision = "bf16") -> Tensor:
     """One, of a batch that comes from the CPU; the loss."""
     step.to("cuda")
     optimizer = torch.optim.AdamW(param_groups_weight_decay(step.network, 0.05), fused=True)
@@ -36,7 +36,7 @@ def update(step: PretrainingStep, kind: Precision = "bf16") -> Tensor:
     return loss
 
 
-def rehearse(step: PretrainingStep, kind: Precision = "bf16") -> Kernels:
+def rehearse(step: MaskedAutoencoderStep, kind: Precision = "bf16") -> Kernels:
     with rehearsal() as gpu:
         loss = update(step, kind)
     assert (loss.device.type, loss.dtype, loss.shape) == ("cuda", torch.float32, ())
@@ -47,6 +47,13 @@ def rehearse(step: PretrainingStep, kind: Precision = "bf16") -> Kernels:
 @pytest.mark.parametrize("kind", PRODUCTS)
 def test_an_update_in_each_precision(kind: Precision) -> None:
     rehearse(pretraining(norm_pix_loss=kind != "fp32"), kind)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mask_sampling": "block"}, {"mask_sampling": "grid", "mask_tokens_in_encoder": True}]
+)
+def test_an_update_of_an_ablation(options: dict[str, Any]) -> None:
+    rehearse(pretraining(**options))
 
 
 def test_an_update_whose_activations_are_computed_again() -> None:
@@ -75,7 +82,7 @@ def test_a_constant_without_device_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
         return images / 255 - torch.tensor(normalisation.mean).view(3, 1, 1)
 
-    monkeypatch.setattr(backbones.mae.pretraining, "normalise", normalise)
+    monkeypatch.setattr(backbones.pretraining.steps, "normalise", normalise)
     with pytest.raises(RuntimeError, match=TWO_DEVICES):
         rehearse(pretraining())
 
@@ -89,10 +96,10 @@ def test_a_batch_that_is_left_on_the_cpu_is_found(monkeypatch: pytest.MonkeyPatc
 def test_a_mask_that_is_drawn_on_the_cpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Indices on the CPU, which PyTorch itself would bring to the GPU, step by step."""
 
-    def noise(self: MaskedAutoencoder, noise: Tensor | None, patches: Tensor) -> Tensor:
-        return torch.rand(patches.shape[:2])
+    def noise(self: MaskedAutoencoder, images: int, device: torch.device) -> Tensor:
+        return torch.rand(images, 36)
 
-    monkeypatch.setattr(MaskedAutoencoder, "_check_noise", noise)
+    monkeypatch.setattr(MaskedAutoencoder, "draw_noise", noise)
     with pytest.raises(RuntimeError, match=TWO_DEVICES):
         rehearse(pretraining())
 

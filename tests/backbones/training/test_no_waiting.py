@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from backbones.images.normalisation import IMAGENET
 from backbones.mae.model import create_mae
-from backbones.mae.pretraining import PretrainingStep
+from backbones.pretraining.steps import MaskedAutoencoderStep
 from backbones.training.checkpointing import Tally
 from backbones.training.precision import Precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
@@ -35,7 +35,7 @@ def test_what_waits_is_found() -> None:
 
 
 def test_a_step_of_pre_training_does_not_wait() -> None:
-    step = PretrainingStep(create_mae("mae_vit_mini_patch8"), 0.75, IMAGENET)
+    step = MaskedAutoencoderStep(create_mae("mae_vit_mini_patch8"), 0.75, IMAGENET)
     images = torch.zeros(4, 3, 48, 48, dtype=torch.uint8)
     losses = losses_without_waiting(step, {"images": images, "corrupt": {"a.jpg": "broken"}})
     assert losses["loss"].device.type == "cuda"

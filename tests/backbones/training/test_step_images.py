@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from mmengine.model import BaseModel
+from timm.layers import EvoNorm2dB0, EvoNorm2dS0, FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -28,6 +29,14 @@ class Mixing(PointsRecipe):
 
 def mixing(**settings: Any) -> Mixing:
     return Mixing.model_validate(recipe(**settings).model_dump())
+
+
+class InPlaceABNSync(nn.Module):
+    """What inplace_abn has of that name, as far as it is seen from outside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
 
 
 class Stubborn(nn.Module):
@@ -56,6 +65,11 @@ class Stubborn(nn.Module):
         (lambda: nn.SyncBatchNorm(4), 6),
         (lambda: SynchronisedBatchNorm(4), 6),
         (lambda: nn.Sequential(SynchronisedBatchNorm(4), nn.BatchNorm2d(4)), 2),
+        (lambda: EvoNorm2dB0(4), 2),
+        (lambda: EvoNorm2dS0(4), None),
+        (lambda: FrozenBatchNormAct2d(4), None),
+        (lambda: nn.InstanceNorm2d(4, track_running_stats=True), None),
+        (lambda: InPlaceABNSync(4), 6),
         (lambda: timm.create_model("resnet18", num_classes=2), 2),
         (lambda: timm.create_model("vit_tiny_patch16_224", num_classes=2), None),
     ],
@@ -158,6 +172,16 @@ def test_a_checkpoint_that_does_not_tell_is_gone_on_with(tmp_path: Path) -> None
     outcome = train(tmp_path, batch_per_device=3)
     assert outcome.step_images == (StepImages(4, 3, 3, None),)
     assert step_notes(outcome.step_images) == ["not known: how many images shared batch norm or mixup before update 5"]
+
+
+def test_a_checkpoint_of_a_version_that_did_not_find_the_layer_is_gone_on_with(tmp_path: Path) -> None:
+    train(tmp_path)
+    cut_back(tmp_path)
+    path = tmp_path / "checkpoints/iteration_4.pth"
+    content = torch.load(path, weights_only=True)
+    content["tally"]["step_images"][0]["batch_norm"] = None
+    torch.save(content, path)
+    assert train(tmp_path).step_images == (StepImages(0, 6, None, None), StepImages(4, 6, 6, None))
 
 
 @pytest.mark.parametrize(("first", "then", "goes_on"), [(24, 8, False), (8, 24, False), (16, 32, True), (4, 4, True)])

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from backbones.errors import InputError
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import file_sha256
 from tests.support.checkpoint_examples import save, vit_mini
 
 
@@ -85,15 +86,12 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     pointer.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d7a' * 16}\nsize 12345\n")
     empty.touch()
     binary.write_bytes(bytes(range(128, 256)) * 8)
-    (tmp_path / "folder").mkdir()
-    save({"weight": torch.ones(1)}, tmp_path / "folder", "inside.pth")
     for path, expected in (
         (text, "a text file"),
         (page, "a web page, not the file of weights"),
         (pointer, "a pointer of Git LFS, .* run `git lfs pull`"),
         (empty, "the file is empty"),
         (binary, "neither a PyTorch nor a safetensors file|restricted reader"),
-        (tmp_path / "folder", "is a folder, and a checkpoint is one file. Give the file in it: .*folder/inside.pth"),
         (tmp_path / "absent.pth", "no such checkpoint file"),
         (save({"optimizer": {}, "epoch": 3}, tmp_path, "no_weights.pth"), r"no weights found.*\(optimizer, epoch\)"),
         (save([1, 2], tmp_path, "list.pth"), "no weights found in it, but list of 2"),
@@ -104,37 +102,10 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (
-            ["pytorch_model.bin", "model.safetensors", "config.json"],
-            "Give the file in it: {}/model.safetensors. It also",
-        ),
-        (["b.pt", "a.pth"], "Give the file in it: {}/a.pth. It also holds b.pt"),
-        (["README.md"], "There is none in it: no *.safetensors, *.bin, *.pth, *.pt"),
-        (["pytorch_model.bin", "optimizer.pt", "rng_state_0.pth"], "Give the file in it: {}/pytorch_model.bin."),
-        (["pytorch_model.bin.index.json", "training_args.bin"], "Sharded weights are not read"),
-        (["model.safetensors.index.json"], "Sharded weights are not read: merge them first"),
-        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], "Sharded weights are not read"),
-        (["model-00001-of-00001.safetensors"], "Give the file in it: {}/model-00001-of-00001.safetensors"),
-        ([".metadata", "__0_0.distcp"], "Sharded weights are not read"),
-    ],
-)
-def test_a_folder_says_which_of_its_files_to_give(tmp_path: Path, names: list[str], expected: str) -> None:
-    for name in names:
-        (tmp_path / name).write_text("…")
-    with pytest.raises(InputError) as caught:
-        read_checkpoint(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: is a folder, and a checkpoint is one file. ")
-    assert expected.format(tmp_path) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model-00001-of-00003.bin"])
-def test_a_part_of_sharded_weights_is_not_read(tmp_path: Path, name: str) -> None:
-    torch.save({"weight": torch.ones(2)}, tmp_path / name)
-    with pytest.raises(InputError, match=rf"{name}: .* sharded weights are not read: merge them first"):
-        read_checkpoint(tmp_path / name)
+def test_a_part_of_sharded_weights_is_not_read(tmp_path: Path) -> None:
+    path = save({"weight": torch.ones(2)}, tmp_path, "pytorch_model-00001-of-00003.bin")
+    with pytest.raises(InputError, match=r"00003.bin: one of several files. Give their folder, or their index in it"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("layout", ["zip", "stream", "safetensors"])

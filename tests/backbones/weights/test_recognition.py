@@ -25,7 +25,7 @@ def test_inspection_says_what_it_is_and_where_it_fits(tmp_path: Path) -> None:
     assert (found.patch, found.grid, found.image_size, found.has_decoder) == (8, (6, 6), 48, True)
     assert description.fits == ("mae_vit_mini", "vit_mini_patch8_48")
     assert description.report is not None and len(description.report.used) == 54
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="named as MAE's; --backbone supervised_vit_mini says supervised"):
         describe(description.checkpoint, "supervised_vit_mini")
 
 
@@ -37,21 +37,28 @@ def torchvisions(name: str) -> State:
 @pytest.mark.parametrize(
     ("theirs", "ours", "is_like"),
     [
+        ("vit_b_16", "vit_base_patch16_224", "ViT-base, width 768, 12 blocks"),
         ("swin_t", "swin_tiny_patch4_window7_224", "Swin, width 96, 12 blocks"),
         ("convnext_tiny", "convnext_tiny", "ConvNeXt, width 96, 18 blocks"),
     ],
 )
-def test_torchvisions_files_are_called_so(theirs: str, ours: str, is_like: str) -> None:
-    """Their refusal was timm's reader's exception."""
+def test_torchvisions_files_fit_timms_models_and_its_own(theirs: str, ours: str, is_like: str) -> None:
     checkpoint = Checkpoint(Path("weights.pth"), "", 0, "torch", "", torchvisions(theirs), {})
+    found = recognise(checkpoint.state_dict)
+    assert str(found).startswith(is_like) and found.naming == "torchvision" and found.timm_name == ours
     with torch.device("meta"):
-        model = timm.create_model(ours, num_classes=0)
-    with pytest.raises(InputError, match=r"weights\.pth: a model of torchvision's own, .*Give those") as refused:
-        match_weights(model, checkpoint, METHODS["custom"])
-    assert f'timm.create_model("{ours}", pretrained=True)' in str(refused.value) and is_like in str(refused.value)
-    with torch.device("meta"):
-        own = torchvision.models.get_model(theirs)
+        own, timms = torchvision.models.get_model(theirs), timm.create_model(ours, num_classes=0)
+    match_weights(timms, checkpoint, METHODS["custom"])
     match_weights(own, checkpoint, METHODS["custom"])
+
+
+def test_torchvisions_swin_v2_is_refused() -> None:
+    """Its attention is another than timm's."""
+    checkpoint = Checkpoint(Path("weights.pth"), "", 0, "torch", "", torchvisions("swin_v2_t"), {})
+    with torch.device("meta"):
+        model = timm.create_model("swinv2_tiny_window8_256", num_classes=0)
+    with pytest.raises(InputError, match=r"weights\.pth: torchvision's own Swin V2, .*Register torchvision's model"):
+        match_weights(model, checkpoint, METHODS["custom"])
 
 
 def test_recognition_of_other_families() -> None:
@@ -69,6 +76,6 @@ def test_recognition_of_other_families() -> None:
     vit = torchvisions("vit_b_16")
     assert (
         str(recognise(vit))
-        == "ViT-base, width 768, 12 blocks, patch 16, a head for 1000 classes, named as by torchvision"
+        == "ViT-base, width 768, 12 blocks, patch 16, 14×14 grid, a head for 1000 classes, named as by torchvision"
     )
     assert recognise({"nothing": torch.zeros(1)}).family is None

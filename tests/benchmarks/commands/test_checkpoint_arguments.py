@@ -40,7 +40,10 @@ def test_files_that_are_no_checkpoint(small: Path, tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "weightless.pth")
     for name, expected in (
         ("gone.pth", "no such checkpoint file"),
-        ("", "is a folder, and a checkpoint is one file. Give the file in it: "),
+        (
+            "",
+            "a folder with 4 files of weights, and which is meant cannot be told: empty.pth, page.pth",
+        ),
         ("text.pth", "a text file. A checkpoint is a file written by torch.save or safetensors"),
         ("page.pth", "a web page, not the file of weights"),
         ("empty.pth", "the file is empty"),

@@ -89,7 +89,7 @@ def test_running_out_of_memory_says_what_to_lower(
     def step(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("backbones.mae.pretraining.PretrainingStep.forward", step)
+    monkeypatch.setattr("backbones.pretraining.steps.PretrainingStep.forward", step)
     message = refusal(*pretrain(small / "unlabelled", tmp_path), status=75)
     assert message.startswith("out of memory. Set runtime.activation_checkpointing=true, which keeps the numbers; or")
     assert "gradients accumulate, but batch norm and mixup then see fewer images" in message

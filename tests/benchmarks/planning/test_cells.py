@@ -13,9 +13,10 @@ from backbones.training.settings import protocol
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, parse_backbone, plan_pretraining, plan_task
 from benchmarks.running.repeating import Code, Repeat, find_standing
 from benchmarks.running.writing import write_record
-from results import Record, find_records, run_directory
+from results import Record, ResultsError, find_records, run_directory
 from results.latest import latest_of_each_key
 from tests.support.checkpoint_examples import save
+from tests.support.folders import forbid
 from tests.support.in_process import call, refusal
 from tests.support.results_examples import make_record
 
@@ -134,7 +135,7 @@ def test_a_backbone_whose_folder_has_the_same_name_is_another(
         planned("models-vit").find_record(tmp_path)
 
 
-@pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base="])
+@pytest.mark.parametrize("argument", ["", "=FILE", "mae_vit_base=", "mae_vit_base=FILE::"])
 def test_half_a_backbone_is_refused(argument: str) -> None:
     with pytest.raises(InputError, match="expected NAME or NAME=CHECKPOINT"):
         parse_backbone(argument)
@@ -154,12 +155,11 @@ def test_a_dry_run_says_what_is_there_but_of_another_kind(tmp_path: Path) -> Non
     data, weights = tmp_path / "file", tmp_path / "downloaded"
     data.write_text("")
     weights.mkdir()
-    (weights / "model.safetensors").write_text("")
     fixed = ["run", "--recipe", RECIPE, "--data", data, "--out", tmp_path / "out", "--dry-run"]
     result = call(*fixed, "--backbone", f"mae_vit_mini={weights}")
     assert result.exit_code == 1 and "missing" not in result.output
     assert f"unfit: {data}: is a file. Expected the data set's root folder\n" in result.output
-    assert f"{weights}: is a folder, and a checkpoint is one file. Give the file in it: {weights}/mod" in result.output
+    assert f"unfit: {weights}: a folder without weights. Expected model.safetensors or" in result.output
 
 
 def test_a_dry_run_finds_what_is_finished(tmp_path: Path, finish: Callable[..., Path]) -> None:
@@ -194,3 +194,19 @@ def test_an_earlier_run_that_cannot_be_read_is_named_and_passed_over(
     standing = find_standing(first, Repeat(), Code(""), lambda: None)
     assert (standing.directory, standing.run) == (second, 2)
     assert f"passed over: {first / 'record.json'}: not a record" in capsys.readouterr().err
+
+
+def test_an_earlier_run_whose_directory_is_closed_is_named_and_passed_over(
+    tmp_path: Path,
+    finish: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = (finish(planned(), key="0123456789ab", run=run) for run in (1, 2))
+    forbid(monkeypatch, first / "record.json", even_to_look=True)
+    standing = find_standing(first, Repeat(), Code(""), lambda: None)
+    assert (standing.directory, standing.run) == (second, 2)
+    assert f"passed over: {first / 'record.json'}" in capsys.readouterr().err
+    forbid(monkeypatch, second / "record.json", even_to_look=True)
+    with pytest.raises(ResultsError, match=f"{second.name}/record.json"):
+        find_standing(first, Repeat(), Code(""), lambda: None)

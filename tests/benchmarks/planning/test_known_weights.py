@@ -46,7 +46,7 @@ def planned(weights: Path, *overrides: str, seed: int = 0) -> PlannedCell:
 
 
 def hide_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path, **_: pytest.fail(f"read {path}"))
 
 
 def sha256(path: Path) -> str:
@@ -84,6 +84,21 @@ def test_a_description_that_comes_to_lie_beside_it_is_read(tmp_path: Path) -> No
     assert planned(weights).normalisation == IMAGENET
     (tmp_path / "preprocessor_config.json").unlink()
     assert planned(weights).normalisation == HALF
+
+
+def test_machines_with_weights_of_their_own_under_one_path_know_both(tmp_path: Path) -> None:
+    """In one folder each forgot what the other had read."""
+    shown, places = tmp_path / "shown", (tmp_path / "one", tmp_path / "other")
+    for value, place in enumerate(places):
+        place.mkdir()
+        age(save({"cls_token": torch.full((1,), value)}, place, "weights.pth"))
+    for turn in range(2):
+        for place in places:
+            place.rename(shown)
+            known, digest = KnownWeights(shown / "weights.pth"), sha256(shown / "weights.pth")
+            assert known.sha256 == (digest if turn else None)
+            known.remember(digest, {}, HALF)
+            shown.rename(place)
 
 
 def test_what_was_just_written_is_not_trusted(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

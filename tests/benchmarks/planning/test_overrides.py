@@ -145,6 +145,14 @@ def test_a_file_extends_a_packaged_recipe(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", [VIT_B, "short.yaml"])
+def test_only_a_file_extends_a_recipe(name: str, tmp_path: Path) -> None:
+    """Beside --set it was passed over without a word."""
+    if name != VIT_B:
+        name = write(tmp_path / name, f"extends: {VIT_B}\n")
+    assert 'key "extends"' in refusal(name, "extends=imagenet_vit_large")
+
+
 def test_a_file_that_extends_nothing_is_no_recipe_of_the_literature(tmp_path: Path) -> None:
     name = write(tmp_path / "mine.yaml", (FOLDER / f"{VIT_B}.yaml").read_text())
     loaded = load_recipe(name, [], {"classification"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backbones.mae.pretraining import PretrainingRecipe
+from backbones.pretraining.settings import PretrainingRecipe
 from backbones.training.settings import deciding_settings
 from benchmarks.planning.recipe import FOLDER, list_recipes, load_recipe
 from tasks.registry import RECIPES

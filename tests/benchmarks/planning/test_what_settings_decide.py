@@ -21,7 +21,12 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "model.arch": ("model.arch=resnet18",),
     "model.image_size": ("model.image_size=672",),
     "model.mask_ratio": ("model.mask_ratio=0.6",),
-    "model.norm_pix_loss": ("model.norm_pix_loss=false",),
+    "model.norm_pix_loss": (),
+    "model.mask_sampling": ("model.mask_sampling=block",),
+    "model.mask_tokens_in_encoder": ("model.mask_tokens_in_encoder=true",),
+    "model.decoder_depth": ("model.decoder_depth=3",),
+    "model.decoder_width": ("model.decoder_width=96",),
+    "model.decoder_heads": ("model.decoder_heads=2",),
     "model.drop_path": ("model.drop_path=0.27",),
     "model.pool": ("model.pool=token",),
     "model.relative_position": (),
@@ -53,6 +58,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "schedule.warmup_factor": ("schedule.warmup_factor=0.1",),
     "schedule.shape": (),
     "schedule.milestones": ("schedule.shape=step", "schedule.milestones=[100]"),
+    "augment.crop": ("augment.crop=none",),
+    "augment.colour_jitter": ("augment.colour_jitter=[0.4,0.4,0.4,0.1]",),
     "augment.crop_scale": ("augment.crop_scale=[0.1,0.9]",),
     "augment.crop_tries": ("augment.crop_tries=3",),
     "augment.flip": ("augment.flip=0.1",),
@@ -75,6 +82,10 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }
 # By setting, what it changes to where that depends on what it is.
 OTHERWISE: dict[str, dict[Any, tuple[str, ...]]] = {
+    "model.norm_pix_loss": {
+        True: ("model.norm_pix_loss=false",),
+        False: ("model.norm_pix_loss=true",),
+    },
     "model.relative_position": {
         True: ("model.relative_position=false",),
         False: ("model.relative_position=true",),

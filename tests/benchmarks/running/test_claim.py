@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from backbones.errors import InputError
+from backbones.training.agreement import each_says
 from backbones.training.writing import check_before_writing, written_whole
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM, RECIPE, claimed
 from benchmarks.running.owners import Holder, this_process
+from benchmarks.running.together import together
+from tests.support.two_processes import end_of_two
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -206,3 +209,24 @@ def test_of_many_that_come_and_go_one_is_inside(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
+
+
+def refuse_in_the_second(rank: int, out: Path) -> None:
+    directory = out / "task" / "run"
+    with together(), claimed(directory, out, lambda: "task: x"):
+        each_says(rank)
+        if rank == 1:
+            raise InputError("what only this process finds wrong")
+        each_says(rank)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_another_process_refuses_leaves_what_has_been_trained(tmp_path: Path, trained: bool) -> None:
+    """The first ended at once, and left a directory with a recipe in it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    if trained:
+        (out / "task" / "run" / "checkpoints").mkdir(parents=True)
+    assert end_of_two(refuse_in_the_second, tmp_path / "log", out) == [2, 2]
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.name != ".claim"}
+    assert left == ({"task", "task/run", "task/run/recipe.yaml", "task/run/checkpoints"} if trained else set())

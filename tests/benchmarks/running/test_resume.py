@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backbones.weights.checkpoints import file_sha256
+from backbones.weights.directories import file_sha256
 from tests.support.commands import Moment, backbench, pretrain_arguments, read_record, run_arguments
 from tests.support.resuming import (
     LOG,
@@ -77,8 +77,8 @@ def test_killed_pretraining_ends_the_same(mini: Path, pretrained: Path, tmp_path
         Moment(LOG, 3),
         Moment(LOG, 15),
         Moment(WRITE, 2),
-        Moment("backbones.mae.pretraining.save_atomically", 1),
-        Moment("backbones.mae.pretraining.save_atomically", 2),
+        Moment("backbones.pretraining.job.save_atomically", 1),
+        Moment("backbones.pretraining.job.save_atomically", 2),
     ]
     finish_killed(pretrain_arguments(mini / "unlabelled", out, **PRETRAINING), out, moments)
     assert_same_result(out, pretrained)

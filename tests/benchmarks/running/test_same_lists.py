@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from backbones.images.normalisation import IMAGENET
-from backbones.mae.pretraining import PretrainingRecipe, pretrain
+from backbones.pretraining.job import pretrain
+from backbones.pretraining.settings import PretrainingRecipe
 from backbones.training import same_lists
 from backbones.training.same_lists import Listing, require_same_lists
 from benchmarks.planning.cells import plan_pretraining, plan_task

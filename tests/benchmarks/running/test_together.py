@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,25 @@ def test_a_fault_of_our_own_is_one_traceback(tmp_path: Path, failing: tuple[int,
     text = (tmp_path / "log").read_text()
     assert text.count("Traceback") == 1 and text.rstrip().endswith("TypeError: a model's own mistake"), text
     assert "backbench: " not in text
+
+
+def end_the_program(rank: int, ending: tuple[int, ...], code: int | None) -> None:
+    with together():
+        each_says(rank)
+        if rank in ending:
+            sys.exit(code)
+        each_says(rank)
+
+
+@pytest.mark.parametrize(("ending", "code"), [((0,), 3), ((1,), None), ((0, 1), 3)])
+def test_a_model_that_ends_the_program_ends_all_as_one_that_raises(
+    tmp_path: Path, ending: tuple[int, ...], code: int | None
+) -> None:
+    """The others took it for killed, and ended with 75; it ended with its own status, which may be that of success."""
+    assert end_of_two(end_the_program, tmp_path / "log", ending, code) == [2, 2]
+    (message,) = (tmp_path / "log").read_text().splitlines()
+    assert message.startswith("backbench: a model, or another library, has to raise an exception")
+    assert f"sys.exit({'' if code is None else code}) in end_the_program ({__file__}, line " in message
 
 
 def fail_before_they_meet(rank: int) -> None:
@@ -102,10 +122,26 @@ class TestTheMeetingPlace:
         store.set("backbench/here/1", "one that came, and died before all had met")
         assert end_of_two(fail, tmp_path / "again", (), **place) == [0, 0], (tmp_path / "again").read_text()
 
-    def test_is_left_if_not_all_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=0.3))
+    def test_is_left_if_not_all_come(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """Long before that it is told whom one waits for: srun may leave alone those that wait for a dead one."""
+        monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=0.6))
+        monkeypatch.setattr(meeting, "SILENCE", timedelta(seconds=0.2))
         with pytest.raises(TryAgainError, match="of the 3 processes of this job, number 1, 2 did not come to 127"):
             meet(Place(0, 3, address="127.0.0.1", port=free_port()))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "number 1, 2 has not come yet to 127.0.0.1, port " in line and "--kill-on-bad-exit" in line
+
+    def test_is_told_where_nobody_listens(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=1.5))
+        monkeypatch.setattr(meeting, "SILENCE", timedelta(seconds=0.2))
+        port = free_port()
+        for rank, lines in ((1, 1), (3, 0), (8, 1)):  # of eight on each machine
+            with pytest.raises(InputError, match="cannot meet at 127"):
+                meet(Place(rank, 16, rank % 8, 8, address="127.0.0.1", port=port))
+            told = f"{socket.gethostname()} waits for the first process to listen at 127.0.0.1, port {port}, "
+            assert capfd.readouterr().err.count(f"backbench: {told}") == lines
 
 
 def met(rank: int) -> None:

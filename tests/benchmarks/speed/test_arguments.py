@@ -24,6 +24,16 @@ def test_no_script_takes_no_turns(
     assert ended.value.code == 2 and "--repeats 0: expected at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("share", ["0", "-1", "0.001", "1.5", "nan"])
+def test_no_data_of_nothing_are_generated(
+    share: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["data_start", "--share", share])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SPEED / "data_start.py"), run_name="__main__")
+    assert ended.value.code == 2 and f"--share {share}: expected from 0.02 to 1" in capsys.readouterr().err
+
+
 def parsed(monkeypatch: pytest.MonkeyPatch, *options: str) -> object:
     monkeypatch.setattr(sys, "argv", ["script", *options])
     parser = make_parser("")

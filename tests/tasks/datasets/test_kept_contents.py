@@ -8,7 +8,7 @@ import pytest
 
 from backbones.cache import found_anew
 from backbones.errors import DataError
-from backbones.mae.pretraining import list_images
+from backbones.pretraining.images import list_images
 from benchmarks.planning.cells import plan_task
 from tasks.datasets.class_folders.layout import ClassFolders, open_class_folders
 from tasks.datasets.identity import Contents

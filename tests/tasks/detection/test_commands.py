@@ -175,9 +175,13 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("backbone", "adapter", "expected"),
         [
-            ("gmlp_ti16_224", "fpn", "MlpMixer has no spatial feature maps that an adapter can use: it has no blocks"),
-            ("gmlp_ti16_224", "simple", "MlpMixer has no spatial feature maps that an adapter can use: it has no"),
-            ("vit_small_patch16_rope_224", "fpn", "its attention is timm.layers.attention.AttentionRope, and"),
+            (
+                "gmlp_ti16_224",
+                "fpn",
+                "(it has no blocks with attention). Use --set model.adapter=simple --set model.window",
+            ),
+            ("gmlp_ti16_224", "simple", "MlpMixer gives one map, of stride 16, which these settings are not for"),
+            ("vit_small_patch16_rope_224", "fpn", "(its attention is timm.layers.attention.AttentionRope). Use --set"),
             ("test_resnet", "simple", "ResNet: the adapter `simple` needs a plain ViT, and this model is a pyramid"),
             ("test_vit", "fpn", "a ViT of 6 blocks: "),
         ],

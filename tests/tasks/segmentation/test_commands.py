@@ -175,8 +175,11 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("backbone", "expected"),
         [
-            ("gmlp_ti16_224", "MlpMixer has no spatial feature maps that an adapter can use: it has no blocks"),
-            ("vit_small_patch16_rope_224", "its attention is timm.layers.attention.AttentionRope, and"),
+            ("gmlp_ti16_224", "(it has no blocks with attention). Use --set model.adapter=simple"),
+            (
+                "vit_small_patch16_rope_224",
+                "(its attention is timm.layers.attention.AttentionRope). Use --set model.ad",
+            ),
             ("test_vit", "a ViT of 6 blocks: "),
         ],
     )

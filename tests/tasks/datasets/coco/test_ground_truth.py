@@ -29,7 +29,8 @@ def of_each(section: str, **values: Any) -> Callable[[dict[str, Any]], None]:
 def as_floats(data: dict[str, Any]) -> None:
     for section in ("images", "annotations", "categories"):
         for entry in data[section]:
-            entry.update({key: float(entry[key]) for key in ("id", "image_id", "category_id", "height") if key in entry})
+            for key in ("id", "image_id", "category_id", "height"):
+                entry.update({key: float(entry[key])} if key in entry else {})
 
 
 def without_flags(data: dict[str, Any]) -> None:

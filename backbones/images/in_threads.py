@@ -16,9 +16,12 @@ _AT_ONCE = 1024
 """Few enough that the pool's queue stays small for a million files."""
 
 
-def each_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Each item with what `function` makes of it, in the items' order."""
+def each_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `function` makes of it, in the items' order; by default in a few more `threads` than there
+    are processors, which is enough where they compute."""
     remaining = iter(items)
-    with ThreadPoolExecutor() as threads:
+    with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(remaining, _AT_ONCE)):
-            yield from zip(chunk, threads.map(function, chunk), strict=True)
+            yield from zip(chunk, pool.map(function, chunk), strict=True)

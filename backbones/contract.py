@@ -1,0 +1,113 @@
+"""What a backbone must have: as little as the tasks can do with.   B images, T + N tokens, C channels, H × W cells
+
+A backbone is any `torch.nn.Module` with the method `forward_features(images)`, which takes normalised images
+(B, 3, height, width) and returns one of these, without a classifier:
+
+- tokens (B, T + N, C): T tokens before the patches, such as a class token, then N patches row by row
+- a map (B, C, H, W), or (B, H, W, C), of any stride
+- four maps (B, C, H, W) of strides 4, 8, 16 and 32, finest first, in a list or a tuple
+- what libraries put round one of these: an object or a dictionary with `last_hidden_state` (transformers) or
+  `x_norm_patchtokens` (DINOv2), a dictionary or a tuple with one tensor of this kind
+
+By task:
+
+- classification: the mean over patches or cells, or the first token (`model.pool=token`), and a linear layer on it.
+  Where the module's attribute `norm` is a LayerNorm and the last thing that it does to tokens, the mean is taken before
+  it, and normalised afresh, as MAE's fine-tuning does; else the mean is taken of the features as they are
+- detection and segmentation: one map whose stride is a power of two, from which the adapter `simple` makes all others,
+  or four. Images come in several sizes, so a module that takes one alone has them padded to it
+- layer-wise decay: the list of numbered modules that holds most parameters (`blocks.0`, `encoder.layer.0`,
+  `stages.0.blocks.0`) gives the layers; what stands before it is the first, what stands behind it the last
+
+What a module may say of itself, where it cannot be told or is otherwise:
+
+- `num_prefix_tokens`: T. It is found out where images of several sizes can be tried
+- `output_fmt`: "NCHW" or "NHWC", for maps of as many channels as rows
+- `embed_dim`: C, which is held against what comes out
+- `group_matcher(coarse=False)`: the layers, as timm's models have them
+- `no_weight_decay()`: names of parameters without weight decay in classification, beside those of one dimension; by
+  default those of class tokens and position embeddings
+- `set_grad_checkpointing(True)`: keep only the blocks' inputs, for `runtime.activation_checkpointing`
+- `set_input_size(img_size=(side, side))`: become a model for images of that size, for dense tasks
+- `feature_info` and `forward_intermediates`: as timm's hierarchical models have them, for dense tasks
+
+timm's models have all of it, and are used as they are. `backbench check-backbone NAME` tries a backbone in every task.
+"""
+
+import inspect
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+
+_OF_TIMM = ("forward_features", "forward_intermediates", "group_matcher")
+_HEAD = ("reset_classifier", "get_classifier")
+_FORWARD = ("forward_features", "forward_intermediates", "_pos_embed")
+_DESCRIPTIONS = ("feature_info", "embed_dim")
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """All that is demanded of a module; see above for what it returns and what else it may say of itself."""
+
+    def forward_features(self, images_B3HW: Tensor, /) -> Any:
+        """Tokens, a map or four maps of normalised images."""
+
+
+def require_backbone(model: object, name: str) -> nn.Module:
+    """Return the model if it is a `torch.nn.Module` with `forward_features` and without a classifier of its own.
+
+    Raises InputError that names what is missing.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}.")
+    if not isinstance(model, Backbone):
+        raise InputError(
+            f"{name}: {type(model).__name__} lacks forward_features. Give it a method forward_features(images) that "
+            "returns tokens (B, N, C) or a map (B, C, H, W) of images (B, 3, height, width); docs/backbones.md has "
+            "examples."
+        )
+    if classes := getattr(model, "num_classes", 0):
+        raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
+    return model
+
+
+def has_timms_interface(model: nn.Module) -> bool:
+    """Whether a model has what timm's have, so that the tasks can do with it as with those."""
+    return all(callable(getattr(model, method, None)) for method in _OF_TIMM) and any(
+        hasattr(model, attribute) for attribute in _DESCRIPTIONS
+    )
+
+
+def has_timms_head(model: nn.Module) -> bool:
+    """Whether a model makes itself a classifier, as timm's do, and can be called as one.
+
+    A `forward_features(images)` that is put into a class of timm's may lack what timm's `forward` hands to it.
+    """
+    if not has_timms_interface(model) or not all(callable(getattr(model, method, None)) for method in _HEAD):
+        return False
+    kinds = [kind for kind in type(model).__mro__ if "forward_features" in vars(kind)]
+    timms = next((vars(kind)["forward_features"] for kind in kinds if _is_timms(kind)), None)
+    if timms is None:
+        return True
+    own = inspect.signature(vars(kinds[0])["forward_features"]).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
+    return takes_any or {*inspect.signature(timms).parameters} - {"x"} <= {*own}
+
+
+def changed_by_others(model: nn.Module) -> str | None:
+    """Which method of the forward pass a class from outside timm has of its own, if the model is derived from timm's.
+
+    A model of that kind cannot be taken apart as timm's are: its parts do not say what it does with them.
+    """
+    for kind in type(model).__mro__:
+        if _is_timms(kind):
+            return None
+        if method := next((name for name in _FORWARD if name in vars(kind)), None):
+            return f"{kind.__qualname__}.{method}"
+    return None
+
+
+def _is_timms(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "timm"

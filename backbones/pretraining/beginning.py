@@ -1,0 +1,39 @@
+"""Beginning a pre-training with the weights of an existing autoencoder, or of an encoder alone."""
+
+from torch import nn
+
+from backbones.errors import InputError
+from backbones.mae.model import MaskedAutoencoder
+from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.conversion import Weights
+from backbones.weights.loading import LoadReport, load_weights
+from backbones.weights.methods import METHODS, Method
+from backbones.weights.naming import drop_masking
+
+_DECODER = r"decoder_|mask_token$"
+
+
+def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
+    """Load a file into a masked autoencoder, strictly, and report what landed where.
+
+    Names are those of MAE's released files with a decoder (`mae_visualize_vit_*.pth`, `mae_pretrain_vit_*_full.pth`),
+    which backbench's own `autoencoder.pth` shares. With a file of an encoder alone the decoder begins anew.
+    Raises InputError as `load_weights` does, for a file with a part of a decoder, and for another network.
+    """
+    if not isinstance(network, MaskedAutoencoder):
+        raise InputError(f"--from {checkpoint.path}: only masked autoencoders begin with a file, not this network.")
+    method = METHODS["MAE"]
+    steps = (*(step for step in method.steps if step is not drop_masking), _let_decoder_be_new)
+    return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+
+
+def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:
+    """Allow for a file without a decoder, and keep the fixed positions of the model's own if its grid is another."""
+    own = model.state_dict()
+    positions = weights.tensors.get("decoder_pos_embed")
+    if positions is not None and positions.shape[1:2] != own["decoder_pos_embed"].shape[1:2]:
+        weights.drop(["decoder_pos_embed"], "fixed positions of another grid")
+        weights.initialised["decoder_pos_embed"] = "fixed positions of this model's grid"
+    elif not weights.names(_DECODER):
+        reason = "the file has an encoder only; the decoder begins anew"
+        weights.initialised.update({name: reason for name in own if name.startswith(("decoder_", "mask_token"))})

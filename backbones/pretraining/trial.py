@@ -1,0 +1,90 @@
+"""Trying an objective on a few images, so that a bad one is refused before anything trains."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from backbones.errors import InputError
+from backbones.plugins import describe_error
+from backbones.training.machine import device_type
+from backbones.training.randomness import seed_generators
+
+_IMAGES = 2
+_SAME_ON_A_GPU = 1e-4
+"""What two losses of a GPU may differ by and be the same: some kernels add in no fixed order."""
+
+
+def loss_in(given: object, who: str) -> Tensor:
+    """The loss in what an objective's forward gives, in single precision.
+
+    who: how the message begins of the InputError that is raised if there is none
+    """
+    loss = given.get("loss") if isinstance(given, Mapping) else given
+    if not isinstance(loss, Tensor):
+        keys = f" of {', '.join(map(str, given)) or 'nothing'}" if isinstance(given, Mapping) else ""
+        raise InputError(
+            f"{who}: its forward gives a {type(given).__name__}{keys}, expected the loss, or a mapping that has it as "
+            '"loss"'
+        )
+    return loss.float()
+
+
+def try_objective(build: Callable[[], nn.Module], name: str, image_size: int, seed: int) -> None:
+    """Have an objective built twice, take a loss of each and the gradients of the first, as its training would.
+
+    Raises InputError if it fails, if the loss is no finite scalar or has no gradient, if a parameter that is trained
+    has none, and if the same seed gives other weights or another loss: then it draws from a generator of its own.
+    """
+    who = f"pre-training {name}"
+    weights, loss = _try(build, who, image_size, seed, gradients=True)
+    others, again = _try(build, who, image_size, seed, gradients=False)
+    reason = "so it draws from a generator of its own, and a resumed run would give other numbers. Draw from torch's"
+    if weights != others:
+        raise InputError(f"{who}: built twice after the same seed it has other weights, {reason}")
+    if abs(loss - again) > (_SAME_ON_A_GPU * abs(loss) if device_type() == "cuda" else 0.0):
+        raise InputError(f"{who}: the same images, weights and seed give another loss, {reason}")
+
+
+def _try(
+    build: Callable[[], nn.Module], who: str, image_size: int, seed: int, gradients: bool
+) -> tuple[list[float], float]:
+    """Digests of the weights as they are built, and the loss."""
+    seed_generators(seed, "weights")
+    network = build()
+    weights = [tensor.double().sum().item() for tensor in network.state_dict().values()]
+    network.to(device_type()).train()
+    seed_generators(seed, "trial")
+    images = torch.randn(_IMAGES, 3, image_size, image_size).to(device_type())
+    try:
+        with torch.set_grad_enabled(gradients):
+            given = network(images)
+    except Exception as error:  # another author's module can fail in any way
+        raise InputError(
+            f"{who}: its forward failed on {_IMAGES} images of {image_size} pixels with {describe_error(error)}"
+        ) from error
+    loss = loss_in(given, who)
+    if loss.ndim:
+        raise InputError(f"{who}: its loss has the shape {tuple(loss.shape)}, expected a scalar: a mean, for example")
+    if not loss.isfinite():
+        raise InputError(f"{who}: its loss of {_IMAGES} images of random numbers is {loss.item()}, expected a number")
+    if gradients:
+        _require_gradients(network, loss, who)
+    return weights, loss.item()
+
+
+def _require_gradients(network: nn.Module, loss: Tensor, who: str) -> None:
+    trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    if not loss.requires_grad or not trained:
+        raise InputError(f"{who}: its loss has no gradient: it depends on no parameter with requires_grad=True")
+    loss.backward()
+    without = [name for name, weight in trained.items() if weight.grad is None]
+    if without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        raise InputError(
+            f"{who}: its loss does not depend on {', '.join(without[:3])}{more}, which several processes cannot train. "
+            "Leave out what is not used, or set requires_grad=False"
+        )
+    broken = [name for name, weight in trained.items() if not weight.grad.isfinite().all()]  # type: ignore[union-attr]
+    if broken:
+        raise InputError(f"{who}: the gradient of {broken[0]} is no finite number, as of {len(broken) - 1} more")

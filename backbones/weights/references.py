@@ -1,0 +1,27 @@
+"""How weights are named: a file or a folder, and a part of what it holds: "FILE::teacher.backbone"."""
+
+import re
+from pathlib import Path
+
+SEPARATOR = "::"
+
+
+_OPTIMIZER = re.compile(r"(?:.*_)?(?:opt|optim|optimizer)s?(?:_.*)?", re.IGNORECASE)
+
+
+def is_optimizers(entry: str) -> bool:
+    """Whether an entry of a file is an optimizer's, whose numbers may have the names and shapes of the weights."""
+    return _OPTIMIZER.fullmatch(entry) is not None
+
+
+def split_part(text: str | Path) -> tuple[Path, str]:
+    """Split FILE::PART into the file and the part, "" where there is none. What exists by that name is a file."""
+    path, separator, part = str(text).rpartition(SEPARATOR)
+    if not separator or not path or Path(text).exists():
+        return Path(text), ""
+    return Path(path), part.strip(".") or part[:1]
+
+
+def part_name(container: str, prefix: str) -> str:
+    """What a part is called: "teacher.backbone" for the names in `teacher` that begin with "backbone."."""
+    return ".".join(filter(None, (container, prefix.removesuffix("."))))

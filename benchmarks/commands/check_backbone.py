@@ -1,0 +1,32 @@
+"""What `backbench check-backbone` prints: in which tasks a backbone serves, and what is to be mended."""
+
+from dataclasses import asdict
+
+from backbones.weights.checkpoints import read_checkpoint
+from benchmarks.commands.backbone_checks import ALL, CLASSIFICATION, DENSE, Finding, check_backbone
+from benchmarks.commands.sheets import Sheet, print_json, show
+from benchmarks.planning.cells import parse_backbone
+
+
+def show_checks(argument: str, *, as_json: bool) -> bool:
+    """Print what each check of `NAME` or `NAME=CHECKPOINT` came to, and whether the tasks would run; True if all would.
+
+    Raises InputError for an unknown name, and a file that cannot be read.
+    """
+    name, path = parse_backbone(argument)
+    found = [*check_backbone(name, read_checkpoint(path) if path else None)]
+    serves = {task: _serves(task, found) for task in (CLASSIFICATION, DENSE)}
+    if as_json:
+        print_json({"backbone": name, "serves": serves, "checks": [asdict(each) for each in found]})
+        return all(serves.values())
+    show(Sheet(("task", "check", "result", "remark"), [(e.task, e.check, e.result, e.remark) for e in found]))
+    print()
+    for task, does in serves.items():
+        print(f"{task}: {'would run' if does else 'would not run as it should; see what failed'}")
+    return all(serves.values())
+
+
+def _serves(task: str, found: list[Finding]) -> bool:
+    """Whether a task was tried, and nothing that concerns it failed."""
+    concerning = [each for each in found if each.task in (task, ALL)]
+    return any(each.task == task for each in concerning) and all(each.result != "failed" for each in concerning)

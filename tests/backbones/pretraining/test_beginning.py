@@ -1,0 +1,126 @@
+"""`pretrain --from FILE`: what is taken of a file, that it decides the numbers, and that a run goes on as before."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbones.errors import InputError
+from backbones.mae.model import create_mae
+from backbones.pretraining.beginning import begin_with
+from backbones.pretraining.steps import create_step
+from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from benchmarks.planning.recipe import load_recipe
+from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
+from tests.support.in_process import QUICK, refusal, success
+from tests.support.resuming import LOG, assert_same_result, finish, finish_killed
+
+NAME = "mae_vit_mini_patch8"
+SETTINGS = QUICK | {"optimizer__batch_size": 32, "runtime__checkpoint_every": 4, "runtime__log_every": 1}
+
+
+def autoencoder(seed: int = 5, **options: Any) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return create_mae(NAME, **options).state_dict()
+
+
+def save(path: Path, weights: dict[str, Tensor], **about: object) -> Path:
+    torch.save({"model": weights, **about}, path)
+    return path
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A file as MAE's mae_visualize_vit_*.pth and as backbench's autoencoder.pth are."""
+    return save(tmp_path / "whole.pth", autoencoder())
+
+
+def test_a_whole_autoencoder_is_taken_as_it_is(whole: Path) -> None:
+    model = create_mae(NAME)
+    report = begin_with(model, read_checkpoint(whole))
+    found, expected = model.state_dict(), autoencoder()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert report.used.keys() == expected.keys() and not (report.dropped or report.initialised or report.converted)
+
+
+def test_of_an_encoder_alone_the_decoder_is_new(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    encoder = save(tmp_path / "encoder.pth", create_mae(NAME).encoder_state_dict())
+    torch.manual_seed(6)
+    model = create_mae(NAME)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = begin_with(model, read_checkpoint(encoder))
+    expected, found = autoencoder(), model.state_dict()
+    fresh = {name for name in expected if name.startswith("decoder_") or name == "mask_token"}
+    assert report.initialised == dict.fromkeys(fresh, "the file has an encoder only; the decoder begins anew")
+    assert all(torch.equal(found[name], (before if name in fresh else expected)[name]) for name in expected)
+
+
+def test_another_size_of_images_keeps_its_own_positions(whole: Path) -> None:
+    model = create_mae(NAME, image_size=64)
+    own = model.decoder_pos_embed.clone()
+    report = begin_with(model, read_checkpoint(whole))
+    assert torch.equal(model.decoder_pos_embed, own)
+    assert report.initialised == {"decoder_pos_embed": "fixed positions of this model's grid"}
+    assert report.converted == {"pos_embed": "6×6 → 8×8"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"decoder_depth": 2}, "decoder_blocks.1"),
+        ({"decoder_width": 32}, "decoder_embed.weight"),
+        ({"mask_tokens_in_encoder": True}, "mask_token"),
+    ],
+)
+def test_another_decoder_is_refused(whole: Path, options: dict[str, Any], expected: str) -> None:
+    """A shallower one too, which the file's could be cut to."""
+    with pytest.raises(InputError, match=expected):
+        begin_with(create_mae(NAME, **options), read_checkpoint(whole))
+    deeper = save(whole.with_name("deeper.pth"), autoencoder(decoder_depth=2))
+    with pytest.raises(InputError, match=r"decoder_blocks\.1"):
+        begin_with(create_mae(NAME), read_checkpoint(deeper))
+
+
+def test_only_autoencoders_begin_so(whole: Path) -> None:
+    recipe = load_recipe("mae_vit_mini", ["model.arch=tests.support.objectives:denoising"], {"pretraining"}).recipe
+    with pytest.raises(InputError, match=r"--from .*whole\.pth: only masked autoencoders begin with a file"):
+        begin_with(create_step(recipe, 0).network, read_checkpoint(whole))
+
+
+def test_it_decides_the_key_and_stands_in_the_record(mini: Path, whole: Path, tmp_path: Path) -> None:
+    arguments = pretrain_arguments(mini / "unlabelled", tmp_path / "out", **SETTINGS)
+    told = success(*arguments, "--from", whole).output
+    (directory,) = (tmp_path / "out").glob("**/seed0-*")
+    record = read_record(tmp_path / "out")
+    assert record["deviations"][-1] == "from=whole.pth (reference new weights)"
+    note = f"began with whole.pth ({file_sha256(whole)[:8]}): "
+    assert record["notes"][0].startswith(note) and note in told
+    assert record["load_report"]["sha256"] == file_sha256(whole)
+
+    assert "finished before; nothing to do" in success(*arguments, "--from", whole).output
+    other = save(tmp_path / "other.pth", autoencoder(6))
+    assert "finished before" not in success(*arguments, "--from", other).output
+    assert "finished before" not in success(*arguments).output
+    keys = {path.name for path in (tmp_path / "out").glob("**/seed0-*")}
+    assert len(keys) == 3 and directory.name in keys
+    plan = success(*arguments, "--from", whole, "--dry-run").output
+    assert f"weights {whole}" in plan and "deviates: from=whole.pth" in plan
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(mini: Path, whole: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "left alone", tmp_path / "killed" / "runs"]
+    calls = [[*pretrain_arguments(mini / "unlabelled", out, **SETTINGS), "--from", str(whole)] for out in outs]
+    finish(calls[0], outs[0])
+    finish_killed(calls[1], outs[1], [Moment(LOG, 6)])
+    assert_same_result(outs[1], outs[0])
+    (folder,) = run_directory(outs[0]).glob("checkpoints")
+    assert (folder / "autoencoder.pth").is_file()
+
+
+def test_a_file_that_is_not_there_is_named(mini: Path, tmp_path: Path) -> None:
+    arguments = pretrain_arguments(mini / "unlabelled", tmp_path / "out", **SETTINGS)
+    assert "nowhere.pth" in refusal(*arguments, "--from", tmp_path / "nowhere.pth")
+    assert not (tmp_path / "out").exists()

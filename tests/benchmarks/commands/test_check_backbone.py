@@ -1,0 +1,93 @@
+"""`backbench check-backbone`: models that serve, and what authors of others are told to mend."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support import strangers
+from tests.support.in_process import call, refusal, success
+
+DENSE = "detection, segmentation"
+
+
+def checks(argument: str, status: int) -> dict[str, Any]:
+    """The document, with the checks by task and name."""
+    result = call("check-backbone", argument, "--json")
+    assert result.exit_code == status, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    by_name = {(each["task"], each["check"]): (each["result"], each["remark"]) for each in document["checks"]}
+    return document | {"checks": by_name}
+
+
+@pytest.mark.parametrize(
+    "argument", [*(f"tests.support.strangers:{name}" for name in strangers.STRANGERS), "random_vit_mini", "test_resnet"]
+)
+def test_a_model_that_serves_passes_all_checks(argument: str) -> None:
+    document = checks(argument, 0)
+    assert document["serves"] == {"classification": True, DENSE: True}
+    assert {result for result, _ in document["checks"].values()} <= {"ok", "told"}
+    tried = {check for task, check in document["checks"] if task == DENSE}
+    assert tried == {"pyramid", "maps", "gradients", "evaluation", "bf16 autocast", "layers"}
+    assert document["checks"]["all", "state-dict round trip"][0] == "ok"
+    assert document["checks"]["all", "normalisation"][1].startswith("mean 0.")
+
+
+def test_what_stands_on_the_screen() -> None:
+    lines = success("check-backbone", "tests.support.strangers:one_map").output.splitlines()
+    assert lines[0].split("\t") == ["task", "check", "result", "remark"]
+    assert "all\tfeatures\tok\ta map of stride 8 with 32 channels" in lines
+    assert lines[-2:] == ["classification: would run", "detection, segmentation: would run"]
+
+
+def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(strangers.plain_vit(None, 0.0).state_dict(), file)
+    _, remark = checks(f"tests.support.strangers:plain_vit={file}", 0)["checks"]["all", "builds"]
+    assert remark == "58,240 parameters; 54 of 54 tensors loaded, 0 dropped, 0 initialised, 0 converted"
+
+
+BOTH = ("classification", DENSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "check", "expected"),
+    [
+        ("logits", ["all"], "features", "which looks like pooled features or logits. Return tokens (B, N, C), a map"),
+        ("odd_things", ["all"], "features", "returned a list of 3: a int, a str, a tensor of shape (1, 32). Return"),
+        ("wrong_width", ["all"], "features", "its attribute embed_dim is 64, and forward_features gave 32 channels"),
+        ("pooled", ["all"], "features", "1 token(s) for an image of 224 pixels a side, and 1 for one of 448: they do"),
+        ("bare", ["all"], "builds", "Linear lacks forward_features. Give it a method forward_features(images)"),
+        (
+            "hidden_state",
+            ["all"],
+            "state-dict round trip",
+            "is no parameter and no buffer. Register it with regis",
+        ),
+        ("of_its_batch", BOTH, "evaluation", "an image's features depend on the others of its batch. In eval() let"),
+        ("random", BOTH, "evaluation", "two passes over the same images differ. Let eval() switch off what is random"),
+        ("unused", BOTH, "gradients", "backbone.projector.bias: several processes would wait for them in vain. Leave"),
+        ("overflowing", BOTH, "bf16 autocast", "infinite or undefined numbers. Compute what overflows in float32, or"),
+        ("from_the_end", BOTH, "layers", "gives a block a higher learning rate than one behind it. Count from the im"),
+        ("unnumbered", [DENSE], "layers", "or use --set optimizer.layer_decay=null"),
+        ("stride_of_14", [DENSE], "pyramid", "a map of stride 14, and pyramids are made from powers of two up to 32"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_mends_it(name: str, tasks: list[str], check: str, expected: str) -> None:
+    document = checks(f"tests.support.strangers:{name}", 1)
+    failed = {key: remark for key, (result, remark) in document["checks"].items() if result == "failed"}
+    assert {(task, check) for task in tasks} <= failed.keys()
+    assert all(expected in failed[task, check] for task in tasks)
+    assert not all(document["serves"].values())
+
+
+def test_a_model_of_one_size_serves_and_is_told_so() -> None:
+    found = checks("tests.support.strangers:fixed_size", 0)["checks"]
+    assert found["all", "sizes"][0] == "told"
+    assert found["all", "sizes"][1].startswith("only 48 × 48 pixels, of those tried; dense tasks pad images to it")
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    assert refusal("check-backbone", "mae_vit_bsae").startswith("backbone mae_vit_bsae: no such name. Did you mean")

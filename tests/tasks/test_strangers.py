@@ -1,0 +1,106 @@
+"""Models of others through all tasks: a plain ViT, a ConvNet with one map, a subclass of timm, one of transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.classification.classifier import add_head
+from tests.support import detection_runs, segmentation_runs, strangers
+from tests.support.commands import read_record
+from tests.support.in_process import refusal_before_training, run, success
+
+ONE_MAP = {"model__adapter": "simple"}
+
+
+def backbone(name: str) -> str:
+    return f"tests.support.strangers:{name}"
+
+
+@pytest.mark.parametrize("name", strangers.STRANGERS)
+def test_a_stranger_gets_its_number_in_classification(name: str, mini: Path, tmp_path: Path) -> None:
+    success(*run(mini, tmp_path, backbone(name)))
+    record = read_record(tmp_path)
+    assert record["deviations"] and record["metrics"]
+    assert any(note.startswith("the classifier sees the mean of its features") for note in record["notes"])
+
+
+@pytest.mark.parametrize("name", strangers.STRANGERS)
+def test_a_stranger_gets_its_number_in_detection(name: str, mini: Path, tmp_path: Path) -> None:
+    data = detection_runs.few_scenes(mini / "coco", tmp_path / "few", val=(1, 3))
+    short = {"schedule__iterations": 2, **ONE_MAP}
+    success(*detection_runs.detection(data, tmp_path / "out", backbone(name), model__window="null", **short))
+    _assert_from_one_map(tmp_path / "out", "model.window=None (reference 16)")
+
+
+@pytest.mark.parametrize("name", strangers.STRANGERS)
+def test_a_stranger_gets_its_number_in_segmentation(name: str, mini: Path, tmp_path: Path) -> None:
+    data = segmentation_runs.few_scenes(mini / "ade20k", tmp_path / "few", val=(1, 3))
+    short = {"schedule__iterations": 2, **ONE_MAP}
+    success(*segmentation_runs.segmentation(data, tmp_path / "out", backbone(name), **short))
+    _assert_from_one_map(tmp_path / "out", "model.adapter=simple (reference beit)")
+
+
+def _assert_from_one_map(out: Path, deviation: str) -> None:
+    record = read_record(out)
+    assert deviation in record["deviations"]
+    assert any(note.startswith("the pyramid is made from ") for note in record["notes"])
+
+
+def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: Path, tmp_path: Path) -> None:
+    """All at once, before anything trains."""
+    data = detection_runs.few_scenes(mini / "coco", tmp_path / "few", val=(1, 3))
+    asked: dict[str, Any] = {"model__relative_position": "true"}
+    message = refusal_before_training(*detection_runs.detection(data, tmp_path / "out", backbone("plain_vit"), **asked))
+    assert message.startswith("PlainViT gives one map, of stride 8, which these settings are not for")
+    assert message.endswith(
+        "Use --set model.adapter=simple --set model.window=null --set model.relative_position=false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("logits", {}, "which looks like pooled features or logits. Return tokens (B, N, C), a map"),
+        ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
+        ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
+        ("unnumbered", {}, "or use --set optimizer.layer_decay=null"),
+        ("bare", {}, "Linear lacks forward_features. Give it a method forward_features(images)"),
+        (
+            "plain_vit",
+            {"runtime__activation_checkpointing": "true"},
+            "PlainViT has no way to do so (timm's set_grad_checkpointing)",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_trains(
+    name: str, changes: dict[str, Any], expected: str, mini: Path, tmp_path: Path
+) -> None:
+    assert expected in refusal_before_training(*run(mini, tmp_path, backbone(name), **changes))
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_a_stranger_is_pooled_as_timms_models_are(pool: Any) -> None:
+    """Its last norm goes after the mean, as in MAE's fine-tuning, where it is the last that happens to tokens."""
+    module = strangers.plain_vit(None, 0.0)
+    images = torch.randn(2, 3, 48, 48)
+    before = module.norm
+    classifier = add_head(module, 5, pool, 48).eval()
+    tokens = module.forward_features(images)
+    if pool == "avg":
+        assert isinstance(module.norm, torch.nn.Identity)
+        pooled = torch.nn.functional.layer_norm(tokens[:, 1:].mean(1), (strangers.WIDTH,), eps=before.eps)
+    else:
+        assert module.norm is before
+        pooled = tokens[:, 0]
+    torch.testing.assert_close(classifier(images), classifier.get_classifier()(pooled))
+
+
+def test_a_norm_that_is_not_the_last_thing_stays() -> None:
+    module = strangers.timm_subclass(None, 0.0)
+    classifier = add_head(module, 5, "avg", 48).eval()
+    images = torch.randn(2, 3, 48, 48)
+    assert isinstance(module.norm, torch.nn.LayerNorm)
+    pooled = module.forward_features(images)[:, 1:].mean(1)
+    torch.testing.assert_close(classifier(images), classifier.get_classifier()(pooled))
