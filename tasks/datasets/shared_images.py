@@ -4,6 +4,7 @@ import filecmp
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from backbones.images.observing import looking_at
 from tasks.datasets.wording import describe_shared
 
 MOST_COMPARED = 1000
@@ -31,6 +32,8 @@ def shared_images(train: tuple[Path, Iterable[str]], val: tuple[Path, Collection
 
 def _are_same(one: Path, other: Path) -> bool:
     """Whether both are one file, or equal in size and content."""
+    looking_at(one)
+    looking_at(other)
     try:
         return one.samefile(other) or (
             one.stat().st_size == other.stat().st_size and filecmp.cmp(one, other, shallow=False)
