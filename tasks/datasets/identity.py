@@ -36,6 +36,7 @@ class Contents:
     fingerprint:                     16 hexadecimal digits that change with the files
     sample:                          some of the files, absolute, with their sizes in bytes, by which another machine's
                                      data are known to be these
+    notes:                           what a reader of the numbers should know of both splits together
     """
 
     train_images: int
@@ -43,6 +44,7 @@ class Contents:
     classes: int | None
     fingerprint: str
     sample: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def kept_contents(task: str, data: Path, places: Mapping[str, Any], find: Callab
 
     known = dict(kept("contents", data, question, facts).facts)
     sample = tuple((os.path.join(prefix, path), size) for path, size in known.pop("sample"))  # noqa: PTH118
-    return Contents(**known, sample=sample)
+    return Contents(**known | {"sample": sample, "notes": tuple(known["notes"])})
 
 
 def join_fingerprints(train: str, val: str) -> str:
@@ -141,7 +143,7 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     if meant is not None:
         name = meant if published[meant].fit(contents) else f"own-{meant}"
     notes = () if name == claimed else (_describe_difference(name, claimed, contents, published),)
-    return NamedData(name, contents.fingerprint, notes)
+    return NamedData(name, contents.fingerprint, (*notes, *contents.notes))
 
 
 def _describe_difference(name: str, claimed: str, contents: Contents, published: Mapping[str, Counts]) -> str:

@@ -1,5 +1,6 @@
 """How findings about a data set are put into words."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -22,9 +23,17 @@ def plural(section: str) -> str:
     return "categories" if section == "category" else f"{section}s"
 
 
-def describe_shared(names: Sequence[str]) -> str:
-    """That the images `names` are in both splits, and what it means."""
+def unlike_spelling(one: str, other: str) -> str | None:
+    """In what two names differ that mean the same: how accents are encoded, or capitals; None if in more."""
+    composed = [unicodedata.normalize("NFC", name) for name in (one, other)]
+    if composed[0] == composed[1]:
+        return "with accents encoded in another way"
+    return "in other capitals" if composed[0].casefold() == composed[1].casefold() else None
+
+
+def describe_shared(names: Sequence[str], of: str = "") -> str:
+    """That the images `names` are in both splits, in words `of` how many, and what it means."""
     return (
-        f"{counted(len(names), 'image')} in both splits: {name_some(names, len(names))}. Scores on images that were "
-        "trained on say little."
+        f"{counted(len(names), 'image')}{of} in both splits: {name_some(names, len(names))}. Scores on images that "
+        "were trained on say little."
     )

@@ -32,6 +32,11 @@ LEAST_SCORE = 0.3
 BEST = 3
 """Detections shown of an image where none reaches that."""
 
+LABEL_POINTS = 8
+_SMALL_AREA = 1000
+_SMALL_HEIGHT = 40
+"""Of a box, in the picture's pixels: a label in it would hide the object."""
+
 METRICS = ("AP_box", "AP50_box", "AP_mask", "AP50_mask")
 
 Row = tuple[Tensor, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
@@ -104,16 +109,34 @@ def _draw(
         return canvas.img
     boxes = np.array([entry["bbox"] for entry in objects], dtype=np.float64)
     boxes[:, 2:] += boxes[:, :2]
-    # A label at a corner outside the image would be cut off.
     boxes = boxes.clip(0, [width, height] * 2) * np.array([shown[1] / width, shown[0] / height] * 2)
     canvas.overlay_instances(
         boxes=boxes,
-        labels=[_label(entry, categories) for entry in objects],
         masks=[resize_labels(decode_mask(entry.get("segmentation"), height, width), shown) for entry in objects],
         assigned_colors=[colours[entry["category_id"]] for entry in objects],
         alpha=0.4,
     )
+    for box, entry in reversed(list(zip(boxes, objects, strict=True))):  # the best detection's label lies on top
+        _write_label(canvas, box, _label(entry, categories), colours[entry["category_id"]])
     return canvas.output.get_image()
+
+
+def _write_label(canvas: Visualizer, box: np.ndarray, label: str, colour: np.ndarray) -> None:
+    """Write it into the box's upper left corner, or below the box where that is small, and in full into the image.
+
+    `canvas.overlay_instances` cuts labels off at the image's borders, and writes those of small objects too small.
+    """
+    left, top, right, bottom = box
+    small = (right - left) * (bottom - top) < _SMALL_AREA or bottom - top < _SMALL_HEIGHT
+    place = np.array([left, bottom if small else top])
+    canvas.draw_text(label, place, font_size=LABEL_POINTS, color=colour, horizontal_alignment="left")
+    text = canvas.output.ax.texts[-1]
+    text.draw(canvas.output.canvas.get_renderer())  # the frame gets its size
+    frame = text.get_bbox_patch().get_window_extent()
+    image = np.array([canvas.output.width, canvas.output.height])
+    start = np.array([frame.x0, image[1] - frame.y1])
+    end = np.array([frame.x1, image[1] - frame.y0])
+    text.set_position(place + np.maximum(np.minimum(0, image - end), -start))
 
 
 def _label(entry: Mapping[str, Any], categories: Mapping[int, str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from backbones.errors import DataError
 from results.garbage_collection import garbage_collection_paused
-from tasks.datasets.coco.annotation_json import source_for_hotcoco
+from tasks.datasets.coco.ground_truth import open_with_hotcoco
 from tasks.detection.matches import IOU_THRESHOLDS, CategoryMatches, Matches
 
 KINDS = {"box": "bbox", "mask": "segm"}
@@ -50,7 +50,7 @@ def score(annotation_file: Path, detections: Sequence[Mapping[str, Any]], image_
     Raises DataError if no object is to be found in these images, ValueError for a detection in an image that is not
     among them or of a category that the file doesn't have.
     """
-    truth = hotcoco.COCO(source_for_hotcoco(annotation_file))
+    truth = open_with_hotcoco(annotation_file)
     _require_known(detections, set(image_ids), set(truth.get_cat_ids()))
     names = {category["id"]: category["name"] for category in truth.load_cats(truth.get_cat_ids())}
     scores = Scores({}, {}, {}, [])

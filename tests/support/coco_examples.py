@@ -41,7 +41,7 @@ def write(root: Path, split: str, data: dict[str, Any]) -> Path:
     for name in ("b.jpg", "deep/a.jpg", "c.png"):
         image = root / f"{split}2017" / name
         image.parent.mkdir(parents=True, exist_ok=True)
-        image.write_bytes(name.encode())
+        image.write_bytes(f"{split} {name}".encode())
     path = root / "annotations" / f"instances_{split}2017.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(data))

@@ -8,7 +8,7 @@ from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.class_folders.layout import ClassFolders
+from tasks.datasets.class_folders.layout import ClassFolders, images_in_both
 from tasks.datasets.wording import counted
 
 
@@ -28,6 +28,7 @@ def check_class_folders(
         counts={split.split: len(split.paths) for split in splits},
         notes=list(dict.fromkeys(split.note for split in splits if split.note)),
     )
+    report.notes += images_in_both(*splits)
     times = Counter(splits[0].labels)
     report.set_extremes([times[label] for label in range(len(report.classes))])
     tagged: Counter[str] = Counter()

@@ -6,12 +6,11 @@ Three layouts are recognised:
 - the same with the validation images in one flat folder and a file that maps them to classes, as ImageNet
   (Kaggle's archive included) and Tiny ImageNet come;
 - `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time. A `train/` or `val/`
-  beside the other is refused: the folder above was meant.
+  beside the other is refused: the folder above was meant. So are `Train/` and `Test/`, which are no classes.
 """
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,15 +35,23 @@ from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 from backbones.training.same_lists import Listing
 from results.code import code_digest
+from tasks.datasets.class_folders.halves import (
+    KAGGLE_FOLDER,
+    VALIDATION_FOLDERS,
+    evaluation_folders,
+    refuse_half,
+    refuse_halves_as_classes,
+    training_folders,
+)
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
-from tasks.datasets.wording import name_some
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import name_some, unlike_spelling
+
+_VALIDATION_EXPECTED = "Expected val/CLASS/*.jpg, or validation images and a file that maps them to classes."
 
 HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
-
-_KAGGLE_FOLDER = "ILSVRC/Data/CLS-LOC"
-_VALIDATION_FOLDERS = ("val", "validation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +84,13 @@ class ClassFolders:
         a class without images, a validation class that training doesn't know.
         """
         root = Path(root)
-        images = root / _KAGGLE_FOLDER
+        images = root / KAGGLE_FOLDER
         looking_at(images)
         if not images.is_dir():
             images = root
         if not _is_divided(images):
             return _open_undivided(root, split)
-        classes = _find_classes(images / "train", "train/CLASS/*.jpg")
+        classes = _find_classes(images / "train", f"train/CLASS/*.jpg{_other_training_folders(images)}")
         if split == "train":
             return _open_classes(root, images / "train", "train", classes)
         validation = _find_validation_folder(images)
@@ -137,13 +144,19 @@ def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     sample = draw_sample(fingerprint, train.paths, val.paths)
-    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample)
+    shared = images_in_both(train, val)
+    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample, notes=tuple(shared))
+
+
+def images_in_both(train: ClassFolders, val: ClassFolders) -> list[str]:
+    """A note if the same images are trained and evaluated on; no or one text."""
+    return shared_images((train.paths.root, train.paths.names()), (val.paths.root, [*val.paths.names()]))
 
 
 def _is_divided(images: Path) -> bool:
     """Whether `images` has a training folder, and not a class that happens to be called "train"."""
     folders = folder_names(images) if images.is_dir() else []
-    if any(name in folders for name in _VALIDATION_FOLDERS):
+    if any(name in folders for name in VALIDATION_FOLDERS):
         return True
     return "train" in folders and (len(folders) == 1 or bool(folder_names(images / "train")))
 
@@ -165,13 +178,20 @@ def _find_classes(folder: Path, expected: str) -> list[str]:
 
 
 def _find_validation_folder(images: Path) -> Path:
-    for name in _VALIDATION_FOLDERS:
+    for name in VALIDATION_FOLDERS:
         if (images / name).is_dir():
             return images / name
+    others = ", ".join(f"{name}/" for name in evaluation_folders(folder_names(images)))
+    expected = f"{others} lies there: rename it to val, or link to it." if others else _VALIDATION_EXPECTED
     raise DataError(
-        f"{images / 'val'}: no such folder. Expected val/CLASS/*.jpg, or validation images and a file that maps them "
-        f"to classes. To hold out a part of the training images instead, pass {images / 'train'}."
+        f"{images / 'val'}: no such folder. {expected} To hold out a part of the training images "
+        f"instead, pass {images / 'train'}."
     )
+
+
+def _other_training_folders(images: Path) -> str:
+    others = [] if (images / "train").exists() else training_folders(folder_names(images))
+    return f"; {', '.join(f'{name}/' for name in others)} lies there: rename it to train" if others else ""
 
 
 def _find_flat_folder(validation: Path, classes: Sequence[str]) -> Path | None:
@@ -187,8 +207,8 @@ def _open_classes(root: Path, folder: Path, split: str, classes: list[str]) -> C
     unknown = sorted(set(folder_names(folder)) - set(classes))
     if unknown:
         raise DataError(
-            f"{folder}: {len(unknown):,} class folders that train/ doesn't have: {_name_some(unknown)}. "
-            f"Rename or remove them."
+            f"{folder}: {len(unknown):,} class folders that train/ doesn't have: "
+            f"{_name_some([_with_near_match(name, classes) for name in unknown])}. Rename or remove them."
         )
     names, labels, left_out = _label_by_folder(folder, classes)
     absent = _absent_classes(labels, classes)
@@ -215,27 +235,9 @@ def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classe
     return _split(root, "val", layout, folder, names, labels, classes, note)
 
 
-def _refuse_half(root: Path) -> None:
-    """Raise DataError for one half of a divided data set, which would be divided anew."""
-    absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link: it may lead here on purpose
-    if absolute.name not in ("train", *_VALIDATION_FOLDERS):
-        return
-    above = absolute.parent
-    beside = folder_names(above) if above.is_dir() else []
-    validation = next((name for name in _VALIDATION_FOLDERS if name in beside), None)
-    if validation is None or "train" not in beside or absolute.name not in ("train", validation):
-        return
-    if above.as_posix().endswith(f"/{_KAGGLE_FOLDER}"):
-        above = above.parents[2]
-    raise DataError(
-        f"{root}: one half of a data set, with train/ and {validation}/ beside each other. Training on a part of it "
-        f"and evaluating on the rest is hardly meant: pass the folder above, {above}. For that all the same, pass a "
-        f"link to it of another name."
-    )
-
-
 def _open_undivided(root: Path, split: str) -> ClassFolders:
-    _refuse_half(root)
+    refuse_half(root)
+    refuse_halves_as_classes(root)
     classes = _find_classes(root, "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg")
     names, labels, left_out = _label_by_folder(root, classes)
     _refuse_empty(root, _absent_classes(labels, classes))
@@ -306,6 +308,14 @@ def _hold_out(names: Sequence[str], labels: Sequence[int]) -> set[int]:
 
 def _hash(name: str) -> bytes:
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _with_near_match(name: str, classes: Sequence[str]) -> str:
+    """`Cat (train/ has cat, in other capitals)`, or the name alone."""
+    for known in classes:
+        if why := unlike_spelling(name, known):
+            return f"{name} (train/ has {known}, {why})"
+    return name
 
 
 def _absent_classes(labels: Sequence[int], classes: Sequence[str]) -> list[str]:

@@ -13,6 +13,11 @@ from backbones.images.observing import looking_at
 
 SECTIONS = ("images", "annotations", "categories")
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""What opens the text files of some programs on Windows."""
+
+_WHOLE_NUMBERS = ("id", "image_id", "category_id", "height", "width")
+
 _INCOMPLETE_END = re.compile(r"[-+.\\\w]{0,8}")
 """What a cut can leave unread: nothing, or the rest of a number, a literal or an escaped character."""
 
@@ -24,7 +29,7 @@ class CocoJson:
     Attributes:
         path: the file.
         sha256: of its bytes.
-        images, annotations, categories: its lists, in the file's order.
+        images, annotations, categories: its lists, in the file's order; 1.0 for an id is 1, `"iscrowd": null` is 0.
     """
 
     path: Path
@@ -52,22 +57,15 @@ def read_coco_json(path: Path) -> CocoJson:
     return CocoJson(path, sha256, *(_take_section(path, content, name) for name in SECTIONS))
 
 
-def source_for_hotcoco(path: Path) -> str | dict[str, Any]:
-    """The file's name, or its content where a byte-order mark opens it: hotcoco's own reader knows none."""
-    with path.open("rb") as file:
-        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
-    return dict(json.loads(path.read_bytes())) if marked else str(path)
-
-
 def _parse(path: Path, data: bytes) -> Any:
     if not data.strip():
         raise DataError(f"{path}: the file is empty. Download or copy it again.")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not JSON: byte {error.start + 1:,} is no UTF-8 text. Expected the annotations as plain JSON, not "
-            "packed (.zip, .gz) or pickled."
+            f"{path}: not JSON: byte {error.start + 1:,} is no {error.encoding.upper()} text. Expected the annotations "
+            "as plain JSON, not packed (.zip, .gz) or pickled."
         ) from None
     try:
         return json.loads(text)
@@ -96,7 +94,18 @@ def _take_section(path: Path, content: dict[str, Any], name: str) -> list[dict[s
     for index, entry in enumerate(entries):
         if type(entry) is not dict:
             raise DataError(f"{path}: {name}[{index}] is {_describe(entry)}, not an object. {_expectation()}")
+        _unify(entry)
     return entries
+
+
+def _unify(entry: dict[str, Any]) -> None:
+    """Write in one way what programs write in several and which leaves no doubt: 1.0 for 1, null for no crowd."""
+    for key in _WHOLE_NUMBERS:
+        value = entry.get(key)
+        if type(value) is float and value.is_integer():
+            entry[key] = int(value)
+    if "iscrowd" in entry and entry["iscrowd"] is None:
+        entry["iscrowd"] = 0
 
 
 def _describe(value: Any) -> str:

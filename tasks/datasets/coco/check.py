@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import hotcoco
-
 from backbones.errors import DataError
 from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
@@ -13,12 +11,15 @@ from backbones.images.sizes import in_words
 from backbones.images.upright import Orientation, read_upright
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json, source_for_hotcoco
-from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories, missing_files
+from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
+from tasks.datasets.coco.ground_truth import open_with_hotcoco
+from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories
+from tasks.datasets.coco.missing import missing_files
 from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
-from tasks.datasets.wording import counted, describe_shared, name_some, plural
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import counted, name_some, plural
 
 LAYOUT = "objects in COCO's format"
 
@@ -104,7 +105,7 @@ def _ask_hotcoco(file: CocoJson, split: Split, unusable: set[int], report: Check
     Annotations whose ids are in `unusable` have been reported: what it says of them is left out.
     """
     try:
-        health = hotcoco.COCO(source_for_hotcoco(file.path)).healthcheck()
+        health = open_with_hotcoco(file.path).healthcheck()
     except (ValueError, OSError) as error:
         report.problems.append(f"{file.path}: hotcoco, which computes the scores, cannot read it: {error}.")
         return
@@ -157,10 +158,8 @@ def _compare_splits(files: dict[str, CocoJson], train_folder: Path, val_folder: 
     train, val = files["train"], files["val"]
     if difference := compare_categories(_category_names(train), _category_names(val)):
         report.problems.append(f"{val.path}: not the categories of {train.path}: {difference}")
-    names = [{str(entry.get("file_name")) for entry in file.images} for file in (train, val)]
-    shared = sorted(names[0] & names[1])
-    if shared and train_folder.resolve() == val_folder.resolve():
-        report.notes.append(describe_shared(shared))
+    names = [[name for entry in file.images if is_path_below(name := entry.get("file_name"))] for file in (train, val)]
+    report.notes += shared_images((train_folder, names[0]), (val_folder, names[1]))
 
 
 def _check_images(

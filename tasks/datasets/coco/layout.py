@@ -10,7 +10,6 @@ itself passes: its few annotations that show nothing are left out of training, a
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import fingerprint
-from backbones.images.observing import looking_at
 from backbones.training.progress_line import progress_line
 from backbones.training.same_lists import Listing
 from backbones.training.settings import Settings
@@ -27,10 +25,12 @@ from results.code import code_digest
 from results.garbage_collection import garbage_collection_paused
 from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.images import CocoImages
-from tasks.datasets.coco.rules import Findings, Split, examine, is_path_below
+from tasks.datasets.coco.missing import missing_files
+from tasks.datasets.coco.rules import Findings, Split, examine
 from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
 from tasks.datasets.places import explain_absence
-from tasks.datasets.wording import counted, name_some
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import name_some, unlike_spelling
 
 KIND = "data set in COCO's format"
 
@@ -151,9 +151,12 @@ def _open_kept(images: Path, annotations: Path, split: Split) -> CocoSet:
 def contents_of(train: CocoSet, val: CocoSet) -> Contents:
     """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    images = ([image.path for image in split.images] for split in (train, val))
-    sample = draw_sample(fingerprint, *images, always=[train.annotation_file, val.annotation_file])
-    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample)
+    images = [[(image.name, image.path) for image in split.images] for split in (train, val)]
+    paths = ([path for _, path in part] for part in images)
+    sample = draw_sample(fingerprint, *paths, always=[train.annotation_file, val.annotation_file])
+    names = [[name for name, _ in part] for part in images]
+    shared = shared_images((train.image_folder, names[0]), (val.image_folder, names[1]))
+    return Contents(len(train.images), len(val.images), len(train.categories), fingerprint, sample, notes=tuple(shared))
 
 
 def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None:
@@ -161,7 +164,7 @@ def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None
     only_train = [f"{identity} {train[identity]!r}" for identity in sorted(train.keys() - val.keys())]
     only_val = [f"{identity} {val[identity]!r}" for identity in sorted(val.keys() - train.keys())]
     renamed = [
-        f"{identity} is {train[identity]!r} in train, {val[identity]!r} in val"
+        f"{identity} is {train[identity]!r} in train, {_renamed(val[identity], train[identity])} in val"
         for identity in sorted(train.keys() & val.keys())
         if train[identity] != val[identity]
     ]
@@ -171,46 +174,9 @@ def compare_categories(train: dict[int, str], val: dict[int, str]) -> str | None
     return f"{'; '.join(parts)}. Give both files the same ids and names." if parts else None
 
 
-def missing_files(file: CocoJson, images: Path, split: Split) -> list[str]:
-    """Say which of the file's images are not below the folder `images`, and what to do; no or one text."""
-    names = [entry["file_name"] for entry in file.images if is_path_below(entry.get("file_name"))]
-    missing = _absent(names, images)
-    if not missing:
-        return []
-    hint = "Add them, or remove them from the file."
-    if len(missing) == len(names):
-        above = [folder for folder in images.parents[:3] if not _absent(names[:1], folder)]
-        hint = (
-            f"They are named from {above[0]} on: --set data.{split}_images={above[0].resolve()}."
-            if above
-            else f"Is it the right folder? --set data.{split}_images=FOLDER sets another."
-        )
-    return [
-        f"{counted(len(missing), 'image')} of {len(names):,} not found in {images}: "
-        f"{name_some(missing, len(missing))}. {hint}"
-    ]
-
-
-def _absent(names: Sequence[str], folder: Path) -> list[str]:
-    """Those of `names` that are no file below `folder`. Lists each folder once: a stat call for each takes minutes."""
-    listed: dict[str, set[str]] = {}
-    absent = []
-    for name in names:
-        parent, _, last = name.rpartition("/")
-        if parent not in listed:
-            listed[parent] = _list_files(folder / parent)
-        if last not in listed[parent]:
-            absent.append(name)
-    return absent
-
-
-def _list_files(folder: Path) -> set[str]:
-    looking_at(folder)
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
-    except OSError:
-        return set()
+def _renamed(name: str, before: str) -> str:
+    why = unlike_spelling(name, before)
+    return f"{name!r} ({why})" if why else repr(name)
 
 
 def _read(path: Path, split: Split) -> tuple[CocoJson, Findings]:

@@ -24,12 +24,14 @@ class Masks:
 
     Attributes:
         wrong: those of no known form, and why.
+        absent: those that are not there: the key is missing, or null.
         empty: those that cover nothing.
         replaced: what to use instead of the file's segmentation: run lengths in compressed form; polygons without
             those that cover nothing.
     """
 
     wrong: dict[int, str] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
     replaced: dict[int, Any] = field(default_factory=dict)
 
@@ -49,7 +51,9 @@ def _examine(positions: range, segmentations: Sequence[Any], sizes: Sequence[tup
     with_polygons: list[int] = []
     for position in positions:
         segmentation = segmentations[position]
-        if segmentation is None or segmentation == []:
+        if segmentation is None:
+            masks.absent.add(position)
+        elif segmentation == []:
             masks.empty.add(position)
         elif type(segmentation) is dict:
             try:

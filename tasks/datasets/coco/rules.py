@@ -4,9 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any, TypeGuard
 
 from tasks.datasets.coco.annotation_json import CocoJson
+from tasks.datasets.coco.boxes import LOOKED_AT, misread_boxes
 from tasks.datasets.coco.masks import Masks, examine_masks
 from tasks.datasets.places import Split
 from tasks.datasets.wording import counted, name_some, plural
@@ -62,6 +64,10 @@ def _is_area(value: Any) -> bool:
     return (type(value) is float or type(value) is int) and 0 <= value < _LARGEST_NUMBER**2
 
 
+def _is_unknown_or_area(value: Any) -> bool:
+    return value is None or (type(value) is float and isnan(value)) or _is_area(value)
+
+
 def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
@@ -83,8 +89,8 @@ _IMAGE_FIELDS = (
 )
 _CATEGORY_FIELDS = (_Field("id", _ID, is_count), _Field("name", "a text", _is_text))
 _AREA = "the number of pixels that the object covers, which decides what counts as small, medium and large"
-_AREA_FIELD = {"train": _Field("area", _AREA, _is_area, default=0), "val": _Field("area", _AREA, _is_area)}
-"""Training makes no use of it, and not every program writes it."""
+_AREA_FIELD = {"train": _Field("area", _AREA, _is_unknown_or_area, default=0), "val": _Field("area", _AREA, _is_area)}
+"""Training makes no use of it, and not every program writes or knows it."""
 
 _ANNOTATION_FIELDS = (
     _Field("id", _ID, is_count),
@@ -110,6 +116,9 @@ def examine(file: CocoJson, split: Split, on_progress: Callable[[int, int], None
     _examine_references(file, found)
     sizes = _image_sizes(file)
     masks = _examine_masks(file, sizes, found, on_progress)
+    if split == "val":
+        _require_masks(file, masks, found)
+    _examine_boxes(file, masks, found)
     _note_unusable(file, split, _find_unusable(file, sizes, masks), found)
     _require_objects(file, split, found)
     _note_unused_categories(file, split, found)
@@ -213,6 +222,7 @@ def _examine_masks(
     segmentations = [entry.get("segmentation") for entry in file.annotations]
     for done, part in examine_masks(segmentations, sizes):
         masks.wrong |= part.wrong
+        masks.absent |= part.absent
         masks.empty |= part.empty
         masks.replaced |= part.replaced
         if on_progress is not None:
@@ -229,10 +239,35 @@ def _examine_masks(
     return masks
 
 
+def _examine_boxes(file: CocoJson, masks: Masks, found: Findings) -> None:
+    """Whether boxes lie where their masks do. A crowd's mask may be anything in its box."""
+    unsuited = masks.wrong.keys() | masks.absent | masks.empty
+    told = [
+        position
+        for position, entry in enumerate(file.annotations)
+        if position not in unsuited and not entry.get("iscrowd") and _is_box(entry.get("bbox"))
+    ]
+    told = told[:: max(1, len(told) // LOOKED_AT)]
+    segmentations = [masks.replaced.get(position, file.annotations[position]["segmentation"]) for position in told]
+    found.problems += misread_boxes([file.annotations[position]["bbox"] for position in told], segmentations)
+
+
+def _require_masks(file: CocoJson, masks: Masks, found: Findings) -> None:
+    """hotcoco scores masks against the box where there is no segmentation; pycocotools fails."""
+    if masks.absent:
+        cases = (_name_entry(file.annotations, "annotation", position) for position in sorted(masks.absent))
+        found.problems.append(
+            f'{counted(len(masks.absent), "annotation")} with no segmentation (the key "segmentation" is missing or '
+            f"null), against which no mask can be scored: {name_some(cases, len(masks.absent))}. Add polygons or run "
+            "lengths, or remove these annotations."
+        )
+
+
 def _find_unusable(file: CocoJson, sizes: Sequence[tuple[int, int] | None], masks: Masks) -> dict[str, list[int]]:
     """Positions of the annotations that are of sound form and yet show nothing, each under its first reason."""
     flat: list[int] = []
     outside: list[int] = []
+    absent: list[int] = []
     empty: list[int] = []
     for position, (entry, size) in enumerate(zip(file.annotations, sizes, strict=True)):
         box = entry.get("bbox")
@@ -241,11 +276,14 @@ def _find_unusable(file: CocoJson, sizes: Sequence[tuple[int, int] | None], mask
             flat.append(position)
         elif size and (left >= size[1] or top >= size[0] or left + width <= 0 or top + height <= 0):
             outside.append(position)
+        elif position in masks.absent:
+            absent.append(position)
         elif position in masks.empty:
             empty.append(position)
     return {
         "a box without width or height": flat,
         "a box wholly outside its image": outside,
+        "no segmentation": absent,
         "a mask that covers nothing": empty,
     }
 

@@ -100,8 +100,8 @@ def _examine_files(
         report.notes += describe_orientations(split, orientations)
         if not images or wrong == len(images):
             continue
-        if split == "train" and not wrong and not pixels[:IGNORED].any():
-            report.problems.append(describe_unlabelled(images, reduce_zero_label))
+        if not wrong and not pixels[:IGNORED].any():
+            report.problems.append(describe_unlabelled(images, split, reduce_zero_label))
         _note_pixels(split, pixels, report)
         if palettes:
             report.notes.append(

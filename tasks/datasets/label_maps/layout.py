@@ -37,7 +37,8 @@ from tasks.datasets.label_maps.images import AnnotatedImage, AnnotatedImages, an
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import Split, explain_absence
-from tasks.datasets.wording import counted, describe_shared, name_some
+from tasks.datasets.shared_images import shared_images
+from tasks.datasets.wording import counted, name_some
 
 KIND = "segmentation data set"
 
@@ -115,7 +116,7 @@ class SegmentationSet:
 def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[SegmentationSet, SegmentationSet]:
     """List the training and the evaluation split below `root`, or what was found before in the same folders.
 
-    No image is opened.
+    No image is opened, but those that seem to be in both splits.
     Raises DataError for a missing folder or class list, an empty split, an image without annotation and the reverse.
     """
     if absent := explain_absence(root, settings.folders, KIND):
@@ -149,13 +150,13 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
     Returns notes on the images that are turned by their EXIF orientation: to hold sizes against each other, their
     headers are read anyway.
     Raises DataError that names the first few in colour, with a label of no class, or of another size than their
-    image, and for a training split without a labelled pixel. Unreadable files are passed over: training replaces them
+    image, and for a split without a labelled pixel. Unreadable files are passed over: training replaces them
     and evaluation names them.
     """
     pairs = [(dataset, image) for dataset in sets for image in dataset.images]
     wrong: list[WrongLabels] = []
     orientations: dict[str, list[Orientation]] = {dataset.split: [] for dataset in sets}
-    unlabelled = {dataset for dataset in sets if dataset.split == "train"}
+    unlabelled = set(sets)
     examined = with_progress(each_in_threads(_examine, pairs), "checking annotations", len(pairs), "annotations")
     for (dataset, _), found in examined:
         if isinstance(found, WrongLabels):
@@ -174,8 +175,9 @@ def check_annotations(*sets: SegmentationSet) -> list[str]:
         few = " ".join(str(error) for error in wrong[:3])
         more = f" And {len(wrong) - 3:,} more; `backbench data check ade20k` lists all." if len(wrong) > 3 else ""
         raise DataError(f"{counted(len(wrong), 'annotation')} cannot be used. {few}{more}")
-    for dataset in unlabelled:
-        raise DataError(describe_unlabelled(dataset.images, dataset.reduce_zero_label))
+    for dataset in sets:
+        if dataset in unlabelled:
+            raise DataError(describe_unlabelled(dataset.images, dataset.split, dataset.reduce_zero_label))
     return [note for split, found in orientations.items() for note in describe_orientations(split, found)]
 
 
@@ -207,12 +209,13 @@ def require_size(image: AnnotatedImage, labels: np.ndarray, height: int, width: 
         )
 
 
-def describe_unlabelled(images: Sequence[AnnotatedImage], reduce_zero_label: bool) -> str:
-    """That the training `images` leave nothing to learn from, and what to do."""
+def describe_unlabelled(images: Sequence[AnnotatedImage], split: str, reduce_zero_label: bool) -> str:
+    """That the `images` of a split leave nothing to learn from, or to score, and what to do."""
+    name = {"train": "training", "val": "evaluation"}[split]
     zero = " (0 is a class with --set data.reduce_zero_label=false)" if reduce_zero_label else ""
     return (
-        f"no pixel of the {counted(len(images), 'training annotation')} has a class{zero}, {images[0].annotation} "
-        "among them. Are they the right files? --set data.train_annotations=FOLDER sets others."
+        f"no pixel of the {counted(len(images), f'{name} annotation')} has a class{zero}, {images[0].annotation} "
+        f"among them. Are they the right files? --set data.{split}_annotations=FOLDER sets others."
     )
 
 
@@ -220,10 +223,10 @@ def images_in_both(
     root: Path, settings: SegmentationDataSettings, train: Sequence[AnnotatedImage], val: Sequence[AnnotatedImage]
 ) -> list[str]:
     """A note if the same images are trained and evaluated on; no or one text."""
-    if (root / settings.train_images).resolve() != (root / settings.val_images).resolve():
-        return []
-    shared = sorted({image.name for image in train} & {image.name for image in val})
-    return [describe_shared(shared)] if shared else []
+    return shared_images(
+        (root / settings.train_images, [image.name for image in train]),
+        (root / settings.val_images, [image.name for image in val]),
+    )
 
 
 def _examine(

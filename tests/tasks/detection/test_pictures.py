@@ -123,6 +123,24 @@ def test_boxes_without_masks_and_beyond_the_image_are_drawn(tmp_path: Path) -> N
     assert (at(left, 35, 15) != 128).any()
 
 
+def test_labels_are_in_the_image_in_full_and_of_one_size(tmp_path: Path) -> None:
+    """At the right border they were cut off, and those of small objects at the lower one were too small to read."""
+    frames = {}
+    for name, box in {
+        "middle": [20, 10, 25, 12],
+        "right": [58, 10, 6, 12],
+        "lower right": [60, 30, 4, 2],
+        "lower left": [0, 29, 5, 3],
+        "beyond": [-30, -20, 200, 200],
+    }.items():
+        path = tmp_path / f"{name}.png"
+        save_detections(path, [(grey_image(), [truth(segmentation=None, bbox=box)], [])], CATEGORIES)
+        rows, columns = np.nonzero((panels(path)[0] < 40).all(axis=-1))
+        frames[name] = [np.ptp(rows), np.ptp(columns)]
+    assert np.ptp([*frames.values()], axis=0).max() <= 2, frames
+    assert min(frames["middle"]) >= 10
+
+
 def test_images_of_all_sizes_fit_into_one_picture(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     rows = [(grey_image(height, width), [], []) for height, width in ((600, 900), (1, 700), (90, 60))]

@@ -18,9 +18,9 @@ from tests.support.image_examples import save_tagged
 
 
 def write_pictures(root: Path) -> None:
-    for split in ("train", "val"):
+    for grey, split in enumerate(("train", "val")):
         for name in ("b.jpg", "deep/a.jpg", "c.png"):
-            Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / f"{split}2017" / name)
+            Image.fromarray(np.full((HEIGHT, WIDTH, 3), 100 * grey, dtype=np.uint8)).save(root / f"{split}2017" / name)
 
 
 def check(root: Path, train: dict[str, Any] | None = None, val: dict[str, Any] | None = None) -> CheckReport:
@@ -84,6 +84,7 @@ def test_all_mistakes_of_both_splits_are_reported(tmp_path: Path) -> None:
         r"train2017\.json: 1 annotation of images that the file doesn't list: annotation 20",
         r"train2017\.json: 1 annotation of categories that the file doesn't list: annotation 20",
         r"train2017\.json: 1 annotation with a segmentation in none of COCO's forms: annotation 23",
+        r"train2017\.json: 1 image of 3 not named from .* such as c\.png for \.\./c\.png",
         r"val2017\.json: 1 annotation without a usable \"area\"",
         r"val2017\.json: not the categories of .*train2017\.json: 3 is 'cat' in train, 'lion' in val",
     )

@@ -125,7 +125,6 @@ NOTHING: dict[str, tuple[dict[str, Any], str]] = {
     "below the image": ({"bbox": [5, HEIGHT + 3, 9, 9]}, "a box wholly outside its image"),
     "left of the image": ({"bbox": [-9, 5, 9, 9]}, "a box wholly outside its image"),
     "above the image": ({"bbox": [5, -10, 9, 9]}, "a box wholly outside its image"),
-    "no segmentation": ({"segmentation": None}, "a mask that covers nothing"),
     "no polygons": ({"segmentation": []}, "a mask that covers nothing"),
     "an empty polygon": ({"segmentation": [[]]}, "a mask that covers nothing"),
     "a line": ({"segmentation": [[1, 2, 3, 4]]}, "a mask that covers nothing"),

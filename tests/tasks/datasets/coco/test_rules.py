@@ -53,7 +53,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "negative area": (lambda data: data["annotations"][0].update(area=-1), '"area".*annotation 11 has -1'),
     "nothing to learn from": (
         lambda data: [entry.pop("segmentation") for entry in data["annotations"]],
-        r"no annotation can be trained on: 3 train annotations with a mask that covers nothing.*ids 11, 5, 12",
+        r"no annotation can be trained on: 3 train annotations with no segmentation.*ids 11, 5, 12",
     ),
     "crowds only": (
         lambda data: [entry.update(iscrowd=1) for entry in data["annotations"]],
@@ -61,14 +61,14 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     ),
     "crowds and nothing": (
         lambda data: [data["annotations"][0].update(iscrowd=1), *(a.pop("segmentation") for a in data["annotations"])],
-        r"no annotation can be trained on: 3 train annotations with a mask that covers nothing",
+        r"no annotation can be trained on: 3 train annotations with no segmentation",
     ),
     "crowds and empty masks": (
         lambda data: [
             data["annotations"][0].update(iscrowd=1),
             *(a.pop("segmentation") for a in data["annotations"][1:]),
         ],
-        r"no annotation can be trained on: 2 train annotations with a mask .*5, 12\)\. 1 train annotation of crowds",
+        r"no annotation can be trained on: 2 train annotations with no .*5, 12\)\. 1 train annotation of crowds",
     ),
 }
 

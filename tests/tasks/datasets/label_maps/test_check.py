@@ -140,6 +140,15 @@ def test_training_without_a_labelled_pixel_is_a_problem(root: Path) -> None:
     assert report.smallest is None
 
 
+def test_evaluation_without_a_labelled_pixel_is_a_problem(root: Path) -> None:
+    for name in NAMES:
+        write_labels(annotation(root, "validation", name), np.zeros((HEIGHT, WIDTH), dtype=np.uint8))
+    assert has(
+        check_ade20k(root).problems,
+        r"no pixel of the 3 evaluation annotations has a class .*--set data\.val_annotations=FOLDER",
+    )
+
+
 def test_a_folder_without_a_set_is_a_problem(root: Path) -> None:
     assert has(
         check_ade20k(root.parent).problems, rf"no segmentation data set found.*{root} has them: pass that folder"

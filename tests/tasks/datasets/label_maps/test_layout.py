@@ -30,6 +30,7 @@ from tests.support.ade20k_examples import (
     write_labels,
     write_set,
 )
+from tests.support.folders import age
 from tests.support.image_examples import save_tagged, tagged
 
 
@@ -85,6 +86,17 @@ def test_any_pair_of_folders_serves(root: Path, tmp_path: Path) -> None:
     assert [image.annotation for image in val.images] == [
         root / "masks" / n for n in ("a.png", "c.d.png", "deep/b.png")
     ]
+
+
+def test_an_image_that_is_replaced_by_one_of_training_is_noted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    image = root / "images/validation/a.jpg"
+    image.write_bytes(b"another")
+    age(root)
+    before = open_set(root)[1].notes
+    image.write_bytes((root / "images/training/a.jpg").read_bytes())
+    after = open_set(root)[1].notes
+    assert ["a.jpg" in "".join(notes) for notes in (before, after)] == [False, True]
 
 
 def test_listing_opens_no_image(root: Path) -> None:
@@ -309,15 +321,17 @@ def test_unreadable_files_are_passed_over(root: Path) -> None:
     check_annotations(train, val)
 
 
-def test_training_needs_a_labelled_pixel(root: Path) -> None:
+def test_both_splits_need_a_labelled_pixel(root: Path) -> None:
     nothing = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     for name in NAMES:
         write_labels(annotation(root, "training", name), nothing)
         write_labels(annotation(root, "validation", name), nothing)
     train, val = open_set(root)
-    check_annotations(val)
     with pytest.raises(InputError, match=r"no pixel of the 3 training annotations has a class .*/a\.png among them"):
         check_annotations(train, val)
     nothing[0, 0] = 1
     write_labels(annotation(root, "training", NAMES[2]), nothing)
+    with pytest.raises(InputError, match=r"no pixel of the 3 evaluation annotations has a class .*data\.val_ann"):
+        check_annotations(train, val)
+    write_labels(annotation(root, "validation", NAMES[2]), nothing)
     check_annotations(train, val)
