@@ -5,12 +5,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.launcher import LaunchConfig
 
 from backbones.errors import InputError
+from benchmarks.running import launching
 from benchmarks.running.launching import _status, is_to_launch
 from tests.support.commands import PATIENCE, last_checkpoint, read_record, run_directory
 from tests.support.in_process import pretrain, run, success
@@ -28,6 +32,8 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background jobs ignore Ctrl-C, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
     )
 
@@ -102,6 +108,39 @@ class TestProcesses:
         assert capsys.readouterr().err == ""
         assert _status({0: lost, 1: killed}) == 137
         assert "process 1 of the job was killed (SIGKILL)" in capsys.readouterr().err
+
+    def test_the_agent_leaves_to_nohup_what_it_has_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """torch's agent listened for SIGHUP all the same, and a closed terminal ended the job."""
+        handled = []
+
+        def elastic(config: LaunchConfig, entrypoint: str) -> Callable[..., None]:
+            handled.append(config.signals_to_handle.split(","))
+            return lambda *arguments: None
+
+        monkeypatch.setattr(launching, "elastic_launch", elastic)
+        monkeypatch.setattr(os, "environ", {**os.environ})
+        former = signal.getsignal(signal.SIGHUP)
+        try:
+            for disposition in (signal.SIG_DFL, signal.SIG_IGN):
+                signal.signal(signal.SIGHUP, disposition)
+                launching.launch(2, ["run"])
+        finally:
+            signal.signal(signal.SIGHUP, former)
+        assert ["SIGHUP" in names for names in handled] == [True, False]
+        assert "SIGTERM" in handled[1]
+
+    @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
+    def test_what_stopped_them_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        def stop(*arguments: str) -> None:
+            raise SignalException("", signal.Signals[name])
+
+        monkeypatch.setattr(launching, "elastic_launch", lambda config, entrypoint: stop)
+        monkeypatch.setattr(os, "environ", {**os.environ})
+        assert launching.launch(2, ["run"]) == 130
+        said = {"SIGHUP": "backbench: stopped by SIGHUP; repeat the command to go on from the last checkpoint\n"}
+        assert capsys.readouterr().err == said.get(name, "")
 
     def test_they_are_started_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [is_to_launch(processes) for processes in (None, 1, 2)] == [False, False, True]
