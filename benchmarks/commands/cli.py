@@ -1,6 +1,5 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -12,7 +11,6 @@ import typer
 
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
-from backbones.training.machine import process_count
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.data_commands import data_app
@@ -386,8 +384,6 @@ def main() -> None:
     """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
     with suppress(OSError):  # the current folder may have been removed
         look_in(Path.cwd())
-    if process_count() > 1:  # before torch is imported, which prints its own warnings of connections that end
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         app(prog_name="backbench")
     except SystemExit as end:

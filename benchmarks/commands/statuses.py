@@ -3,6 +3,7 @@
 import errno
 import inspect
 import io
+import os
 import re
 import sys
 import traceback
@@ -14,6 +15,7 @@ import typer.core
 
 from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
 from backbones.plugins import describe_error
+from backbones.training.launching import require_place
 from backbones.training.machine import process_count, process_rank
 from results.errors import ResultsError
 
@@ -81,6 +83,12 @@ class Commands(Group):
     """Turns what went wrong into one message and an exit status; several processes end with the same one."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            if require_place().processes > 1:  # before torch is imported, which prints warnings of connections that end
+                os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        except InputError as error:  # each process says it: they do not know of one another
+            print(f"backbench: {error}", file=sys.stderr)
+            raise SystemExit(error.status) from None
         try:
             return super().main(*arguments, **options)
         except SystemExit as end:
