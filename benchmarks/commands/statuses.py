@@ -7,7 +7,10 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -57,6 +60,10 @@ NO_WAY = (
     "the processes of this job cannot connect to each other: each listens at the address that its machine's name leads "
     "to, which is no use where that is 127.0.1.1, Debian's default. Set GLOO_SOCKET_IFNAME to the network interface by "
     "which the machines reach each other, such as eth0, and MASTER_ADDR to the first one's address there"
+)
+
+OWN_CODE = tuple(
+    f"{Path(__file__).parents[2] / package}{os.sep}" for package in ("backbones", "benchmarks", "results", "tasks")
 )
 
 ENDED_BY_OTHERS = "a model, or another library, has to raise an exception where it cannot go on. It called"
@@ -144,11 +151,24 @@ def _once(error: typer.TyperException) -> Exception:
 
 def _printed(invoke: Callable[[Any], Any], ctx: Any) -> Any:
     """Carry out a command, at whose end all that it printed has left."""
+    shown = warnings.showwarning
+    warnings.showwarning = partial(_show_warning, shown)
     try:
         return invoke(ctx)
     finally:
+        warnings.showwarning = shown
         if sys.stdout:
             sys.stdout.flush()
+
+
+def _show_warning(
+    shown: Callable[..., None], message: Warning | str, category: type[Warning], filename: str, *others: Any
+) -> None:
+    """`warnings.showwarning`: one of our own is a line for the user, whom its place in the code does not concern."""
+    if filename.startswith(OWN_CODE):
+        print(f"backbench: {message}", file=sys.stderr)
+    else:
+        shown(message, category, filename, *others)
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
