@@ -100,13 +100,15 @@ DryRun = Annotated[
 ]
 
 
-def _launch(processes: int | None) -> None:
+def _launch(processes: int | None, recipe: str, overrides: list[str], *, pretrains: bool) -> None:
     """Go on in several processes, if so many are wanted, and end as they do."""
     if processes is None:
         return
-    from benchmarks.running.launching import is_to_launch, launch
+    from benchmarks.running.launching import is_to_launch, launch, require_devices
+    from tasks.registry import PRETRAINING, TASKS
 
     if is_to_launch(processes):
+        require_devices(processes, recipe, overrides, {PRETRAINING} if pretrains else TASKS)
         raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
@@ -170,7 +172,7 @@ def pretrain(
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [])
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes)
+    _launch(processes, recipe, overrides or [], pretrains=True)
     with nothing_else_on_stdout(as_json):
         cell = run_pretraining(recipe, data, out, seed=seed, overrides=overrides or [], repeat=repeat, rescan=rescan)
     show_cell(cell, as_json=as_json)
@@ -230,7 +232,7 @@ def run(
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes)
+    _launch(processes, recipe, overrides, pretrains=False)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
             recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat, rescan=rescan

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -13,7 +14,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from backbones.errors import InputError
-from backbones.training.machine import process_count
+from backbones.training.machine import choose_device, process_count
+from benchmarks.planning.recipe import load_recipe
 
 SECONDS_TO_SAVE = "300"
 """What the processes have to save their state once they are told to stop; torchrun's own is 30."""
@@ -34,6 +36,14 @@ def is_to_launch(processes: int | None) -> bool:
     if count > 1:
         raise InputError(f"--processes {processes}: {count} have been started. Leave it out under torchrun and srun")
     return True
+
+
+def require_devices(processes: int, recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
+    """Raise InputError where so many processes would not find a device each, before any is started: they take memory.
+
+    Raises it as `load_recipe` does, too.
+    """
+    choose_device(load_recipe(recipe, overrides, tasks).recipe.runtime.device, to_start=processes)
 
 
 def launch(processes: int, arguments: list[str]) -> int:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.launcher import LaunchConfig
@@ -17,7 +19,7 @@ from backbones.errors import InputError
 from benchmarks.running import launching
 from benchmarks.running.launching import _status, is_to_launch
 from tests.support.commands import PATIENCE, last_checkpoint, read_record, run_directory
-from tests.support.in_process import pretrain, run, success
+from tests.support.in_process import pretrain, refusal, run, success
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = [sys.executable, "-P", "-c", "from benchmarks.commands.cli import main; main()"]
@@ -115,6 +117,19 @@ class TestProcesses:
         assert capsys.readouterr().err == ""
         assert _status({0: lost, 1: killed}) == 137
         assert "process 1 of the job was killed (SIGKILL)" in capsys.readouterr().err
+
+    def test_more_than_there_are_gpus_are_refused_before_they_start(
+        self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each took its share of memory first."""
+        monkeypatch.setattr(launching, "elastic_launch", Mock(side_effect=AssertionError("started")))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        message = refusal(*run(small, tmp_path / "out"), "--processes", 64)
+        assert message.startswith("64 processes on ") and "which has 8 GPU(s)" in message
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        message = refusal(*pretrain(small / "unlabelled", tmp_path / "out"), "--processes", 64)
+        assert message.startswith("64 processes and no GPU.")
 
     def test_the_agent_leaves_to_nohup_what_it_has_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """torch's agent listened for SIGHUP all the same, and a closed terminal ended the job."""
