@@ -12,13 +12,16 @@ conversion would clip every value above 255 to white.
 """
 
 import codecs
+import errno
 import io
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -71,10 +74,27 @@ def read_image(path: str | Path) -> Tensor:
     return torch.from_numpy(decode(path, read_file(path))).permute(2, 0, 1)
 
 
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file to be read. Raises OSError where there is none, and for what is none, such as a named pipe, at once:
+    opening that waits for somebody to write to it, and a device may never end."""
+    return open(path, "rb", opener=_open_without_waiting)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(number, os.strerror(number) if stat.S_ISDIR(mode) else "a pipe or a device, not a file", path)
+
+
 def read_file(path: Path) -> bytes:
     """What is in the file. Raises UnreadableImage if it is missing or empty."""
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
     except OSError as error:
         raise UnreadableImage(path, error.strerror or str(error)) from None
     if not data:
@@ -105,7 +125,7 @@ def quick_check(path: str | Path) -> str | None:
     full, so that nothing readable is ever reported.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(16)
             file.seek(max(0, size - _TAIL_BYTES))

@@ -23,7 +23,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from backbones.images.reading import PILLOW_FORMATS, UnreadableImage, decode, find_fault, read_file
+from backbones.images.reading import PILLOW_FORMATS, UnreadableImage, decode, find_fault, open_file, read_file
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -75,7 +75,7 @@ def read_upright_size(path: str | Path, size: Size | None) -> tuple[Size, Orient
     Raises UnreadableImage where there is no header to be read; what follows it may be damaged all the same.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             stored, tag = _look(file)
     # As in decoding, damage shows as nearly any exception.
     except Exception as error:

@@ -184,7 +184,8 @@ class CheckpointHook(Hook):
                 try:
                     newest.append(_read(path))
                 except Exception as error:
-                    warnings.warn(f"{path}: unreadable checkpoint passed over ({error})", stacklevel=2)
+                    reason = next(iter(str(error).splitlines()), type(error).__name__)
+                    warnings.warn(f"{path}: unreadable checkpoint passed over ({reason})", stacklevel=2)
                     continue
                 return path.name, newest[0]["tally"]
             return None

@@ -64,7 +64,8 @@ class KeptEvaluation:
             with torch.serialization.safe_globals(known):
                 content: dict[str, Any] = torch.load(self.path, weights_only=True)
         except Exception as error:
-            warnings.warn(f"{self.path}: unreadable evaluation is made again ({error})", stacklevel=2)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            warnings.warn(f"{self.path}: unreadable evaluation is made again ({reason})", stacklevel=2)
             return None
         return content
 

@@ -1,5 +1,7 @@
 """Ctrl-C and the scheduler's signals: stop after the iteration at hand, with a checkpoint."""
 
+import os
+import select
 import signal
 import threading
 import time
@@ -24,8 +26,8 @@ MOST_STEPS = 10
 Asking takes about a millisecond on one machine, and an update seldom less than fifty.
 """
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Ctrl-C; what a scheduler ends a job with; what Slurm sends ahead of that where `--signal` asks for it."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C; what a scheduler ends a job with; what a closed terminal sends; Slurm's warnings (`--signal`)."""
 
 
 class Cadence:
@@ -66,16 +68,18 @@ class Cadence:
 class InterruptHook(Hook):
     """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once.
 
-    A run that is ending takes no notice of more of them, and none ends it inside a destructor, whose exceptions Python
-    prints and passes over. Several processes stop together, within a few seconds or one step. They take no notice of
-    the second signal: torchrun passes on the one that the terminal has sent to all of them already.
+    A closed terminal's SIGHUP is never the second, nor makes the next one that: the shell and the system each send it,
+    and others may follow. Where it is ignored, as under nohup, it stays so. A run that is ending takes no notice of
+    more signals, and none ends it inside a destructor, whose exceptions Python prints and passes over. Several
+    processes stop together, within a few seconds or one step. They take no notice of the second signal: torchrun
+    passes on the one that the terminal has sent to all of them already.
     """
 
     priority = "LOWEST"
 
     def __init__(self, checkpoints: CheckpointHook, accumulation: int) -> None:
         self.checkpoints, self.accumulation = checkpoints, accumulation
-        self.requested = self.ending = False
+        self.requested = self.insisting = self.ending = False
         self.cadence = Cadence()
         self.shared_batches = 0
 
@@ -85,7 +89,8 @@ class InterruptHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {number: signal.signal(number, self._request) for number in SIGNALS}
+        passed_over = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        former = {number: signal.signal(number, self._request) for number in {*SIGNALS} - passed_over}
         try:
             yield
         finally:
@@ -93,9 +98,13 @@ class InterruptHook(Hook):
                 signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and process_count() == 1 and not self.ending and not _in_destructor(frame):
-            self._end()
         self.requested = True
+        if number == signal.SIGHUP:
+            _print_to_nobody()
+            return
+        if self.insisting and process_count() == 1 and not self.ending and not _in_destructor(frame):
+            self._end()
+        self.insisting = True
 
     def _end(self) -> NoReturn:
         self.ending = True
@@ -133,6 +142,17 @@ class InterruptHook(Hook):
         if self.checkpoints.saved != done:
             self.checkpoints.save(runner, done)
         self._end()
+
+
+def _print_to_nobody() -> None:
+    """Let go nowhere what would be printed where nobody reads any more: that is an error, ahead of the saving."""
+    for stream in (1, 2):
+        readers = select.poll()
+        readers.register(stream, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in readers.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 def _in_destructor(frame: FrameType | None) -> bool:

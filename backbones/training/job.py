@@ -68,14 +68,26 @@ class Outcome:
 def accumulation_steps(recipe: Recipe, processes: int) -> int:
     """How many steps make one update. Raises InputError where batch_size cannot be shared out evenly."""
     batch = recipe.optimizer.batch_size
-    per_device = recipe.runtime.batch_per_device or batch // processes
-    if not per_device or batch % (per_device * processes):
+    if batch % processes:
         raise InputError(
-            f'key "optimizer.batch_size": {batch} images cannot be shared out as {processes} process(es) × '
-            f"{per_device} images × whole accumulation steps. Set runtime.batch_per_device to a divisor of "
-            f"{batch // processes or batch}, or start another number of processes"
+            f'key "optimizer.batch_size": {batch:,} images cannot be shared out evenly among {processes} processes. '
+            f"Start {_nearest_divisors(batch, processes)}"
+        )
+    per_device = recipe.runtime.batch_per_device or batch // processes
+    if batch % (per_device * processes):
+        raise InputError(
+            f'key "runtime.batch_per_device": {batch:,} images cannot be shared out as {processes} process(es) × '
+            f"{per_device:,} images × whole accumulation steps. Set it to "
+            f"{_nearest_divisors(batch // processes, per_device)}"
         )
     return batch // (per_device * processes)
+
+
+def _nearest_divisors(number: int, wanted: int) -> str:
+    """In words, those of the number's divisors between which the wanted one would lie, or the largest."""
+    divisors = [each for each in range(1, number + 1) if number % each == 0]
+    below, above = [each for each in divisors if each < wanted][-1], [each for each in divisors if each > wanted]
+    return " or ".join(f"{each:,}" for each in [below, *above[:1]])
 
 
 def check_batch_size(recipe: Recipe, images: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones.errors import InputError
-from backbones.training.launching import find_place
+from backbones.training.launching import Place, find_place
 from backbones.training.meeting import COMPUTING, TALKING, Meeting, meet
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -44,8 +44,8 @@ def device_type() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_device(wanted: Device) -> None:
-    """Let this process's jobs run on that kind of device from now on.
+def choose_device(wanted: Device, to_start: int = 0) -> None:
+    """Let this process's jobs run on that kind of device from now on, or those of so many that it is to start here.
 
     Raises InputError where there is none that can be used, where a GPU's driver is of no use, and where several
     processes would share one GPU, or a CPU that nobody asked for.
@@ -54,14 +54,15 @@ def choose_device(wanted: Device) -> None:
     import torch
 
     _chosen = wanted
-    place = find_place()
+    last = Place(to_start - 1, to_start, local_rank=to_start - 1, local_processes=to_start)
+    place = last if to_start else find_place()
     if wanted == "cpu":
         return
     # Read once, at the first product on a GPU, which may come before a run with `runtime.deterministic`.
     os.environ.setdefault(CUBLAS_WORKSPACE, CUBLAS_WORKSPACES[0])
     if torch.cuda.is_available():
         if place.processes > 1:
-            _gpu()
+            _gpu(place)
         return
     if why := _why_unusable():
         raise InputError(
@@ -99,11 +100,11 @@ def _driver_status() -> int | None:
         return None
 
 
-def _gpu() -> int:
-    """The number of this process's GPU. Raises InputError where there is none left for it."""
+def _gpu(place: Place | None = None) -> int:
+    """The number of this process's GPU, or of one at that place. Raises InputError where there is none left for it."""
     import torch
 
-    place, count = find_place(), torch.cuda.device_count()
+    place, count = place or find_place(), torch.cuda.device_count()
     if place.launcher == "srun" and count == 1:  # --gpus-per-task shows each process its own
         return 0
     if place.local_rank >= count:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from backbones.errors import InputError, TryAgainError
-from backbones.training.launching import Place
+from backbones.training.launching import TO_BE_ALONE, Place
 
 MEETING = timedelta(minutes=15)
 """For which processes wait for one another to come. Importing from a slow file system takes minutes."""
@@ -76,7 +76,9 @@ def _open(place: Place) -> Any:
 
     patience = MEETING.total_seconds() / 60
     nobody = f"{socket.gethostname()} waits for the first process to listen at {place.address}, port {place.port}"
-    saying = threading.Timer(SILENCE.total_seconds(), _say, [f"{nobody}, {patience:g} minutes at most. {_END_OF_ALL}"])
+    saying = threading.Timer(
+        SILENCE.total_seconds(), _say, [f"{nobody}, {patience:g} minutes at most. {_advice(place)}"]
+    )
     saying.daemon = True
     if place.rank == 1 or (place.local_rank == 0 and place.rank):
         saying.start()
@@ -127,12 +129,19 @@ def _agree_on_attempt(store: Any, place: Place) -> str:
         if waited >= SILENCE.total_seconds() and not is_told:
             is_told = True
             missing = _missing(store, place, answers or names)
-            _say(f"{missing} has not come yet to {where}, and is waited for {minutes} at most. {_END_OF_ALL}")
+            _say(f"{missing} has not come yet to {where}, and is waited for {minutes} at most. {_advice(place)}")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     raise TryAgainError(
         f"{_missing(store, place, answers or names)} did not come to {where}, within {minutes}. See what became of "
         "it, and repeat the command"
     )
+
+
+def _advice(place: Place) -> str:
+    """For who waits in vain: the others have ended, or there are none, as in a shell that srun has opened."""
+    variable = TO_BE_ALONE.get(place.launcher)
+    alone = f". {place.launcher} says that there are {place.processes}; to run one process alone, unset {variable}"
+    return f"{_END_OF_ALL}{alone if variable else ''}"
 
 
 def _missing(store: Any, place: Place, expected: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -12,7 +11,6 @@ import typer
 
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
-from backbones.training.machine import process_count
 from benchmarks.commands.backbone_commands import backbone_app
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone, complete_recipe
@@ -93,13 +91,15 @@ DryRun = Annotated[
 ]
 
 
-def _launch(processes: int | None) -> None:
+def _launch(processes: int | None, recipe: str, overrides: list[str], *, pretrains: bool) -> None:
     """Go on in several processes, if so many are wanted, and end as they do."""
     if processes is None:
         return
-    from benchmarks.running.launching import is_to_launch, launch
+    from benchmarks.running.launching import is_to_launch, launch, require_devices
+    from tasks.registry import PRETRAINING, TASKS
 
     if is_to_launch(processes):
+        require_devices(processes, recipe, overrides, {PRETRAINING} if pretrains else TASKS)
         raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
@@ -172,12 +172,11 @@ def pretrain(
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
-    if not dry_run:
-        _launch(processes)
     _import_plugins(plugin)
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
+    _launch(processes, recipe, overrides or [], pretrains=True)
     with nothing_else_on_stdout(as_json):
         cell = run_pretraining(
             recipe, data, out, seed=seed, overrides=overrides or [], begin=begin, repeat=repeat, rescan=rescan
@@ -244,12 +243,11 @@ def run(
     from benchmarks.running.repeating import Repeat
 
     declared, repeat, overrides = Declared(method, pretrain_data, model), Repeat(rerun, if_changed), overrides or []
-    if not dry_run:
-        _launch(processes)
     _import_plugins(plugin)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
+    _launch(processes, recipe, overrides, pretrains=False)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
             recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat, rescan=rescan
@@ -311,8 +309,6 @@ def main() -> None:
     """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
     with suppress(OSError):  # the current folder may have been removed
         look_in(Path.cwd())
-    if process_count() > 1:  # before torch is imported, which prints its own warnings of connections that end
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         app(prog_name="backbench")
     except SystemExit as end:

@@ -3,10 +3,14 @@
 import errno
 import inspect
 import io
+import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,6 +18,7 @@ import typer.core
 
 from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
 from backbones.plugins import describe_error
+from backbones.training.launching import require_place
 from backbones.training.machine import process_count, process_rank
 from results.errors import ResultsError
 
@@ -57,6 +62,10 @@ NO_WAY = (
     "which the machines reach each other, such as eth0, and MASTER_ADDR to the first one's address there"
 )
 
+OWN_CODE = tuple(
+    f"{Path(__file__).parents[2] / package}{os.sep}" for package in ("backbones", "benchmarks", "results", "tasks")
+)
+
 ENDED_BY_OTHERS = "a model, or another library, has to raise an exception where it cannot go on. It called"
 
 LESS_MEMORY = (
@@ -81,6 +90,12 @@ class Commands(Group):
     """Turns what went wrong into one message and an exit status; several processes end with the same one."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            if require_place().processes > 1:  # before torch is imported, which prints warnings of connections that end
+                os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        except InputError as error:  # each process says it: they do not know of one another
+            print(f"backbench: {error}", file=sys.stderr)
+            raise SystemExit(error.status) from None
         try:
             return super().main(*arguments, **options)
         except SystemExit as end:
@@ -136,11 +151,24 @@ def _once(error: typer.TyperException) -> Exception:
 
 def _printed(invoke: Callable[[Any], Any], ctx: Any) -> Any:
     """Carry out a command, at whose end all that it printed has left."""
+    shown = warnings.showwarning
+    warnings.showwarning = partial(_show_warning, shown)
     try:
         return invoke(ctx)
     finally:
+        warnings.showwarning = shown
         if sys.stdout:
             sys.stdout.flush()
+
+
+def _show_warning(
+    shown: Callable[..., None], message: Warning | str, category: type[Warning], filename: str, *others: Any
+) -> None:
+    """`warnings.showwarning`: one of our own is a line for the user, whom its place in the code does not concern."""
+    if filename.startswith(OWN_CODE):
+        print(f"backbench: {message}", file=sys.stderr)
+    else:
+        shown(message, category, filename, *others)
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:

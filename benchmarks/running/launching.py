@@ -6,19 +6,23 @@ import signal
 import sys
 import tempfile
 import uuid
+from collections.abc import Collection
+from contextlib import suppress
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from backbones.errors import InputError
-from backbones.training.machine import process_count
+from backbones.training.machine import choose_device, process_count
+from benchmarks.planning.recipe import load_recipe
 
 SECONDS_TO_SAVE = "300"
 """What the processes have to save their state once they are told to stop; torchrun's own is 30."""
 
 HANDED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-"""Signals with which the agent stops the processes, and itself: torchrun's own, and Slurm's warnings."""
+"""Signals with which the agent stops the processes, and itself: torchrun's own, and Slurm's warnings. Those that it is
+started to ignore, as nohup has it ignore SIGHUP, are left so."""
 
 PROGRAM = ("-P", "-m", "benchmarks")
 """Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
@@ -32,6 +36,14 @@ def is_to_launch(processes: int | None) -> bool:
     if count > 1:
         raise InputError(f"--processes {processes}: {count} have been started. Leave it out under torchrun and srun")
     return True
+
+
+def require_devices(processes: int, recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
+    """Raise InputError where so many processes would not find a device each, before any is started: they take memory.
+
+    Raises it as `load_recipe` does, too.
+    """
+    choose_device(load_recipe(recipe, overrides, tasks).recipe.runtime.device, to_start=processes)
 
 
 def launch(processes: int, arguments: list[str]) -> int:
@@ -53,17 +65,32 @@ def launch(processes: int, arguments: list[str]) -> int:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(logs),
-            signals_to_handle=",".join(HANDED_ON),
+            signals_to_handle=",".join(name for name in HANDED_ON if not _is_ignored(name)),
         )
         try:
             elastic_launch(config, sys.executable)(*PROGRAM, *arguments)
-        except SignalException:
-            return 128 + signal.SIGINT
+        except SignalException as stopped:
+            return _stopped(signal.Signals(stopped.sigval))
         except ChildFailedError as failed:
             return _status(failed.failures)
         finally:
             logging.disable(logging.NOTSET)
     return 0
+
+
+def _is_ignored(name: str) -> bool:
+    return signal.getsignal(signal.Signals[name]) == signal.SIG_IGN
+
+
+def _stopped(number: signal.Signals) -> int:
+    """The exit status of an interrupted command; what else than Ctrl-C stopped it is named."""
+    if number != signal.SIGINT:
+        with suppress(OSError):  # the terminal may have gone
+            print(
+                f"backbench: stopped by {number.name}; repeat the command to go on from the last checkpoint",
+                file=sys.stderr,
+            )
+    return 128 + signal.SIGINT
 
 
 def _status(failures: dict[int, ProcessFailure]) -> int:

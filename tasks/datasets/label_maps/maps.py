@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from backbones.errors import DataError
-from backbones.images.reading import UnreadableImage, find_fault
+from backbones.images.reading import UnreadableImage, find_fault, open_file
 from tasks.datasets.wording import counted, name_some
 
 IGNORED = 255
@@ -65,7 +65,7 @@ def read_label_map(path: Path, classes: int, *, reduce_zero_label: bool) -> np.n
 
 def has_palette(path: Path) -> bool:
     """Whether `path` is a PNG with a palette. Raises OSError if it cannot be opened."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         header = file.read(_COLOUR_TYPE + 1)
     return header.startswith(_SIGNATURE) and header[_COLOUR_TYPE:] == bytes([_PALETTE])
 
@@ -73,7 +73,8 @@ def has_palette(path: Path) -> bool:
 def _decode(path: Path) -> np.ndarray:
     """The numbers as the file has them, uint8 (H, W)."""
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
         refusal = _refuse(data)
         if refusal is None:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:

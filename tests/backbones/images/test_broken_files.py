@@ -1,5 +1,6 @@
 """Files that are no images, or are damaged, are named with the reason; harmless oddities are read."""
 
+import os
 import pickle
 import random
 import struct
@@ -15,6 +16,7 @@ from PIL import Image
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage, find_fault, quick_check, read_image
+from backbones.images.upright import read_upright_size
 from tests.support.image_examples import PHOTOGRAPH, as_array, decode_with_pillow, encode, palette_with_transparency
 
 
@@ -131,3 +133,16 @@ def test_nothing_is_written_to_stderr(photo: Image.Image, tmp_path: Path) -> Non
         *("cut.jpg", "False", "damaged.tiff", "False", "large.png", "True", "transparent.png", "True"),
     ]
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "device"])
+def test_what_never_ends_is_no_image(tmp_path: Path, kind: str) -> None:
+    """Nobody writes to the pipe: opening it waited for that. The device gives zeros without end."""
+    path = tmp_path / "image.jpg"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    assert quick_check(path) == find_fault(path) == "a pipe or a device, not a file"
+    with pytest.raises(UnreadableImage, match="a pipe or a device, not a file"):
+        read_upright_size(path, None)

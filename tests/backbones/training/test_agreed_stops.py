@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,51 @@ def test_one_process_is_told_and_both_stop(
     assert first.shape == second.shape
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_stop_in_an_evaluation_leaves_what_was_trained(tmp_path: Path, number: int) -> None:
     expected = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", SignalAt(number, iteration=4, batch=1))
     assert checkpoints(tmp_path / "run") == ["iteration_4.pth"]
     assert torch.equal(train(tmp_path / "run"), expected)
+
+
+@pytest.mark.parametrize("then", [signal.SIGHUP, signal.SIGTERM])
+def test_what_a_closed_terminal_sends_besides_ends_nothing_unsaved(tmp_path: Path, then: int) -> None:
+    """It sends SIGHUP, the shell does, and systemd SIGTERM."""
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *(SignalAt(number, iteration=2) for number in (signal.SIGHUP, then)))
+    assert checkpoints(tmp_path) == ["iteration_2.pth"]
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    train(tmp_path, SignalAt(signal.SIGHUP, iteration=2))
+    assert checkpoints(tmp_path) == ["iteration_8.pth"]
+
+
+def test_nothing_is_printed_to_a_terminal_that_has_gone(tmp_path: Path) -> None:
+    """The next line of progress was an error, ahead of the saving."""
+    read, write = os.pipe()
+    own = os.dup(2)
+    os.dup2(write, 2)
+    os.close(read)
+    os.close(write)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, SignalAt(signal.SIGHUP, iteration=2))
+        os.write(2, b"a line of progress")
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+    assert checkpoints(tmp_path) == ["iteration_2.pth"]
 
 
 def test_training_asks_without_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

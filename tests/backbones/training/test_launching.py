@@ -2,7 +2,8 @@
 
 import pytest
 
-from backbones.training.launching import Place, find_place, first_host
+from backbones.errors import InputError
+from backbones.training.launching import Place, find_place, first_host, require_place
 
 TORCHRUN = {
     "RANK": "9",
@@ -67,6 +68,53 @@ def test_torchrun_started_by_srun_says_it() -> None:
 )
 def test_a_process_of_slurm_may_be_alone(environment: dict[str, str]) -> None:
     assert find_place(environment) == Place()
+
+
+def test_a_step_tells_its_own_number_of_tasks() -> None:
+    """That of the job came first, and where it had none, each process ran alone."""
+    own = STEP | {"SLURM_STEP_NUM_TASKS": "20"}
+    assert find_place({name: value for name, value in own.items() if name != "SLURM_NTASKS"}) == find_place(STEP)
+    assert find_place(own | {"SLURM_NTASKS": "32"}).processes == 20
+    assert find_place(STEP | {"SLURM_STEP_NUM_TASKS": "1"}) == Place()
+
+
+def test_what_is_empty_is_not_set() -> None:
+    assert require_place({"WORLD_SIZE": "", "RANK": ""}) == Place()
+    assert find_place(STEP | {"WORLD_SIZE": "", "MASTER_ADDR": "", "MASTER_PORT": ""}) == find_place(STEP)
+    assert require_place({"WORLD_SIZE": "1", "RANK": "", "MASTER_PORT": ""}).rank == 0
+
+
+def test_the_number_of_a_machines_processes_may_be_left_out() -> None:
+    """Launchers of MPI's do, and say which of them each is."""
+    place = find_place({name: value for name, value in TORCHRUN.items() if name != "LOCAL_WORLD_SIZE"})
+    assert (place.local_rank, place.local_processes) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE: 'two', expected a whole number of 1 or more"),
+        (TORCHRUN | {"WORLD_SIZE": "0"}, "WORLD_SIZE: '0', expected"),
+        (TORCHRUN | {"RANK": "16"}, "RANK: '16', expected a whole number from 0 to 15"),
+        (TORCHRUN | {"RANK": "-1"}, "RANK: '-1', expected"),
+        ({"WORLD_SIZE": "1", "RANK": "1"}, "RANK: '1', expected a whole number 0"),
+        (TORCHRUN | {"LOCAL_RANK": "8"}, "LOCAL_RANK: '8', expected a whole number from 0 to 7"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "17"}, "LOCAL_WORLD_SIZE: '17', expected a whole number from 1 to 16"),
+        (TORCHRUN | {"MASTER_PORT": "abc"}, "MASTER_PORT: 'abc', expected a whole number from 0 to 65535"),
+        (TORCHRUN | {"MASTER_PORT": ""}, "MASTER_PORT: not set, and WORLD_SIZE is 16"),
+        (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR: not set"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK: not set"),
+        (STEP | {"SLURM_NTASKS": "20(x2)"}, r"SLURM_NTASKS: '20\(x2\)', expected"),
+        (STEP | {"SLURM_PROCID": "20"}, "SLURM_PROCID: '20', expected a whole number from 0 to 19"),
+        (STEP | {"SLURM_PROCID": ""}, "SLURM_PROCID: not set, in a step of 20 tasks"),
+        (STEP | {"SLURM_LOCALID": "4"}, "SLURM_LOCALID: '4', expected a whole number from 0 to 3"),
+        (STEP | {"MASTER_PORT": "70000"}, "MASTER_PORT: '70000', expected"),
+    ],
+)
+def test_what_a_launcher_cannot_have_set_is_refused(environment: dict[str, str], message: str) -> None:
+    """It ended in a traceback, or in processes that waited for one another for a quarter of an hour."""
+    with pytest.raises(InputError, match=f"^environment variable {message}.*unset WORLD_SIZE and SLURM_STEP_ID"):
+        require_place(environment)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class Signalled(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return 4
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(os.getpid(), number)
         return {"group": torch.tensor(os.getpgrp())}
 

@@ -165,6 +165,7 @@ def join_as_one_of_two(
         meet_processes(complaint)
         join_processes()
         MMLogger(f"of process {rank}")
+        torch.distributed.barrier()  # else one may go while the other still connects to it
         torch.distributed.destroy_process_group()
         answers.put("met")
     except InputError as error:

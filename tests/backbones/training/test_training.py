@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -331,8 +332,20 @@ def test_accumulation_steps(batch: int, per_device: int | None, processes: int, 
     assert accumulation_steps(settings, processes) == steps
 
 
-@pytest.mark.parametrize("batch, per_device, processes", [(12, 5, 1), (12, 8, 2), (12, None, 5), (2, None, 4)])
-def test_a_batch_that_cannot_be_shared_out_is_refused(batch: int, per_device: int | None, processes: int) -> None:
+@pytest.mark.parametrize(
+    ("batch", "per_device", "processes", "advice"),
+    [
+        (32, None, 3, "32 images cannot be shared out evenly among 3 processes. Start 2 or 4"),
+        (32, 5, 3, "evenly among 3 processes. Start 2 or 4"),
+        (32, None, 64, "evenly among 64 processes. Start 32"),
+        (32, 5, 2, "2 process(es) × 5 images × whole accumulation steps. Set it to 4 or 8"),
+        (32, 20, 2, "Set it to 16"),
+    ],
+)
+def test_the_advice_for_a_batch_that_cannot_be_shared_out_is_of_use(
+    batch: int, per_device: int | None, processes: int, advice: str
+) -> None:
+    """A divisor of 10 images each was to help three processes with 32 images."""
     settings = recipe(optimizer={"batch_size": batch}, runtime={"batch_per_device": per_device})
-    with pytest.raises(InputError, match=r'key "optimizer.batch_size": .* Set runtime.batch_per_device to a divisor'):
+    with pytest.raises(InputError, match=re.escape(advice) + "$"):
         accumulation_steps(settings, processes)

@@ -5,15 +5,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.launcher import LaunchConfig
 
 from backbones.errors import InputError
+from benchmarks.running import launching
 from benchmarks.running.launching import _status, is_to_launch
 from tests.support.commands import PATIENCE, last_checkpoint, read_record, run_directory
-from tests.support.in_process import pretrain, run, success
+from tests.support.in_process import pretrain, refusal, run, success
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = [sys.executable, "-P", "-c", "from benchmarks.commands.cli import main; main()"]
@@ -28,6 +34,8 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background jobs ignore Ctrl-C, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
     )
 
@@ -61,8 +69,15 @@ class TestTheFirstLine:
         whole = last_checkpoint(out)
         for number, left in ((7, whole.read_bytes()[:-200]), (8, b"")):
             whole.with_name(f"iteration_{number}.pth").write_bytes(left)
-        with pytest.warns(UserWarning, match="unreadable checkpoint passed over"):
-            line = first_line(success(*pretrain(small / "unlabelled", out)).stderr)
+        said = success(*pretrain(small / "unlabelled", out)).stderr
+        told = [line for line in said.splitlines() if "passed over" in line]
+        assert len(told) == 2 and "UserWarning" not in said and "decide()" not in said
+        starts = [
+            f"backbench: {whole.with_name(f'iteration_{number}.pth')}: unreadable checkpoint passed over ("
+            for number in (8, 7)
+        ]
+        assert all(line.startswith(start) for line, start in zip(told, starts, strict=True))
+        line = first_line(said)
         assert line.startswith("goes on: ") and line.endswith("; from update 2")
 
 
@@ -102,6 +117,52 @@ class TestProcesses:
         assert capsys.readouterr().err == ""
         assert _status({0: lost, 1: killed}) == 137
         assert "process 1 of the job was killed (SIGKILL)" in capsys.readouterr().err
+
+    def test_more_than_there_are_gpus_are_refused_before_they_start(
+        self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each took its share of memory first."""
+        monkeypatch.setattr(launching, "elastic_launch", Mock(side_effect=AssertionError("started")))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        message = refusal(*run(small, tmp_path / "out"), "--processes", 64)
+        assert message.startswith("64 processes on ") and "which has 8 GPU(s)" in message
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        message = refusal(*pretrain(small / "unlabelled", tmp_path / "out"), "--processes", 64)
+        assert message.startswith("64 processes and no GPU.")
+
+    def test_the_agent_leaves_to_nohup_what_it_has_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """torch's agent listened for SIGHUP all the same, and a closed terminal ended the job."""
+        handled = []
+
+        def elastic(config: LaunchConfig, entrypoint: str) -> Callable[..., None]:
+            handled.append(config.signals_to_handle.split(","))
+            return lambda *arguments: None
+
+        monkeypatch.setattr(launching, "elastic_launch", elastic)
+        monkeypatch.setattr(os, "environ", {**os.environ})
+        former = signal.getsignal(signal.SIGHUP)
+        try:
+            for disposition in (signal.SIG_DFL, signal.SIG_IGN):
+                signal.signal(signal.SIGHUP, disposition)
+                launching.launch(2, ["run"])
+        finally:
+            signal.signal(signal.SIGHUP, former)
+        assert ["SIGHUP" in names for names in handled] == [True, False]
+        assert "SIGTERM" in handled[1]
+
+    @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
+    def test_what_stopped_them_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        def stop(*arguments: str) -> None:
+            raise SignalException("", signal.Signals[name])
+
+        monkeypatch.setattr(launching, "elastic_launch", lambda config, entrypoint: stop)
+        monkeypatch.setattr(os, "environ", {**os.environ})
+        assert launching.launch(2, ["run"]) == 130
+        said = {"SIGHUP": "backbench: stopped by SIGHUP; repeat the command to go on from the last checkpoint\n"}
+        assert capsys.readouterr().err == said.get(name, "")
 
     def test_they_are_started_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [is_to_launch(processes) for processes in (None, 1, 2)] == [False, False, True]

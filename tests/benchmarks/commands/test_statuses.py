@@ -111,11 +111,26 @@ class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
         assert find_owner(run_directory(out) / CLAIM) is None
 
 
+@pytest.fixture
+def one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "recipes"], ["run", "--recipe"]])
+def test_a_launchers_variable_that_cannot_be_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "1")
+    assert refusal(*arguments).startswith("environment variable RANK: '1', expected")
+
+
+@pytest.mark.usefixtures("one_of_two")
 def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of them printed eight frames. The others wait, for the launcher ends all once one has."""
     waited: list[None] = []
     monkeypatch.setattr("benchmarks.running.together.wait_for_first", lambda: waited.append(None))
-    monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, told in (("0", True), ("1", False)):
         monkeypatch.setenv("RANK", rank)
         for arguments in (["run", "--recipe"], ["list", "nothing"], ["inspect", "a_file_that_is_not_there"]):
@@ -124,6 +139,7 @@ def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.Monk
     assert len(waited) == 3
 
 
+@pytest.mark.usefixtures("one_of_two")
 @pytest.mark.parametrize(
     "error",
     [
@@ -135,16 +151,15 @@ def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.Monk
 )
 def test_a_lost_connection_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
     """It was a traceback of sixty lines, before what the launcher says of the process that was killed."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
     assert ending(monkeypatch, RuntimeError(error)) == 75
     monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(RuntimeError, match="gloo"):
         ending(monkeypatch, RuntimeError(error))
 
 
+@pytest.mark.usefixtures("one_of_two")
 def test_machines_that_do_not_reach_each_other_are_told_of_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection was said to be lost that had never been."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
     error = RuntimeError(
         "Gloo connectFullMesh failed with [/third_party/gloo/gloo/transport/tcp/pair.cc:150] timed out connecting: "
         "SO_ERROR: Connection refused, remote=[127.0.1.1]:31337"

@@ -127,9 +127,10 @@ class TestTheMeetingPlace:
         monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=0.6))
         monkeypatch.setattr(meeting, "SILENCE", timedelta(seconds=0.2))
         with pytest.raises(TryAgainError, match="of the 3 processes of this job, number 1, 2 did not come to 127"):
-            meet(Place(0, 3, address="127.0.0.1", port=free_port()))
+            meet(Place(0, 3, address="127.0.0.1", port=free_port(), launcher="srun"))
         (line,) = capsys.readouterr().err.splitlines()
         assert "number 1, 2 has not come yet to 127.0.0.1, port " in line and "--kill-on-bad-exit" in line
+        assert line.endswith(". srun says that there are 3; to run one process alone, unset SLURM_STEP_ID")
 
     def test_is_told_where_nobody_listens(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

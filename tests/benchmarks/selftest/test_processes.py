@@ -60,7 +60,7 @@ def end(processes: list[int]) -> None:
 @pytest.mark.parametrize(
     ("launcher", "variables"),
     [
-        ("torchrun", {"WORLD_SIZE": "2", "RANK": "0"}),
+        ("torchrun", {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}),
         (
             "srun",
             {

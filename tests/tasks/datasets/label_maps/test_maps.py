@@ -1,5 +1,6 @@
 """Label maps: what is read from every kind of PNG, and what is refused."""
 
+import os
 import pickle
 import re
 from pathlib import Path
@@ -168,3 +169,10 @@ def test_what_cannot_be_decoded_is_unreadable(tmp_path: Path, damage: str, why: 
     with pytest.raises(UnreadableImage, match=why) as caught:
         read_label_map(path, 200, reduce_zero_label=False)
     assert caught.value.path == path
+
+
+def test_a_named_pipe_is_no_label_map(tmp_path: Path) -> None:
+    """Opening it waited for somebody to write to it."""
+    os.mkfifo(tmp_path / "labels.png")
+    with pytest.raises(UnreadableImage, match="a pipe or a device, not a file"):
+        read_label_map(tmp_path / "labels.png", 3, reduce_zero_label=False)
