@@ -48,6 +48,15 @@ EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
 """In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
+LOST_LOADER = re.compile(r"DataLoader worker .*(is killed by signal|exited unexpectedly)")
+"""In the message of the RuntimeError that torch raises where a process that loads images has gone."""
+
+LESS_LOADING = (
+    "a process that loads images was killed; too little memory is the usual reason, or, with a bus error, too little "
+    "shared memory (docker run --ipc=host, or --shm-size=8g). Make room, or lower runtime.workers, and repeat the "
+    "command to go on from the last checkpoint"
+)
+
 LOST_CONNECTION = re.compile(
     r"gloo.*(Connection|closed|Broken pipe|Timed out waiting)|NCCL.*remote (error|process)", re.IGNORECASE
 )
@@ -181,6 +190,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             return f"{place}{error.strerror}. Make room and repeat the command", TRY_AGAIN
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}", DataError.status
+        case RuntimeError() if LOST_LOADER.search(str(error)):
+            return f"{LESS_LOADING}: {str(error).splitlines()[0].strip()}", TRY_AGAIN
         case RuntimeError() if NO_CONNECTION in str(error):
             return f"{NO_WAY}: {str(error).splitlines()[0]}", InputError.status
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
