@@ -281,6 +281,18 @@ def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
         write_text(directory / "per_image.csv", frame.to_csv(index=False))
 
 
+def _note_changed_data(cell: Cell) -> list[str]:
+    """What to tell of the first of the sampled files that is not as it was when this call began; nothing if all are."""
+    for path, size in cell.contents.sample:
+        try:
+            found = Path(path).stat().st_size
+        except OSError as error:
+            return [f"the data changed while the run was at work: {path}: {error.strerror}"]
+        if found != size:
+            return [f"the data changed while the run was at work: {path} has {found:,} bytes, and had {size:,}"]
+    return []
+
+
 def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> FinishedCell:
     unreadable = {**training.corrupt, **evaluated.unreadable}
     settings = cell.recipe.model_dump(mode="json")
@@ -317,7 +329,7 @@ def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, 
         batch_norm_images=steps.batch_norm if steps else None,
         mixup_images=steps.mixup if steps else None,
         precision=training.precision,
-        notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images)],
+        notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images), *_note_changed_data(cell)],
         **vars(origin),
         **vars(cell.code),
         **environment(training.device),

@@ -83,3 +83,19 @@ def test_data_check_names_it(copied: Path) -> None:
     result = call("data", "check", "folders", "--data", copied)
     assert result.exit_code == 1
     assert f"unreadable: {broken}: " in result.output.replace("\n", "")
+
+
+def test_images_that_change_under_a_run_are_noted(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record told of the data as they had been before, and of nothing else."""
+    path = sorted((copied / "val").rglob("*.jpg"))[0]
+    size = path.stat().st_size
+
+    def change(directory: Path, outcome: object) -> None:
+        path.write_bytes(path.read_bytes() + b"more")
+
+    monkeypatch.setattr("benchmarks.running.cells._write_per_image", change)
+    success(*run(copied, tmp_path / "out"))
+    (note,) = [note for note in read_record(tmp_path / "out")["notes"] if "changed while" in note]
+    assert note.endswith(f"{path} has {size + 4:,} bytes, and had {size:,}")
