@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from backbones.adapters.hierarchical import HierarchicalTrunk
 from backbones.adapters.own_forward import OwnTrunk
 from backbones.adapters.plain_vit import PlainTrunk
+from backbones.contract import frozen_notes
 
 STRIDES = (4, 8, 16, 32)
 
@@ -46,7 +47,8 @@ class Pyramid(nn.Module):
     @property
     def notes(self) -> list[str]:
         """What a reader of numbers that it leads to has to know."""
-        return [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []
+        own = [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []
+        return [*own, *frozen_notes(self.trunk, "pos_embed" if isinstance(self.trunk, PlainTrunk) else None)]
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Compute the four maps."""

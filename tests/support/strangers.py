@@ -158,6 +158,38 @@ class Unused(PlainViT):
         self.projector = nn.Linear(WIDTH, WIDTH)
 
 
+class Frozen(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.requires_grad_(False)
+
+
+class FrozenStem(PlainViT):
+    """It serves: its patches alone do not train."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.patches.requires_grad_(False)
+
+
+class Half(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.half()
+
+
+class Meta(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.to("meta")
+
+
+class Lazy(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.patches = nn.LazyConv2d(WIDTH, PATCH, PATCH)
+
+
 class Overflowing(PlainViT):
     """In bf16 the softmax of what is infinite is undefined."""
 
@@ -234,5 +266,7 @@ logits, odd_things, wrong_width = _of_one_size(Logits), _of_one_size(OddThings),
 of_its_batch, random, unused = _of_one_size(OfItsBatch), _of_one_size(Random), _of_one_size(Unused)
 overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(FixedSize), _of_one_size(HiddenState)
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
+frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
+meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))

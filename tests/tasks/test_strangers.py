@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.classification.classifier import add_head
+from backbones.adapters import build_pyramid
+from backbones.registry import create_backbone
+from tasks.classification.classifier import add_head, pooling_notes
 from tests.support import detection_runs, segmentation_runs, strangers
 from tests.support.commands import read_record
 from tests.support.in_process import refusal_before_training, run, success
@@ -66,6 +68,11 @@ def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: 
         ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
         ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
         ("unnumbered", {}, "or use --set optimizer.layer_decay=null"),
+        (
+            "frozen",
+            {},
+            "54 of 54 parameter tensors are frozen: cls_token, pos_embed, patches.weight and 51 more. Tasks",
+        ),
         ("bare", {}, "Linear lacks forward_features. Give it a method forward_features(images)"),
         (
             "plain_vit",
@@ -78,6 +85,17 @@ def test_what_is_missing_is_named_before_anything_trains(
     name: str, changes: dict[str, Any], expected: str, mini: Path, tmp_path: Path
 ) -> None:
     assert expected in refusal_before_training(*run(mini, tmp_path, backbone(name), **changes))
+
+
+def test_what_does_not_train_of_a_stranger_is_noted() -> None:
+    note = "2 of 54 parameter tensors are frozen: patches.weight, patches.bias"
+    classifier = add_head(create_backbone(backbone("frozen_stem")), 5, "avg", 48)
+    assert pooling_notes(classifier)[1:] == [note.replace("54", "56").replace("patches", "backbone.patches")]
+    module = create_backbone(backbone("frozen_stem"))
+    pyramid = build_pyramid(module, "simple", image_size=48, window=None, relative_position=False)
+    assert pyramid.notes[1:] == [note.replace("patches", "backbone.patches")]
+    timms = create_backbone("vit_mini_patch8_48")
+    assert build_pyramid(timms, "fpn", image_size=48, window=None, position_embeddings="sincos").notes == []
 
 
 @pytest.mark.parametrize("pool", ["avg", "token"])

@@ -61,6 +61,15 @@ BOTH = ("classification", DENSE)
         ("pooled", ["all"], "features", "1 token(s) for an image of 224 pixels a side, and 1 for one of 448: they do"),
         ("bare", ["all"], "builds", "Linear lacks forward_features. Give it a method forward_features(images)"),
         (
+            "frozen",
+            ["all"],
+            "builds",
+            "54 of 54 parameter tensors are frozen: cls_token, pos_embed, patches.weight and",
+        ),
+        ("half", ["all"], "builds", "its parameter cls_token is torch.float16, expected float32: the recipe's precis"),
+        ("meta", ["all"], "builds", 'cls_token is on the device "meta", without numbers. Build the model on the CPU'),
+        ("lazy", ["all"], "builds", "patches.weight has no shape yet. Build it with all its sizes, without lazy mod"),
+        (
             "hidden_state",
             ["all"],
             "state-dict round trip",
