@@ -45,6 +45,11 @@ class Pyramid(nn.Module):
         return self.trunk.fixed_size
 
     @property
+    def of_own_forward(self) -> bool:
+        """Whether the trunk is a module of another author with its own forward pass."""
+        return isinstance(self.trunk, OwnTrunk)
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of numbers that it leads to has to know."""
         own = [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []

@@ -274,6 +274,10 @@ def _gradients(task: str, network: nn.Module, images: Tensor) -> Finding:
     network.zero_grad()
     if broken:
         return Finding(task, "gradients", "failed", f"infinite or undefined ones of {_listed(broken)}")
+    inner = [name for name, _ in trained if "backbone." in name]
+    if inner and all(name in unused for name in inner):
+        remark = "forward_features passes no gradient on: it runs under no_grad, or detaches. Let it be differentiated"
+        return Finding(task, "gradients", "failed", remark)
     if unused:
         remark = (
             f"none of {_listed(unused)}: several processes would wait for them in vain. Leave them out of the module, "

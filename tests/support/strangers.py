@@ -190,6 +190,12 @@ class Lazy(PlainViT):
         self.patches = nn.LazyConv2d(WIDTH, PATCH, PATCH)
 
 
+class WithoutGradient(PlainViT):
+    @torch.no_grad()
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images)
+
+
 class Overflowing(PlainViT):
     """In bf16 the softmax of what is infinite is undefined."""
 
@@ -267,6 +273,7 @@ of_its_batch, random, unused = _of_one_size(OfItsBatch), _of_one_size(Random), _
 overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(FixedSize), _of_one_size(HiddenState)
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
 frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
+without_gradient = _of_one_size(WithoutGradient)
 meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))
