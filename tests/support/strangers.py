@@ -190,6 +190,18 @@ class Lazy(PlainViT):
         self.patches = nn.LazyConv2d(WIDTH, PATCH, PATCH)
 
 
+class TokenBehind(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images).roll(-1, 1)
+
+
+class ColumnsFirst(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        rows, columns = (side // PATCH for side in images.shape[2:])
+        tokens = super().forward_features(images)
+        return torch.cat([tokens[:, :1], tokens[:, 1:].unflatten(1, (rows, columns)).transpose(1, 2).flatten(1, 2)], 1)
+
+
 class WithoutGradient(PlainViT):
     @torch.no_grad()
     def forward_features(self, images: Tensor) -> Tensor:
@@ -274,6 +286,7 @@ overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
 frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
 without_gradient = _of_one_size(WithoutGradient)
+token_behind, columns_first = _of_one_size(TokenBehind), _of_one_size(ColumnsFirst)
 meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))

@@ -79,6 +79,8 @@ BOTH = ("classification", DENSE)
         ("random", BOTH, "evaluation", "two passes over the same images differ. Let eval() switch off what is random"),
         ("unused", BOTH, "gradients", "backbone.projector.bias: several processes would wait for them in vain. Leave"),
         ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad, or detaches. Let it be diff"),
+        ("token_behind", ["all"], "places", "1 other token(s) stand behind the patches. Put them before those"),
+        ("columns_first", ["all"], "places", "they stand column by column. Return tokens row by row"),
         ("overflowing", BOTH, "bf16 autocast", "infinite or undefined numbers. Compute what overflows in float32, or"),
         ("from_the_end", BOTH, "layers", "gives a block a higher learning rate than one behind it. Count from the im"),
         ("unnumbered", [DENSE], "layers", "or use --set optimizer.layer_decay=null"),
