@@ -202,6 +202,13 @@ class ColumnsFirst(PlainViT):
         return torch.cat([tokens[:, :1], tokens[:, 1:].unflatten(1, (rows, columns)).transpose(1, 2).flatten(1, 2)], 1)
 
 
+class OfPositivePixels(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        if images.min() < 0:
+            raise ValueError("expected pixels between 0 and 1")
+        return super().forward_features(images)
+
+
 class WithoutGradient(PlainViT):
     @torch.no_grad()
     def forward_features(self, images: Tensor) -> Tensor:
@@ -287,6 +294,7 @@ pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
 frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
 without_gradient = _of_one_size(WithoutGradient)
 token_behind, columns_first = _of_one_size(TokenBehind), _of_one_size(ColumnsFirst)
+of_positive_pixels = _of_one_size(OfPositivePixels)
 meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))

@@ -81,6 +81,7 @@ BOTH = ("classification", DENSE)
         ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad, or detaches. Let it be diff"),
         ("token_behind", ["all"], "places", "1 other token(s) stand behind the patches. Put them before those"),
         ("columns_first", ["all"], "places", "they stand column by column. Return tokens row by row"),
+        ("of_positive_pixels", ["all"], "runs", "ValueError: expected pixels between 0 and 1, with normalised images"),
         ("overflowing", BOTH, "bf16 autocast", "infinite or undefined numbers. Compute what overflows in float32, or"),
         ("from_the_end", BOTH, "layers", "gives a block a higher learning rate than one behind it. Count from the im"),
         ("unnumbered", [DENSE], "layers", "or use --set optimizer.layer_decay=null"),
