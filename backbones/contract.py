@@ -37,7 +37,9 @@ timm's models have all of it, and are used as they are. `backbench check-backbon
 import inspect
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from backbones.errors import InputError
 
@@ -70,7 +72,44 @@ def require_backbone(model: object, name: str) -> nn.Module:
         )
     if classes := getattr(model, "num_classes", 0):
         raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
+    for parameter_name, parameter in model.named_parameters():
+        _require_parameter(parameter, f"{name}: its parameter {parameter_name}")
     return model
+
+
+def _require_parameter(parameter: nn.Parameter, who: str) -> None:
+    if is_lazy(parameter):
+        raise InputError(f"{who} has no shape yet. Build it with all its sizes, without lazy modules.")
+    if parameter.is_meta:
+        raise InputError(f'{who} is on the device "meta", without numbers. Build the model on the CPU.')
+    if parameter.is_floating_point() and parameter.dtype != torch.float32:
+        raise InputError(
+            f"{who} is {parameter.dtype}, expected float32: the recipe's precision rounds where it should. Build the "
+            "model with .float()."
+        )
+
+
+def require_trainable(model: nn.Module, name: str) -> None:
+    """Raise InputError if most of a model's numbers are frozen: what trains then is no fine-tuning of the model."""
+    frozen = {key: each for key, each in model.named_parameters() if not each.requires_grad}
+    if 2 * sum(each.numel() for each in frozen.values()) > sum(each.numel() for each in model.parameters()):
+        raise InputError(
+            f"{name}: {_frozen(model, [*frozen])}. Tasks fine-tune the whole model, and a head on a frozen one is "
+            "another measurement. Build it with requires_grad_(True)."
+        )
+
+
+def frozen_notes(module: nn.Module, apart_from: str | None = None) -> list[str]:
+    """What a reader of the numbers has to know of parameters that do not train; not of those named `apart_from`."""
+    frozen = [key for key, each in module.named_parameters() if not each.requires_grad]
+    others = [key for key in frozen if key.rpartition(".")[2] != apart_from]
+    return [_frozen(module, others)] if others else []
+
+
+def _frozen(module: nn.Module, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    count = sum(1 for _ in module.parameters())
+    return f"{len(names)} of {count} parameter tensors are frozen: {', '.join(names[:3])}{more}"
 
 
 def has_timms_interface(model: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 from torch import nn
 
-from backbones.contract import require_backbone
+from backbones.contract import require_backbone, require_trainable
 from backbones.entries import BackboneEntry, Build, published_entries, timm_build
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
@@ -164,6 +164,7 @@ def create_backbone(
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
     require_checkpoint(entry, checkpoint is not None)
     model = build_backbone(entry, image_size, drop_path)
+    require_trainable(model, name)
     report = None
     if checkpoint is not None:
         if not isinstance(checkpoint, Checkpoint):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from backbones.adapters.hierarchical import HierarchicalTrunk
 from backbones.adapters.own_forward import OwnTrunk
 from backbones.adapters.plain_vit import PlainTrunk
+from backbones.contract import frozen_notes
 
 STRIDES = (4, 8, 16, 32)
 
@@ -44,9 +45,15 @@ class Pyramid(nn.Module):
         return self.trunk.fixed_size
 
     @property
+    def of_own_forward(self) -> bool:
+        """Whether the trunk is a module of another author with its own forward pass."""
+        return isinstance(self.trunk, OwnTrunk)
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of numbers that it leads to has to know."""
-        return [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []
+        own = [self.trunk.note] if isinstance(self.trunk, OwnTrunk) else []
+        return [*own, *frozen_notes(self.trunk, "pos_embed" if isinstance(self.trunk, PlainTrunk) else None)]
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Compute the four maps."""

@@ -52,7 +52,9 @@ def _try(
     """Digests of the weights as they are built, and the loss."""
     seed_generators(seed, "weights")
     network = build()
-    weights = [tensor.double().sum().item() for tensor in network.state_dict().values()]
+    weights = [
+        each.double().sum().nan_to_num().item() for each in network.state_dict().values() if isinstance(each, Tensor)
+    ]
     network.to(device_type()).train()
     seed_generators(seed, "trial")
     images = torch.randn(_IMAGES, 3, image_size, image_size).to(device_type())

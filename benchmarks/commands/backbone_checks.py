@@ -6,10 +6,9 @@ B images, C channels
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +27,10 @@ from backbones.features import Form, examine, pick, try_features
 from backbones.normalising import normalisation_of
 from backbones.registry import build_backbone, create_backbone, find_backbone
 from backbones.weights.checkpoints import Checkpoint
+from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
+from benchmarks.commands.places_check import check_places
 from tasks.classification.classifier import add_head
 from tasks.registry import TASKS, pretraining_name
-
-CLASSIFICATION, DENSE, ALL = "classification", "detection, segmentation", "all"
-
-Result = Literal["ok", "failed", "told"]
 
 _CLASSES = 8
 _DECAY, _LAYER_DECAY = 0.05, 0.75
@@ -42,21 +39,6 @@ _DENSE_SIDE = 128
 _ONE_MAP = "model.adapter=simple"
 _SETTINGS: dict[str, dict[str, Any]] = {"model.adapter=fpn": {"adapter": "fpn"}, _ONE_MAP: {"adapter": "simple"}}
 _OWN = "--set model.window=null (detection), --set model.taps=null --set model.layer_scale=null (segmentation)"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check came to.
-
-    task:   CLASSIFICATION, DENSE or ALL
-    result: "told" where there is nothing to pass or to fail
-    remark: what was found; where it failed, what to mend
-    """
-
-    task: str
-    check: str
-    result: Result
-    remark: str
 
 
 def check_backbone(name: str, checkpoint: Checkpoint | None) -> Iterator[Finding]:
@@ -86,11 +68,16 @@ def check_backbone(name: str, checkpoint: Checkpoint | None) -> Iterator[Finding
             return
         yield Finding(ALL, "features", "ok", str(form))
         yield _sizes(form, backbone)
-        yield _round_trip(entry, backbone, form)
-        yield _drop_path(build, form)
-        yield _activation_checkpointing(build)
-        yield from _classification(build, form)
-        yield from _dense(build, form)
+        try:
+            yield check_places(form, backbone)
+            yield _round_trip(entry, backbone, form)
+            yield _drop_path(build, form)
+            yield _activation_checkpointing(build)
+            yield from _classification(build, form)
+            yield from _dense(build, form)
+        except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
+            remark = f"{_first_line(error)}, with normalised images, whose numbers lie on both sides of 0"
+            yield Finding(ALL, "runs", "failed", remark)
 
 
 def _landed(report: Any) -> str:
@@ -274,6 +261,10 @@ def _gradients(task: str, network: nn.Module, images: Tensor) -> Finding:
     network.zero_grad()
     if broken:
         return Finding(task, "gradients", "failed", f"infinite or undefined ones of {_listed(broken)}")
+    inner = [name for name, _ in trained if "backbone." in name]
+    if inner and all(name in unused for name in inner):
+        remark = "forward_features passes no gradient on: it runs under no_grad, or detaches. Let it be differentiated"
+        return Finding(task, "gradients", "failed", remark)
     if unused:
         remark = (
             f"none of {_listed(unused)}: several processes would wait for them in vain. Leave them out of the module, "

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 
 from backbones.weights.checkpoints import read_checkpoint
-from benchmarks.commands.backbone_checks import ALL, CLASSIFICATION, DENSE, Finding, check_backbone
+from benchmarks.commands.backbone_checks import check_backbone
+from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.planning.cells import parse_backbone
 

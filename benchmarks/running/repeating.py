@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.objectives import build_objective, find_objective
 from backbones.pretraining.settings import ObjectiveRecipe, PretrainingRecipe
@@ -161,7 +161,7 @@ def _model_code(
     return cell_key(
         {
             "sources": sources_digest(Path(place) for place in places),
-            "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items()],
+            "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items() if isinstance(tensor, Tensor)],
         }
     )
 

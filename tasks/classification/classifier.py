@@ -11,7 +11,7 @@ from timm.layers import trunc_normal_
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 
-from backbones.contract import has_timms_head
+from backbones.contract import frozen_notes, has_timms_head
 from backbones.errors import InputError
 from backbones.images.pixels import normalise
 from backbones.training.precision import Precision, autocast
@@ -56,8 +56,10 @@ def _with_small_head(classifier: Any) -> nn.Module:
 
 
 def pooling_notes(classifier: nn.Module) -> list[str]:
-    """What a reader of the numbers has to know of how features are pooled, where that is not as in timm's models."""
-    return [classifier.note] if isinstance(classifier, PooledClassifier) else []
+    """What a reader of the numbers has to know of how features are pooled, and of what does not train, where that is
+    not as in timm's models."""
+    pooling = [classifier.note] if isinstance(classifier, PooledClassifier) else []
+    return [*pooling, *frozen_notes(classifier)]
 
 
 def _fresh(norm: nn.Module) -> nn.Module:

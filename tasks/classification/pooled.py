@@ -88,7 +88,7 @@ class PooledClassifier(nn.Module):
 
 def _last_norm(backbone: Any, form: Form, side: int | None) -> nn.LayerNorm | None:
     """The module's `norm`, if it is a LayerNorm over channels whose output is what `forward_features` gives."""
-    norm = backbone._modules.get("norm")
+    norm = getattr(backbone, "norm", None)
     if form.layout != "tokens" or not isinstance(norm, nn.LayerNorm) or norm.normalized_shape != form.channels:
         return None
     outputs: list[Tensor] = []

@@ -17,12 +17,14 @@ from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
 from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups, pooling_notes
 from tasks.classification.metric import ClassificationMetric
+from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
 from tasks.datasets.class_folders.layout import contents_of, open_class_folders
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.outcome import TaskOutcome
+from tasks.unused import require_all_used
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
@@ -110,6 +112,8 @@ def create_classifier(
         recompute_activations(network)
     seed_generators(seed, "head")
     network = add_head(network, classes, settings.pool, settings.image_size)
+    if isinstance(network, PooledClassifier):
+        require_all_used(network, backbone, settings.image_size)
     augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
     precision = resolve_precision(recipe.precision, device_type())
     return ClassificationStep(network, augmentation, precision), load_report, parameters

@@ -64,6 +64,13 @@ def test_what_cannot_train_is_refused_before_anything_does(what: str, expected: 
     assert expected in message
 
 
+@pytest.mark.parametrize("what", ["nothing", "nan buffer"])
+def test_what_a_state_holds_beside_numbers_is_no_hindrance(what: str) -> None:
+    create_step(
+        load_recipe("mae_vit_mini", [f"model.arch={BAD}", f"model.what={what}"], {"pretraining"}).recipe, seed=0
+    )
+
+
 def test_settings_that_a_function_does_not_take_are_named() -> None:
     message = refusal("model.hiden=0.5", arch="tests.support.objectives:denoising")
     assert message == (

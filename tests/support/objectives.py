@@ -52,8 +52,16 @@ class Bad(nn.Module):
             self.encoder: object = {"not": "a module"} if what == "encoder of another kind" else self.layer
         if what == "own weights":
             nn.init.constant_(self.layer.weight, float(torch.Generator().seed() % 1000))
+        if what == "nan buffer":
+            self.register_buffer("lowest", torch.tensor(torch.nan))
         if what == "frozen":
             self.requires_grad_(False)
+
+    def get_extra_state(self) -> str:
+        return self.what
+
+    def set_extra_state(self, state: object) -> None:
+        pass
 
     def forward(self, images: Tensor) -> Any:
         losses = self.layer(images.mean((2, 3))).square().mean(1)

@@ -158,6 +158,63 @@ class Unused(PlainViT):
         self.projector = nn.Linear(WIDTH, WIDTH)
 
 
+class Frozen(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.requires_grad_(False)
+
+
+class FrozenStem(PlainViT):
+    """It serves: its patches alone do not train."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.patches.requires_grad_(False)
+
+
+class Half(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.half()
+
+
+class Meta(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.to("meta")
+
+
+class Lazy(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.patches = nn.LazyConv2d(WIDTH, PATCH, PATCH)
+
+
+class TokenBehind(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images).roll(-1, 1)
+
+
+class ColumnsFirst(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        rows, columns = (side // PATCH for side in images.shape[2:])
+        tokens = super().forward_features(images)
+        return torch.cat([tokens[:, :1], tokens[:, 1:].unflatten(1, (rows, columns)).transpose(1, 2).flatten(1, 2)], 1)
+
+
+class OfPositivePixels(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        if images.min() < 0:
+            raise ValueError("expected pixels between 0 and 1")
+        return super().forward_features(images)
+
+
+class WithoutGradient(PlainViT):
+    @torch.no_grad()
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images)
+
+
 class Overflowing(PlainViT):
     """In bf16 the softmax of what is infinite is undefined."""
 
@@ -234,5 +291,10 @@ logits, odd_things, wrong_width = _of_one_size(Logits), _of_one_size(OddThings),
 of_its_batch, random, unused = _of_one_size(OfItsBatch), _of_one_size(Random), _of_one_size(Unused)
 overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(FixedSize), _of_one_size(HiddenState)
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
+frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
+without_gradient = _of_one_size(WithoutGradient)
+token_behind, columns_first = _of_one_size(TokenBehind), _of_one_size(ColumnsFirst)
+of_positive_pixels = _of_one_size(OfPositivePixels)
+meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))

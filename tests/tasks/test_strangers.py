@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from tasks.classification.classifier import add_head
+from backbones.adapters import build_pyramid
+from backbones.errors import InputError
+from backbones.registry import create_backbone
+from tasks.classification.classifier import add_head, pooling_notes
+from tasks.unused import require_all_used
 from tests.support import detection_runs, segmentation_runs, strangers
 from tests.support.commands import read_record
 from tests.support.in_process import refusal_before_training, run, success
@@ -65,7 +70,14 @@ def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: 
         ("logits", {}, "which looks like pooled features or logits. Return tokens (B, N, C), a map"),
         ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
         ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
+        ("unused", {}, "depend on backbone.projector.weight, backbone.projector.bias, which several processes cannot"),
+        ("without_gradient", {}, "forward_features passes no gradient on: it runs under no_grad, or detaches"),
         ("unnumbered", {}, "or use --set optimizer.layer_decay=null"),
+        (
+            "frozen",
+            {},
+            "54 of 54 parameter tensors are frozen: cls_token, pos_embed, patches.weight and 51 more. Tasks",
+        ),
         ("bare", {}, "Linear lacks forward_features. Give it a method forward_features(images)"),
         (
             "plain_vit",
@@ -78,6 +90,32 @@ def test_what_is_missing_is_named_before_anything_trains(
     name: str, changes: dict[str, Any], expected: str, mini: Path, tmp_path: Path
 ) -> None:
     assert expected in refusal_before_training(*run(mini, tmp_path, backbone(name), **changes))
+
+
+def test_what_a_stranger_does_not_use_is_found_and_nothing_else_changes() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.Dropout(0.5)).train()
+    network[1].eval()
+    state, random = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
+    require_all_used(network, "mine", 32)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [each.training for each in network] == [True, False, True]
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert all(each.grad is None for each in network.parameters())
+    module = create_backbone(backbone("unused"))
+    pyramid = build_pyramid(module, "simple", image_size=48, window=None, relative_position=False)
+    with pytest.raises(InputError, match=r"mine: its features do not depend on trunk\.backbone\.projector\.weight"):
+        require_all_used(pyramid, "mine", 48)
+
+
+def test_what_does_not_train_of_a_stranger_is_noted() -> None:
+    note = "2 of 54 parameter tensors are frozen: patches.weight, patches.bias"
+    classifier = add_head(create_backbone(backbone("frozen_stem")), 5, "avg", 48)
+    assert pooling_notes(classifier)[1:] == [note.replace("54", "56").replace("patches", "backbone.patches")]
+    module = create_backbone(backbone("frozen_stem"))
+    pyramid = build_pyramid(module, "simple", image_size=48, window=None, relative_position=False)
+    assert pyramid.notes[1:] == [note.replace("patches", "backbone.patches")]
+    timms = create_backbone("vit_mini_patch8_48")
+    assert build_pyramid(timms, "fpn", image_size=48, window=None, position_embeddings="sincos").notes == []
 
 
 @pytest.mark.parametrize("pool", ["avg", "token"])

@@ -1,0 +1,23 @@
+"""What a check of `backbench check-backbone` came to."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+CLASSIFICATION, DENSE, ALL = "classification", "detection, segmentation", "all"
+
+Result = Literal["ok", "failed", "told"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check came to.
+
+    task:   CLASSIFICATION, DENSE or ALL
+    result: "told" where there is nothing to pass or to fail
+    remark: what was found; where it failed, what to mend
+    """
+
+    task: str
+    check: str
+    result: Result
+    remark: str
