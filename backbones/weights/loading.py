@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -251,6 +251,7 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
         if name in own and tensor.shape != own[name].shape
     ]
     if not (missing or surplus or shapes):
+        _require_numbers(weights, own, checkpoint)
         return
     lines = [
         f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
@@ -267,6 +268,21 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
     lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
     raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
+
+
+def _require_numbers(weights: Weights, own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Raise InputError where the model has real numbers and the file integers, truth values or complex numbers."""
+    odd = [
+        f"{name} ({_dtype(tensor.dtype)})"
+        for name, tensor in weights.tensors.items()
+        if own[name].is_floating_point() and not tensor.is_floating_point()
+    ]
+    if odd:
+        raise InputError(
+            f"{checkpoint.name}: {len(odd)} of its tensors do not hold floating-point numbers, as the model's do: "
+            f"{_listed(odd)}. Integers are quantised weights, which mean nothing without their scales: save them "
+            "dequantised, or as real numbers, as float32, float16 or bfloat16."
+        )
 
 
 def _seems(checkpoint: Checkpoint) -> str:
