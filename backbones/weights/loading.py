@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.conversion import MisfitError, Weights
+from backbones.weights.conversion import MisfitError, ReaderError, Weights
 from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
@@ -139,7 +139,8 @@ def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
         for step in (*method.steps, drop_beside, *_FITTING):
             step(weights, model)
     except InputError as error:
-        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+        kind = ReaderError if isinstance(error, ReaderError) else InputError
+        raise kind(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
     _require_match(weights, model, checkpoint, method)
     return weights
 

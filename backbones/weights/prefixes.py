@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint, numbers
-from backbones.weights.conversion import MisfitError, Weights
+from backbones.weights.conversion import MisfitError, ReaderError, Weights
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.references import SEPARATOR, part_name
 
@@ -247,9 +247,13 @@ def _outlined(part: Checkpoint, attempt: Attempt) -> _Fit | InputError:
     outline = replace(part, state_dict={name: tensor.to("meta") for name, tensor in part.state_dict.items()})
     try:
         return _Fit(part, attempt(outline))
-    except InputError as error:
-        return error
-    except (LookupError, ValueError, RuntimeError):  # a step looked at the numbers, or makes nothing of the names
+    except (
+        LookupError,
+        ValueError,
+        RuntimeError,
+    ) as failure:  # a step looked at the numbers, or makes nothing of the names
+        if isinstance(failure, InputError) and not isinstance(failure, ReaderError):
+            return failure
         try:
             return _Fit(part, attempt(part))
         except InputError as error:
