@@ -72,6 +72,14 @@ _RULES = (
         "the teacher, which the evaluation of DINO and iBOT takes (facebookresearch/dino, eval_linear.py)",
     ),
     _Rule(
+        r"model\b",
+        r"model_ema\b",
+        r"(?!)",
+        ("data2vec",),
+        "the model, which data2vec's fine-tuning takes (facebookresearch/data2vec_vision, "
+        "beit/run_class_finetuning.py:144)",
+    ),
+    _Rule(
         r"target_encoder\b",
         r"(?:^|\.)encoder\b",
         "",

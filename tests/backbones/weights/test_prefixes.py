@@ -216,6 +216,16 @@ def test_a_methods_own_name_decides_where_the_file_has_no_sign(tmp_path: Path) -
     assert report.why.endswith(", and not student")
 
 
+def test_data2vecs_own_checkpoint_gives_its_model(tmp_path: Path) -> None:
+    path = save({"model": SOURCE.state_dict(), "model_ema": vit(7).state_dict()}, tmp_path)
+    model = vit_mini().eval()
+    report = load_weights(model, read_checkpoint(path), Method("data2vec", "IN1K", ANY_NAMING))
+    assert_same_features(model, SOURCE)
+    assert report.why.endswith(", and not model_ema")
+    with pytest.raises(InputError, match="2 of its parts fit the model"):
+        load_weights(vit_mini(), read_checkpoint(path), Method("DeiT", "IN1K", ANY_NAMING))
+
+
 def test_filters_of_a_pyramid_under_any_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViT-H's of 16 pixels, for a model of 14."""
     shrink_vit_huge(monkeypatch)
