@@ -107,7 +107,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
+    trunk = find_trunk(model, checkpoint, method.name, method.pretrain_data, lambda part: _bring(model, part, method))
     require_same_arithmetic(model, trunk.checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():

@@ -216,6 +216,18 @@ def test_a_methods_own_name_decides_where_the_file_has_no_sign(tmp_path: Path) -
     assert report.why.endswith(", and not student")
 
 
+def test_which_network_of_ibots_imagenet_22k_is_asked(tmp_path: Path) -> None:
+    """Its authors release the student there, not the teacher."""
+    student = vit(7)
+    path = save(known(SOURCE.state_dict(), student.state_dict())["teacher"], tmp_path)
+    method = Method("iBOT", "IN22K", ANY_NAMING)
+    with pytest.raises(InputError, match=r"2 of its parts fit the model"):
+        load_weights(vit_mini(), read_checkpoint(path), method)
+    model = vit_mini().eval()
+    load_weights(model, read_checkpoint(f"{path}::student"), method)
+    assert_same_features(model, student)
+
+
 def test_data2vecs_own_checkpoint_gives_its_model(tmp_path: Path) -> None:
     path = save({"model": SOURCE.state_dict(), "model_ema": vit(7).state_dict()}, tmp_path)
     model = vit_mini().eval()
