@@ -277,6 +277,12 @@ def test_a_part_of_two_entries_has_to_be_said_whole(tmp_path: Path) -> None:
     assert_same_features(load(f"{path}::b.net"), SOURCE)
 
 
+def test_an_empty_part_is_none(tmp_path: Path) -> None:
+    path = save({"ema": SOURCE.state_dict()}, tmp_path)
+    with pytest.raises(InputError, match=r"no part after ::\. Name one"):
+        read_checkpoint(f"{path}::")
+
+
 def test_two_colons_in_a_files_name(tmp_path: Path) -> None:
     path = save({"ema": SOURCE.state_dict()}, tmp_path, "odd::name.pth")
     assert_same_features(load(path), SOURCE)
