@@ -277,6 +277,13 @@ def test_a_part_of_two_entries_has_to_be_said_whole(tmp_path: Path) -> None:
     assert_same_features(load(f"{path}::b.net"), SOURCE)
 
 
+def test_what_thop_counted_is_left_out(tmp_path: Path) -> None:
+    counted = {"total_ops": torch.zeros(1), "blocks.0.total_params": torch.zeros(1)}
+    model = load(save(SOURCE.state_dict() | counted, tmp_path))
+    assert_same_features(model, SOURCE)
+    assert {*model.load_report.dropped} == {*counted}
+
+
 def test_an_empty_part_is_none(tmp_path: Path) -> None:
     path = save({"ema": SOURCE.state_dict()}, tmp_path)
     with pytest.raises(InputError, match=r"no part after ::\. Name one"):
