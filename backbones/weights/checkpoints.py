@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from backbones.errors import InputError
@@ -141,8 +142,8 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
     Accepts `torch.save` files, old and new, safetensors, `.npz`, and the folders that `locate` finds files in; looks
     for the weights inside the containers of the common code bases. `FILE::PART` takes a part of it, and so does `part`.
     Raises InputError, with what to do, for anything that is not such a file: missing, empty, text, truncated, without
-    tensors, or a pickle that asks for code to be run; for a folder without weights or with several; and for a part that
-    is not there. `sha256` is the file's, where that is known.
+    tensors, or a pickle that asks for code to be run; for a folder without weights or with several; for a part that is
+    not there; and for quantised, sparse and meta tensors in what is taken. `sha256` is the file's, where that is known.
     """
     path, chosen = (Path(path), part) if part else split_part(path)
     located = locate(path)
@@ -158,7 +159,35 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
         extras | metadata,
         containers,
     )
-    return checkpoint.take_part(chosen) if chosen else checkpoint
+    taken = checkpoint.take_part(chosen) if chosen else checkpoint
+    if odd := [key for key, tensor in taken.state_dict.items() if not _is_plain(tensor)]:
+        raise InputError(f"{taken.name}: {_not_plain(taken.state_dict[odd[0]])}: {odd[0]}, {len(odd)} in all.")
+    return replace(
+        taken,
+        containers={
+            name: held
+            for name, held in taken.containers.items()
+            if name == taken.container or all(_is_plain(tensor) for tensor in held.values())
+        },
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it has a number for each of its places, one beside the other."""
+    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta or tensor.is_nested)
+
+
+def _not_plain(tensor: Tensor) -> str:
+    """What a tensor is that is not plain, and what to do."""
+    if tensor.is_meta:
+        return (
+            'has a tensor without numbers, on the device "meta": its model was saved before its weights were loaded '
+            "into it. Load them, and save its state_dict() again"
+        )
+    if tensor.is_quantized:
+        return "has a quantised tensor. Save its weights dequantised, as tensor.dequantize() gives each"
+    layout = str(tensor.layout).removeprefix("torch.")
+    return f"has a tensor of the layout {layout}. Save its weights dense, as tensor.to_dense() gives each"
 
 
 def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str, Tensor]], dict[str, str]]:

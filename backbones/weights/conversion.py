@@ -17,6 +17,10 @@ class MisfitError(InputError):
         self.tensors = tensors
 
 
+class ReaderError(InputError):
+    """Weights that the reader of another author makes nothing of: it may have looked at numbers that were not there."""
+
+
 @dataclass
 class Weights:
     """Tensors under their current names, and the account of how they came to them.

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.conversion import MisfitError, Weights
+from backbones.weights.conversion import MisfitError, ReaderError, Weights
 from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
@@ -107,7 +107,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    trunk = find_trunk(model, checkpoint, method.name, lambda part: _bring(model, part, method))
+    trunk = find_trunk(model, checkpoint, method.name, method.pretrain_data, lambda part: _bring(model, part, method))
     require_same_arithmetic(model, trunk.checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():
@@ -139,7 +139,8 @@ def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
         for step in (*method.steps, drop_beside, *_FITTING):
             step(weights, model)
     except InputError as error:
-        raise InputError(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+        kind = ReaderError if isinstance(error, ReaderError) else InputError
+        raise kind(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
     _require_match(weights, model, checkpoint, method)
     return weights
 
@@ -251,6 +252,7 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
         if name in own and tensor.shape != own[name].shape
     ]
     if not (missing or surplus or shapes):
+        _require_numbers(weights, own, checkpoint)
         return
     lines = [
         f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
@@ -267,6 +269,21 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
     lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
     raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
+
+
+def _require_numbers(weights: Weights, own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Raise InputError where the model has real numbers and the file integers, truth values or complex numbers."""
+    odd = [
+        f"{name} ({_dtype(tensor.dtype)})"
+        for name, tensor in weights.tensors.items()
+        if own[name].is_floating_point() and not tensor.is_floating_point()
+    ]
+    if odd:
+        raise InputError(
+            f"{checkpoint.name}: {len(odd)} of its tensors do not hold floating-point numbers, as the model's do: "
+            f"{_listed(odd)}. Integers are quantised weights, which mean nothing without their scales: save them "
+            "dequantised, or as real numbers, as float32, float16 or bfloat16."
+        )
 
 
 def _seems(checkpoint: Checkpoint) -> str:

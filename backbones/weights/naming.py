@@ -104,6 +104,8 @@ def spread_position_biases(weights: Weights, model: nn.Module) -> None:
 def drop_heads(weights: Weights, model: nn.Module) -> None:
     """Leave out the classifiers and projectors behind the features, whatever the task they were trained for."""
     own_names = model.state_dict().keys()
+    counts = [name for name in weights.tensors if name.rpartition(".")[2] in ("total_ops", "total_params")]
+    weights.drop((name for name in counts if name not in own_names), "operations and parameters, counted by thop")
     heads = weights.names(r"(?:head|head_dist|fc|classifier|pre_logits)\.")
     weights.drop((name for name in heads if name not in own_names), "the head of the task that it was trained for")
 

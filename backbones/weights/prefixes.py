@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint, numbers
-from backbones.weights.conversion import MisfitError, Weights
+from backbones.weights.conversion import MisfitError, ReaderError, Weights
 from backbones.weights.recognition import Recognised, recognise
 from backbones.weights.references import SEPARATOR, part_name
 
@@ -72,6 +72,14 @@ _RULES = (
         "the teacher, which the evaluation of DINO and iBOT takes (facebookresearch/dino, eval_linear.py)",
     ),
     _Rule(
+        r"model\b",
+        r"model_ema\b",
+        r"(?!)",
+        ("data2vec",),
+        "the model, which data2vec's fine-tuning takes (facebookresearch/data2vec_vision, "
+        "beit/run_class_finetuning.py:144)",
+    ),
+    _Rule(
         r"target_encoder\b",
         r"(?:^|\.)encoder\b",
         "",
@@ -101,6 +109,10 @@ _RULES = (
         "tools/model_converters/extract_backbone_weights.py; solo-learn, main_linear.py)",
     ),
 )
+
+_UNRULED = {("iBOT", "IN22K")}
+"""Method and data of files that no rule is for: iBOT's authors release the student of ImageNet-22K (bytedance/ibot,
+README.md:235 and 249), and the teacher of ImageNet-1K."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +147,11 @@ class _Fit:
         return part_name(self.checkpoint.container, shared) or "."
 
 
-def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, attempt: Attempt) -> Trunk:
+def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, data: str, attempt: Attempt) -> Trunk:
     """Find the part that the model's parameters fit, as the file is first looked at or anywhere else in it.
 
-    A file with room for one network only is not searched if that fits. `method` is the backbone's. Raises InputError:
-    as `attempt` does if nothing fits, or with all parts that do.
+    A file with room for one network only is not searched if that fits. `method` and `data` are the backbone's. Raises
+    InputError: as `attempt` does if nothing fits, or with all parts that do.
     """
     straight: _Fit | InputError
     try:
@@ -153,7 +165,7 @@ def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, attempt: A
     fits = _distinct(each for each in tried if isinstance(each, _Fit))
     if not fits:
         raise _nearest([each for each in tried if isinstance(each, InputError)])
-    fit, why = _choose(checkpoint, method, straight, fits)
+    fit, why = _choose(checkpoint, method, data, straight, fits)
     return Trunk(fit.checkpoint, fit.weights if fit is straight else attempt(fit.checkpoint), why)
 
 
@@ -247,9 +259,13 @@ def _outlined(part: Checkpoint, attempt: Attempt) -> _Fit | InputError:
     outline = replace(part, state_dict={name: tensor.to("meta") for name, tensor in part.state_dict.items()})
     try:
         return _Fit(part, attempt(outline))
-    except InputError as error:
-        return error
-    except (LookupError, ValueError, RuntimeError):  # a step looked at the numbers, or makes nothing of the names
+    except (
+        LookupError,
+        ValueError,
+        RuntimeError,
+    ) as failure:  # a step looked at the numbers, or makes nothing of the names
+        if isinstance(failure, InputError) and not isinstance(failure, ReaderError):
+            return failure
         try:
             return _Fit(part, attempt(part))
         except InputError as error:
@@ -282,7 +298,9 @@ def _distinct(fits: Iterable[_Fit]) -> list[_Fit]:
     return found
 
 
-def _choose(checkpoint: Checkpoint, method: str, straight: _Fit | InputError, fits: list[_Fit]) -> tuple[_Fit, str]:
+def _choose(
+    checkpoint: Checkpoint, method: str, data: str, straight: _Fit | InputError, fits: list[_Fit]
+) -> tuple[_Fit, str]:
     """The only one, the one that was chosen, the one that a code is known to use, or the first of equals."""
     if checkpoint.part:
         chosen = part_name(checkpoint.container, checkpoint.prefix) or "."
@@ -295,7 +313,7 @@ def _choose(checkpoint: Checkpoint, method: str, straight: _Fit | InputError, fi
     if len(groups) == 1:
         twins = [fit.location for fit in groups[0][1:]]
         return groups[0][0], f"the same numbers as {', '.join(twins)}" if twins else ""
-    if isinstance(straight, _Fit) and straight in fits:
+    if isinstance(straight, _Fit) and straight in fits and (method, data) not in _UNRULED:
         others = [fit.location for fit in fits if fit is not straight]
         names = " ".join(name for tensors in checkpoint.containers.values() for name in tensors)
         for rule in _RULES:

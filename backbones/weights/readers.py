@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.weights.conversion import Weights
+from backbones.weights.conversion import ReaderError, Weights
 from backbones.weights.naming import Step
 
 Reader = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
@@ -15,18 +15,18 @@ def step_of(reader: Reader, name: str) -> Step:
     """Make a step of a reader (state_dict of the file -> state_dict of the model), known to its users as `name`'s.
 
     Every tensor that comes back is accounted for: it is one of the file's under another name, or a view of one, or was
-    computed. What does not come back is dropped. The step raises InputError if the reader fails, or gives anything
-    else than tensors by name.
+    computed. What does not come back is dropped. It may change them in place, as it is given copies. The step raises
+    ReaderError if the reader fails, or gives anything else than tensors by name.
     """
 
     def read(weights: Weights, model: nn.Module) -> None:
-        before = dict(weights.tensors)
+        before = {key: tensor.clone() for key, tensor in weights.tensors.items()}
         try:
             after = reader(dict(before))
-        except InputError:
-            raise
+        except InputError as error:
+            raise ReaderError(str(error)) from error
         except Exception as error:  # another author's function can fail in any way
-            raise InputError(f"{name}'s reader failed with {type(error).__name__}: {error}.") from error
+            raise ReaderError(f"{name}'s reader failed with {type(error).__name__}: {error}.") from error
         _require_tensors(after, name)
         _account(weights, before, after, name)
 
@@ -35,10 +35,10 @@ def step_of(reader: Reader, name: str) -> Step:
 
 def _require_tensors(after: object, name: str) -> None:
     if not isinstance(after, Mapping):
-        raise InputError(f"{name}'s reader gave {type(after).__name__}, expected a dict of tensors by their names.")
+        raise ReaderError(f"{name}'s reader gave {type(after).__name__}, expected a dict of tensors by their names.")
     for key, value in after.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
+            raise ReaderError(
                 f"{name}'s reader gave {type(value).__name__} under {key!r}, expected tensors by their names."
             )
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from backbones.errors import InputError
+
 SEPARATOR = "::"
 
 
@@ -15,10 +17,17 @@ def is_optimizers(entry: str) -> bool:
 
 
 def split_part(text: str | Path) -> tuple[Path, str]:
-    """Split FILE::PART into the file and the part, "" where there is none. What exists by that name is a file."""
+    """Split FILE::PART into the file and the part, "" where there is none. What exists by that name is a file.
+
+    Raises InputError if nothing follows the colons.
+    """
     path, separator, part = str(text).rpartition(SEPARATOR)
     if not separator or not path or Path(text).exists():
         return Path(text), ""
+    if not part:
+        raise InputError(
+            f"{text}: no part after {SEPARATOR}. Name one, as {path}{SEPARATOR}teacher, or leave the colons out."
+        )
     return Path(path), part.strip(".") or part[:1]
 
 

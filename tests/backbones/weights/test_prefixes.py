@@ -216,6 +216,28 @@ def test_a_methods_own_name_decides_where_the_file_has_no_sign(tmp_path: Path) -
     assert report.why.endswith(", and not student")
 
 
+def test_which_network_of_ibots_imagenet_22k_is_asked(tmp_path: Path) -> None:
+    """Its authors release the student there, not the teacher."""
+    student = vit(7)
+    path = save(known(SOURCE.state_dict(), student.state_dict())["teacher"], tmp_path)
+    method = Method("iBOT", "IN22K", ANY_NAMING)
+    with pytest.raises(InputError, match=r"2 of its parts fit the model"):
+        load_weights(vit_mini(), read_checkpoint(path), method)
+    model = vit_mini().eval()
+    load_weights(model, read_checkpoint(f"{path}::student"), method)
+    assert_same_features(model, student)
+
+
+def test_data2vecs_own_checkpoint_gives_its_model(tmp_path: Path) -> None:
+    path = save({"model": SOURCE.state_dict(), "model_ema": vit(7).state_dict()}, tmp_path)
+    model = vit_mini().eval()
+    report = load_weights(model, read_checkpoint(path), Method("data2vec", "IN1K", ANY_NAMING))
+    assert_same_features(model, SOURCE)
+    assert report.why.endswith(", and not model_ema")
+    with pytest.raises(InputError, match="2 of its parts fit the model"):
+        load_weights(vit_mini(), read_checkpoint(path), Method("DeiT", "IN1K", ANY_NAMING))
+
+
 def test_filters_of_a_pyramid_under_any_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ViT-H's of 16 pixels, for a model of 14."""
     shrink_vit_huge(monkeypatch)
@@ -253,6 +275,19 @@ def test_a_part_of_two_entries_has_to_be_said_whole(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"several of its parts are called 'net'.*::a\.net, .*::b\.net"):
         read_checkpoint(f"{path}::net")
     assert_same_features(load(f"{path}::b.net"), SOURCE)
+
+
+def test_what_thop_counted_is_left_out(tmp_path: Path) -> None:
+    counted = {"total_ops": torch.zeros(1), "blocks.0.total_params": torch.zeros(1)}
+    model = load(save(SOURCE.state_dict() | counted, tmp_path))
+    assert_same_features(model, SOURCE)
+    assert {*model.load_report.dropped} == {*counted}
+
+
+def test_an_empty_part_is_none(tmp_path: Path) -> None:
+    path = save({"ema": SOURCE.state_dict()}, tmp_path)
+    with pytest.raises(InputError, match=r"no part after ::\. Name one"):
+        read_checkpoint(f"{path}::")
 
 
 def test_two_colons_in_a_files_name(tmp_path: Path) -> None:

@@ -98,6 +98,35 @@ def test_a_reader_that_does_not_serve(reader: Callable[[State], Any], told: str,
         create_backbone("mine_vit", save(vit_mini().state_dict(), tmp_path))
 
 
+def test_a_reader_may_change_tensors_in_place(tmp_path: Path) -> None:
+    def doubled(state: State) -> State:
+        state["cls_token"].mul_(2)
+        return state
+
+    register_backbone("mine_vit", method="Mine", model="ViT-mini", convert=doubled)(build)
+    source = vit_mini().state_dict()
+    path = save({"model": source}, tmp_path)
+    for for_pyramid in (False, True):
+        model = create_backbone("mine_vit", path, for_pyramid=for_pyramid)
+        assert torch.equal(model.state_dict()["cls_token"], 2 * source["cls_token"])
+
+
+def test_a_reader_that_looks_at_numbers_does_not_hide_a_second_network(tmp_path: Path) -> None:
+    def scaled(state: State) -> State:
+        return {
+            key: 2 * tensor if key == "cls_token" and tensor.mean().item() < 9 else tensor
+            for key, tensor in state.items()
+        }
+
+    register_backbone("mine_vit", method="Mine", model="ViT-mini", convert=scaled)(build)
+    one, other = vit_mini().state_dict(), {key: tensor + 1 for key, tensor in vit_mini().state_dict().items()}
+    path = save({"model": one, "model_ema": other}, tmp_path)
+    with pytest.raises(InputError, match="2 of its parts fit the model"):
+        create_backbone("mine_vit", path)
+    model = create_backbone("mine_vit", f"{path}::model_ema")
+    assert torch.equal(model.state_dict()["cls_token"], 2 * other["cls_token"])
+
+
 def test_a_method_of_ones_own(tmp_path: Path) -> None:
     register_method("Mine", pretrain_data="photos", convert=convert, mean=[0.5] * 3, std=[0.5] * 3)
     register_backbone("mine_vit", method="mine", model="ViT-mini")(build)

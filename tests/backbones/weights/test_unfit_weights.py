@@ -1,5 +1,6 @@
 """Weights that do not fit the model are refused, and nothing is loaded."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,38 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     state["blocks.1.mlp.fc1.bias"][3] = float("nan")
     with pytest.raises(InputError, match=r"infinite or undefined numbers in blocks.1.mlp.fc1.bias"):
         create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = vit_mini().state_dict()
+    state["blocks.0.mlp.fc1.weight"] = (100 * state["blocks.0.mlp.fc1.weight"]).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"blocks\.0\.mlp\.fc1\.weight \({name}\)\. Integers are quantised"):
+        create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
+def test_batch_norms_counters_stay_integers(tmp_path: Path) -> None:
+    source = timm.create_model("resnet10t", num_classes=0)
+    report = create_backbone("resnet10t", save(source.state_dict(), tmp_path)).load_report
+    assert "bn1.num_batches_tracked" in report.used and not report.converted
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.01, 0, torch.qint8), r"quantised tensor.*dequantize\(\)"),
+        (lambda tensor: tensor.to_sparse(), r"layout sparse_coo.*to_dense\(\)"),
+        (lambda tensor: tensor.to("meta"), r"without numbers.*Load them"),
+    ],
+)
+def test_tensors_of_other_layouts_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], told: str
+) -> None:
+    whole = vit_mini().state_dict()
+    odd = {**whole, "blocks.0.mlp.fc1.weight": change(whole["blocks.0.mlp.fc1.weight"])}
+    path = save({"model": odd, "other": whole}, tmp_path)
+    for each in (path, f"{path}::model"):
+        with pytest.raises(InputError, match=rf"{told}.*: blocks\.0\.mlp\.fc1\.weight, 1 in all"):
+            create_backbone("mae_vit_mini", each)
+    assert create_backbone("mae_vit_mini", f"{path}::other").load_report.part == "other"
