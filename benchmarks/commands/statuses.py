@@ -134,7 +134,10 @@ class Commands(Group):
             raise typer.Exit(_ended(INTERRUPTED, "\nbackbench: interrupted")) from None
         except typer.Exit:
             raise
-        except SystemExit as end:  # nothing of ours or of typer's ends the program below this
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):  # rich's
+                raise
+            # Nothing else of ours, of typer's or of rich's ends the program below this.
             message, status = f"{ENDED_BY_OTHERS}: {describe_error(end)}", InputError.status
         except Exception as error:
             known = _explain(error)

@@ -77,10 +77,11 @@ class _ShapedAsTheFile:
 def through_timm(weights: Weights, model: nn.Module) -> None:
     """Apply timm's reader for the model's family: DINOv2's and CLIP's names of a ViT, DeiT III's layer scale, …
 
-    BEiT's is left out: it interpolates alone, as is done here in its own way.
+    BEiT's is left out: it interpolates alone, as is done here in its own way. Names that are the model's own
+    stay: a mask token would be taken for DINOv2's, and a masked autoencoder has one.
     Raises InputError if that reader cannot make sense of the file.
     """
-    if isinstance(model, Beit):
+    if isinstance(model, Beit) or weights.tensors.keys() <= model.state_dict().keys():
         return
     if isinstance(model, VisionTransformer):
         read_as_vit(weights, model)

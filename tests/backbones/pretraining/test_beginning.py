@@ -11,7 +11,8 @@ from backbones.errors import InputError
 from backbones.mae.model import create_mae
 from backbones.pretraining.beginning import begin_with
 from backbones.pretraining.steps import create_step
-from backbones.weights.checkpoints import file_sha256, read_checkpoint
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.directories import file_sha256
 from benchmarks.planning.recipe import load_recipe
 from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
 from tests.support.in_process import QUICK, refusal, success

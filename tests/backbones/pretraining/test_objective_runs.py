@@ -8,7 +8,7 @@ import timm
 import torch
 
 import backbones.vit_sizes  # noqa: F401  (registers the mini encoder in timm)
-from backbones.weights.checkpoints import file_sha256
+from backbones.weights.directories import file_sha256
 from tests.support.commands import (
     Moment,
     checkpoint_tensors,
