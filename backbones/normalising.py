@@ -12,7 +12,7 @@ from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import GOOGLES_CLASSES
-from backbones.weights.methods import METHODS, simplified
+from backbones.weights.methods import METHODS, simplified, spell_method
 from backbones.weights.origin import Declared, choose_names, find_known
 from backbones.weights.prefixes import looks_of
 from backbones.weights.recognition import Recognised
@@ -34,7 +34,9 @@ def normalisation_of(
     description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the method's as its code
     has it, timm's `pretrained_cfg` of a timm model (a tag in its name counts), ImageNet's. The method is the one that
     is `declared` or registered; that of a file under timm's name the one that it states, is published as, or is
-    recognised by. Files that are known by their bytes have their own. `spell` gives the tables' name of a data set.
+    recognised by. A declared one that is not known here, or whose files differ, leaves it to the registered one: the
+    name of a row decides no number. Files that are known by their bytes have their own. `spell` gives the tables' name
+    of a data set.
 
     Raises InputError for a tag that timm does not know.
     """
@@ -47,13 +49,18 @@ def normalisation_of(
     known = find_known(checkpoint) if checkpoint else None
     if timm.is_model(entry.name):  # whatever its tag says of the method, timm's own normalisation goes with it
         entry = replace(entry, method=METHODS["custom"].name)
-    names = choose_names(entry, declared or Declared(), statement, None, recognised, spell)
+    declared = declared or Declared()
+    if declared.method and spell_method(declared.method) not in METHODS:
+        declared = replace(declared, method=None)
+    names = choose_names(entry, declared, statement, None, recognised, spell)
     method, data = names.method, names.pretrain_data
     if known:
         method, data = known.method, known.pretrain_data
     elif method == METHODS["custom"].name:
         method = recognised.likely_method or method
     of_method = _of_method(method, data, task, recognised.classes)
+    if of_method is None and not known and entry.method != METHODS["custom"].name:
+        of_method = _of_method(entry.method, declared.pretrain_data or entry.pretrain_data, task, recognised.classes)
     of_hub = _valid(*statement.pixels) if statement.pixels and (method, task) != ("BEiT", "segmentation") else None
     if stated := of_hub or entry.normalisation or of_method:
         return stated

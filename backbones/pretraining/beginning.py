@@ -1,14 +1,20 @@
 """Beginning a pre-training with the weights of an existing autoencoder, or of an encoder alone."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.contradictions import label_data
 from backbones.weights.conversion import Weights
 from backbones.weights.loading import LoadReport, load_weights
-from backbones.weights.methods import METHODS, Method
+from backbones.weights.methods import METHODS, Method, same_name
 from backbones.weights.naming import drop_masking
+from backbones.weights.origin import find_known
+from backbones.weights.prefixes import looks_of
+from backbones.weights.statements import read_statement
 
 _DECODER = r"decoder_|mask_token$"
 
@@ -25,6 +31,23 @@ def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     method = METHODS["MAE"]
     steps = (*(step for step in method.steps if step is not drop_masking), _let_decoder_be_new)
     return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+
+
+def data_with_beginning(checkpoint: Checkpoint, data: str, spell: Callable[[str], str] = str) -> tuple[str, str]:
+    """What an encoder was trained on that began with a file and goes on with `data`; a remark, "" where none is due.
+
+    "IN21K w/ labels, then IN1K"; `data` alone where an MAE of the same goes on. `spell` gives the tables' name of a
+    data set.
+    """
+    statement, published, looks = read_statement(checkpoint), find_known(checkpoint), looks_of(checkpoint)
+    method = statement.method or (published.method if published else None) or looks.likely_method
+    said = statement.pretrain_data or (published.pretrain_data if published else None)
+    said = said or label_data(method or "supervised", looks)
+    before = spell(said) if said else "unstated"
+    if method and same_name(method, "MAE"):
+        return (data if same_name(before, data) else f"{before}, then {data}"), ""
+    remark = f"what it began with is {f'by {method}' if method else 'of no stated method'}, not MAE's"
+    return f"{before}, then {data}", remark
 
 
 def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:

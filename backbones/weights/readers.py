@@ -1,6 +1,7 @@
 """Readers of other authors: functions from a file's state_dict to their model's names, held to the same account."""
 
 from collections.abc import Callable, Mapping
+from functools import update_wrapper
 
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ def step_of(reader: Reader, name: str) -> Step:
         _require_tensors(after, name)
         _account(weights, before, after, name)
 
-    return read
+    return update_wrapper(read, reader, assigned=(), updated=())  # for whoever asks whose it is
 
 
 def _require_tensors(after: object, name: str) -> None:

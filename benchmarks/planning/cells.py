@@ -171,6 +171,7 @@ class PlannedCell:
             return find_objective(self.backbone).normalisation if is_objective(self.backbone) else IMAGENET
         from backbones.normalising import normalisation_of
         from backbones.registry import find_backbone
+        from backbones.weights.methods import METHODS
 
         entry = find_backbone(self.backbone, with_checkpoint=self.checkpoint is not None)
         if self._known is None:
@@ -179,7 +180,8 @@ class PlannedCell:
             "code": code_digest(),
             "timm": deciding_versions().get("timm"),
             "backbone": [entry.name, entry.method, entry.pretrain_data],
-            "registered": entry.normalisation and entry.normalisation.as_dict(),
+            "registered": _as_dict(entry.normalisation),
+            "methods": {name: _as_dict(method.normalisation) for name, method in METHODS.items()},
             "task": self.recipe.task,
             "declared": asdict(self.declared) if self.declared else None,
             **({"part": self.part} if self.part else {}),
@@ -209,6 +211,10 @@ class PlannedCell:
         from backbones.weights.checkpoints import read_checkpoint
 
         return read_checkpoint(self.checkpoint, part=self.part) if self.checkpoint else None
+
+
+def _as_dict(normalisation: Normalisation | None) -> dict[str, Any] | None:
+    return normalisation.as_dict() if normalisation else None
 
 
 def plan_pretraining(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from backbones.pretraining.beginning import data_with_beginning
 from backbones.pretraining.job import pretrain
 from backbones.pretraining.settings import MaskedAutoencoderRecipe, PretrainingRecipe
 from backbones.registry import find_backbone
@@ -162,12 +163,19 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         pretrain_data = pretraining_name(cell.data.name)
         file = cell.plan.checkpoint
         begin = read_checkpoint(file, sha256=cell.sha256, part=cell.plan.part) if file else None
+        remark = ""
+        if begin:
+            pretrain_data, remark = data_with_beginning(begin, pretrain_data, pretraining_name)
         model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data, begin=begin)
         name = "reconstruction_loss" if isinstance(settings, MaskedAutoencoderRecipe) else "loss"
         metric = Metric(name=name, value=model.outcome.train_loss, split="train")
         remarks, report = begun.remarks, model.begun_with
         if report:
-            remarks = (f"began with {report.path.name} ({report.sha256[:8]}): {report.summary()}", *remarks)
+            remarks = (
+                f"began with {report.path.name} ({report.sha256[:8]}): {report.summary()}",
+                *filter(None, [remark]),
+                *remarks,
+            )
 
         def finish() -> FinishedCell:
             origin = WeightsOrigin(

@@ -6,6 +6,8 @@ it, as `results.latest` has it.
 
 import importlib.util
 import inspect
+import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,7 +59,7 @@ class Code:
         if entry is None:
             return cls(code_digest())
         build = partial(build_backbone, entry, None, 0.0)
-        return cls(code_digest(), _model_code(entry.name, entry.build, build, entry.registered_by))
+        return cls(code_digest(), _model_code(entry.name, entry.build, build, entry.registered_by, entry.steps))
 
     @classmethod
     def of_pretraining(cls, recipe: PretrainingRecipe) -> "Code":
@@ -136,34 +138,62 @@ def changes_since(record: Record, code: Code | None = None) -> tuple[str, ...]:
 
 
 def _model_code(
-    name: str, function: Callable[..., object], build: Callable[[], nn.Module], registered_by: str = ""
+    name: str,
+    function: Callable[..., object],
+    build: Callable[[], nn.Module],
+    registered_by: str = "",
+    steps: Sequence[Callable[..., object]] = (),
 ) -> str:
     """A digest of all modules below the package that a model of another author comes from, and of its tensors' names
     and shapes; empty for models of backbench's own and of timm, whose versions are known.
 
     function:      what its author wrote
     build:         what calls that
-    registered_by: the module of the plug-in that registered it, "" for none
+    registered_by: the module of the plug-in that registered it, "" for none; modules beside it count too, and those of
+                   the readers among `steps`
     """
-    known = (*PACKAGES, "timm")
-    module = name.partition(":")[0] if ":" in name else _module_of(function)
-    package = (module or "__main__").partition(".")[0]
-    if package in known:  # a plug-in may register a function of timm's, with a reader of its own
-        package = registered_by.partition(".")[0]
-    if package in ("", *known):
+    known = ("", *PACKAGES, "timm")
+    module = name.partition(":")[0] if ":" in name else _module_of(function) or "__main__"
+    modules = [module, registered_by, *(_module_of(step) or "" for step in steps)]
+    packages = [
+        package for package in dict.fromkeys(each.partition(".")[0] for each in modules) if package not in known
+    ]
+    if not packages:
         return ""
-    places: list[str] = []
-    with suppress(ValueError):  # there are none of a script's own functions
-        spec = importlib.util.find_spec(package)
-        if spec:
-            places = list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
     tensors = build().state_dict()
+    places = [place for package in packages for place in _places(package)]
+    if registered_by:
+        found = tuple(places)
+        places += [
+            place for place in _beside(registered_by) if not any(Path(place).is_relative_to(known) for known in found)
+        ]
     return cell_key(
         {
             "sources": sources_digest(Path(place) for place in places),
             "tensors": [[name, list(tensor.shape)] for name, tensor in tensors.items() if isinstance(tensor, Tensor)],
         }
     )
+
+
+def _places(package: str) -> list[str]:
+    with suppress(ValueError):  # there are none of a script's own functions
+        if spec := importlib.util.find_spec(package):
+            return list(spec.submodule_search_locations or ([spec.origin] if spec.origin else []))
+    return []
+
+
+def _beside(module: str) -> list[str]:
+    """The files of the modules that have been imported from the folder of a plug-in that is a single file."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not file or "site-packages" in file or "." in module or Path(file).name == "__init__.py":
+        return []
+    folder = Path(file).parent
+    files = (getattr(each, "__file__", None) for name, each in list(sys.modules.items()) if name not in PACKAGES)
+    inside = {Path(each) for each in files if each and Path(each).is_relative_to(folder)}
+    python = sysconfig.get_path("stdlib")
+    inside = {each for each in inside if not each.is_relative_to(python)}
+    own = [each for each in inside if not {"site-packages", *PACKAGES} & {*each.relative_to(folder).parts}]
+    return [str(each) for each in sorted(own)]
 
 
 def _module_of(build: Callable[..., object]) -> str | None:

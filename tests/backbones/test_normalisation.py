@@ -54,6 +54,18 @@ def test_the_declared_method_has_its_own() -> None:
     assert (normalisation_of(entry), normalisation_of(entry, declared=Declared("MAE"))) == (HALF, IMAGENET)
 
 
+@pytest.mark.parametrize("declared", ["MetaCLIP", "BEiT+", "supervised"])
+def test_a_declared_name_that_says_nothing_of_pixels_changes_none(declared: str) -> None:
+    """CLIP's and BEiT's weights had ImageNet's under a new name: the row's name decided a number."""
+    for name, expected in (("clip_vit_base", CLIP), ("beit_vit_base", HALF), ("mae_vit_base", IMAGENET)):
+        assert normalisation_of(find_backbone(name), task="classification", declared=Declared(declared)) == expected
+
+
+def test_under_a_new_name_a_file_is_still_recognised(tmp_path: Path) -> None:
+    entry, file = find_backbone("vit_base_patch16_224", True), written(tmp_path, vit_mini().state_dict(), method="MAE")
+    assert normalisation_of(entry, file) == normalisation_of(entry, file, declared=Declared("MAE+")) == IMAGENET
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.mae.model import create_mae
-from backbones.pretraining.beginning import begin_with
+from backbones.pretraining.beginning import begin_with, data_with_beginning
 from backbones.pretraining.steps import create_step
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
@@ -44,6 +44,21 @@ def test_a_whole_autoencoder_is_taken_as_it_is(whole: Path) -> None:
     found, expected = model.state_dict(), autoencoder()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert report.used.keys() == expected.keys() and not (report.dropped or report.initialised or report.converted)
+
+
+@pytest.mark.parametrize(
+    ("about", "data", "remark"),
+    [
+        ({"method": "MAE", "pretrain_data": "IN1K"}, "IN1K", ""),
+        ({"method": "MAE", "pretrain_data": "photos"}, "photos, then IN1K", ""),
+        ({"method": "supervised", "pretrain_data": "IN21K w/ labels"}, "IN21K w/ labels, then IN1K", "by supervised"),
+        ({}, "unstated, then IN1K", ""),
+    ],
+)
+def test_what_it_began_with_is_told(tmp_path: Path, about: dict[str, str], data: str, remark: str) -> None:
+    """An encoder that had seen labels of ImageNet-21K stood as pre-trained on ImageNet-1K alone."""
+    found, told = data_with_beginning(read_checkpoint(save(tmp_path / "file.pth", autoencoder(), **about)), "IN1K")
+    assert found == data and (remark in told if remark else not told)
 
 
 def test_of_an_encoder_alone_the_decoder_is_new(tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_its_bytes_are_the_models_code(plugin: Path) -> None:
     assert all(again[name] != code for name, code in codes.items())
 
 
+def test_modules_beside_it_are_the_models_code_too(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model, or the reader, may lie in another file, whose changes were not seen."""
+    monkeypatch.syspath_prepend(plugin.parent)
+    parts = plugin.with_name("loose_parts.py")
+    parts.write_text("SCALE = 1\n")
+    plugin.write_text(PLUGIN + "import loose_parts\n")
+    success("list", "backbones", "--plugin", plugin)
+    before = Code.of(registry.find_backbone("loose_vit")).model_code
+    parts.write_text("SCALE = 2\n")
+    assert Code.of(registry.find_backbone("loose_vit")).model_code != before
+
+
 def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: Path, tmp_path: Path) -> None:
     """And finds what it needs in the current folder."""
     (tmp_path / "loose_parts.py").write_text("TRACE = 'imported.txt'\n")

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from backbones import normalising, registry
 from backbones.cache import cache_folder
 from backbones.images.normalisation import HALF, IMAGENET
 from backbones.training.settings import deciding_settings, protocol
-from backbones.weights import checkpoints
+from backbones.weights import checkpoints, methods
 from benchmarks.planning.cells import PlannedCell, plan_task
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.running.writing import write_record
@@ -62,6 +63,19 @@ def test_a_file_is_read_once_for_all_plans(weights: Path, monkeypatch: pytest.Mo
         assert len(again.digest) == 12
         assert again.normalisation == (HALF if len(overrides) == 2 else first.normalisation)
     assert planned(weights).digest == first.digest
+
+
+def test_a_method_that_is_registered_otherwise_is_asked_anew(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plug-in's changed mean and std were planned as before, and the run had the new ones."""
+    entries = dict(registry._entries)
+    monkeypatch.setattr(registry, "_entries", entries)
+    for normalisation in (HALF, IMAGENET):
+        known = methods.METHODS | {"Mine": methods.Method("Mine", "IN1K", methods.ANY_NAMING, normalisation)}
+        monkeypatch.setattr(methods, "METHODS", known)
+        monkeypatch.setattr(normalising, "METHODS", known)
+        entries["mine"] = registry.BackboneEntry("mine", "Mine", "IN1K", "ViT-Ti", "mine", lambda size, rate: None)
+        plan = plan_task("mini_classification", Path("shapes"), f"mine={weights}", seed=0, overrides=[])
+        assert plan.normalisation == normalisation
 
 
 @pytest.mark.parametrize("change", ["size", "time", "nothing that a copy keeps"])
