@@ -221,7 +221,7 @@ def _failed(error: Exception) -> int:
     """The status that all processes of this job end with for a fault of our own in one; the traceback is printed."""
     from benchmarks.running.together import leave
 
-    return leave(1, "".join(traceback.format_exception(error)).rstrip())
+    return leave(1, "".join(traceback.format_exception(error)).rstrip(), is_fault=True)
 
 
 def _ended(status: int, message: str) -> int:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from backbones.errors import TryAgainError
-from backbones.training.launching import find_place
 from backbones.training.machine import (
     join_processes,
     leads_node,
@@ -226,15 +225,15 @@ def together(before_exit: Callable[[], None] = lambda: None) -> Iterator[None]:
         _watch = None
 
 
-def leave(status: int, message: str) -> int:
+def leave(status: int, message: str, *, is_fault: bool = False) -> int:
     """Tell all other processes to end, and give the exit status for this one: that of the first that failed.
 
-    Of all messages one is printed: that process's, or, before the processes have met, the first one's, and on each
-    machine one of what the first has not come upon.
+    Of all messages one is printed: that process's, or, before the processes have met, the first one's, and that of a
+    fault of our own which the first has not come upon.
     """
     if _watch:
         return _watch.leave(status, message)
-    is_told = process_rank() != 0 and wait_for_first()
+    is_told = process_rank() != 0 and (wait_for_first() or not is_fault)
     _say(message, is_cause=not is_told)
     return status
 
@@ -254,7 +253,7 @@ def wait_for_first() -> bool:
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, lambda number, frame: received.append(number))
-    signal.alarm(int(_PATIENCE) + find_place().local_rank)  # of a machine's, one after the other
+    signal.alarm(int(_PATIENCE))
     signal.pause()
     signal.alarm(0)
     return received[:1] != [signal.SIGALRM]

@@ -132,7 +132,7 @@ def test_a_launchers_variable_that_cannot_be_is_one_message(
 def test_a_wrong_call_is_told_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight of them printed eight frames. The others wait, for the launcher ends all once one has."""
     waited: list[None] = []
-    monkeypatch.setattr("benchmarks.running.together.wait_for_first", lambda: waited.append(None) is None)
+    monkeypatch.setattr("benchmarks.running.together.wait_for_first", lambda: waited.append(None))
     for rank, told in (("0", True), ("1", False)):
         monkeypatch.setenv("RANK", rank)
         for arguments in (["run", "--recipe"], ["list", "nothing"], ["inspect", "a_file_that_is_not_there"]):

@@ -73,18 +73,6 @@ def test_a_fault_before_they_meet_is_told_too(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().rstrip().endswith("TypeError: before")
 
 
-def refuse_before_they_meet(rank: int) -> None:
-    ending._PATIENCE = 1.0
-    if rank == 1:
-        raise InputError("--plugin mine.py: it needs the module 'theirs'")
-
-
-def test_what_one_alone_finds_wrong_before_they_meet_is_told(tmp_path: Path) -> None:
-    """A plug-in that one machine lacked ended the job without a word."""
-    assert end_of_two(refuse_before_they_meet, tmp_path / "log") == [0, 2]
-    assert "it needs the module 'theirs'" in (tmp_path / "log").read_text()
-
-
 def interrupt_decision(rank: int) -> None:
     def decide() -> None:
         raise KeyboardInterrupt
