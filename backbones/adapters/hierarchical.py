@@ -5,12 +5,12 @@ B images, C channels
 
 from typing import Any
 
-import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from backbones.activations import recompute_activations
+from backbones.adapters.padding import padded
 from backbones.depth import layer_matcher
 from backbones.errors import InputError
 from backbones.images.sizes import in_words
@@ -60,24 +60,14 @@ class HierarchicalTrunk(nn.Module):
         Images are padded with zeros on the right and at the bottom, to a multiple of 32 or to the size that the model
         is built for. Raises InputError if they are larger than that, or the model's maps are not of these strides.
         """
-        height, width = images_B3HW.shape[2:]
-        if self.fixed_size and max(height, width) > self.fixed_size:
-            raise InputError(
-                f"an image of {in_words(height, width)}: {type(self.backbone).__name__} was built for at most "
-                f"{self.fixed_size} × {self.fixed_size}. Set model.image_size to the longest side of all images, or "
-                "predict in windows where the task can."
-            )
-        below, beside = (
-            self.fixed_size - side if self.fixed_size else -side % _REDUCTIONS[-1] for side in (height, width)
-        )
-        padded = F.pad(images_B3HW, (0, beside, 0, below))
-        maps = self.backbone.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
-        expected = [(padded.shape[2] // stride, padded.shape[3] // stride) for stride in _REDUCTIONS]
+        images = padded(images_B3HW, _REDUCTIONS[-1], self.fixed_size, type(self.backbone).__name__)
+        maps = self.backbone.forward_intermediates(images, indices=self.indices, intermediates_only=True)
+        expected = [(images.shape[2] // stride, images.shape[3] // stride) for stride in _REDUCTIONS]
         found = [tuple(stage_map.shape[2:]) for stage_map in maps]
         if found != expected:
             raise InputError(
                 f"{type(self.backbone).__name__}: forward_intermediates gave maps of rows and columns {found} for "
-                f"an image of {in_words(*padded.shape[2:])}; its feature_info promises strides 4, 8, 16 and 32."
+                f"an image of {in_words(*images.shape[2:])}; its feature_info promises strides 4, 8, 16 and 32."
             )
         return maps
 

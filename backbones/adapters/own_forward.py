@@ -5,10 +5,10 @@ B images, C channels
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.activations import recompute_activations
+from backbones.adapters.padding import padded
 from backbones.depth import layer_matcher
 from backbones.errors import InputError
 from backbones.features import Form, examine
@@ -90,14 +90,5 @@ class OwnTrunk(nn.Module):
         Images are padded with zeros on the right and at the bottom, to whole cells or to the size that the model takes.
         Raises InputError if they are larger than that.
         """
-        height, width = images_B3HW.shape[2:]
-        if self.fixed_size and max(height, width) > self.fixed_size:
-            raise InputError(
-                f"an image of {in_words(height, width)}: {type(self.backbone).__name__} takes at most "
-                f"{self.fixed_size} × {self.fixed_size}. Set model.image_size to the longest side of all images, or "
-                "predict in windows where the task can."
-            )
-        step = self.form.strides[-1]
-        below, beside = (self.fixed_size - side if self.fixed_size else -side % step for side in (height, width))
-        padded = F.pad(images_B3HW, (0, beside, 0, below))
-        return self.form.maps(self.backbone.forward_features(padded), *padded.shape[2:])
+        images = padded(images_B3HW, self.form.strides[-1], self.fixed_size, type(self.backbone).__name__)
+        return self.form.maps(self.backbone.forward_features(images), *images.shape[2:])

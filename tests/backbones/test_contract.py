@@ -228,7 +228,7 @@ def test_a_module_of_one_size_has_images_padded_to_it() -> None:
     expected = module.forward_features(padded)[:, 1:].unflatten(1, (6, 6)).permute(0, 3, 1, 2)
     torch.testing.assert_close(pyramid.trunk(image)[0], expected)
     assert pyramid.trunk.width == WIDTH
-    with pytest.raises(InputError, match="an image of 64 × 64: FixedSize takes at most 48 × 48"):
+    with pytest.raises(InputError, match="an image of 64 × 64: FixedSize was built for at most 48 × 48"):
         pyramid(torch.randn(1, 3, 64, 64))
     with pytest.raises(InputError, match=r"takes only images of 48 × 48 pixels, .* use --set model.image_size=48"):
         build_pyramid(module, "simple", image_size=96, window=None, relative_position=False)
