@@ -30,7 +30,8 @@ from backbones.weights.checkpoints import Checkpoint
 from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
 from benchmarks.commands.places_check import check_places
 from tasks.classification.classifier import add_head
-from tasks.registry import TASKS, pretraining_name
+from tasks.data_sets import pretraining_name
+from tasks.registry import TASKS
 
 _CLASSES = 8
 _DECAY, _LAYER_DECAY = 0.05, 0.75

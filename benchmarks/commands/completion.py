@@ -19,7 +19,7 @@ def complete_backbone(incomplete: str) -> list[str]:
 
 def complete_data_set(incomplete: str) -> list[str]:
     """What `backbench data check` can check."""
-    from tasks.registry import DATA_SETS
+    from tasks.data_sets import DATA_SETS
 
     return _beginning_with(incomplete, (data_set.name for data_set in DATA_SETS.values()))
 

@@ -11,9 +11,9 @@ from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.commands.console import plain_console
 from benchmarks.mini import write_mini
+from tasks.data_sets import DATA_SETS, DataSet, find_data_set
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.wording import counted
-from tasks.registry import DATA_SETS, DataSet, find_data_set
 
 
 def draw_mini(root: Path, **settings: Any) -> None:

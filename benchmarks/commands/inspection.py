@@ -12,7 +12,8 @@ from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
 from backbones.weights.references import SEPARATOR, part_name
 from benchmarks.commands.sheets import Sheet, print_json, show
-from tasks.registry import TASKS, pretraining_name
+from tasks.data_sets import pretraining_name
+from tasks.registry import TASKS
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 """A part of a tensor's name that numbers a block."""

@@ -48,7 +48,7 @@ def _recipes() -> dict[str, "Sheet"]:
 
 
 def _datasets() -> dict[str, "Sheet"]:
-    from tasks.registry import DATA_SETS
+    from tasks.data_sets import DATA_SETS
 
     sheet = _sheet("data set", "layout")
     sheet.rows.extend((data_set.name, data_set.layout) for data_set in DATA_SETS.values())

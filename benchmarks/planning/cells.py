@@ -20,7 +20,8 @@ from results import Record, ResultsError, cell_key, find_runs
 from results.code import code_digest
 from results.latest import latest_run
 from results.record import deciding_versions
-from tasks.registry import PRETRAINING, TASKS, pretraining_name
+from tasks.data_sets import pretraining_name
+from tasks.registry import PRETRAINING, TASKS
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry

@@ -13,7 +13,8 @@ from backbones.weights.origin import Declared, Origin, settle_origin
 from results import Record
 from results.measurements import simplified
 from results.reference import PREVIOUS_BEST, reference_rows
-from tasks.registry import TASKS, pretraining_name
+from tasks.data_sets import pretraining_name
+from tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from backbones.registry import BackboneEntry

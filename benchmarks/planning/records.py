@@ -11,7 +11,8 @@ from backbones.training.settings import protocol
 from results import Record, ResultsError, find_records
 from results.garbage_collection import garbage_collection_paused
 from results.record import Outline
-from tasks.registry import RECIPES, TASKS, pretraining_name, published_evaluation_images
+from tasks.data_sets import pretraining_name, published_evaluation_images
+from tasks.registry import RECIPES, TASKS
 
 _NO_WEIGHT_DECAY = {"norms": "norms_and_positions", "vectors": "one_dimensional", "nothing": "nothing"}
 """By its value, what the setting optimizer.spare is today as optimizer.no_weight_decay."""

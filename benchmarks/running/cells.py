@@ -34,9 +34,10 @@ from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment, read_record
 from results.expectation import with_expected
 from results.store import RECORD
+from tasks.data_sets import pretraining_name
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import PRETRAINING, TASKS, pretraining_name
+from tasks.registry import PRETRAINING, TASKS
 
 ONCE = Repeat()
 

@@ -26,8 +26,9 @@ from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.writing import write_record
 from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
+from tasks.data_sets import name_data_set, pretraining_name
 from tasks.datasets.identity import Contents, NamedData, draw_sample, kept_contents
-from tasks.registry import TASKS, name_data_set, pretraining_name
+from tasks.registry import TASKS
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,18 @@ from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages
-from tasks.datasets.class_folders.layout import contents_of, open_class_folders
+from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
+from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
 from tasks.unused import require_all_used
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
-    """What tells which data set lies below `data`. Raises InputError for class folders in no known layout."""
-    return kept_contents(recipe.task, data, {}, lambda: contents_of(*open_class_folders(data)))
+    """What tells which data set lies below `data`. Raises InputError for images in no layout of the recipe's."""
+    places = {"opener": opener_of(recipe.dataset)}
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
 
 
 def fine_tune(
@@ -42,12 +44,12 @@ def fine_tune(
     seed: int,
     normalisation: Normalisation,
 ) -> TaskOutcome:
-    """Fine-tune `backbone` under `recipe` on the class folders below `data`, and evaluate every image once.
+    """Fine-tune `backbone` under `recipe` on the labelled images below `data`, and evaluate every image once.
 
     `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
     settings, weights or output.
     """
-    train, val = open_class_folders(data)
+    train, val = open_labelled(recipe.dataset, data)
     require_same_lists(data, train.listing, val.listing)
     batch_of_process = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
     check_even_batches(recipe.augment, batch_of_process)

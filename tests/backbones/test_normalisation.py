@@ -14,7 +14,7 @@ from backbones.images.normalisation import HALF, IMAGENET, Normalisation
 from backbones.registry import BackboneEntry, _entries
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.origin import Declared
-from tasks.registry import pretraining_name
+from tasks.data_sets import pretraining_name
 from tests.support.checkpoint_examples import beit_mini, save, vit_mini
 
 CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))

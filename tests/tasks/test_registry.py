@@ -16,20 +16,10 @@ from benchmarks.planning.recipe import list_recipes, load_recipe
 from results.metrics import METRICS
 from results.paper_tables import FORMATS, PAPER_TABLES
 from results.reference import reference_rows
+from tasks.data_sets import DATA_SETS, find_data_set, name_data_set, pretraining_name
 from tasks.datasets.identity import Contents, Counts, NamedData
 from tasks.dense_settings import DenseOptimizer
-from tasks.registry import (
-    DATA_SETS,
-    IMAGE_SIZES,
-    PRETRAINING,
-    RECIPES,
-    TASKS,
-    Task,
-    find_data_set,
-    name_data_set,
-    pretraining_name,
-    settings_kind,
-)
+from tasks.registry import IMAGE_SIZES, PRETRAINING, RECIPES, TASKS, Task, settings_kind
 from tests.support.in_process import call, usage_refusal
 
 

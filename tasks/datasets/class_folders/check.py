@@ -8,7 +8,8 @@ from backbones.images.in_threads import each_in_threads
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import Orientation, read_upright
 from tasks.datasets.check_report import CheckReport
-from tasks.datasets.class_folders.layout import ClassFolders, images_in_both
+from tasks.datasets.class_folders.layout import ClassFolders
+from tasks.datasets.labelled import images_in_both
 from tasks.datasets.wording import counted
 
 

@@ -10,31 +10,25 @@ Three layouts are recognised:
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from backbones.cache import Finding, kept
 from backbones.errors import DataError
 from backbones.images.folders import (
     describe,
     describe_files,
     find_droppings,
-    fingerprint,
     folder_names,
     list_folder,
     list_suffixes,
 )
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
-from backbones.training.same_lists import Listing
-from results.code import code_digest
 from tasks.datasets.class_folders.halves import (
     KAGGLE_FOLDER,
     VALIDATION_FOLDERS,
@@ -44,8 +38,7 @@ from tasks.datasets.class_folders.halves import (
     training_folders,
 )
 from tasks.datasets.class_folders.validation_labels import read_validation_labels
-from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
-from tasks.datasets.shared_images import shared_images
+from tasks.datasets.labelled import LabelledSplit, kept_split
 from tasks.datasets.wording import name_some, unlike_spelling
 
 _VALIDATION_EXPECTED = "Expected val/CLASS/*.jpg, or validation images and a file that maps them to classes."
@@ -54,27 +47,11 @@ HELD_OUT_SHARE = 0.2
 """Share of each class that validates where there is no val folder."""
 
 
-@dataclass(frozen=True, eq=False)
-class ClassFolders:
+class ClassFolders(LabelledSplit):
     """One split of a labelled image folder, opened with `ClassFolders.open`.
 
-    Attributes:
-        root: the folder that was opened.
-        split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
-        layout: which of the layouts was found, in words.
-        paths: the images, in an order that depends on nothing but their names.
-        labels: the class of each image, a position in `classes`, int32.
-        classes: names of the training folders, sorted by code point, as torchvision's ImageFolder does.
-        note: what a reader of the numbers should know about this split, or None.
+    `classes` are the names of the training folders, sorted by code point, as torchvision's ImageFolder does.
     """
-
-    root: Path
-    split: str
-    layout: str
-    paths: Paths
-    labels: np.ndarray
-    classes: list[str]
-    note: str | None = None
 
     @classmethod
     def open(cls, root: str | Path, split: Literal["train", "val"]) -> "ClassFolders":
@@ -100,26 +77,8 @@ class ClassFolders:
         mapping_folders = [validation, images, root, images / "meta", root / "ILSVRC2012_devkit_t12" / "data"]
         return _open_flat(root, flat, mapping_folders, classes)
 
-    @property
-    def listing(self) -> Listing:
-        """What other processes of a job have to find too."""
-        classes = json.dumps(self.classes).encode()
-        decided: list[bytes | np.ndarray] = [*self.paths.arrays.values(), self.labels, classes]
-        return Listing(f"{self.split} images", len(self.paths), decided, self.paths.names)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with a file's name, size or class, and not with the place on disk.
-
-        Computed when it is first asked for, at the cost of a stat call for each image.
-        """
-        digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
-        for label in self.labels.tolist():
-            digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
-
-
-def open_class_folders(root: Path) -> tuple[ClassFolders, ClassFolders]:
+def open_class_folders(root: Path) -> tuple[LabelledSplit, LabelledSplit]:
     """Both splits of the folder `root`, training first, or what was found before in the same folders.
 
     Raises DataError where `ClassFolders.open` does.
@@ -127,30 +86,8 @@ def open_class_folders(root: Path) -> tuple[ClassFolders, ClassFolders]:
     return _open_kept(root, "train"), _open_kept(root, "val")
 
 
-def _open_kept(root: Path, split: Literal["train", "val"]) -> ClassFolders:
-    def find() -> Finding:
-        found = ClassFolders.open(root, split)
-        facts = {name: getattr(found, name) for name in ("split", "layout", "classes", "note")}
-        folder = found.paths.root.relative_to(root).as_posix()
-        return Finding(facts | {"folder": folder}, {**found.paths.arrays, "labels": found.labels})
-
-    finding = kept("class folders", root, {"split": split, "code": code_digest()}, find)
-    facts, arrays = dict(finding.facts), dict(finding.arrays)
-    labels = arrays.pop("labels")
-    return ClassFolders(root, paths=Paths(root / facts.pop("folder"), **arrays), labels=labels, **facts)
-
-
-def contents_of(train: ClassFolders, val: ClassFolders) -> Contents:
-    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
-    fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    sample = draw_sample(fingerprint, train.paths, val.paths)
-    shared = images_in_both(train, val)
-    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample, notes=tuple(shared))
-
-
-def images_in_both(train: ClassFolders, val: ClassFolders) -> list[str]:
-    """A note if the same images are trained and evaluated on; no or one text."""
-    return shared_images((train.paths.root, train.paths.names()), (val.paths.root, [*val.paths.names()]))
+def _open_kept(root: Path, split: Literal["train", "val"]) -> LabelledSplit:
+    return kept_split("class folders", root, {"split": split}, lambda: ClassFolders.open(root, split))
 
 
 def _is_divided(images: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from backbones.names import registered_names
 from backbones.registry import find_backbone, list_backbones
 from benchmarks.planning.recipe import list_recipes
-from tasks.registry import DATA_SETS
+from tasks.data_sets import DATA_SETS
 
 PROGRAM = """
 import sys

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.running.writing import write_record
+from tasks.data_sets import DATA_SETS
 from tasks.datasets.identity import Counts
-from tasks.registry import DATA_SETS
 from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, pretrain, refusal, run, success
 from tests.support.results_examples import make_record, read_markdown

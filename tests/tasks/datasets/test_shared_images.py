@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.planning.cells import plan_task
+from tasks.data_sets import name_data_set
 from tasks.datasets import shared_images as module
 from tasks.datasets.class_folders.check import check_class_folders
 from tasks.datasets.coco.check import check_coco
 from tasks.datasets.label_maps.check import check_ade20k
 from tasks.datasets.label_maps.layout import SegmentationDataSettings, open_segmentation
 from tasks.datasets.shared_images import shared_images
-from tasks.registry import TASKS, name_data_set
+from tasks.registry import TASKS
 
 CHECKS = {"classification": check_class_folders, "detection": check_coco, "segmentation": check_ade20k}
 FOLDERS = {

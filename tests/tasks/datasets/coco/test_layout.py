@@ -13,9 +13,9 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 
 from backbones.errors import InputError
+from tasks.data_sets import name_data_set
 from tasks.datasets.coco.layout import CocoDataSettings, CocoSet, contents_of, open_coco
 from tasks.datasets.coco.masks import compress
-from tasks.registry import name_data_set
 from tests.support.coco_examples import HEIGHT, SQUARE, WIDTH, annotation, content, ids, read, write
 
 

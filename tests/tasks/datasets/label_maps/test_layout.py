@@ -10,6 +10,7 @@ from PIL import Image
 
 from backbones.errors import InputError
 from backbones.images.reading import UnreadableImage
+from tasks.data_sets import name_data_set
 from tasks.datasets.label_maps.layout import (
     SegmentationDataSettings,
     SegmentationSet,
@@ -18,7 +19,6 @@ from tasks.datasets.label_maps.layout import (
     open_segmentation,
 )
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels
-from tasks.registry import name_data_set
 from tests.support.ade20k_examples import (
     CLASSES,
     HEIGHT,

@@ -1,0 +1,166 @@
+"""What a data set is, said once. The modules behind it are imported when they are needed.
+
+A new set of labelled images is an entry in `DATA_SETS`, with a function that opens it and one that checks it.
+"""
+
+import difflib
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+from results.measurements import simplified
+from tasks.datasets.identity import Contents, Counts, NamedData, name_data
+
+if TYPE_CHECKING:
+    from tasks.datasets.labelled import LabelledSplit
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as it lies on disk.
+
+    name:     as `backbench data check` takes it
+    layout:   its folder structure, in words
+    checker:  the function (root, settings, on_progress) -> CheckReport that looks for every mistake in it
+    opener:   the function (root) -> (train, val), both `LabelledSplit`, for a set to classify; None for other tasks'
+    settings: the class of the settings that say where its parts are; None where the folder structure is recognised
+    recorded: as recipes and records call it, where that is another name
+    counts:   as published, None where any number will do
+    pretraining_name: what the paper's tables call it as pre-training data, where that is another name
+    """
+
+    name: str
+    layout: str
+    checker: str
+    opener: str | None = None
+    settings: str | None = None
+    recorded: str | None = None
+    counts: Counts | None = None
+    pretraining_name: str | None = None
+
+    @property
+    def record_name(self) -> str:
+        """What records call it."""
+        return self.recorded or self.name
+
+    def check(self) -> Callable[..., Any]:
+        """The function that `checker` names."""
+        function: Callable[..., Any] = pkgutil.resolve_name(self.checker)
+        return function
+
+
+_CHECK_FOLDERS = "tasks.datasets.class_folders.check:check_class_folders"
+_OPEN_FOLDERS = "tasks.datasets.class_folders.layout:open_class_folders"
+
+DATA_SETS = {
+    each.name: each
+    for each in (
+        DataSet(
+            name="imagenet1k",
+            layout="train/CLASS/*.JPEG and val/CLASS/*.JPEG, or val/*.JPEG with its mapping file",
+            checker=_CHECK_FOLDERS,
+            opener=_OPEN_FOLDERS,
+            counts=Counts(train_images=1_281_167, evaluation_images=50_000, classes=1_000),  # ILSVRC 2012
+            pretraining_name="IN1K",
+        ),
+        DataSet(
+            name="mini",
+            layout="the generated images of `backbench data mini`, in the same layout",
+            checker=_CHECK_FOLDERS,
+            opener=_OPEN_FOLDERS,
+        ),
+        DataSet(
+            name="coco",
+            layout="train2017/*.jpg, val2017/*.jpg and annotations/instances_*.json, or any set in COCO's format",
+            checker="tasks.datasets.coco.check:check_coco",
+            settings="tasks.datasets.coco.layout:CocoDataSettings",
+            recorded="coco2017",
+            counts=Counts(train_images=118_287, evaluation_images=5_000, classes=80),
+        ),
+        DataSet(
+            name="ade20k",
+            layout="images/ and annotations/ with training/ and validation/ each, objectInfo150.txt; "
+            "or any pair of folders",
+            checker="tasks.datasets.label_maps.check:check_ade20k",
+            settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
+            counts=Counts(train_images=20_210, evaluation_images=2_000, classes=150),  # SceneParsing, 2016
+        ),
+        DataSet(
+            name="folders",
+            layout="your own images: train/CLASS and val/CLASS, or CLASS alone, of which a fifth is held out",
+            checker=_CHECK_FOLDERS,
+            opener=_OPEN_FOLDERS,
+        ),
+    )
+}
+
+_ALIASES = {
+    "IN1K": ("ImageNet-1K", "ImageNet", "ILSVRC2012", "ILSVRC-2012", "ImageNet 2012"),
+    "IN21K": ("ImageNet-21K",),
+    "IN22K": ("ImageNet-22K",),
+}
+"""Names that people give to what the tables call otherwise, as they are compared: without case and punctuation."""
+
+
+def find_data_set(name: str) -> DataSet:
+    """The data set that `backbench data check` calls so. Raises InputError that names the nearest one."""
+    if name not in DATA_SETS:
+        near = difflib.get_close_matches(name, DATA_SETS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(DATA_SETS)}"
+        raise InputError(f"data set {name}: not known. {hint}")
+    return DATA_SETS[name]
+
+
+def opener_of(recorded: str) -> str:
+    """Which function opens the data set to classify that recipes call so: class folders where none is known."""
+    openers = {each.record_name: each.opener for each in DATA_SETS.values()}
+    return openers.get(recorded) or _OPEN_FOLDERS
+
+
+def open_labelled(recorded: str, root: Path) -> "tuple[LabelledSplit, LabelledSplit]":
+    """Open both splits, training first, of the data set to classify that recipes call so.
+
+    Raises DataError for what is in none of its layouts.
+    """
+    splits: tuple[LabelledSplit, LabelledSplit] = pkgutil.resolve_name(opener_of(recorded))(root)
+    return splits
+
+
+def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
+    """Which data set lies below `root`: the recipe's `claimed` one if the counts are right, or another.
+
+    Raises InputError for a dataset.json whose name is none.
+    """
+    published = {each.record_name: each.counts for each in DATA_SETS.values() if each.counts}
+    return name_data(claimed, root, contents, published)
+
+
+def pretraining_name(data_set: str) -> str:
+    """What the paper's tables call a data set as pre-training data: "IN1K" for imagenet1k and ImageNet-1K.
+
+    What follows the name stays, as in "IN22K+DALLE" and "IN1K w/ labels"; so do other names.
+    """
+    parted = re.fullmatch(r"(.+?)(\s*\+.*|\s*,.*|\s+(?:w/|with)\s.*|)", data_set.strip(), re.DOTALL)
+    if parted is None:
+        return data_set
+    name, rest = parted.groups()
+    for table_name, others in _pretraining_aliases().items():
+        if simplified(name) in {simplified(other) for other in (table_name, *others)}:
+            return table_name + re.sub(r"^\s+with\s", " w/ ", rest)
+    return data_set
+
+
+def _pretraining_aliases() -> dict[str, tuple[str, ...]]:
+    """By what the tables call it, the other names of data to pre-train on."""
+    own = {each.pretraining_name: (each.record_name,) for each in DATA_SETS.values() if each.pretraining_name}
+    return {name: (*own.get(name, ()), *others) for name, others in _ALIASES.items()}
+
+
+def published_evaluation_images(data_set: str) -> int | None:
+    """How many images the data set of that recorded name has to evaluate on; None where that is not published."""
+    counts = {each.record_name: each.counts for each in DATA_SETS.values()}.get(data_set)
+    return counts.evaluation_images if counts else None

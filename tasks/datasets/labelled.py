@@ -1,0 +1,93 @@
+"""Labelled images in two splits, whatever layout they were found in."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones.cache import Finding, kept
+from backbones.images.folders import fingerprint
+from backbones.images.packed import Paths
+from backbones.training.same_lists import Listing
+from results.code import code_digest
+from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.shared_images import shared_images
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSplit:
+    """One split of a set of labelled images.
+
+    Attributes:
+        root: the folder that was opened.
+        split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
+        layout: which of the layouts was found, in words.
+        paths: the images, in an order that depends on nothing but their names.
+        labels: the class of each image, a position in `classes`, int32.
+        classes: their names, the same in both splits.
+        note: what a reader of the numbers should know about this split, or None.
+    """
+
+    root: Path
+    split: str
+    layout: str
+    paths: Paths
+    labels: np.ndarray
+    classes: list[str]
+    note: str | None = None
+
+    @property
+    def listing(self) -> Listing:
+        """What other processes of a job have to find too."""
+        classes = json.dumps(self.classes).encode()
+        decided: list[bytes | np.ndarray] = [*self.paths.arrays.values(), self.labels, classes]
+        return Listing(f"{self.split} images", len(self.paths), decided, self.paths.names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with a file's name, size or class, and not with the place on disk.
+
+        Computed when it is first asked for, at the cost of a stat call for each image.
+        """
+        digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
+        for label in self.labels.tolist():
+            digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def kept_split(
+    kind: str, root: Path, question: Mapping[str, Any], open_split: Callable[[], LabelledSplit]
+) -> LabelledSplit:
+    """What `open_split` finds below `root`, or what it found before in the same folders and files.
+
+    `kind` and `question` tell apart what may be found below one root; the code of the project counts by itself.
+    """
+
+    def find() -> Finding:
+        found = open_split()
+        facts = {name: getattr(found, name) for name in ("split", "layout", "classes", "note")}
+        folder = found.paths.root.relative_to(root).as_posix()
+        return Finding(facts | {"folder": folder}, {**found.paths.arrays, "labels": found.labels})
+
+    finding = kept(kind, root, {**question, "code": code_digest()}, find)
+    facts, arrays = dict(finding.facts), dict(finding.arrays)
+    labels = arrays.pop("labels")
+    return LabelledSplit(root, paths=Paths(root / facts.pop("folder"), **arrays), labels=labels, **facts)
+
+
+def contents_of(train: LabelledSplit, val: LabelledSplit) -> Contents:
+    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
+    fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
+    sample = draw_sample(fingerprint, train.paths, val.paths)
+    shared = images_in_both(train, val)
+    return Contents(len(train.paths), len(val.paths), len(train.classes), fingerprint, sample, notes=tuple(shared))
+
+
+def images_in_both(train: LabelledSplit, val: LabelledSplit) -> list[str]:
+    """A note if the same images are trained and evaluated on; no or one text."""
+    return shared_images((train.paths.root, train.paths.names()), (val.paths.root, [*val.paths.names()]))
