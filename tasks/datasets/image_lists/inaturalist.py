@@ -112,8 +112,8 @@ def read_release(release: Release, root: Path) -> Listed:
     for each in lists.values():
         found.faults += each.faults
         found.flaws += each.flaws
+        _examine_folders(found, each)
     names = _class_names(found, root, lists)
-    _examine_folders(found, lists)
     _examine_classes(found, lists, names)
     _fill_splits(found, release, root, lists, names)
     return found
@@ -170,22 +170,19 @@ def _compare_names(found: Listed, path: Path, names: dict[int, str], known: dict
         )
 
 
-def _examine_folders(found: Listed, lists: dict[str, SpeciesList]) -> None:
+def _examine_folders(found: Listed, listed: SpeciesList) -> None:
     """Where a folder has images of several species and these have several folders, labels were mixed up.
 
     Either alone may be somebody's way to keep images; the releases have one folder for each species.
     """
-    pairs = {
-        (name.rpartition("/")[0], category)
-        for each in lists.values()
-        for name, category in zip(each.names, each.category_ids, strict=True)
-    }
+    folders_of = (name.rpartition("/")[0] for name in listed.names)
+    pairs = set(zip(folders_of, listed.category_ids, strict=True))
     folders, categories = Counter(folder for folder, _ in pairs), Counter(category for _, category in pairs)
     mixed = sorted({folder for folder, category in pairs if folders[folder] > 1 and categories[category] > 1})
     if mixed:
         found.flaws.append(
-            f"{counted(len(mixed), 'folder')} with images of several categories, which lie in other folders too: "
-            f"{name_some(mixed, len(mixed))}. Were labels given to the wrong images?"
+            f"{listed.path}: {counted(len(mixed), 'folder')} with images of several categories, which lie in other "
+            f"folders too: {name_some(mixed, len(mixed))}. Were labels given to the wrong images?"
         )
 
 
