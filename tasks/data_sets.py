@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from results.measurements import simplified
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
-from tasks.datasets.image_lists.counts import PLACES205, PLACES365
+from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019, PLACES205, PLACES365
 
 if TYPE_CHECKING:
     from tasks.datasets.labelled import LabelledSplit
@@ -56,6 +56,7 @@ class DataSet:
 
 _CHECK_FOLDERS = "tasks.datasets.class_folders.check:check_class_folders"
 _OPEN_FOLDERS = "tasks.datasets.class_folders.layout:open_class_folders"
+_INATURALIST = "tasks.datasets.image_lists.inaturalist"
 
 DATA_SETS = {
     each.name: each
@@ -73,6 +74,21 @@ DATA_SETS = {
             layout="the generated images of `backbench data mini`, in the same layout",
             checker=_CHECK_FOLDERS,
             opener=_OPEN_FOLDERS,
+        ),
+        *(
+            DataSet(
+                name=f"inat{year}",
+                layout=f"iNaturalist {year}: train{year}.json, val{year}.json, {folder}/, categories.json; or "
+                "train/CLASS/*.jpg and val/CLASS/*.jpg",
+                checker=f"{_INATURALIST}:check_inat{year}",
+                opener=f"{_INATURALIST}:open_inat{year}",
+                counts=counts,
+            )
+            for year, folder, counts in (
+                (2017, "train_val_images", INAT2017),
+                (2018, "train_val2018", INAT2018),
+                (2019, "train_val2019", INAT2019),
+            )
         ),
         DataSet(
             name="coco",
