@@ -198,7 +198,8 @@ def _examine_classes(found: Listed, lists: dict[str, SpeciesList], names: dict[i
             f"{lists['train'].path}: no image of {counted(len(untrained), 'class', 'classes')} that are evaluated: "
             f"{name_some(untrained, len(untrained))}. Is the list whole?"
         )
-    absent = [name for identity, name in names.items() if identity not in trained | evaluated]
+    shown = trained | evaluated
+    absent = [name for identity, name in names.items() if identity not in shown]
     if absent:
         found.flaws.append(
             f"{counted(len(absent), 'class', 'classes')} of {len(names):,} without any image: "
