@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from results.measurements import simplified
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
-from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019
+from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019, PLACES205, PLACES365
 
 if TYPE_CHECKING:
     from tasks.datasets.labelled import LabelledSplit
@@ -105,6 +105,21 @@ DATA_SETS = {
             checker="tasks.datasets.label_maps.check:check_ade20k",
             settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
             counts=Counts(train_images=20_210, evaluation_images=2_000, classes=150),  # SceneParsing, 2016
+        ),
+        DataSet(
+            name="places205",
+            layout="trainvalsplit_places205/*.csv and data/vision/torralba/deeplearning/images256/, or class folders",
+            checker="tasks.datasets.image_lists.places205:check_places205",
+            opener="tasks.datasets.image_lists.places205:open_places205",
+            counts=PLACES205,
+        ),
+        DataSet(
+            name="places365",
+            layout="places365_train_standard.txt, places365_val.txt, categories_places365.txt, data_256/ and val_256/ "
+            "(or large), or class folders",
+            checker="tasks.datasets.image_lists.places365:check_places365",
+            opener="tasks.datasets.image_lists.places365:open_places365",
+            counts=PLACES365,
         ),
         DataSet(
             name="folders",
