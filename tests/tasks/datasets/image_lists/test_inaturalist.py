@@ -220,6 +220,24 @@ def nest(folder: Path) -> None:
     (folder / "deep").rename(folder / folder.name)
 
 
+def test_lists_that_were_put_into_the_archives_folder_serve_there(tmp_path: Path) -> None:
+    root = write_inaturalist(tmp_path)
+    for path in root.glob("*.json"):
+        path.rename(root / "train_val2018" / path.name)
+    with pytest.raises(DataError, match=r"train2018\.json is there: pass .*train_val2018, or move what is in it up"):
+        open_inat2018(root)
+    train, val = open_inat2018(root / "train_val2018")
+    assert (names_of(train), names_of(val)) == (EXPECTED["train"], EXPECTED["val"])
+    assert (train.note, val.note) == (None, None)
+
+
+def test_the_archives_folder_alone_is_no_data_set(tmp_path: Path) -> None:
+    """It would have been taken for as many classes as there are groups of species."""
+    root = write_inaturalist(tmp_path)
+    with pytest.raises(DataError, match=rf"no inat2018 found\..*train2018\.json is there: pass {root}\.$"):
+        open_inat2018(root / "train_val2018")
+
+
 LAYOUTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing": (lambda root: [shutil.rmtree(root), root.mkdir()], r"no inat2018 found\. Expected train2018\.json, val"),
     "lists without images": (lambda root: shutil.rmtree(root / "train_val2018"), r"train_val2018: no such folder\. Un"),
