@@ -61,7 +61,7 @@ def find_images(root: Path, archive: str, year: str, lists: Mapping[str, Sequenc
 def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[str]]) -> tuple[Path, str]:
     """The folder that all names lie in, and what they have before their name below it.
 
-    Where torchvision has renamed the archive's folder, it is that.
+    Where torchvision has renamed the archive's folder, it is that; where the lists were put into it, it is `root`.
     """
     tops = {name.partition("/")[0] if "/" in name else "" for names in lists.values() for name in names}
     if tops - {archive}:
@@ -69,8 +69,11 @@ def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[st
         return (root / top, f"{top}/") if len(tops) == 1 and top else (root, "")
     looking_at(root / archive)
     looking_at(root / year)
-    renamed = (root / year).is_dir() and not (root / archive).is_dir()
-    return root / (year if renamed else archive), f"{archive}/"
+    if (root / archive).is_dir():
+        return root / archive, f"{archive}/"
+    if (root / year).is_dir():
+        return root / year, f"{archive}/"
+    return root if root.resolve().name in (archive, year) else root / archive, f"{archive}/"
 
 
 def _compare(folder: Path, lists: Mapping[str, Sequence[str]]) -> tuple[Images, list[str]]:

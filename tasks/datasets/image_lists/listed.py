@@ -116,9 +116,11 @@ def _images(folder: Path) -> list[str]:
 
 
 def _what_is_there(layout: Layout, root: Path, folders: Sequence[str]) -> str:
-    for below in (root / name for name in folders):
+    above = root.resolve().parent
+    for folder in (*(root / name for name in folders), above):
         for name in layout.lists:
-            if (below / name).exists():
-                return f"{below / name} is there: pass {below}, or move what is in it up."
+            if (folder / name).exists():
+                other = "" if folder == above else ", or move what is in it up"
+                return f"{folder / name} is there: pass {folder}{other}."
     names = f": {name_some([f'{name}/' for name in folders], len(folders))}" if folders else ""
     return f"Found {describe(root)}{names}."
