@@ -334,6 +334,10 @@ def test_what_opening_refuses_first_says_how_much_more_there_is(tmp_path: Path) 
 LAYOUTS: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "no places365 found. Expected places365_train_standard.txt, .*Found an empty folder"),
     "a folder too many": ([f"deep/{TRAIN}"], "deep/places365_train_standard.txt is there: pass .*deep, or move"),
+    "class folders a folder too deep": (
+        ["places365_standard/train/airfield/1.jpg", "places365_standard/val/airfield/1.jpg"],
+        "places365_standard has train/ and val/: pass that folder",
+    ),
     "images without lists": (
         ["data_256/a/airfield/1.jpg", "val_256/1.jpg"],
         "no places365 found. Expected .*Found 2 folders: data_256/, val_256/",
