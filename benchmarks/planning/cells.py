@@ -199,8 +199,10 @@ class PlannedCell:
     def _sha256(self) -> str | None:
         if self._known is None:
             return None
-        known = self._known.sha256
-        return known or (self._weights.sha256 if self._weights else None)
+        if self._known.sha256 is None and self._weights:
+            self._known.remember_digest(self._weights.sha256)
+            return self._weights.sha256
+        return self._known.sha256
 
     @cached_property
     def _known(self) -> KnownWeights | None:
