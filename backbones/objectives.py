@@ -42,6 +42,7 @@ class Objective:
     arch:          the encoder's: a name that `backbench run --backbone` takes; empty if its author does not say
     build:         see BuildObjective
     normalisation: of its images, unless a recipe insists on another
+    registered_by: the module of the plug-in that registered it, "" where it is none's
     """
 
     name: str
@@ -49,6 +50,7 @@ class Objective:
     arch: str
     build: BuildObjective
     normalisation: Normalisation = IMAGENET
+    registered_by: str = ""
 
 
 _objectives: dict[str, Objective] = {}
@@ -78,8 +80,8 @@ def register_pretraining(
         raise InputError(f"pre-training {name}: {error}") from None
 
     def register(build: BuildObjective) -> BuildObjective:
-        _objectives[name] = Objective(name, method, arch, build, normalisation)
-        note_registration(name)
+        by = note_registration(name)
+        _objectives[name] = Objective(name, method, arch, build, normalisation, by)
         return build
 
     return register

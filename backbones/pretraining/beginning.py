@@ -33,8 +33,10 @@ def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
 
 
-def data_with_beginning(checkpoint: Checkpoint, data: str, spell: Callable[[str], str] = str) -> tuple[str, str]:
-    """What an encoder was trained on that began with a file and goes on with `data`; a remark, "" where none is due.
+def data_with_beginning(
+    checkpoint: Checkpoint, data: str, spell: Callable[[str], str] = str
+) -> tuple[str, tuple[str, ...]]:
+    """What an encoder was trained on that began with a file and goes on with `data`; what is to be remarked of that.
 
     "IN21K w/ labels, then IN1K"; `data` alone where an MAE of the same goes on. `spell` gives the tables' name of a
     data set.
@@ -45,9 +47,11 @@ def data_with_beginning(checkpoint: Checkpoint, data: str, spell: Callable[[str]
     said = said or label_data(method or "supervised", looks)
     before = spell(said) if said else "unstated"
     if method and same_name(method, "MAE"):
-        return (data if same_name(before, data) else f"{before}, then {data}"), ""
-    remark = f"what it began with is {f'by {method}' if method else 'of no stated method'}, not MAE's"
-    return f"{before}, then {data}", remark
+        return (data if same_name(before, data) else f"{before}, then {data}"), ()
+    remarks = [f"what it began with is {f'by {method}' if method else 'of no stated method'}, not MAE's"]
+    if looks.positions == "learned":
+        remarks.append("the learned position embeddings that it began with stay as they are: autoencoders train none")
+    return f"{before}, then {data}", tuple(remarks)
 
 
 def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:

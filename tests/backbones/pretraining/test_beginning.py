@@ -14,6 +14,7 @@ from backbones.pretraining.steps import create_step
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from benchmarks.planning.recipe import load_recipe
+from tests.support.checkpoint_examples import vit_mini
 from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
 from tests.support.in_process import QUICK, refusal, success
 from tests.support.resuming import LOG, assert_same_result, finish, finish_killed
@@ -58,7 +59,17 @@ def test_a_whole_autoencoder_is_taken_as_it_is(whole: Path) -> None:
 def test_what_it_began_with_is_told(tmp_path: Path, about: dict[str, str], data: str, remark: str) -> None:
     """An encoder that had seen labels of ImageNet-21K stood as pre-trained on ImageNet-1K alone."""
     found, told = data_with_beginning(read_checkpoint(save(tmp_path / "file.pth", autoencoder(), **about)), "IN1K")
-    assert found == data and (remark in told if remark else not told)
+    assert found == data and (remark in told[0] if remark else not told)
+
+
+def test_learned_positions_that_stay_as_they_are_are_told(tmp_path: Path) -> None:
+    """An autoencoder trains none: a DeiT's were frozen without a word."""
+    encoder = vit_mini().state_dict()
+    torch.nn.init.normal_(encoder["pos_embed"])
+    _, (_, told) = data_with_beginning(
+        read_checkpoint(save(tmp_path / "file.pth", encoder, method="supervised")), "IN1K"
+    )
+    assert told == "the learned position embeddings that it began with stay as they are: autoencoders train none"
 
 
 def test_of_an_encoder_alone_the_decoder_is_new(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones import registry
+from backbones import objectives, registry
 from backbones.plugins import _files
+from backbones.pretraining.settings import ObjectiveRecipe
 from backbones.weights import methods
+from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.repeating import Code
 from tests.support.checkpoint_examples import vit_mini
 from tests.support.commands import read_record
@@ -102,6 +104,23 @@ def test_modules_beside_it_are_the_models_code_too(plugin: Path, monkeypatch: py
     before = Code.of(registry.find_backbone("loose_vit")).model_code
     parts.write_text("SCALE = 2\n")
     assert Code.of(registry.find_backbone("loose_vit")).model_code != before
+
+
+def test_modules_beside_an_objectives_file_are_its_code_too(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(plugin.parent)
+    monkeypatch.setattr(objectives, "_objectives", {})
+    parts = plugin.with_name("loose_parts.py")
+    parts.write_text("SCALE = 1\n")
+    plugin.write_text(
+        "import backbones, loose_parts\nfrom tests.support.objectives import denoising\n"
+        "backbones.register_pretraining('loose', method='Loose')(lambda image_size: denoising(image_size))\n"
+    )
+    success("list", "backbones", "--plugin", plugin)
+    recipe = load_recipe("mae_vit_mini", ["model.arch=loose"], {"pretraining"}).recipe
+    assert isinstance(recipe, ObjectiveRecipe)
+    before = Code.of_pretraining(recipe).model_code
+    parts.write_text("SCALE = 2\n")
+    assert Code.of_pretraining(recipe).model_code != before
 
 
 def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: Path, tmp_path: Path) -> None:
