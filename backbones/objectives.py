@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.model import list_mae_models
-from backbones.plugins import describe_error, import_function, load_plugins, note_registration
+from backbones.plugins import describe_error, import_function, load_plugins, note_registration, require_words
 
 BuildObjective = Callable[..., nn.Module]
 """(image_size, **settings) -> the objective, its weights random."""
@@ -72,6 +72,9 @@ def register_pretraining(
 
     Raises InputError if the name is taken, or mean and std cannot be meant.
     """
+    require_words(f"pre-training {name}", name=name, method=method, **({"arch": arch} if arch != "" else {}))
+    if ":" in name:
+        raise InputError(f"pre-training {name}: expected a name without :, which a module and its function have.")
     if name in _objectives or name in list_mae_models():
         raise InputError(f"pre-training {name}: the name is taken. Register it under another.")
     try:

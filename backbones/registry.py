@@ -12,7 +12,14 @@ from backbones.contract import require_backbone, require_trainable
 from backbones.entries import BackboneEntry, Build, published_entries, timm_build
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
-from backbones.plugins import describe_error, import_function, load_plugins, note_registration
+from backbones.plugins import (
+    describe_error,
+    import_function,
+    load_plugins,
+    note_registration,
+    require_callable,
+    require_words,
+)
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, same_name, spell_method
@@ -39,8 +46,8 @@ def register_method(
 
     Raises InputError if the name is taken or cannot be printed, or mean and std cannot be meant.
     """
-    if not (name.strip() and name.isprintable()):
-        raise InputError(f"method {name!r}: expected a name, as the table is to print it.")
+    require_words(f"method {name}", name=name, pretrain_data=pretrain_data)
+    require_callable(f"method {name}", convert=convert)
     if taken := next((known for known in METHODS if same_name(known, name)), None):
         raise InputError(f"method {name}: the name is taken, by {taken}. Register it under another.")
     steps = ANY_NAMING if convert is None else (step_of(convert, name),)
@@ -74,9 +81,13 @@ def register_backbone(
 
     Raises InputError if the name is taken, by another backbone or by timm, or mean and std cannot be meant.
     """
+    named = {"method": method.name if isinstance(method, Method) else method, "model": model}
+    named |= {} if pretrain_data is None else {"pretrain_data": pretrain_data}
+    require_words(f"backbone {name}", name=name, **named)
+    require_callable(f"backbone {name}", convert=convert)
     if name in _entries or timm.is_model(name):
         raise InputError(f"backbone {name}: the name is taken. Register it under another.")
-    if ":" in name or "=" in name or not (name.strip() and name.isprintable()):
+    if ":" in name or "=" in name:
         raise InputError(f"backbone {name!r}: expected a name without : and =, as --backbone is to take it.")
     if isinstance(method, str):
         method = METHODS.get(spell_method(method), Method(method, "unstated", ANY_NAMING))
@@ -84,7 +95,7 @@ def register_backbone(
     data = method.pretrain_data if pretrain_data is None else pretrain_data
     steps = method.steps if convert is None else (step_of(convert, name),)
     pixels = _normalisation(f"backbone {name}", mean, std) or (None if method_name in METHODS else method.normalisation)
-    own = {task: dict(changes) for task, changes in (settings or {}).items()}
+    own = _own_settings(name, settings)
 
     def register(build: Build) -> Build:
         by = note_registration(name)
@@ -94,6 +105,18 @@ def register_backbone(
         return build
 
     return register
+
+
+def _own_settings(name: str, settings: object) -> dict[str, dict[str, object]]:
+    match settings:
+        case None:
+            return {}
+        case Mapping() if all(isinstance(changes, Mapping) for changes in settings.values()):
+            return {task: dict(changes) for task, changes in settings.items()}
+    raise InputError(
+        f"backbone {name}: settings={settings!r}: expected those of each task by its name, as "
+        '{"classification": {"model.pool": "token"}}.'
+    )
 
 
 def _normalisation(what: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:

@@ -110,6 +110,10 @@ def test_a_registered_one_is_known_by_its_name() -> None:
         register_pretraining("denoising_mini", method="Denoising")
     with pytest.raises(InputError, match="mae_vit_mini_patch8: the name is taken"):
         register_pretraining("mae_vit_mini_patch8", method="MAE")
+    with pytest.raises(InputError, match="pre-training a:b: expected a name without :"):
+        register_pretraining("a:b", method="Other")
+    with pytest.raises(InputError, match="pre-training other: method=None: expected a name"):
+        register_pretraining("other", method=None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="pre-training other: "):
         register_pretraining("other", method="Other", mean=(0.5, 0.5, 0.5), std=(0.5, 0.0, 0.5))
 

@@ -1,5 +1,6 @@
 """`--plugin FILE.py`: a file of one's own that registers backbones and methods, and its row in the table."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -142,10 +143,10 @@ def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: P
     ("text", "told"),
     [
         ("def f(:\n", "it is not Python: line 1: "),
-        ("1 / 0\n", "importing it failed with ZeroDivisionError: division by zero"),
-        ("import sys\nsys.exit('usage')\n", "importing it failed with SystemExit: usage"),
+        ("1 / 0\n", "importing it failed in line 1 with ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit('usage')\n", "importing it failed with sys.exit('usage') in <module> ("),
         ("import a_module_of_nobodys\n", "it needs the module 'a_module_of_nobodys'. Is it installed, in the current"),
-        ("import timm\n", "it registers nothing. Expected calls of register_backbone, register_method or"),
+        ("import timm\n", "it registers nothing. Expected register_backbone(…) or register_pretraining(…) before a"),
         (
             PLUGIN.replace("loose_vit", "mae_vit_base"),
             "backbone mae_vit_base: the name is taken. Register it under another.",
@@ -153,7 +154,21 @@ def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: P
         (PLUGIN.replace('"Loose"', '"MAE"'), "method MAE: the name is taken, by MAE. Register it under another."),
         (PLUGIN.replace('"loose_vit"', '"a:b"'), "backbone 'a:b': expected a name without : and ="),
         (PLUGIN.replace("std=(0.5,)", "std=(0,)"), "method Loose: std [0.0, 0.0, 0.0]: expected three numbers above"),
-        (PLUGIN.replace(", model=", ", colour="), "importing it failed with TypeError: register_backbone() got an"),
+        (
+            PLUGIN.replace(", model=", ", colour="),
+            "importing it failed in line 12 with TypeError: register_backbone() got an",
+        ),
+        ("a\0b", "it is not Python: source code string cannot contain null bytes"),
+        (PLUGIN.replace("convert=read", "convert='read'"), "method Loose: convert='read': expected a function."),
+        (PLUGIN.replace('"photos"', "None"), "method Loose: pretrain_data=None: expected a name, as the table is"),
+        (PLUGIN.replace("(0.5,) * 3", "0.5"), "method Loose: mean 0.5 and std 0.5: expected three numbers each"),
+        (PLUGIN.replace('"ViT-mini"', "None"), "backbone loose_vit: model=None: expected a name"),
+        (PLUGIN.replace('method="Loose"', "method=None"), "backbone loose_vit: method=None: expected a name"),
+        (PLUGIN.replace('"loose_vit"', "5"), "backbone 5: name=5: expected a name"),
+        (
+            PLUGIN.replace('method="Loose"', 'settings={"model.pool": "token"}, method="Loose"'),
+            "backbone loose_vit: settings={'model.pool': 'token'}: expected those of each task by its name",
+        ),
     ],
 )
 def test_a_file_that_does_not_serve(text: str, told: str, small: Path, plugin: Path, tmp_path: Path) -> None:
@@ -168,9 +183,28 @@ def test_a_file_that_is_none(plugin: Path, tmp_path: Path) -> None:
         (tmp_path / "note.txt").write_text("x")
         message = refusal("list", "backbones", "--plugin", tmp_path / name)
         assert message == f"--plugin {tmp_path / name}: {found}. Expected a file of Python, such as my_method.py."
+    for name, better in (("my-method.py", "my_method.py"), ("2nd try.py", "my_2nd_try.py")):
+        shutil.copy(plugin, tmp_path / name)
+        message = refusal("list", "backbones", "--plugin", tmp_path / name)
+        assert "is no name of a module. Rename the file" in message and message.endswith(f": {better}")
     shutil.copy(plugin, tmp_path / "timm.py")
     message = refusal("list", "backbones", "--plugin", tmp_path / "timm.py")
     assert "its name is that of another module, " in message and "Rename the file" in message
+
+
+def test_a_module_beside_it_that_is_not_found_is_told_of(plugin: Path) -> None:
+    """It was asked whether that is installed."""
+    plugin.with_name("loose_helper.py").touch()
+    plugin.write_text("import loose_helper\n")
+    message = refusal("list", "backbones", "--plugin", plugin)
+    assert f"It lies beside the file: call backbench in that folder, or set PYTHONPATH={plugin.parent}" in message
+
+
+def test_what_it_prints_is_no_answer(plugin: Path) -> None:
+    """It stood before a JSON document."""
+    plugin.write_text(f"print('hello')\n{PLUGIN}")
+    result = success("list", "methods", "--json", "--plugin", plugin)
+    assert json.loads(result.stdout) and result.stderr == "hello\n"
 
 
 def test_help_names_the_three_ways() -> None:
