@@ -1,8 +1,8 @@
 """Beginning a pre-training with the weights of an existing autoencoder, or of an encoder alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
@@ -26,11 +26,40 @@ def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     which backbench's own `autoencoder.pth` shares. With a file of an encoder alone the decoder begins anew.
     Raises InputError as `load_weights` does, for a file with a part of a decoder, and for another network.
     """
-    if not isinstance(network, MaskedAutoencoder):
-        raise InputError(f"--from {checkpoint.path}: only masked autoencoders begin with a file, not this network.")
+    assert isinstance(network, MaskedAutoencoder)
     method = METHODS["MAE"]
     steps = (*(step for step in method.steps if step is not drop_masking), _let_decoder_be_new)
-    return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+    try:
+        return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+    except InputError as error:
+        if advice := _other_decoder(network.state_dict(), checkpoint.state_dict):
+            raise InputError(f"--from {checkpoint.name}: {advice}") from error
+        raise
+
+
+def _other_decoder(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """What to do where a file's decoder is not this model's; "" where that is not what is wrong."""
+    name = next((name for name in tensors if name.endswith("decoder_embed.weight")), "")
+    prefix = name.removesuffix("decoder_embed.weight")
+    theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    if not name or "mask_token" not in theirs or tensors[name].shape[1] != own["decoder_embed.weight"].shape[1]:
+        return ""
+    settings = [
+        f"model.{key}={value}" for key, value in _decoder(theirs).items() if value != _decoder(own).get(key, value)
+    ]
+    if not settings:
+        return ""
+    as_the_file = f"Set {', '.join(settings)} as the file has it"
+    return f"its decoder is not this model's. {as_the_file}, or begin with an encoder alone"
+
+
+def _decoder(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """The settings of `MaskedAutoencoderSettings` that an autoencoder's tensors tell of."""
+    width, encoder = tensors["decoder_embed.weight"].shape
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("decoder_blocks.")}
+    token = tensors["mask_token"].shape[-1]
+    told: dict[str, object] = {"decoder_depth": len(blocks), "decoder_width": width}
+    return told | ({"mask_tokens_in_encoder": str(token == encoder).lower()} if width != encoder else {})
 
 
 def data_with_beginning(

@@ -354,5 +354,5 @@ def _ambiguous(checkpoint: Checkpoint, groups: list[list[_Fit]]) -> str:
         lines.append(f"  {first.location}: {len(first.keys)} tensors, {size:,} numbers{twins}")
     if len(groups) > _LISTED:
         lines.append(f"  and {len(groups) - _LISTED} more")
-    lines.append(f"Say which is meant: --backbone NAME={checkpoint.path}{SEPARATOR}{groups[0][0].location}")
+    lines.append(f"Say which is meant: {checkpoint.path}{SEPARATOR}{groups[0][0].location}")
     return "\n".join(lines)

@@ -10,10 +10,9 @@ from torch import Tensor
 from backbones.errors import InputError
 from backbones.mae.model import create_mae
 from backbones.pretraining.beginning import begin_with, data_with_beginning
-from backbones.pretraining.steps import create_step
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
-from benchmarks.planning.recipe import load_recipe
+from benchmarks.planning.cells import plan_pretraining
 from tests.support.checkpoint_examples import vit_mini
 from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
 from tests.support.in_process import QUICK, refusal, success
@@ -95,26 +94,45 @@ def test_another_size_of_images_keeps_its_own_positions(whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "advice"),
     [
-        ({"decoder_depth": 2}, "decoder_blocks.1"),
-        ({"decoder_width": 32}, "decoder_embed.weight"),
-        ({"mask_tokens_in_encoder": True}, "mask_token"),
+        ({"decoder_depth": 2}, "Set model.decoder_depth=1 as the file has it"),
+        ({"decoder_width": 32}, "Set model.decoder_width=64 as"),
+        ({"mask_tokens_in_encoder": True}, "Set model.mask_tokens_in_encoder=false as"),
     ],
 )
-def test_another_decoder_is_refused(whole: Path, options: dict[str, Any], expected: str) -> None:
+def test_another_decoder_is_refused(whole: Path, options: dict[str, Any], advice: str) -> None:
     """A shallower one too, which the file's could be cut to."""
-    with pytest.raises(InputError, match=expected):
+    with pytest.raises(InputError, match=f"--from .*whole.pth: its decoder is not this model's. {advice}"):
         begin_with(create_mae(NAME, **options), read_checkpoint(whole))
-    deeper = save(whole.with_name("deeper.pth"), autoencoder(decoder_depth=2))
-    with pytest.raises(InputError, match=r"decoder_blocks\.1"):
-        begin_with(create_mae(NAME), read_checkpoint(deeper))
+    other = save(whole.with_name("other.pth"), autoencoder(**options))
+    with pytest.raises(InputError, match=r"its decoder is not this model's\. Set model\..*, or begin with an encoder"):
+        begin_with(create_mae(NAME), read_checkpoint(other))
+
+
+def test_another_encoder_is_told_of_as_that(tmp_path: Path) -> None:
+    weights = autoencoder() | {"patch_embed.proj.bias": torch.zeros(5)}
+    with pytest.raises(InputError, match=r"does not fit .*[\s\S]*patch_embed.proj.bias \(5,\) instead of \(128,\)"):
+        begin_with(create_mae(NAME), read_checkpoint(save(tmp_path / "file.pth", weights)))
 
 
 def test_only_autoencoders_begin_so(whole: Path) -> None:
-    recipe = load_recipe("mae_vit_mini", ["model.arch=tests.support.objectives:denoising"], {"pretraining"}).recipe
-    with pytest.raises(InputError, match=r"--from .*whole\.pth: only masked autoencoders begin with a file"):
-        begin_with(create_step(recipe, 0).network, read_checkpoint(whole))
+    """It was said once the run's directory stood there."""
+    overrides = ["model.arch=tests.support.objectives:denoising"]
+    with pytest.raises(InputError, match=r"--from .*whole\.pth: only masked autoencoders begin with a file, and tests"):
+        plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=overrides, begin=whole)
+
+
+def test_of_a_run_the_whole_autoencoder_is_meant(whole: Path, tmp_path: Path) -> None:
+    """Its encoder was taken, and the decoder began anew."""
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    save(folder / "encoder.pth", create_mae(NAME).encoder_state_dict())
+    plan = plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=[], begin=tmp_path / "run")
+    assert plan.checkpoint == tmp_path / "run"
+    save(folder / "autoencoder.pth", autoencoder())
+    plan = plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=[], begin=tmp_path / "run")
+    assert plan.checkpoint == folder / "autoencoder.pth" and "from=run (reference new weights)" in plan.deviations
 
 
 def test_it_decides_the_key_and_stands_in_the_record(mini: Path, whole: Path, tmp_path: Path) -> None:

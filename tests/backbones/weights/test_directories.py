@@ -291,6 +291,7 @@ def test_broken_shards_say_what_to_do(tmp_path: Path, what: str) -> None:
 FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
     "empty": ({}, "a folder without weights. Expected model.safetensors or"),
     "no weights": ({"README.md": b"", "runs/x": b""}, r"without weights. .* It has folders: runs"),
+    "a run of tasks": ({"checkpoints/iteration_2.pth": b"1"}, r"without weights. .* is .*/iteration_2.pth"),
     "two candidates": ({"a.pth": b"1", "b.pt": b"2"}, r"2 files of weights, .*: b.pth|: a.pth, b.pt. Give one of them"),
     "two indexes": ({"a.index.json": b"", "b.index.json": b""}, "2 files of weights.*: a.index.json, b.index.json"),
     "mmengine's gone": ({"last_checkpoint": b"/x/epoch_3.pth"}, "names /x/epoch_3.pth, and there is no such file, nor"),

@@ -145,7 +145,7 @@ def test_several_that_fit_are_an_error_that_says_how_to_choose(tmp_path: Path, l
     lines = str(caught.value).splitlines()
     parts = [line.split(":")[0].strip() for line in lines[1:-1]]
     assert lines[1].endswith("54 tensors, 822,912 numbers")
-    assert lines[-1] == f"Say which is meant: --backbone NAME={path}::{parts[0]}"
+    assert lines[-1] == f"Say which is meant: {path}::{parts[0]}"
     assert_same_features(load(f"{path}::{parts[0]}"), one)
     assert_same_features(load(f"{path}::{parts[1]}"), other)
 
