@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -42,9 +42,11 @@ _imports: list[_Import] = []
 
 @contextmanager
 def _importing(module: str) -> Iterator[_Import]:
+    """What the module prints goes to standard error: it is no answer of ours."""
     _imports.append(_Import(module))
     try:
-        yield _imports[-1]
+        with redirect_stdout(sys.stderr):
+            yield _imports[-1]
     finally:
         _imports.pop()
 
@@ -88,7 +90,8 @@ def import_function(name: str, what: str = "backbone") -> Callable[..., Any]:
             "my_vit:build of the file my_vit.py in the current folder, or in one on PYTHONPATH"
         )
     try:
-        module = _import(module_name)
+        with redirect_stdout(sys.stderr):
+            module = _import(module_name)
     except ModuleNotFoundError as error:
         is_another = error.name is not None and error.name.partition(".")[0] != module_name.partition(".")[0]
         raise InputError(

@@ -254,7 +254,8 @@ def _unknown(name: str, failures: tuple[str, ...]) -> str:
     lines = [
         f"backbone {name}: no such name."
         + (f" Did you mean {', '.join(nearest)}?" if nearest else "")
-        + " `backbench list backbones` lists them; every timm model name and package.module:function work too.",
+        + " `backbench list backbones` lists them; every timm model name and package.module:function work too, "
+        "and names that a file of your own registers, with --plugin FILE.",
         *failures,
     ]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -114,8 +114,7 @@ def _import_plugins(files: list[Path] | None, *, meets: bool = False) -> None:
     from backbones.plugins import import_files
 
     try:
-        with redirect_stdout(sys.stderr):  # what they print is no answer of ours
-            import_files(files)
+        import_files(files)
     except InputError as error:
         if meets:
             from backbones.training.machine import meet_processes

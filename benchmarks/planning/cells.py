@@ -228,9 +228,14 @@ def plan_pretraining(
     Of a run of pre-training that is the whole autoencoder. Raises InputError for a wrong recipe or override, and for a
     file to begin with where nothing can.
     """
+    from backbones.mae.model import list_mae_models
+    from backbones.objectives import find_objective, is_objective
+
     loaded = load_recipe(recipe, overrides, {PRETRAINING})
     arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
     deviations = tuple(loaded.deviations(loaded.recipe))
+    if not is_objective(arch) and arch not in list_mae_models():
+        find_objective(arch)  # raises
     file, part = split_part(begin) if begin else (None, "")
     if begin and file:
         if not isinstance(loaded.recipe, MaskedAutoencoderRecipe):

@@ -200,11 +200,20 @@ def test_a_module_beside_it_that_is_not_found_is_told_of(plugin: Path) -> None:
     assert f"It lies beside the file: call backbench in that folder, or set PYTHONPATH={plugin.parent}" in message
 
 
-def test_what_it_prints_is_no_answer(plugin: Path) -> None:
+def test_what_it_prints_is_no_answer(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stood before a JSON document."""
     plugin.write_text(f"print('hello')\n{PLUGIN}")
     result = success("list", "methods", "--json", "--plugin", plugin)
     assert json.loads(result.stdout) and result.stderr == "hello\n"
+    monkeypatch.syspath_prepend(plugin.parent)
+    plugin.with_name("loose_function.py").write_text("print('hello')\ndef build(image_size, drop_path): ...\n")
+    result = success(*run(plugin.parent, plugin.parent, "loose_function:build"), "--dry-run", "--json")
+    assert json.loads(result.stdout) and result.stderr == "hello\n"
+
+
+def test_a_name_of_a_file_that_was_forgotten_is_asked_for(plugin: Path) -> None:
+    arguments = run(plugin.parent, plugin.parent, "loose_vit")
+    assert "names that a file of your own registers, with --plugin FILE." in refusal(*arguments, "--dry-run")
 
 
 def test_help_names_the_three_ways() -> None:
