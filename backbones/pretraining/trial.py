@@ -51,7 +51,7 @@ def try_objective(build: Callable[[], nn.Module], name: str, image_size: int, se
     reason = "so it draws from a generator of its own, and a resumed run would give other numbers. Draw from torch's"
     if weights != _digests(other):
         raise InputError(f"{who}: built twice after the same seed it has other weights, {reason}")
-    network.load_state_dict(other.state_dict())
+    _load_back(network, other, who)
     resumed = _loss(network, who, image_size, seed)
     if _differ(loss, _loss(other, who, image_size, seed)):
         raise InputError(f"{who}: the same images, weights and seed give another loss, {reason}")
@@ -60,6 +60,17 @@ def try_objective(build: Callable[[], nn.Module], name: str, image_size: int, se
             f"{who}: its loss depends on what an earlier step left outside of its state dict, and a resumed run would "
             "give other numbers. Keep that as a parameter or a buffer (register_buffer)"
         )
+
+
+def _load_back(network: nn.Module, fresh: nn.Module, who: str) -> None:
+    """Bring a module that has made a step back to the state of one that has been built; resuming does the reverse."""
+    try:
+        network.load_state_dict(fresh.state_dict())
+    except Exception as error:  # another author's state can fail in any way
+        raise InputError(
+            f"{who}: the state dict of one that has been built does not load into one that has made a step, so no run "
+            f"could be resumed: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _digests(network: nn.Module) -> list[float]:

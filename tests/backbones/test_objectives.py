@@ -59,6 +59,7 @@ def refusal(*overrides: str, arch: str = BAD) -> str:
         ("own backward", "(Trying to backward through the graph a second time"),
         ("half precision", "its parameter layer.weight is in half precision. Build it in single precision"),
         ("counts", "its loss depends on what an earlier step left outside of its state dict, and a resumed run would"),
+        ("grows", "does not load into one that has made a step, so no run could be resumed: Error(s) in loading"),
         ("lazy", "unused.weight has no numbers before a first pass"),
         ("compiled", "its function gives a module that is compiled. Give the module itself"),
         ("state fails", "its encoder_state_dict() failed with ValueError: no state"),
