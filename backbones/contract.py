@@ -6,8 +6,8 @@ A backbone is any `torch.nn.Module` with the method `forward_features(images)`, 
 - tokens (B, T + N, C): T tokens before the patches, such as a class token, then N patches row by row
 - a map (B, C, H, W), or (B, H, W, C), of any stride
 - four maps (B, C, H, W) of strides 4, 8, 16 and 32, finest first, in a list or a tuple
-- what libraries put round one of these: an object or a dictionary with `last_hidden_state` (transformers) or
-  `x_norm_patchtokens` (DINOv2), a dictionary or a tuple with one tensor of this kind
+- what libraries put round one of these: an object or a dictionary with `last_hidden_state` or `feature_maps`
+  (transformers) or `x_norm_patchtokens` (DINOv2), a dictionary or a tuple with one tensor of this kind
 
 By task:
 

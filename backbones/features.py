@@ -17,7 +17,7 @@ STRIDES = (4, 8, 16, 32)
 
 Layout = Literal["tokens", "channels first", "channels last"]
 
-_KNOWN_NAMES = ("last_hidden_state", "x_norm_patchtokens")  # of transformers' outputs, of DINOv2's
+_KNOWN_NAMES = ("last_hidden_state", "feature_maps", "x_norm_patchtokens")  # of transformers' outputs, of DINOv2's
 _SMALL = 256
 _SIDES = (224, 256, 192, 96, 64, 48, 32)
 _MOST_PREFIX = 16  # tokens before the patches that are believed without being told
@@ -91,7 +91,8 @@ def pick(output: Any, name: str) -> list[Tensor]:
     else:
         inner = _known(output)
         values = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-        found = [inner] if inner is not None else [each for each in values if _may_be_features(each)]
+        known = [*inner] if isinstance(inner, list | tuple) else [inner]
+        found = known if inner is not None else [each for each in values if _may_be_features(each)]
         if len(found) == len(STRIDES) and not all(each.ndim == 4 for each in found):
             found = []
     if len(found) not in (1, len(STRIDES)) or not all(_may_be_features(each) for each in found):
@@ -140,14 +141,14 @@ def examine(module: nn.Module, name: str, image_size: int | None = None) -> Form
     where the number of prefix tokens or the place of the channels cannot be told, and where images are changed.
     """
     trial = _Trial(module, name)
-    side, first = trial.first(_sides(module, image_size))
+    side, first = trial.first(sides_to_try(module, image_size))
     if len({each.ndim for each in first}) > 1:
         raise InputError(f"{name}: forward_features returned {describe(first)}. {_WANTED}.")
     form = _form_of_tokens(trial, side, first[0]) if first[0].ndim == 3 else _form_of_maps(trial, side, first)
     return replace(form, needs_gpu=trial.on_gpu)
 
 
-def _sides(module: Any, image_size: int | None) -> list[int]:
+def sides_to_try(module: Any, image_size: int | None) -> list[int]:
     """The sides in pixels to try: the one that is asked for, those that the module speaks of, common ones.
 
     Large ones come last, for they take long.
@@ -222,7 +223,7 @@ def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
     """
     first = next(module.parameters(), None)
     place = None if first is None else first.device
-    with _undisturbed(module, on_gpu), torch.no_grad():
+    with undisturbed(module, on_gpu), torch.no_grad():
         try:
             parameter = next((module.cuda() if on_gpu else module).parameters(), None)
             images = images_B3HW if parameter is None else images_B3HW.to(parameter)
@@ -236,13 +237,15 @@ def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
 
 
 @contextmanager
-def _undisturbed(module: nn.Module, on_gpu: bool) -> Iterator[None]:
+def undisturbed(module: nn.Module, on_gpu: bool = False) -> Iterator[None]:
+    """Within the block a module evaluates; after it modes and random numbers are as they were."""
     training = {each: each.training for each in module.modules()}
     module.eval()
     try:
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
             yield
     finally:
+        module.train()  # which drops what timm's LeViT and others have cached in evaluation
         for each, was in training.items():
             each.training = was
 

@@ -14,8 +14,8 @@ from backbones.features import require_unchanged
 from backbones.plugins import describe_error
 from backbones.training.machine import device_type
 
-SMALL_SIDE = 128
-"""Of images in pixels, for models that take any."""
+USUAL_SIDE = 224
+"""Of images in pixels, for models that take several; smaller ones may be less than the windows of some."""
 
 _IMAGES = 2
 
@@ -32,14 +32,7 @@ def require_all_used(network: nn.Module, name: str, side: int) -> None:
     before = next(network.parameters()).device
     try:
         with _undone(network), torch.random.fork_rng(_gpus(device)):
-            images = torch.zeros(_IMAGES, 3, side, side, device=device)
-            version = images._version
-            outputs = outputs_of(network.to(device).train(), images)
-            require_unchanged(images, version, name)
-            if any(each.requires_grad for each in outputs):
-                cast(Tensor, sum(each.float().sum() for each in outputs)).backward()
-            without = [key for key, each in network.named_parameters() if each.requires_grad and each.grad is None]
-            remark = why_without_gradient(network, without, side) if without else ""
+            remark = _remark(network.to(device).train(), name, side, device)
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
@@ -51,6 +44,18 @@ def require_all_used(network: nn.Module, name: str, side: int) -> None:
         network.to(before)
     if remark:
         raise InputError(f"{name}: {remark}.")
+
+
+def _remark(network: nn.Module, name: str, side: int, device: str) -> str:
+    """What is to be mended, "" for nothing."""
+    images = torch.zeros(_IMAGES, 3, side, side, device=device)
+    version = images._version
+    outputs = outputs_of(network, images)
+    require_unchanged(images, version, name)
+    if any(each.requires_grad for each in outputs):
+        cast(Tensor, sum(each.float().sum() for each in outputs)).backward()
+    without = [key for key, each in network.named_parameters() if each.requires_grad and each.grad is None]
+    return why_without_gradient(network, without, side) if without else ""
 
 
 def outputs_of(network: nn.Module, images: Tensor) -> list[Tensor]:
@@ -74,7 +79,7 @@ def why_without_gradient(network: nn.Module, names: Sequence[str], side: int) ->
         )
     return (
         f"its features do not depend on {_listed(names)}, which several processes cannot train. Leave out what is not "
-        "used, or freeze it with requires_grad_(False)"
+        "used, or freeze it with requires_grad_(False), in the function that builds the model"
     )
 
 

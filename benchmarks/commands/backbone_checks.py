@@ -3,6 +3,7 @@
 B images, C channels
 """
 
+import copy
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from benchmarks.commands.network_checks import check_groups, in_one_line, try_ne
 from benchmarks.commands.places_check import check_places
 from tasks.classification.classifier import add_head
 from tasks.registry import TASKS, pretraining_name
+from tasks.unused import USUAL_SIDE
 
 _CLASSES = 8
 _DECAY, _LAYER_DECAY = 0.05, 0.75
@@ -82,13 +84,14 @@ def check_backbone(name: str, checkpoint: Checkpoint | None) -> Iterator[Finding
             device = "cuda"
             backbone.to(device)
         yield _guarded("sizes", lambda: _sizes(form, backbone))
+        side = _side(form, backbone)
         try:
-            yield check_places(form, backbone)
-            yield _round_trip(entry, backbone, form)
-            yield _drop_path(build, form)
+            yield check_places(form, backbone, side)
+            yield _round_trip(entry, backbone, form, side)
+            yield _drop_path(build, form, side)
             yield _activation_checkpointing(build)
-            yield from _classification(build, form)
-            yield from _dense(build, form)
+            yield from _classification(build, form, side)
+            yield from _dense(build, form, side)
         except (Exception, SystemExit) as error:  # as above
             remark = f"{in_one_line(error)}, with normalised images, whose numbers lie on both sides of 0"
             yield Finding(ALL, "runs", "failed", remark)
@@ -128,16 +131,28 @@ def _sizes(form: Form, backbone: nn.Module) -> Finding:
     )
 
 
-def _side(form: Form) -> int:
-    """Of the images to try it on, in pixels."""
-    return form.fixed_size or 4 * max(form.strides)
+def _side(form: Form, backbone: nn.Module) -> int:
+    """Of the images to try it on, in pixels: small ones, if it takes them and after them others as before.
+
+    A model with windows may make them smaller for small images, and have them so for good (transformers' Swin).
+    """
+    small = 4 * max(form.strides)
+    if form.fixed_size:
+        return form.fixed_size
+    try:
+        twin = copy.deepcopy(backbone)
+        for side in (small, USUAL_SIDE):
+            try_features(twin, torch.zeros(1, 3, side, side), form.needs_gpu)
+    except (Exception, SystemExit):  # modules of other authors can fail in any way
+        return USUAL_SIDE
+    return small
 
 
 def _device(form: Form) -> str:
     return "cuda" if form.needs_gpu else "cpu"
 
 
-def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form) -> Finding:
+def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form, side: int) -> Finding:
     """Save the weights, load them into a second model, by the door that files come through where it is open."""
     name = "state-dict round trip"
     file = io.BytesIO()
@@ -153,7 +168,7 @@ def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form) -> Findin
                 twin = create_backbone(entry.name, path)
     except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         return Finding(ALL, name, "failed", f"its own weights do not load into a second one: {in_one_line(error)}")
-    images = torch.randn(2, 3, _side(form), _side(form), device=_device(form))
+    images = torch.randn(2, 3, side, side, device=_device(form))
     twin.to(_device(form))
     ours, theirs = (pick(try_features(each, images), "") for each in (backbone, twin))
     if not all(torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in zip(ours, theirs, strict=True)):
@@ -165,13 +180,13 @@ def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form) -> Findin
     return Finding(ALL, name, "ok", f"{len(backbone.state_dict())} tensors")
 
 
-def _drop_path(build: Callable[..., nn.Module], form: Form) -> Finding:
+def _drop_path(build: Callable[..., nn.Module], form: Form, side: int) -> Finding:
     name = "drop path"
     try:
         network = build(drop_path=0.5).train()
     except InputError as error:
         return Finding(ALL, name, "told", f"{error} Recipes with model.drop_path need --set model.drop_path=0")
-    images = torch.randn(4, 3, _side(form), _side(form), device=_device(form))
+    images = torch.randn(4, 3, side, side, device=_device(form))
     with torch.no_grad():
         runs = [pick(network.forward_features(images), "") for _ in range(2)]  # type: ignore[operator]
     if all(torch.equal(one, other) for one, other in zip(*runs, strict=True)):
@@ -191,8 +206,7 @@ def _activation_checkpointing(build: Callable[..., nn.Module]) -> Finding:
     return Finding(ALL, "activation checkpointing", "ok", "by set_grad_checkpointing")
 
 
-def _classification(build: Callable[..., nn.Module], form: Form) -> Iterator[Finding]:
-    side = _side(form)
+def _classification(build: Callable[..., nn.Module], form: Form, side: int) -> Iterator[Finding]:
     try:
         network = add_head(build(), _CLASSES, "avg", side).to(_device(form))
         groups = tasks.classification.classifier.parameter_groups(network, _DECAY, _LAYER_DECAY)
@@ -206,13 +220,14 @@ def _classification(build: Callable[..., nn.Module], form: Form) -> Iterator[Fin
     yield check_groups(CLASSIFICATION, network, groups, _layered(network))
 
 
-def _dense(build: Callable[..., nn.Module], form: Form) -> Iterator[Finding]:
-    pyramid, remark = _first_pyramid(build, form)
+def _dense(build: Callable[..., nn.Module], form: Form, smallest: int) -> Iterator[Finding]:
+    usual = _DENSE_SIDE if smallest <= _DENSE_SIDE else 2 * smallest  # for halves of images are tried too
+    pyramid, remark = _first_pyramid(build, form, usual)
     if pyramid is None:
         yield Finding(DENSE, "pyramid", "failed", remark)
         return
     yield Finding(DENSE, "pyramid", "ok", remark)
-    side = pyramid.largest_image or _DENSE_SIDE
+    side = pyramid.largest_image or usual
     for height, width in ((side, side), (side, side // 2), (side // 2 + 3, side - 5)):
         if wrong := _wrong_maps(pyramid, height, width, _device(form)):
             yield Finding(DENSE, "maps", "failed", wrong)
@@ -229,7 +244,7 @@ def _dense(build: Callable[..., nn.Module], form: Form) -> Iterator[Finding]:
     yield check_groups(DENSE, pyramid, groups, pyramid.trunk.layered)
 
 
-def _first_pyramid(build: Callable[..., nn.Module], form: Form) -> tuple[Pyramid | None, str]:
+def _first_pyramid(build: Callable[..., nn.Module], form: Form, side: int) -> tuple[Pyramid | None, str]:
     """The pyramid of the first adapter that takes it, with the settings to use; or why there is none."""
     why = ""
     for setting, options in _SETTINGS.items():
@@ -237,7 +252,7 @@ def _first_pyramid(build: Callable[..., nn.Module], form: Form) -> tuple[Pyramid
         fixed = form.fixed_size if not callable(getattr(backbone, "set_input_size", None)) else None
         try:
             pyramid = build_pyramid(
-                backbone, image_size=fixed or _DENSE_SIDE, relative_position=False, channels=32, **options
+                backbone, image_size=fixed or side, relative_position=False, channels=32, **options
             ).to(_device(form))
         except InputError as error:
             why = str(error)

@@ -40,7 +40,7 @@ def _gradients(task: str, network: nn.Module, images: Tensor) -> Finding:
     if isinstance(total, Tensor) and total.requires_grad:
         total.backward()
     trained = [(name, parameter.grad) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    unused = [name for name, gradient in trained if gradient is None or not gradient.any()]
+    unused = [name for name, gradient in trained if gradient is None]
     broken = [name for name, gradient in trained if gradient is not None and not gradient.isfinite().all()]
     network.zero_grad()
     if broken:

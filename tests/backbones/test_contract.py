@@ -64,6 +64,10 @@ TOKENS = Form("tokens", (24,), (16,), 0, None)
         (lambda x: tokens(x, 1), dataclasses.replace(TOKENS, prefix=1)),
         (lambda x: tokens(x, 5), dataclasses.replace(TOKENS, prefix=5)),
         (lambda x: types.SimpleNamespace(last_hidden_state=tokens(x, 1)), dataclasses.replace(TOKENS, prefix=1)),
+        (
+            lambda x: types.SimpleNamespace(feature_maps=tuple(four(x))),
+            Form("channels first", (24,) * 4, (4, 8, 16, 32), 0, None),
+        ),
         (lambda x: {"x_norm_clstoken": x.mean((2, 3)), "x_norm_patchtokens": tokens(x)}, TOKENS),
         (lambda x: (tokens(x), x.mean((2, 3))), TOKENS),
         (lambda x: {"mask": None, "features": x}, MAP),
@@ -206,6 +210,13 @@ def test_strangers_have_layers_and_undecayed_parameters(name: str) -> None:
 def test_a_stride_that_no_pyramid_has_is_refused() -> None:
     with pytest.raises(InputError, match=r"StrideOf14: .* map of stride 14, and pyramids are made from powers of two"):
         build_pyramid(strangers.stride_of_14(None, 0.0), "simple", image_size=96, window=None, relative_position=False)
+
+
+def test_a_stride_that_no_pyramid_has_is_told_before_the_size_is_set() -> None:
+    sizes = {"embed_dim": 48, "depth": 1, "num_heads": 2, "num_classes": 0}
+    module = timm.create_model("eva02_tiny_patch14_224", img_size=56, **sizes)
+    with pytest.raises(InputError, match=r"Eva: .* map of stride 14, .* Build it with patches of 8, 16 or 32 pixels"):
+        build_pyramid(module, "simple", image_size=128, window=None, relative_position=False)
 
 
 def test_layers_that_cannot_be_told_are_refused_only_where_they_decide() -> None:
