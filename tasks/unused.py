@@ -17,6 +17,11 @@ from backbones.training.machine import device_type
 USUAL_SIDE = 224
 """Of images in pixels, for models that take several; smaller ones may be less than the windows of some."""
 
+NO_GRADIENT = (
+    "forward_features passes no gradient on: it runs under no_grad or inference_mode, or detaches. Let it be "
+    "differentiated"
+)
+
 _IMAGES = 2
 
 
@@ -36,6 +41,8 @@ def require_all_used(network: nn.Module, name: str, side: int) -> None:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
+        if is_of_inference_mode(error):
+            raise InputError(f"{name}: {NO_GRADIENT}.") from error
         raise InputError(
             f"{name}: a pass in training failed on {_IMAGES} images of {side} pixels with {describe_error(error)}"
         ) from error
@@ -58,6 +65,11 @@ def _remark(network: nn.Module, name: str, side: int, device: str) -> str:
     return why_without_gradient(network, without, side) if without else ""
 
 
+def is_of_inference_mode(error: BaseException) -> bool:
+    """Whether PyTorch says that features were made under `torch.inference_mode`."""
+    return isinstance(error, RuntimeError) and "Inference tensors cannot be saved for backward" in str(error)
+
+
 def outputs_of(network: nn.Module, images: Tensor) -> list[Tensor]:
     """What a classifier or a pyramid gives, as a list."""
     output = network(images)
@@ -72,11 +84,7 @@ def why_without_gradient(network: nn.Module, names: Sequence[str], side: int) ->
     inner = [key for key, each in network.named_parameters() if "backbone." in key and each.requires_grad]
     every = bool(inner) and {*inner} <= {*names}
     if every or _decide(network, names, side):
-        whom = "" if every else f" to {_listed(names)}"
-        return (
-            f"forward_features passes no gradient on{whom}: it runs under no_grad, or detaches. Let it be "
-            "differentiated"
-        )
+        return NO_GRADIENT if every else NO_GRADIENT.replace(" on:", f" on to {_listed(names)}:")
     return (
         f"its features do not depend on {_listed(names)}, which several processes cannot train. Leave out what is not "
         "used, or freeze it with requires_grad_(False), in the function that builds the model"

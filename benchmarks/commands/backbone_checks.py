@@ -156,9 +156,9 @@ def _round_trip(entry: BackboneEntry, backbone: nn.Module, form: Form, side: int
     """Save the weights, load them into a second model, by the door that files come through where it is open."""
     name = "state-dict round trip"
     file = io.BytesIO()
-    torch.save(backbone.state_dict(), file)
-    file.seek(0)
     try:
+        torch.save(backbone.state_dict(), file)
+        file.seek(0)
         twin = build_backbone(entry, None, 0.0)
         twin.load_state_dict(torch.load(file, weights_only=True), strict=True)
         if entry.needs_checkpoint is not False:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.commands.backbone_checks import check_backbone
 from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
-from benchmarks.commands.sheets import Sheet, print_json, show
+from benchmarks.commands.sheets import Sheet, nothing_else_on_stdout, print_json, show
 from benchmarks.planning.cells import parse_backbone
 
 _HEADINGS = ("task", "check", "result", "remark")
@@ -20,12 +20,13 @@ def show_checks(argument: str, *, as_json: bool) -> bool:
     """
     name, path = parse_backbone(argument)
     found: list[Finding] = []
-    for finding in check_backbone(name, read_checkpoint(path) if path else None):
-        if not as_json:
-            row = (finding.task, finding.check, finding.result, finding.remark)
-            show(Sheet(_HEADINGS, [row], widths=_WIDTHS), with_headings=not found)
-            sys.stdout.flush()
-        found.append(finding)
+    with nothing_else_on_stdout(as_json):
+        for finding in check_backbone(name, read_checkpoint(path) if path else None):
+            if not as_json:
+                row = (finding.task, finding.check, finding.result, finding.remark)
+                show(Sheet(_HEADINGS, [row], widths=_WIDTHS), with_headings=not found)
+                sys.stdout.flush()
+            found.append(finding)
     serves = {task: _serves(task, found) for task in (CLASSIFICATION, DENSE)}
     if as_json:
         print_json({"backbone": name, "serves": serves, "checks": [asdict(each) for each in found]})

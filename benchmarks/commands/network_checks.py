@@ -11,7 +11,7 @@ from backbones.depth import places_of
 from backbones.errors import InputError
 from backbones.features import ChangedImagesError, require_unchanged
 from benchmarks.commands.findings import Finding
-from tasks.unused import outputs_of, why_without_gradient
+from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, why_without_gradient
 
 _SHOWN = 6
 
@@ -25,6 +25,9 @@ def try_network(task: str, network: nn.Module, images: Tensor) -> Iterator[Findi
     except ChangedImagesError as error:
         yield Finding(task, "images", "failed", str(error))
     except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
+        if is_of_inference_mode(error):
+            yield Finding(task, "gradients", "failed", NO_GRADIENT)
+            return
         yield Finding(task, "runs", "failed", f"{in_one_line(error)}, with {tuple(images.shape)} images")
 
 

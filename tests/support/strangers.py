@@ -226,6 +226,23 @@ class PartlyWithoutGradient(PlainViT):
         return super().forward_features(images).detach() * self.scale
 
 
+class UnderInferenceMode(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.projector = nn.Linear(WIDTH, WIDTH)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            x = super().forward_features(images)
+        return self.projector(x)
+
+
+class Talkative(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        print("features next")
+        return super().forward_features(images)
+
+
 class InPlace(PlainViT):
     def forward_features(self, images: Tensor) -> Tensor:
         return super().forward_features(images.sub_(0.5))
@@ -354,6 +371,7 @@ frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_
 without_gradient, partly_without_gradient = _of_one_size(WithoutGradient), _of_one_size(PartlyWithoutGradient)
 in_place, in_place_in_training = _of_one_size(InPlace), _of_one_size(InPlaceInTraining)
 masked, of_one_block, touchy = _of_one_size(Masked), _of_one_size(OfOneBlock), _of_one_size(Touchy)
+under_inference_mode, talkative = _of_one_size(UnderInferenceMode), _of_one_size(Talkative)
 on_gpu_alone = _of_one_size(OnGpuAlone)
 token_behind, columns_first = _of_one_size(TokenBehind), _of_one_size(ColumnsFirst)
 of_positive_pixels = _of_one_size(OfPositivePixels)

@@ -71,7 +71,11 @@ def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: 
         ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
         ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
         ("unused", {}, "depend on backbone.projector.weight, backbone.projector.bias, which several processes cannot"),
-        ("without_gradient", {}, "forward_features passes no gradient on: it runs under no_grad, or detaches"),
+        (
+            "without_gradient",
+            {},
+            "forward_features passes no gradient on: it runs under no_grad or inference_mode, or detaches",
+        ),
         (
             "partly_without_gradient",
             {},

@@ -88,7 +88,13 @@ BOTH = ("classification", DENSE)
             "gradients",
             "backbone.projector.bias, which several processes cannot train. Leave out what is",
         ),
-        ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad, or detaches. Let it be diff"),
+        ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad or inference_mode, or detaches"),
+        (
+            "under_inference_mode",
+            BOTH,
+            "gradients",
+            "no gradient on: it runs under no_grad or inference_mode, or detac",
+        ),
         ("partly_without_gradient", BOTH, "gradients", "passes no gradient on to "),
         ("in_place", ["all"], "images", "InPlace: forward_features changes the images that it is given, by an opera"),
         (
@@ -147,6 +153,12 @@ def test_findings_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("benchmarks.commands.check_backbone.check_backbone", found)
     assert not show_checks("random_vit_mini", as_json=False)
     assert capsys.readouterr().out.startswith("all\tsecond\tok\t2\n")
+
+
+def test_what_a_model_prints_stands_beside_the_document() -> None:
+    result = call("check-backbone", "tests.support.strangers:talkative", "--json")
+    assert json.loads(result.stdout)["serves"] == {"classification": True, DENSE: True}
+    assert "features next" in result.stderr
 
 
 def test_a_name_that_is_none_is_refused() -> None:
