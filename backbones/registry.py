@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 from torch import nn
 
-from backbones.contract import require_backbone, require_trainable
+from backbones.contract import require_backbone, require_builder, require_trainable
 from backbones.entries import BackboneEntry, Build, published_entries, timm_build
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
@@ -25,6 +25,8 @@ from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, same_name, spell_method
 from backbones.weights.readers import Reader, step_of
 from backbones.weights.statements import Statement, statement_of_tag
+
+_ANY_SIZE = 224
 
 _entries: dict[str, BackboneEntry] = {entry.name: entry for entry in published_entries()}
 
@@ -211,13 +213,27 @@ def require_checkpoint(entry: BackboneEntry, given: bool) -> None:
 
 def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
     """Build what an entry describes, without loading anything. Raises InputError if its author's function fails."""
+    require_builder(entry.build, entry.name)
     try:
         model = entry.build(image_size, drop_path)
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # the function may be another author's
-        raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}") from error
+        hint = _hint_of_size(entry, drop_path) if image_size is None else ""
+        raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}{hint}") from error
     return require_backbone(model, entry.name)
+
+
+def _hint_of_size(entry: BackboneEntry, drop_path: float) -> str:
+    """What to do about a function that fails without an image size, if it is for want of one."""
+    try:
+        entry.build(_ANY_SIZE, drop_path)
+    except (Exception, SystemExit):  # as above
+        return ""
+    return (
+        ". The image_size that it was given is None, as in detection and segmentation: let it have a size of its own "
+        f"for that, such as image_size or {_ANY_SIZE}"
+    )
 
 
 def _timm_entry(name: str, with_checkpoint: bool) -> BackboneEntry:

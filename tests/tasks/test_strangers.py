@@ -71,7 +71,25 @@ def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: 
         ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
         ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
         ("unused", {}, "depend on backbone.projector.weight, backbone.projector.bias, which several processes cannot"),
-        ("without_gradient", {}, "forward_features passes no gradient on: it runs under no_grad, or detaches"),
+        (
+            "without_gradient",
+            {},
+            "forward_features passes no gradient on: it runs under no_grad or inference_mode, or detaches",
+        ),
+        (
+            "partly_without_gradient",
+            {},
+            "passes no gradient on to backbone.cls_token, backbone.pos_embed, backbone.patc",
+        ),
+        ("in_place", {}, "InPlace: forward_features changes the images that it is given, by an operation in place"),
+        ("in_place_in_training", {}, "forward_features changes the images that it is given, by an operation in place"),
+        ("masked", {}, "mask: torch.Tensor) -> torch.Tensor is called with images alone. Give mask a default."),
+        (
+            "of_one_block",
+            {},
+            "blocks.1 of OfOneBlock is blocks.0 once more, and what is in several layers cannot learn",
+        ),
+        ("drop_path_first", {}, "its function is called as (image_size, drop_path), by position"),
         ("unnumbered", {}, "or use --set optimizer.layer_decay=null"),
         (
             "frozen",
