@@ -213,7 +213,7 @@ def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str,
     if names is None:
         raise InputError(
             f"{path}: no weights found in it, but {abridge(content)}{_entries(content)}. Expected a model's "
-            f"state_dict(), by itself or under one of {', '.join(CONTAINERS)}."
+            f"state_dict(), by itself or under one of {', '.join(CONTAINERS)}.{_repacked(content)}"
         )
     extras: dict[str, str] = {}
     inner: Any = content
@@ -285,6 +285,16 @@ def _outline(containers: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
         beginnings = dict.fromkeys(key.partition(".")[0] for key in tensors if "." in key)
         found += [part_name(name, beginning) for beginning in beginnings]
     return found[:16] + ([f"{len(found) - 16} more"] if len(found) > 16 else [])
+
+
+def _repacked(content: object) -> str:
+    """What to do with weights in a list, or as numpy's arrays."""
+    if isinstance(content, list | tuple) and any(_preferred(each) is not None for each in content):
+        return " They are in a list: save the one that is meant by itself, torch.save(content[0], FILE)."
+    held = [*content.values()] if isinstance(content, Mapping) else []
+    if held and all(abridge(each) == "not read" for each in held):
+        return " If these are numpy's arrays, save each as a tensor, torch.from_numpy(array)."
+    return ""
 
 
 def _entries(content: object) -> str:

@@ -23,6 +23,7 @@ from backbones.weights.patches import FILTERS, has_pyramids_patches, hold_filter
 from backbones.weights.positions import may_have_grid
 from backbones.weights.prefixes import drop_beside, find_trunk, known_parts, looks_of, reason_beside
 from backbones.weights.readers import is_readers
+from backbones.weights.unreadable import unfinished
 
 _SHOWN = 8  # names in each list of an error message
 _FEWEST = 0.25
@@ -173,7 +174,9 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
 
     Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. Beside register
     tokens with, as in DINOv2's code for these (facebookresearch/dinov2, hub/backbones.py). The class token keeps its
-    own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
+    own. DINO's and iBOT's code adds 0.1 to the rows and columns that it interpolates to, which is not done here
+    (facebookresearch/dino, vision_transformer.py:186; bytedance/ibot, models/vision_transformer.py:195). A file that
+    does not say its grid is taken to have the model's if the number of patches is the same,
     else a square one, as every published file has. Raises InputError if its embeddings speak against that.
     """
     own, antialias = model.state_dict().get("pos_embed"), "reg_token" in model.state_dict()
@@ -283,7 +286,8 @@ def _advice(model: nn.Module, checkpoint: Checkpoint) -> str:
     name = looks_of(checkpoint).timm_name
     known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
-    return f"Choose the backbone that it was trained as{known}; {fitting}."
+    own = "" if known else ", or give a function that builds it, with timm.create_model(…, in_chans=4) or the like"
+    return f"{unfinished(checkpoint.state_dict)}Choose the backbone that it was trained as{known}; {fitting}{own}."
 
 
 def _require_numbers(weights: Weights, own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
