@@ -16,6 +16,7 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, is_finite, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
 from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.patches import has_pyramids_patches
 from backbones.weights.prefixes import known_parts, looks_of
 from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
@@ -123,6 +124,8 @@ def _fit(checkpoint: Checkpoint, entry: BackboneEntry, undefined: set[str]) -> s
     outline = _outline(entry.build)
     if _matches(outline, checkpoint, method, undefined):
         return entry.name
+    if has_pyramids_patches(outline):
+        return None
     outline = copy.deepcopy(outline)
     if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method, undefined):
         return f"{entry.name} (detection and segmentation)"
