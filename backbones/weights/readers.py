@@ -34,6 +34,11 @@ def step_of(reader: Reader, name: str) -> Step:
     return update_wrapper(read, reader, assigned=(), updated=())  # for whoever asks whose it is
 
 
+def is_reader(step: Step) -> bool:
+    """Whether a step is another author's reader, which need not take the model's own names."""
+    return hasattr(step, "__wrapped__")
+
+
 def _require_tensors(after: object, name: str) -> None:
     if not isinstance(after, Mapping):
         raise ReaderError(f"{name}'s reader gave {type(after).__name__}, expected a dict of tensors by their names.")
