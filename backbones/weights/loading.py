@@ -22,7 +22,7 @@ from backbones.weights.methods import Method
 from backbones.weights.patches import FILTERS, has_pyramids_patches, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
 from backbones.weights.prefixes import drop_beside, find_trunk, known_parts, looks_of, reason_beside
-from backbones.weights.readers import is_readers
+from backbones.weights.readers import is_reader
 from backbones.weights.unreadable import unfinished
 
 _SHOWN = 8  # names in each list of an error message
@@ -111,7 +111,7 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    fewest = 0 if any(is_readers(step) for step in method.steps) else _FEWEST * len([*model.parameters()])
+    fewest = 0 if any(is_reader(step) for step in method.steps) else _FEWEST * len([*model.parameters()])
     trunk = find_trunk(
         model, checkpoint, method.name, method.pretrain_data, lambda part: _bring(model, part, method), fewest
     )

@@ -34,8 +34,8 @@ def step_of(reader: Reader, name: str) -> Step:
     return update_wrapper(read, reader, assigned=(), updated=())  # for whoever asks whose it is
 
 
-def is_readers(step: Step) -> bool:
-    """Whether a step was made of a reader."""
+def is_reader(step: Step) -> bool:
+    """Whether a step is another author's reader, which need not take the model's own names."""
     return hasattr(step, "__wrapped__")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from backbones import register_backbone, registry
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
 from benchmarks.commands.check_backbone import show_checks
@@ -52,6 +53,16 @@ def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
     torch.save(strangers.plain_vit(None, 0.0).state_dict(), file)
     _, remark = checks(f"tests.support.strangers:plain_vit={file}", 0)["checks"]["all", "builds"]
     assert remark == "58,240 parameters; 54 of 54 tensors loaded, 0 dropped, 0 initialised, 0 converted"
+
+
+def test_a_reader_need_not_take_the_models_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    read = lambda state: {name[8:]: x for name, x in state.items() if name.startswith("student/")}  # noqa: E731
+    register_backbone("theirs", method="MAE", model="ViT", convert=read)(strangers.plain_vit)
+    state = strangers.plain_vit(None, 0.0).state_dict()
+    torch.save({f"student/{name}": tensor for name, tensor in state.items()}, tmp_path / "weights.pth")
+    document = checks(f"theirs={tmp_path / 'weights.pth'}", 0)
+    assert document["checks"]["all", "state-dict round trip"][0] == "ok"
 
 
 BOTH = ("classification", DENSE)
