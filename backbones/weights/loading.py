@@ -286,7 +286,11 @@ def _advice(model: nn.Module, checkpoint: Checkpoint) -> str:
     name = looks_of(checkpoint).timm_name
     known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
-    own = "" if known else ", or give a function that builds it, with timm.create_model(…, in_chans=4) or the like"
+    own = (
+        ""
+        if known
+        else ", or give a function that builds it, with timm.create_model(…, in_chans=4) or the like: docs/backbones.md"
+    )
     return f"{unfinished(checkpoint.state_dict)}Choose the backbone that it was trained as{known}; {fitting}{own}."
 
 

@@ -1,6 +1,8 @@
 """What cannot be read as a file of weights: what it is instead, and what to do."""
 
 import re
+import tarfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,6 +34,8 @@ _UNFINISHED = (
     (r"(?:^|\.)parametrizations\.", "It is parametrised: remove_parametrizations() of each module, and save it again."),
 )
 """Signs in the names of weights that something was left on them, and what to do."""
+
+_LISTED = 4
 
 _SHARD = re.compile(r"-\d+-of-(\d+)\.\w+")
 
@@ -86,6 +90,8 @@ def why_unreadable(path: Path, error: Exception) -> str:
         return f"{path}: {told}"
     if path.suffix == ".onnx":
         return f"{path}: ONNX, a graph without the names of modules. Save the model's state_dict() with torch.save."
+    if held := _packed_together(path, start):
+        return f"{path}: an archive that holds {held}. Unpack it, and give the file of weights inside."
     if start.startswith(b"PK\x03\x04"):
         return (
             f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
@@ -109,6 +115,24 @@ def why_unreadable(path: Path, error: Exception) -> str:
         )
     what = "a text file" if _is_text(start) else "neither a PyTorch nor a safetensors file"
     return f"{path}: {what}. A checkpoint is a file written by torch.save or safetensors; check what was downloaded."
+
+
+def _packed_together(path: Path, start: bytes) -> str:
+    """The first files in a zip or a tar that is none of PyTorch's own, which hold data.pkl or pickle; "" for others."""
+    try:
+        if zipfile.is_zipfile(path) and start.startswith(b"PK"):
+            with zipfile.ZipFile(path) as packed:
+                names = [name for name in packed.namelist() if not name.endswith("/")]
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as bundle:
+                names = [member.name for member in bundle if member.isfile()]
+        else:
+            return ""
+    except (OSError, zipfile.BadZipFile, tarfile.TarError):
+        return ""
+    if any(name.rpartition("/")[2] in ("data.pkl", "pickle") for name in names):
+        return ""
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,15 @@ def test_hash_and_size_are_those_of_the_file(tmp_path: Path) -> None:
 def test_other_formats_are_named_with_what_to_do(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=told):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["weights.zip", "weights.tar"])
+def test_plain_archives_are_told_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    """A zip was called a truncated file of PyTorch, which is a zip too."""
+    save({"weight": torch.ones(2)}, tmp_path)
+    shutil.make_archive(str(tmp_path / "weights"), name.rpartition(".")[2], tmp_path, "checkpoint.pth")
+    with pytest.raises(InputError, match=r"an archive that holds checkpoint\.pth\. Unpack it"):
         read_checkpoint(tmp_path / name)
 
 

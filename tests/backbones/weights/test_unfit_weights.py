@@ -38,6 +38,13 @@ def test_another_architecture_is_recognised(tmp_path: Path) -> None:
     assert max(len(line) for line in str(caught.value).splitlines()) < 400
 
 
+def test_what_no_model_of_timm_fits_is_led_to_a_function_of_ones_own(tmp_path: Path) -> None:
+    state = vit_mini().state_dict()
+    state["patch_embed.proj.weight"] = torch.zeros(128, 4, 8, 8)
+    with pytest.raises(InputError, match=r"or give a function .*in_chans=4.*: docs/backbones\.md\."):
+        create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     state = vit_mini().state_dict()
     state["blocks.1.mlp.fc1.bias"][3] = float("nan")
