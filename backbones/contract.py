@@ -173,7 +173,7 @@ def has_timms_head(model: nn.Module) -> bool:
     if not has_timms_interface(model) or not all(callable(getattr(model, method, None)) for method in _HEAD):
         return False
     kinds = [kind for kind in type(model).__mro__ if "forward_features" in vars(kind)]
-    timms = next((vars(kind)["forward_features"] for kind in kinds if _is_timms(kind)), None)
+    timms = next((vars(kind)["forward_features"] for kind in kinds if is_timms(kind)), None)
     if timms is None:
         return True
     own = inspect.signature(vars(kinds[0])["forward_features"]).parameters
@@ -187,12 +187,13 @@ def changed_by_others(model: nn.Module) -> str | None:
     A model of that kind cannot be taken apart as timm's are: its parts do not say what it does with them.
     """
     for kind in type(model).__mro__:
-        if _is_timms(kind):
+        if is_timms(kind):
             return None
         if method := next((name for name in _FORWARD if name in vars(kind)), None):
             return f"{kind.__qualname__}.{method}"
     return None
 
 
-def _is_timms(kind: type) -> bool:
+def is_timms(kind: type) -> bool:
+    """Whether a class is timm's own, and not derived from one of timm's."""
     return kind.__module__.partition(".")[0] == "timm"

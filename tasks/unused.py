@@ -9,6 +9,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from backbones.contract import is_timms
 from backbones.errors import InputError
 from backbones.features import require_unchanged
 from backbones.plugins import describe_error
@@ -28,7 +29,8 @@ _IMAGES = 2
 def require_all_used(network: nn.Module, name: str, side: int) -> None:
     """Raise InputError if a parameter that trains gets no gradient: several processes would wait for it in vain.
 
-    So it does if images are changed. Tried by one pass in training, forward and backward, of black images of `side`
+    Those of timm's own models that a task leaves aside, such as a norm of their head, are frozen instead. An error is
+    raised too if images are changed. Tried by one pass in training, forward and backward, of black images of `side`
     pixels; weights, statistics and random numbers stay as they are.
 
     network: a classifier or a pyramid, which gives tensors of images (B, 3, side, side)
@@ -62,7 +64,7 @@ def _remark(network: nn.Module, name: str, side: int, device: str) -> str:
     if any(each.requires_grad for each in outputs):
         cast(Tensor, sum(each.float().sum() for each in outputs)).backward()
     without = [key for key, each in network.named_parameters() if each.requires_grad and each.grad is None]
-    return why_without_gradient(network, without, side) if without else ""
+    return settle_without_gradient(network, without, side)
 
 
 def is_of_inference_mode(error: BaseException) -> bool:
@@ -76,15 +78,22 @@ def outputs_of(network: nn.Module, images: Tensor) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else [*output]
 
 
-def why_without_gradient(network: nn.Module, names: Sequence[str], side: int) -> str:
-    """Why parameters get no gradient, and what to mend: features that do not pass it on to them, or do without them.
+def settle_without_gradient(network: nn.Module, names: Sequence[str], side: int) -> str:
+    """Freeze parameters that get no gradient, if the model is timm's and does without them; else what to mend.
 
-    It tells by whether other numbers in them change what comes out; modes and random numbers may be others after it.
+    "" if nothing is left to mend. It tells by whether other numbers in them change what comes out; modes and random
+    numbers may be others after it.
     """
+    if not names:
+        return ""
     inner = [key for key, each in network.named_parameters() if "backbone." in key and each.requires_grad]
     every = bool(inner) and {*inner} <= {*names}
     if every or _decide(network, names, side):
         return NO_GRADIENT if every else NO_GRADIENT.replace(" on:", f" on to {_listed(names)}:")
+    if any(is_timms(type(each)) for key, each in network.named_modules() if key.rpartition(".")[2] == "backbone"):
+        for key in names:
+            network.get_parameter(key).requires_grad_(False)
+        return ""
     return (
         f"its features do not depend on {_listed(names)}, which several processes cannot train. Leave out what is not "
         "used, or freeze it with requires_grad_(False), in the function that builds the model"

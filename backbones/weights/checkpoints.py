@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.directories import locate
+from backbones.weights.distributed import Choice
 from backbones.weights.files import Kind, abridge, read_files
 from backbones.weights.references import SEPARATOR, is_optimizers, part_name, split_part
 
@@ -159,7 +160,7 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
     """
     path, chosen = (Path(path), part) if part else split_part(path)
     located = locate(path)
-    kind, content, metadata = read_files(located)
+    kind, content, metadata = read_files(located, _choice(located.main, chosen) if chosen else None)
     container, containers, extras = _find_weights(located.main, content)
     checkpoint = Checkpoint(
         located.main,
@@ -182,6 +183,17 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
             if name == taken.container or all(_is_plain(tensor) for tensor in held.values())
         },
     )
+
+
+def _choice(path: Path, part: str) -> Choice:
+    """What a part has of tensors that lie in no entry."""
+
+    def choose(outline: dict[str, Tensor]) -> set[str]:
+        whole = Checkpoint(path, "", 0, "distributed", "", outline, {}, {"": outline})
+        taken = whole.take_part(part)
+        return {taken.prefix + name for name in taken.state_dict}
+
+    return choose
 
 
 def _is_plain(tensor: Tensor) -> bool:

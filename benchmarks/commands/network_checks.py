@@ -11,7 +11,7 @@ from backbones.depth import places_of
 from backbones.errors import InputError
 from backbones.features import ChangedImagesError, require_unchanged
 from benchmarks.commands.findings import Finding
-from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, why_without_gradient
+from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, settle_without_gradient
 
 _SHOWN = 6
 
@@ -48,9 +48,11 @@ def _gradients(task: str, network: nn.Module, images: Tensor) -> Finding:
     network.zero_grad()
     if broken:
         return Finding(task, "gradients", "failed", f"infinite or undefined ones of {_listed(broken)}")
-    if unused:
-        return Finding(task, "gradients", "failed", why_without_gradient(network, unused, images.shape[-1]))
-    return Finding(task, "gradients", "ok", f"finite ones of all {len(trained)} parameter tensors")
+    if remark := settle_without_gradient(network, unused, images.shape[-1]):
+        return Finding(task, "gradients", "failed", remark)
+    aside = f"; frozen, as this task does without: {_listed(unused)}" if unused else ""
+    which = len(trained) - len(unused) if unused else f"all {len(trained)}"
+    return Finding(task, "gradients", "ok", f"finite ones of {which} parameter tensors{aside}")
 
 
 def _evaluation(task: str, network: nn.Module, images: Tensor) -> Finding:
@@ -92,7 +94,7 @@ def check_groups(task: str, network: nn.Module, groups: Sequence[dict[str, Any]]
     scales: dict[str, float] = {}
     twice = []
     for group in groups:
-        for parameter in group["params"]:
+        for parameter in filter(lambda each: each.requires_grad, group["params"]):
             name = names.get(id(parameter), "?")
             twice += [name] if name in scales else []
             scales[name] = group["lr_scale"]

@@ -5,17 +5,20 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.metaformer import MetaFormer
 from torch import nn
 
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
 from backbones.registry import create_backbone
-from tasks.classification.classifier import add_head, pooling_notes
+from benchmarks.commands.network_checks import check_groups, try_network
+from tasks.classification.classifier import add_head, parameter_groups, pooling_notes
 from tasks.unused import require_all_used
 from tests.support import detection_runs, segmentation_runs, strangers
 from tests.support.commands import read_record
 from tests.support.in_process import refusal_before_training, run, success
 
+POOLFORMER: dict[str, Any] = {"num_classes": 0, "depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
 ONE_MAP = {"model__adapter": "simple"}
 
 
@@ -160,3 +163,31 @@ def test_a_norm_that_is_not_the_last_thing_stays() -> None:
     assert isinstance(module.norm, torch.nn.LayerNorm)
     pooled = module.forward_features(images)[:, 1:].mean(1)
     torch.testing.assert_close(classifier(images), classifier.get_classifier()(pooled))
+
+
+def test_what_timms_models_hold_for_their_own_heads_is_frozen_and_told() -> None:
+    """A PoolFormer was refused: the norm of its head is not used where features are pooled here."""
+    network = add_head(MetaFormer(**POOLFORMER), 4, "avg", 64)
+    require_all_used(network, "poolformer", 64)
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"backbone.head.norm.weight", "backbone.head.norm.bias"}
+    assert any("are frozen: backbone.head.norm.weight" in note for note in pooling_notes(network))
+
+
+def test_check_backbone_passes_what_a_run_freezes() -> None:
+    network = add_head(MetaFormer(**POOLFORMER), 4, "avg", 64)
+    groups = parameter_groups(network, 0.05, 0.75)
+    findings = [*try_network("classification", network, torch.randn(4, 3, 64, 64))]
+    assert {finding.result for finding in findings} == {"ok"}
+    assert "frozen, as this task does without: backbone.head.norm.weight" in findings[0].remark
+    assert check_groups("classification", network, groups, network.backbone).result == "ok"
+
+
+class OwnPoolFormer(MetaFormer):
+    """A class of another author."""
+
+
+def test_a_class_derived_from_timms_is_a_stranger() -> None:
+    network = add_head(OwnPoolFormer(**POOLFORMER), 4, "avg", 64)
+    with pytest.raises(InputError, match=r"do not depend on backbone\.head\.norm\.weight"):
+        require_all_used(network, "mine", 64)
