@@ -1,5 +1,6 @@
 """Beginning a pre-training with the weights of an existing autoencoder, or of an encoder alone."""
 
+import re
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.code_bases.huggingface import name_decoder
 from backbones.weights.contradictions import label_data
 from backbones.weights.conversion import Weights
 from backbones.weights.loading import LoadReport, load_weights
@@ -17,18 +19,22 @@ from backbones.weights.prefixes import looks_of
 from backbones.weights.statements import read_statement
 
 _DECODER = r"decoder_|mask_token$"
+_DECODERS_BLOCK = r"decoder_(?:blocks|layers|encoder\.layer)\.(\d+)\."
 
 
 def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     """Load a file into a masked autoencoder, strictly, and report what landed where.
 
     Names are those of MAE's released files with a decoder (`mae_visualize_vit_*.pth`, `mae_pretrain_vit_*_full.pth`),
-    which backbench's own `autoencoder.pth` shares. With a file of an encoder alone the decoder begins anew.
+    which backbench's own `autoencoder.pth` shares, or those of transformers' ViTMAEForPreTraining. With a file of an
+    encoder alone the decoder begins anew.
     Raises InputError as `load_weights` does, for a file with a part of a decoder, and for another network.
     """
     assert isinstance(network, MaskedAutoencoder)
     method = METHODS["MAE"]
-    steps = (*(step for step in method.steps if step is not drop_masking), _let_decoder_be_new)
+    steps = (name_decoder, *(step for step in method.steps if step is not drop_masking), _keep_fixed_positions)
+    if not any("decoder_embed." in name for name in checkpoint.state_dict):
+        steps = (*steps, _let_decoder_be_new)
     try:
         return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
     except InputError as error:
@@ -56,7 +62,7 @@ def _other_decoder(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
 def _decoder(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     """The settings of `MaskedAutoencoderSettings` that an autoencoder's tensors tell of."""
     width, encoder = tensors["decoder_embed.weight"].shape
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("decoder_blocks.")}
+    blocks = {found[1] for name in tensors if (found := re.match(_DECODERS_BLOCK, name))}
     token = tensors["mask_token"].shape[-1]
     told: dict[str, object] = {"decoder_depth": len(blocks), "decoder_width": width}
     return told | ({"mask_tokens_in_encoder": str(token == encoder).lower()} if width != encoder else {})
@@ -83,13 +89,17 @@ def data_with_beginning(
     return f"{before}, then {data}", tuple(remarks)
 
 
-def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:
-    """Allow for a file without a decoder, and keep the fixed positions of the model's own if its grid is another."""
-    own = model.state_dict()
-    positions = weights.tensors.get("decoder_pos_embed")
+def _keep_fixed_positions(weights: Weights, model: nn.Module) -> None:
+    """Keep the fixed positions of the model's own decoder if the file's are of another grid."""
+    own, positions = model.state_dict(), weights.tensors.get("decoder_pos_embed")
     if positions is not None and positions.shape[1:2] != own["decoder_pos_embed"].shape[1:2]:
         weights.drop(["decoder_pos_embed"], "fixed positions of another grid")
         weights.initialised["decoder_pos_embed"] = "fixed positions of this model's grid"
-    elif not weights.names(_DECODER):
+
+
+def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:
+    """Allow for a file without a decoder."""
+    if not weights.names(_DECODER):
         reason = "the file has an encoder only; the decoder begins anew"
-        weights.initialised.update({name: reason for name in own if name.startswith(("decoder_", "mask_token"))})
+        names = (name for name in model.state_dict() if name.startswith(("decoder_", "mask_token")))
+        weights.initialised.update(dict.fromkeys(names, reason))

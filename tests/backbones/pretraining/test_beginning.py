@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import create_mae
@@ -13,7 +13,7 @@ from backbones.pretraining.beginning import begin_with, data_with_beginning
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from benchmarks.planning.cells import plan_pretraining
-from tests.support.checkpoint_examples import vit_mini
+from tests.support.checkpoint_examples import images, randomised, vit_mini
 from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
 from tests.support.in_process import QUICK, refusal, success
 from tests.support.resuming import LOG, assert_same_result, finish, finish_killed
@@ -82,6 +82,48 @@ def test_of_an_encoder_alone_the_decoder_is_new(tmp_path: Path) -> None:
     fresh = {name for name in expected if name.startswith("decoder_") or name == "mask_token"}
     assert report.initialised == dict.fromkeys(fresh, "the file has an encoder only; the decoder begins anew")
     assert all(torch.equal(found[name], (before if name in fresh else expected)[name]) for name in expected)
+
+
+def transformers_autoencoder(folder: Path, **changes: Any) -> nn.Module:
+    """transformers' of the sizes of NAME, saved as it publishes them."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    sizes = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+    decoder = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 256} | changes
+    theirs = {f"decoder_{key}": value for key, value in decoder.items()}
+    config = ViTMAEConfig(**sizes, **theirs, image_size=48, patch_size=8, layer_norm_eps=1e-6, norm_pix_loss=True)
+    model: nn.Module = randomised(ViTMAEForPreTraining(config))
+    model.save_pretrained(folder)  # type: ignore[operator]
+    return model
+
+
+def test_an_autoencoder_of_transformers_gives_its_loss_and_its_picture(tmp_path: Path) -> None:
+    """Its decoder had no place in the model, whether as published or as in memory."""
+    theirs = transformers_autoencoder(tmp_path)
+    noise = torch.rand(2, 36, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = theirs(images(), noise=noise)
+    for file in (tmp_path, save(tmp_path / "in_memory.pth", theirs.state_dict())):
+        model = create_mae(NAME).eval()
+        report = begin_with(model, read_checkpoint(file))
+        assert not report.dropped and not report.initialised
+        with torch.no_grad():
+            loss, prediction, mask = model(images(), noise=noise)
+        assert torch.equal(mask, expected.mask)
+        assert (loss - expected.loss).abs() <= 1e-5 and (prediction - expected.logits).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"num_hidden_layers": 2}, "Set model.decoder_depth=2 as the file has it"),
+        ({"num_attention_heads": 8}, "its number of the decoder's attention heads is 8.* Set model.decoder_heads=8"),
+    ],
+)
+def test_another_decoder_of_transformers_is_refused(tmp_path: Path, changes: dict[str, int], advice: str) -> None:
+    transformers_autoencoder(tmp_path, **changes)
+    with pytest.raises(InputError, match=advice):
+        begin_with(create_mae(NAME), read_checkpoint(tmp_path))
 
 
 def test_another_size_of_images_keeps_its_own_positions(whole: Path) -> None:
