@@ -8,7 +8,7 @@ from typing import cast
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.registry import BackboneEntry, Build, create_backbone, find_backbone, list_backbones
@@ -130,6 +130,17 @@ def _fit(checkpoint: Checkpoint, entry: BackboneEntry, undefined: set[str]) -> s
     if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method, undefined):
         return f"{entry.name} (detection and segmentation)"
     return None
+
+
+def weights_for(entry: BackboneEntry, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the names of a backbone that is only outlined. Raises InputError if they do not fit,
+    or if the backbone cannot be built without memory for its weights."""
+    try:
+        outline = _outline(entry.build)
+    except Exception as error:  # another author's model can fail in any way
+        raise InputError(f"{entry.name}: building it without memory for its weights failed.") from error
+    weights, _ = match_weights(outline, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+    return weights.tensors
 
 
 def _matches(outline: nn.Module, checkpoint: Checkpoint, method: Method, undefined: set[str]) -> bool:

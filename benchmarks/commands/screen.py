@@ -24,6 +24,7 @@ from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.collecting import warn
 from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.same_part import named_as_before
 from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING
@@ -95,6 +96,7 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
             file = plan.checkpoint
             checkpoint = read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None
             entry, plan = find_planned_backbone(plan, checkpoint)
+            plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
             names = settle_names(plan, entry, checkpoint)
         finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
         standing = _standing(finished, _code(plan, entry), repeat) if finished else None
