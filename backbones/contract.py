@@ -6,8 +6,8 @@ A backbone is any `torch.nn.Module` with the method `forward_features(images)`, 
 - tokens (B, T + N, C): T tokens before the patches, such as a class token, then N patches row by row
 - a map (B, C, H, W), or (B, H, W, C), of any stride
 - four maps (B, C, H, W) of strides 4, 8, 16 and 32, finest first, in a list or a tuple
-- what libraries put round one of these: an object or a dictionary with `last_hidden_state` (transformers) or
-  `x_norm_patchtokens` (DINOv2), a dictionary or a tuple with one tensor of this kind
+- what libraries put round one of these: an object or a dictionary with `last_hidden_state` or `feature_maps`
+  (transformers) or `x_norm_patchtokens` (DINOv2), a dictionary or a tuple with one tensor of this kind
 
 By task:
 
@@ -35,6 +35,7 @@ timm's models have all of it, and are used as they are. `backbench check-backbon
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -46,6 +47,7 @@ from backbones.errors import InputError
 _OF_TIMM = ("forward_features", "forward_intermediates", "group_matcher")
 _HEAD = ("reset_classifier", "get_classifier")
 _FORWARD = ("forward_features", "forward_intermediates", "_pos_embed")
+_ANY_SIZE = 224
 _DESCRIPTIONS = ("feature_info", "embed_dim")
 
 
@@ -64,17 +66,61 @@ def require_backbone(model: object, name: str) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}.")
-    if not isinstance(model, Backbone):
+    if not isinstance(model, Backbone) or not callable(model.forward_features):
         raise InputError(
             f"{name}: {type(model).__name__} lacks forward_features. Give it a method forward_features(images) that "
             "returns tokens (B, N, C) or a map (B, C, H, W) of images (B, 3, height, width); docs/backbones.md has "
             "examples."
         )
+    _require_images_alone(model, name)
     if classes := getattr(model, "num_classes", 0):
         raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
     for parameter_name, parameter in model.named_parameters():
         _require_parameter(parameter, f"{name}: its parameter {parameter_name}")
     return model
+
+
+def _require_images_alone(model: Any, name: str) -> None:
+    """Raise InputError if `forward_features` cannot be called with images and nothing else."""
+    signature = _signature(model.forward_features)
+    if signature is None or _takes(signature, None):
+        return
+    needed = [each.name for each in [*signature.parameters.values()][1:] if each.default is each.empty]
+    raise InputError(
+        f"{name}: {type(model).__name__}.forward_features{signature} is called with images alone. "
+        f"{'Give ' + ' and '.join(needed) + ' a default' if needed else 'Let it take them'}."
+    )
+
+
+def require_builder(build: Callable[..., object], name: str) -> None:
+    """Raise InputError if a function that builds a backbone does not take (image_size, drop_path), by position."""
+    signature = _signature(build)
+    if signature is None:
+        return
+    names = [each.lower() for each in signature.parameters][:2]
+    swapped = len(names) == 2 and "drop" in names[0] and "size" in names[1]
+    if swapped or not _takes(signature, _ANY_SIZE, 0.0):
+        raise InputError(
+            f"backbone {name}: its function is called as (image_size, drop_path), by position: the side of the images "
+            "in pixels, which is None in detection and segmentation, and a rate. It is defined as "
+            f"{getattr(build, '__name__', 'function')}{signature}."
+        )
+
+
+def _signature(function: Callable[..., object]) -> inspect.Signature | None:
+    """None of one that does not tell, such as one written in C."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: inspect.Signature, *arguments: object) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _require_parameter(parameter: nn.Parameter, who: str) -> None:
@@ -127,7 +173,7 @@ def has_timms_head(model: nn.Module) -> bool:
     if not has_timms_interface(model) or not all(callable(getattr(model, method, None)) for method in _HEAD):
         return False
     kinds = [kind for kind in type(model).__mro__ if "forward_features" in vars(kind)]
-    timms = next((vars(kind)["forward_features"] for kind in kinds if _is_timms(kind)), None)
+    timms = next((vars(kind)["forward_features"] for kind in kinds if is_timms(kind)), None)
     if timms is None:
         return True
     own = inspect.signature(vars(kinds[0])["forward_features"]).parameters
@@ -141,12 +187,13 @@ def changed_by_others(model: nn.Module) -> str | None:
     A model of that kind cannot be taken apart as timm's are: its parts do not say what it does with them.
     """
     for kind in type(model).__mro__:
-        if _is_timms(kind):
+        if is_timms(kind):
             return None
         if method := next((name for name in _FORWARD if name in vars(kind)), None):
             return f"{kind.__qualname__}.{method}"
     return None
 
 
-def _is_timms(kind: type) -> bool:
+def is_timms(kind: type) -> bool:
+    """Whether a class is timm's own, and not derived from one of timm's."""
     return kind.__module__.partition(".")[0] == "timm"

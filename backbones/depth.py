@@ -58,12 +58,28 @@ def require_layers(module: nn.Module) -> None:
     """Raise InputError if `layer_matcher` cannot tell a module's layers from each other."""
     if callable(getattr(module, "group_matcher", None)):
         return
-    if len({*places_of(module).values()}) < 2:
+    if len({*places_of(module).values()}) > 1:
+        return
+    name, key = type(module).__name__, 'key "optimizer.layer_decay"'
+    if again := _registered_again(module):
         raise InputError(
-            f'key "optimizer.layer_decay": the parameters of {type(module).__name__} have no numbers that would tell '
-            "its layers, such as blocks.0. Hold the blocks in an nn.ModuleList or nn.Sequential, give it "
-            "group_matcher(coarse=False) as timm's models have it, or use --set optimizer.layer_decay=null"
+            f"{key}: {again[1]} of {name} is {again[0]} once more, and what is in several layers cannot learn at the "
+            "rates of all. Use --set optimizer.layer_decay=null"
         )
+    raise InputError(
+        f"{key}: the parameters of {name} have no numbers that would tell its layers, such as blocks.0. Hold the "
+        "blocks in an nn.ModuleList or nn.Sequential, give it group_matcher(coarse=False) as timm's models have it, or "
+        "use --set optimizer.layer_decay=null"
+    )
+
+
+def _registered_again(module: nn.Module) -> tuple[str, str] | None:
+    """The first two names of the first module with parameters that has several."""
+    names: dict[nn.Module, str] = {}
+    for name, inner in module.named_modules(remove_duplicate=False):
+        if next(inner.parameters(), None) is not None and names.setdefault(inner, name) != name:
+            return names[inner], name
+    return None
 
 
 def undecayed(module: nn.Module) -> set[str]:

@@ -17,7 +17,7 @@ STRIDES = (4, 8, 16, 32)
 
 Layout = Literal["tokens", "channels first", "channels last"]
 
-_KNOWN_NAMES = ("last_hidden_state", "x_norm_patchtokens")  # of transformers' outputs, of DINOv2's
+_KNOWN_NAMES = ("last_hidden_state", "feature_maps", "x_norm_patchtokens")  # of transformers' outputs, of DINOv2's
 _SMALL = 256
 _SIDES = (224, 256, 192, 96, 64, 48, 32)
 _MOST_PREFIX = 16  # tokens before the patches that are believed without being told
@@ -37,6 +37,7 @@ class Form:
     prefix:     T, 0 for maps
     fixed_size: the side in pixels of the square images that the module is confined to; None for any whose sides are
                 multiples of the stride
+    needs_gpu:  whether it was found out on a GPU, for on the CPU the module takes no images
     """
 
     layout: Layout
@@ -44,6 +45,7 @@ class Form:
     strides: tuple[int, ...]
     prefix: int
     fixed_size: int | None
+    needs_gpu: bool = False
 
     def __str__(self) -> str:
         what = "tokens" if self.layout == "tokens" else "a map" if len(self.strides) == 1 else "maps"
@@ -89,7 +91,8 @@ def pick(output: Any, name: str) -> list[Tensor]:
     else:
         inner = _known(output)
         values = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-        found = [inner] if inner is not None else [each for each in values if _may_be_features(each)]
+        known = [*inner] if isinstance(inner, list | tuple) else [inner]
+        found = known if inner is not None else [each for each in values if _may_be_features(each)]
         if len(found) == len(STRIDES) and not all(each.ndim == 4 for each in found):
             found = []
     if len(found) not in (1, len(STRIDES)) or not all(_may_be_features(each) for each in found):
@@ -131,21 +134,21 @@ def _listed(words: Iterable[str]) -> str:
 def examine(module: nn.Module, name: str, image_size: int | None = None) -> Form:
     """Find out what a backbone's `forward_features` gives, by a few black images of some sizes.
 
-    image_size is tried first; after it the sizes that the module speaks of, and common ones.
+    image_size is tried first; after it the sizes that the module speaks of, and common ones. A module that takes none
+    on the CPU is tried on a GPU, if there is one, and brought back.
 
     Raises InputError that says what to mend: where no size serves, where features are of a kind that no task takes,
-    and where the number of prefix tokens or the place of the channels cannot be told.
+    where the number of prefix tokens or the place of the channels cannot be told, and where images are changed.
     """
     trial = _Trial(module, name)
-    side, first = trial.first(_sides(module, image_size))
+    side, first = trial.first(sides_to_try(module, image_size))
     if len({each.ndim for each in first}) > 1:
         raise InputError(f"{name}: forward_features returned {describe(first)}. {_WANTED}.")
-    if first[0].ndim == 3:
-        return _form_of_tokens(trial, side, first[0])
-    return _form_of_maps(trial, side, first)
+    form = _form_of_tokens(trial, side, first[0]) if first[0].ndim == 3 else _form_of_maps(trial, side, first)
+    return replace(form, needs_gpu=trial.on_gpu)
 
 
-def _sides(module: Any, image_size: int | None) -> list[int]:
+def sides_to_try(module: Any, image_size: int | None) -> list[int]:
     """The sides in pixels to try: the one that is asked for, those that the module speaks of, common ones.
 
     Large ones come last, for they take long.
@@ -162,46 +165,87 @@ class _Trial:
     """Runs of a module on images of some sizes, for the shapes alone."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
-        self.module, self.name = module, name
+        self.module, self.name, self.on_gpu = module, name, False
 
     def first(self, sides: list[int]) -> tuple[int, list[Tensor]]:
         """The first side that serves, with what comes out. Raises InputError if none does."""
-        why: BaseException | None = None
-        for side in sides:
-            try:
-                output = try_features(self.module, torch.zeros(1, 3, side, side))
-            except (Exception, SystemExit) as error:  # another author's module may do anything at another's size
-                why = why or error
-            else:
-                return side, pick(output, self.name)
+        reasons: dict[str, BaseException] = {}
+        for self.on_gpu in (False, True) if torch.cuda.is_available() else (False,):
+            reasons = {}
+            for side in sides:
+                try:
+                    output = self._try(side, side)
+                except ChangedImagesError:
+                    raise
+                except (Exception, SystemExit) as error:  # another author's module may do anything at another's size
+                    reasons.setdefault(f"{type(error).__name__}: {error}", error)
+                else:
+                    return side, pick(output, self.name)
+        why = next(iter(reasons))
+        of_sizes = f"With {sides[0]}: {why}. A module for another size says so in its attribute img_size"
         raise InputError(
             f"{self.name}: forward_features takes no square images of {', '.join(map(str, sides))} pixels. "
-            f"With {sides[0]}: {type(why).__name__}: {why}. A module for another size says so in its attribute img_size"
-        ) from why
+            f"{of_sizes if len(reasons) > 1 else f'With each of them: {why}'}"
+        ) from reasons[why]
 
     def tensors(self, height: int, width: int) -> list[Tensor] | None:
         """What comes out of images of that size; None if it does not take them."""
         try:
-            return pick(try_features(self.module, torch.zeros(1, 3, height, width)), self.name)
+            return pick(self._try(height, width), self.name)
+        except ChangedImagesError:
+            raise
         except (Exception, SystemExit):  # as above
             return None
 
+    def _try(self, height: int, width: int) -> Any:
+        return try_features(self.module, torch.zeros(1, 3, height, width), self.on_gpu)
 
-def try_features(module: Any, images_B3HW: Tensor) -> Any:
-    """What `forward_features` gives in evaluation, leaving module and random numbers as they were."""
-    parameter = next(module.parameters(), None)
-    with _undisturbed(module), torch.no_grad():
-        return module.forward_features(images_B3HW if parameter is None else images_B3HW.to(parameter))
+
+class ChangedImagesError(InputError):
+    """A module has changed the images that it was given."""
+
+
+def require_unchanged(images: Tensor, version: int, name: str) -> None:
+    """Raise ChangedImagesError if a backbone has changed images, whose `_version` was that before."""
+    if images._version != version:
+        raise ChangedImagesError(
+            f"{name}: forward_features changes the images that it is given, by an operation in place "
+            "such as images.sub_(mean), and others use them too. Compute new ones: images = images - mean"
+        )
+
+
+def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
+    """What `forward_features` gives in evaluation, leaving module and random numbers as they were.
+
+    on_gpu: bring the module to a GPU for it, and back
+
+    Raises ChangedImagesError if it changes the images.
+    """
+    first = next(module.parameters(), None)
+    place = None if first is None else first.device
+    with undisturbed(module, on_gpu), torch.no_grad():
+        try:
+            parameter = next((module.cuda() if on_gpu else module).parameters(), None)
+            images = images_B3HW if parameter is None else images_B3HW.to(parameter)
+            version = images._version
+            output = module.forward_features(images)
+        finally:
+            if on_gpu and place is not None:
+                module.to(place)
+    require_unchanged(images, version, type(module).__name__)
+    return output
 
 
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
+def undisturbed(module: nn.Module, on_gpu: bool = False) -> Iterator[None]:
+    """Within the block a module evaluates; after it modes and random numbers are as they were."""
     training = {each: each.training for each in module.modules()}
     module.eval()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if on_gpu else []):
             yield
     finally:
+        module.train()  # which drops what timm's LeViT and others have cached in evaluation
         for each, was in training.items():
             each.training = was
 

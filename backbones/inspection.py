@@ -8,7 +8,7 @@ from typing import cast
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.registry import BackboneEntry, Build, create_backbone, find_backbone, list_backbones
@@ -16,6 +16,7 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport, is_finite, match_weights, prepare_for_pyramid
 from backbones.weights.methods import Method
 from backbones.weights.origin import Origin, find_known, settle_origin
+from backbones.weights.patches import has_pyramids_patches
 from backbones.weights.prefixes import known_parts, looks_of
 from backbones.weights.published import PublishedFile
 from backbones.weights.recognition import Recognised, recognise
@@ -123,10 +124,23 @@ def _fit(checkpoint: Checkpoint, entry: BackboneEntry, undefined: set[str]) -> s
     outline = _outline(entry.build)
     if _matches(outline, checkpoint, method, undefined):
         return entry.name
+    if has_pyramids_patches(outline):
+        return None
     outline = copy.deepcopy(outline)
     if prepare_for_pyramid(outline, checkpoint, method) and _matches(outline, checkpoint, method, undefined):
         return f"{entry.name} (detection and segmentation)"
     return None
+
+
+def weights_for(entry: BackboneEntry, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the names of a backbone that is only outlined. Raises InputError if they do not fit,
+    or if the backbone cannot be built without memory for its weights."""
+    try:
+        outline = _outline(entry.build)
+    except Exception as error:  # another author's model can fail in any way
+        raise InputError(f"{entry.name}: building it without memory for its weights failed.") from error
+    weights, _ = match_weights(outline, checkpoint, Method(entry.method, entry.pretrain_data, entry.steps))
+    return weights.tensors
 
 
 def _matches(outline: nn.Module, checkpoint: Checkpoint, method: Method, undefined: set[str]) -> bool:

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.mae.model import list_mae_models
-from backbones.plugins import describe_error, import_function, load_plugins, note_registration
+from backbones.plugins import describe_error, import_function, load_plugins, note_registration, require_words
 
 BuildObjective = Callable[..., nn.Module]
 """(image_size, **settings) -> the objective, its weights random."""
@@ -42,6 +43,7 @@ class Objective:
     arch:          the encoder's: a name that `backbench run --backbone` takes; empty if its author does not say
     build:         see BuildObjective
     normalisation: of its images, unless a recipe insists on another
+    registered_by: the module of the plug-in that registered it, "" where it is none's
     """
 
     name: str
@@ -49,6 +51,7 @@ class Objective:
     arch: str
     build: BuildObjective
     normalisation: Normalisation = IMAGENET
+    registered_by: str = ""
 
 
 _objectives: dict[str, Objective] = {}
@@ -70,6 +73,9 @@ def register_pretraining(
 
     Raises InputError if the name is taken, or mean and std cannot be meant.
     """
+    require_words(f"pre-training {name}", name=name, method=method, **({"arch": arch} if arch != "" else {}))
+    if ":" in name:
+        raise InputError(f"pre-training {name}: expected a name without :, which a module and its function have.")
     if name in _objectives or name in list_mae_models():
         raise InputError(f"pre-training {name}: the name is taken. Register it under another.")
     try:
@@ -78,8 +84,8 @@ def register_pretraining(
         raise InputError(f"pre-training {name}: {error}") from None
 
     def register(build: BuildObjective) -> BuildObjective:
-        _objectives[name] = Objective(name, method, arch, build, normalisation)
-        note_registration(name)
+        by = note_registration(name)
+        _objectives[name] = Objective(name, method, arch, build, normalisation, by)
         return build
 
     return register
@@ -125,10 +131,24 @@ def build_objective(objective: Objective, image_size: int, settings: Mapping[str
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # another author's function can fail in any way
-        raise InputError(f"pre-training {objective.name}: building it failed with {describe_error(error)}") from error
+        given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        under = f", under model settings {given}" if given else ""
+        raise InputError(
+            f"pre-training {objective.name}: building it failed with {describe_error(error)}{under}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
             f"pre-training {objective.name}: its function gives {type(network).__name__}, expected a torch.nn.Module"
+        )
+    if hasattr(network, "_orig_mod"):
+        raise InputError(
+            f"pre-training {objective.name}: its function gives a module that is compiled. Give the module itself, and "
+            "set runtime.compile=true"
+        )
+    if lazy := [name for name, weight in network.named_parameters() if is_lazy(weight)]:
+        raise InputError(
+            f"pre-training {objective.name}: {lazy[0]} has no numbers before a first pass. Build it of layers that are "
+            "told their widths"
         )
     encoder_weights(network, objective.name)
     return network
@@ -138,7 +158,12 @@ def encoder_weights(network: nn.Module, name: str) -> dict[str, Tensor]:
     """What an objective leaves behind for the tasks. Raises InputError if that is nothing."""
     encoder, state_dict = getattr(network, "encoder", None), getattr(network, "encoder_state_dict", None)
     if callable(state_dict):
-        weights = state_dict()
+        try:
+            weights = state_dict()
+        except Exception as error:  # another author's method can fail in any way
+            raise InputError(
+                f"pre-training {name}: its encoder_state_dict() failed with {describe_error(error)}"
+            ) from error
     elif isinstance(encoder, nn.Module):
         weights = encoder.state_dict()
     else:
@@ -169,5 +194,5 @@ def _require_fitting(objective: Objective, image_size: int, settings: Mapping[st
         taken = ", ".join(sorted(parameters_of(objective))) or "nothing"
         raise InputError(
             f'key "model": {objective.name} does not fit these settings ({error}). Its function is called with the '
-            f"image size, and takes {taken} beside it"
+            f"image size, by its place, and takes {taken} beside it"
         ) from None

@@ -9,10 +9,11 @@ package makes its backbones known by an entry point of the group "backbench.back
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -41,9 +42,11 @@ _imports: list[_Import] = []
 
 @contextmanager
 def _importing(module: str) -> Iterator[_Import]:
+    """What the module prints goes to standard error: it is no answer of ours."""
     _imports.append(_Import(module))
     try:
-        yield _imports[-1]
+        with redirect_stdout(sys.stderr):
+            yield _imports[-1]
     finally:
         _imports.pop()
 
@@ -54,6 +57,20 @@ def note_registration(name: str) -> str:
         return ""
     _imports[-1].names.append(name)
     return _imports[-1].module
+
+
+def require_words(what: str, **given: object) -> None:
+    """Raise InputError unless all that is given are words that a table can print; `what` begins the message."""
+    for name, value in given.items():
+        if not isinstance(value, str) or not (value.strip() and value.isprintable()):
+            raise InputError(f"{what}: {name}={value!r}: expected a name, as the table is to print it.")
+
+
+def require_callable(what: str, **given: object) -> None:
+    """Raise InputError unless all that is given are functions, or None; `what` begins the message."""
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise InputError(f"{what}: {name}={value!r}: expected a function.")
 
 
 def look_in(folder: Path) -> None:
@@ -67,19 +84,32 @@ def import_function(name: str, what: str = "backbone") -> Callable[..., Any]:
     Raises InputError if there is none, or importing it fails.
     """
     module_name, _, attribute = name.partition(":")
-    try:
-        module = _import(module_name)
-    except ModuleNotFoundError as error:
+    if not module_name.strip(".") or "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
         raise InputError(
-            f"{what} {name}: no module {error.name!r}. Is it installed, here, or its folder on PYTHONPATH?"
+            f"{what} {name}: expected MODULE:FUNCTION, the module as Python imports it and not by its path: "
+            "my_vit:build of the file my_vit.py in the current folder, or in one on PYTHONPATH"
+        )
+    try:
+        with redirect_stdout(sys.stderr):
+            module = _import(module_name)
+    except ModuleNotFoundError as error:
+        is_another = error.name is not None and error.name.partition(".")[0] != module_name.partition(".")[0]
+        raise InputError(
+            f"{what} {name}: no module {error.name!r}{f', which {module_name} imports' if is_another else ''}. Is it "
+            "installed, here, or its folder on PYTHONPATH?"
         ) from error
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
         raise InputError(f"{what} {name}: importing {module_name} failed with {describe_error(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         found = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        has = f"It has {', '.join(sorted(found)[:8])}" if found else "It has none at all"
+        file = f" ({place})" if (place := getattr(module, "__file__", None)) else ""
+        raise InputError(f"{what} {name}: {module_name} has no function {attribute!r}. {has}{file}.")
+    if not isinstance(function, type) and hasattr(function, "state_dict"):
         raise InputError(
-            f"{what} {name}: {module_name} has no function {attribute!r}. It has {', '.join(sorted(found)[:8])}."
+            f"{what} {name}: {attribute} is a {type(function).__name__} that has been built. Expected a function that "
+            "builds one anew whenever it is called"
         )
     return function
 
@@ -108,10 +138,15 @@ def import_files(paths: Iterable[Path]) -> None:
 
 
 def _import_file(path: Path, resolved: Path) -> ModuleType:
-    if not resolved.is_file() or resolved.suffix != ".py" or not resolved.stem.isidentifier():
+    if not resolved.is_file() or resolved.suffix != ".py":
         found = "is a folder" if resolved.is_dir() else "is none" if resolved.is_file() else "there is no such file"
         raise InputError(f"--plugin {path}: {found}. Expected a file of Python, such as my_method.py.")
     name = resolved.stem
+    if not name.isidentifier():
+        raise InputError(
+            f"--plugin {path}: {name!r} is no name of a module. Rename the file, with letters, digits and underscores "
+            f"alone: {_spelt_as_module(name)}.py"
+        )
     if (other := _other_module(name, resolved)) is not None:
         raise InputError(
             f"--plugin {path}: its name is that of another module, {other}. Rename the file: models come from the "
@@ -127,13 +162,20 @@ def _import_file(path: Path, resolved: Path) -> ModuleType:
             spec.loader.exec_module(module)
         if not imported.names:
             raise InputError(
-                "it registers nothing. Expected calls of register_backbone, register_method or register_pretraining; a "
-                f"function alone is named as --backbone {name}:FUNCTION."
+                "it registers nothing. Expected register_backbone(…) or register_pretraining(…) before a function, as "
+                "its decorator, or a call of register_method; a function alone is named as --backbone "
+                f"{name}:FUNCTION."
             )
     except (Exception, SystemExit) as error:  # another author's file can fail in any way
         del sys.modules[name]
-        raise InputError(f"--plugin {path}: {_why_failed(error)}") from error
+        raise InputError(f"--plugin {path}: {_why_failed(error, resolved)}") from error
     return module
+
+
+def _spelt_as_module(name: str) -> str:
+    """A name that a module can have, as near as can be."""
+    spelt = re.sub(r"\W+", "_", name)
+    return spelt if spelt.isidentifier() else f"my_{spelt}"
 
 
 def _other_module(name: str, resolved: Path) -> str | None:
@@ -147,16 +189,26 @@ def _other_module(name: str, resolved: Path) -> str | None:
     return None
 
 
-def _why_failed(error: BaseException) -> str:
+def _why_failed(error: BaseException, file: Path) -> str:
     match error:
         case InputError():
             return str(error)
         case SyntaxError():
-            return f"it is not Python: line {error.lineno}: {error.msg}."
+            return f"it is not Python: {f'line {error.lineno}: ' if error.lineno else ''}{error.msg}."
         case ModuleNotFoundError():
-            return f"it needs the module {error.name!r}. Is it installed, in the current folder, or on PYTHONPATH?"
-        case _:
-            return f"importing it failed with {type(error).__name__}: {error}"
+            return f"it needs the module {error.name!r}. {_where_is(error.name or '', file.parent)}"
+        case SystemExit():
+            return f"importing it failed with {describe_error(error)}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"importing it failed{f' in line {lines[-1]}' if lines else ''} with {describe_error(error)}"
+
+
+def _where_is(module: str, folder: Path) -> str:
+    """What to do where a file in a folder does not find a module."""
+    first = module.partition(".")[0]
+    if any((folder / place).exists() for place in (f"{first}.py", first)):
+        return f"It lies beside the file: call backbench in that folder, or set PYTHONPATH={folder}"
+    return "Is it installed, in the current folder, or on PYTHONPATH?"
 
 
 @cache

@@ -8,16 +8,25 @@ from pathlib import Path
 import timm
 from torch import nn
 
-from backbones.contract import require_backbone, require_trainable
+from backbones.contract import require_backbone, require_builder, require_trainable
 from backbones.entries import BackboneEntry, Build, published_entries, timm_build
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
-from backbones.plugins import describe_error, import_function, load_plugins, note_registration
+from backbones.plugins import (
+    describe_error,
+    import_function,
+    load_plugins,
+    note_registration,
+    require_callable,
+    require_words,
+)
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, METHODS, Method, same_name, spell_method
 from backbones.weights.readers import Reader, step_of
 from backbones.weights.statements import Statement, statement_of_tag
+
+_ANY_SIZE = 224
 
 _entries: dict[str, BackboneEntry] = {entry.name: entry for entry in published_entries()}
 
@@ -39,8 +48,8 @@ def register_method(
 
     Raises InputError if the name is taken or cannot be printed, or mean and std cannot be meant.
     """
-    if not (name.strip() and name.isprintable()):
-        raise InputError(f"method {name!r}: expected a name, as the table is to print it.")
+    require_words(f"method {name}", name=name, pretrain_data=pretrain_data)
+    require_callable(f"method {name}", convert=convert)
     if taken := next((known for known in METHODS if same_name(known, name)), None):
         raise InputError(f"method {name}: the name is taken, by {taken}. Register it under another.")
     steps = ANY_NAMING if convert is None else (step_of(convert, name),)
@@ -74,9 +83,13 @@ def register_backbone(
 
     Raises InputError if the name is taken, by another backbone or by timm, or mean and std cannot be meant.
     """
+    named = {"method": method.name if isinstance(method, Method) else method, "model": model}
+    named |= {} if pretrain_data is None else {"pretrain_data": pretrain_data}
+    require_words(f"backbone {name}", name=name, **named)
+    require_callable(f"backbone {name}", convert=convert)
     if name in _entries or timm.is_model(name):
         raise InputError(f"backbone {name}: the name is taken. Register it under another.")
-    if ":" in name or "=" in name or not (name.strip() and name.isprintable()):
+    if ":" in name or "=" in name:
         raise InputError(f"backbone {name!r}: expected a name without : and =, as --backbone is to take it.")
     if isinstance(method, str):
         method = METHODS.get(spell_method(method), Method(method, "unstated", ANY_NAMING))
@@ -84,7 +97,7 @@ def register_backbone(
     data = method.pretrain_data if pretrain_data is None else pretrain_data
     steps = method.steps if convert is None else (step_of(convert, name),)
     pixels = _normalisation(f"backbone {name}", mean, std) or (None if method_name in METHODS else method.normalisation)
-    own = {task: dict(changes) for task, changes in (settings or {}).items()}
+    own = _own_settings(name, settings)
 
     def register(build: Build) -> Build:
         by = note_registration(name)
@@ -94,6 +107,18 @@ def register_backbone(
         return build
 
     return register
+
+
+def _own_settings(name: str, settings: object) -> dict[str, dict[str, object]]:
+    match settings:
+        case None:
+            return {}
+        case Mapping() if all(isinstance(changes, Mapping) for changes in settings.values()):
+            return {task: dict(changes) for task, changes in settings.items()}
+    raise InputError(
+        f"backbone {name}: settings={settings!r}: expected those of each task by its name, as "
+        '{"classification": {"model.pool": "token"}}.'
+    )
 
 
 def _normalisation(what: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
@@ -188,13 +213,27 @@ def require_checkpoint(entry: BackboneEntry, given: bool) -> None:
 
 def build_backbone(entry: BackboneEntry, image_size: int | None, drop_path: float) -> nn.Module:
     """Build what an entry describes, without loading anything. Raises InputError if its author's function fails."""
+    require_builder(entry.build, entry.name)
     try:
         model = entry.build(image_size, drop_path)
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # the function may be another author's
-        raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}") from error
+        hint = _hint_of_size(entry, drop_path) if image_size is None else ""
+        raise InputError(f"backbone {entry.name}: building it failed with {describe_error(error)}{hint}") from error
     return require_backbone(model, entry.name)
+
+
+def _hint_of_size(entry: BackboneEntry, drop_path: float) -> str:
+    """What to do about a function that fails without an image size, if it is for want of one."""
+    try:
+        entry.build(_ANY_SIZE, drop_path)
+    except (Exception, SystemExit):  # as above
+        return ""
+    return (
+        ". The image_size that it was given is None, as in detection and segmentation: let it have a size of its own "
+        f"for that, such as image_size or {_ANY_SIZE}"
+    )
 
 
 def _timm_entry(name: str, with_checkpoint: bool) -> BackboneEntry:
@@ -231,7 +270,8 @@ def _unknown(name: str, failures: tuple[str, ...]) -> str:
     lines = [
         f"backbone {name}: no such name."
         + (f" Did you mean {', '.join(nearest)}?" if nearest else "")
-        + " `backbench list backbones` lists them; every timm model name and package.module:function work too.",
+        + " `backbench list backbones` lists them; every timm model name and package.module:function work too, "
+        "and names that a file of your own registers, with --plugin FILE.",
         *failures,
     ]
     return "\n".join(lines)

@@ -163,11 +163,12 @@ def find_runs(
     out: Path | str,
     task: str,
     backbone: str,
-    seed: int,
+    seed: int | None,
     plan: str = "",
     on_unreadable: Callable[[ResultsError], None] | None = None,
 ) -> list[tuple[Path, Record]]:
-    """The finished runs of one backbone and seed below the `out` of `run_directory`, on whatever data sets.
+    """The finished runs of one backbone and seed, or of all seeds, below the `out` of `run_directory`, on whatever
+    data sets.
 
     Looks nowhere else. With a `plan`, those of other plans are left out, without reading much of their records; those
     of earlier versions, which have none, stay. Raises ResultsError, naming the path, for a record that can't be read,
@@ -189,10 +190,11 @@ def find_runs(
     return found
 
 
-def _of_seed(folder: Path, seed: int) -> list[str]:
+def _of_seed(folder: Path, seed: int | None) -> list[str]:
+    beginning = "seed" if seed is None else f"seed{seed}-"
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.name.startswith(f"seed{seed}-"))
+            return sorted(entry.name for entry in entries if entry.name.startswith(beginning))
     except OSError:  # not a folder, or gone
         return []
 

@@ -104,6 +104,7 @@ def build_pyramid(
             position_embeddings="resized" if beit and position_embeddings == "loaded" else position_embeddings,
             positions=added[adapter] if relative_position else None,
             taps=taps,
+            last_only=adapter == "simple",
             layer_scale=layer_scale,
             patch_resampling=patch_resampling,
             activation_checkpointing=activation_checkpointing,

@@ -5,6 +5,7 @@ B images, C channels
 
 from typing import Any
 
+import torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
@@ -13,9 +14,12 @@ from backbones.activations import recompute_activations
 from backbones.adapters.padding import padded
 from backbones.depth import layer_matcher
 from backbones.errors import InputError
+from backbones.features import sides_to_try, undisturbed
 from backbones.images.sizes import in_words
 
 _REDUCTIONS = (4, 8, 16, 32)
+_TRIED = ((128, 160), (256, 320))
+"""Sizes of which a model takes one at least if it takes several."""
 
 
 def stage_indices(backbone: nn.Module) -> list[int] | None:
@@ -32,7 +36,8 @@ class HierarchicalTrunk(nn.Module):
     image_size: side in pixels of the largest images, for models that are built for one size (Swin): theirs is set to
                 it, with the windows as they are, and smaller images are padded to it
 
-    Raises InputError as `recompute_activations` does, with `activation_checkpointing`.
+    Raises InputError as `recompute_activations` does, with `activation_checkpointing`, and for a model that takes
+    smaller images alone.
     """
 
     def __init__(self, backbone: Any, image_size: int, activation_checkpointing: bool) -> None:
@@ -47,7 +52,31 @@ class HierarchicalTrunk(nn.Module):
         if activation_checkpointing:
             recompute_activations(backbone)
         self.backbone: Any = backbone
-        self.fixed_size = _fit(backbone, image_size)
+        self.fixed_size = None
+        self.fixed_size = _fit(backbone, image_size) or self._only_size(image_size)
+
+    def _only_size(self, image_size: int) -> int | None:
+        """The side of the only images that a model takes which cannot be set to others; None if it takes several."""
+        if any(self._takes(*sides) for sides in _TRIED):
+            return None
+        sides = (side for side in sides_to_try(self.backbone, image_size) if side % _REDUCTIONS[-1] == 0)
+        only = next((side for side in sides if self._takes(side, side)), None)
+        if only is not None and only < image_size:
+            raise InputError(
+                f"{type(self.backbone).__name__} takes only images of {in_words(only, only)} pixels, and this recipe's "
+                f"have {image_size} (model.image_size). Use --set model.image_size={only}, or build it for that size "
+                "in a function of your own."
+            )
+        return only
+
+    def _takes(self, height: int, width: int) -> bool:
+        parameter = next(self.backbone.parameters(), None)
+        try:
+            with undisturbed(self), torch.no_grad():
+                self(torch.zeros(1, 3, height, width, device=None if parameter is None else parameter.device))
+        except (Exception, SystemExit):  # a model may do anything at another's size
+            return False
+        return True
 
     @property
     def layered(self) -> nn.Module:

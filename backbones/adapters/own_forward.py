@@ -17,6 +17,15 @@ from backbones.images.sizes import in_words
 _LARGEST_STRIDE = 32
 
 
+def _require_power_of_two(stride: int, name: str) -> None:
+    if stride & (stride - 1) or stride > _LARGEST_STRIDE:
+        raise InputError(
+            f"{name}: forward_features gives a map of stride {stride}, and pyramids are made from powers of two up to "
+            f"{_LARGEST_STRIDE}. Build it with patches of 8, 16 or 32 pixels, or enlarge the images in "
+            "forward_features."
+        )
+
+
 class OwnTrunk(nn.Module):
     """Whatever `forward_features` gives, as one map or four.
 
@@ -32,9 +41,11 @@ class OwnTrunk(nn.Module):
         super().__init__()
         name = type(backbone).__name__
         whole = -(-image_size // _LARGEST_STRIDE) * _LARGEST_STRIDE
+        self.form: Form = examine(backbone, name)
+        _require_power_of_two(self.form.strides[0], name)
         if callable(getattr(backbone, "set_input_size", None)):
             backbone.set_input_size(img_size=(whole, whole))
-        self.form: Form = examine(backbone, name)
+            self.form = examine(backbone, name)
         if self.form.fixed_size not in (None, whole):
             self.form = examine(backbone, name, whole)
         self.fixed_size = self.form.fixed_size
@@ -44,12 +55,6 @@ class OwnTrunk(nn.Module):
                 f"and this recipe's have {image_size} (model.image_size). Let it take several sizes, by interpolating "
                 "its position embeddings, or give it set_input_size(img_size=(side, side)), or use "
                 f"--set model.image_size={self.fixed_size}"
-            )
-        stride = self.form.strides[0]
-        if stride & (stride - 1) or stride > _LARGEST_STRIDE:
-            raise InputError(
-                f"{name}: forward_features gives a map of stride {stride}, and pyramids are made from powers of two up "
-                f"to {_LARGEST_STRIDE}. Enlarge the images or resample the patch filters in forward_features."
             )
         self.layer_matcher = layer_matcher(backbone)
         if activation_checkpointing:

@@ -63,6 +63,7 @@ class PlainTrunk(nn.Module):
                               bias table for all windowed blocks and one for all global ones; None
     taps:                     the four blocks whose outputs become maps, from 0, ascending, the last block among them;
                               None for the last of each quarter
+    last_only:                make one map, of the last block
     layer_scale:              initial value of the layer scale to add to blocks without; None to add none
     patch_resampling:         how the filters of patches whose side is no power of two come to the next larger one: 14
                               becomes 16, as in ViTDet's ViT-H. The backbone's `load_report` tells of it
@@ -82,13 +83,16 @@ class PlainTrunk(nn.Module):
         position_embeddings: PositionEmbeddings,
         positions: Positions | None,
         taps: Sequence[int] | None,
+        last_only: bool,
         layer_scale: float | None,
         patch_resampling: PatchResampling,
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
         depth = len(backbone.blocks)
-        self.taps = _ends_of_quarters(depth) if taps is None else _checked_taps(taps, depth)
+        self.taps = (
+            (depth - 1,) if last_only else _ends_of_quarters(depth) if taps is None else _checked_taps(taps, depth)
+        )
         self.global_blocks = range(depth) if window is None else _ends_of_quarters(depth)
         self.layer_matcher = backbone.group_matcher()
         self.activation_checkpointing = activation_checkpointing
@@ -202,8 +206,9 @@ def _run(block: Any, x: Tensor, grid: tuple[int, int]) -> Tensor:
 def _ends_of_quarters(depth: int) -> tuple[int, ...]:
     if depth % _MAPS:
         raise InputError(
-            f"a ViT of {depth} blocks: windows and maps go by four quarters of them, so their number must be a "
-            'multiple of 4. Without windows it may be any if key "model.taps" names the four blocks to take maps from.'
+            f"a ViT of {depth} blocks: windows and the maps of `fpn` and `beit` go by four quarters of them, so their "
+            "number must be a multiple of 4. It may be any with --set model.adapter=simple --set model.window=null, "
+            "and in segmentation where model.taps names the four blocks to take maps from."
         )
     return tuple(depth * quarter // _MAPS - 1 for quarter in range(1, _MAPS + 1))
 
@@ -212,8 +217,8 @@ def _checked_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     if len(taps) != _MAPS or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
         raise InputError(
             f'key "model.taps": {list(taps)}: expected the numbers of {_MAPS} blocks, counted from 0 and ascending, '
-            f"the last of them {depth - 1}, for this ViT has {depth} blocks. Adapt them to it, or take the ends of its "
-            "quarters with --set model.taps=null"
+            f"the last of them {depth - 1}, for this ViT has {depth} blocks. Adapt them to it"
+            f"{'' if depth % _MAPS else ', or take the ends of its quarters with --set model.taps=null'}"
         )
     return tuple(taps)
 

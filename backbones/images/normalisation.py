@@ -36,7 +36,10 @@ class Normalisation:
             return None
         if mean is None or std is None:
             raise InputError("mean and std belong together: give both, or neither")
-        return cls(tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
+        try:
+            return cls(tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
+        except TypeError:
+            raise InputError(f"mean {mean} and std {std}: expected three numbers each, for red, green, blue") from None
 
     @property
     def fill(self) -> tuple[int, int, int]:

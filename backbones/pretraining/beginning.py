@@ -1,12 +1,14 @@
 """Beginning a pre-training with the weights of an existing autoencoder, or of an encoder alone."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.code_bases.huggingface import name_decoder
 from backbones.weights.contradictions import label_data
 from backbones.weights.conversion import Weights
 from backbones.weights.loading import LoadReport, load_weights
@@ -17,24 +19,59 @@ from backbones.weights.prefixes import looks_of
 from backbones.weights.statements import read_statement
 
 _DECODER = r"decoder_|mask_token$"
+_DECODERS_BLOCK = r"decoder_(?:blocks|layers|encoder\.layer)\.(\d+)\."
 
 
 def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     """Load a file into a masked autoencoder, strictly, and report what landed where.
 
     Names are those of MAE's released files with a decoder (`mae_visualize_vit_*.pth`, `mae_pretrain_vit_*_full.pth`),
-    which backbench's own `autoencoder.pth` shares. With a file of an encoder alone the decoder begins anew.
+    which backbench's own `autoencoder.pth` shares, or those of transformers' ViTMAEForPreTraining. With a file of an
+    encoder alone the decoder begins anew.
     Raises InputError as `load_weights` does, for a file with a part of a decoder, and for another network.
     """
-    if not isinstance(network, MaskedAutoencoder):
-        raise InputError(f"--from {checkpoint.path}: only masked autoencoders begin with a file, not this network.")
+    assert isinstance(network, MaskedAutoencoder)
     method = METHODS["MAE"]
-    steps = (*(step for step in method.steps if step is not drop_masking), _let_decoder_be_new)
-    return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+    steps = (name_decoder, *(step for step in method.steps if step is not drop_masking), _keep_fixed_positions)
+    if not any("decoder_embed." in name for name in checkpoint.state_dict):
+        steps = (*steps, _let_decoder_be_new)
+    try:
+        return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+    except InputError as error:
+        if advice := _other_decoder(network.state_dict(), checkpoint.state_dict):
+            raise InputError(f"--from {checkpoint.name}: {advice}") from error
+        raise
 
 
-def data_with_beginning(checkpoint: Checkpoint, data: str, spell: Callable[[str], str] = str) -> tuple[str, str]:
-    """What an encoder was trained on that began with a file and goes on with `data`; a remark, "" where none is due.
+def _other_decoder(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """What to do where a file's decoder is not this model's; "" where that is not what is wrong."""
+    name = next((name for name in tensors if name.endswith("decoder_embed.weight")), "")
+    prefix = name.removesuffix("decoder_embed.weight")
+    theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    if not name or "mask_token" not in theirs or tensors[name].shape[1] != own["decoder_embed.weight"].shape[1]:
+        return ""
+    settings = [
+        f"model.{key}={value}" for key, value in _decoder(theirs).items() if value != _decoder(own).get(key, value)
+    ]
+    if not settings:
+        return ""
+    as_the_file = f"Set {', '.join(settings)} as the file has it"
+    return f"its decoder is not this model's. {as_the_file}, or begin with an encoder alone"
+
+
+def _decoder(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    """The settings of `MaskedAutoencoderSettings` that an autoencoder's tensors tell of."""
+    width, encoder = tensors["decoder_embed.weight"].shape
+    blocks = {found[1] for name in tensors if (found := re.match(_DECODERS_BLOCK, name))}
+    token = tensors["mask_token"].shape[-1]
+    told: dict[str, object] = {"decoder_depth": len(blocks), "decoder_width": width}
+    return told | ({"mask_tokens_in_encoder": str(token == encoder).lower()} if width != encoder else {})
+
+
+def data_with_beginning(
+    checkpoint: Checkpoint, data: str, spell: Callable[[str], str] = str
+) -> tuple[str, tuple[str, ...]]:
+    """What an encoder was trained on that began with a file and goes on with `data`; what is to be remarked of that.
 
     "IN21K w/ labels, then IN1K"; `data` alone where an MAE of the same goes on. `spell` gives the tables' name of a
     data set.
@@ -45,18 +82,24 @@ def data_with_beginning(checkpoint: Checkpoint, data: str, spell: Callable[[str]
     said = said or label_data(method or "supervised", looks)
     before = spell(said) if said else "unstated"
     if method and same_name(method, "MAE"):
-        return (data if same_name(before, data) else f"{before}, then {data}"), ""
-    remark = f"what it began with is {f'by {method}' if method else 'of no stated method'}, not MAE's"
-    return f"{before}, then {data}", remark
+        return (data if same_name(before, data) else f"{before}, then {data}"), ()
+    remarks = [f"what it began with is {f'by {method}' if method else 'of no stated method'}, not MAE's"]
+    if looks.positions == "learned":
+        remarks.append("the learned position embeddings that it began with stay as they are: autoencoders train none")
+    return f"{before}, then {data}", tuple(remarks)
 
 
-def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:
-    """Allow for a file without a decoder, and keep the fixed positions of the model's own if its grid is another."""
-    own = model.state_dict()
-    positions = weights.tensors.get("decoder_pos_embed")
+def _keep_fixed_positions(weights: Weights, model: nn.Module) -> None:
+    """Keep the fixed positions of the model's own decoder if the file's are of another grid."""
+    own, positions = model.state_dict(), weights.tensors.get("decoder_pos_embed")
     if positions is not None and positions.shape[1:2] != own["decoder_pos_embed"].shape[1:2]:
         weights.drop(["decoder_pos_embed"], "fixed positions of another grid")
         weights.initialised["decoder_pos_embed"] = "fixed positions of this model's grid"
-    elif not weights.names(_DECODER):
+
+
+def _let_decoder_be_new(weights: Weights, model: nn.Module) -> None:
+    """Allow for a file without a decoder."""
+    if not weights.names(_DECODER):
         reason = "the file has an encoder only; the decoder begins anew"
-        weights.initialised.update({name: reason for name in own if name.startswith(("decoder_", "mask_token"))})
+        names = (name for name in model.state_dict() if name.startswith(("decoder_", "mask_token")))
+        weights.initialised.update(dict.fromkeys(names, reason))

@@ -12,6 +12,7 @@ from backbones.images.pixels import normalise
 from backbones.mae.masking import require_sampling
 from backbones.mae.model import MaskedAutoencoder, create_mae, list_mae_models
 from backbones.objectives import build_objective, find_objective
+from backbones.plugins import describe_error
 from backbones.pretraining.settings import (
     MaskedAutoencoderRecipe,
     MaskedAutoencoderSettings,
@@ -72,11 +73,29 @@ class ObjectiveStep(PretrainingStep):
     def __init__(self, network: nn.Module, normalisation: Normalisation, method: str, arch: str) -> None:
         super().__init__(network, normalisation)
         self.method, self.arch = method, arch
-        spared = getattr(network, "no_weight_decay", None)
-        self.spared = tuple(spared()) if callable(spared) else ()
+        self.spared = _spared(network, f"pre-training {method}")
 
     def loss(self, images: Tensor) -> Tensor:
         return loss_in(self.network(images), f"pre-training {self.method}")
+
+
+def _spared(network: nn.Module, who: str) -> tuple[str, ...]:
+    """What a module's `no_weight_decay` names, if it has one. Raises InputError where those are no parameters of it."""
+    method = getattr(network, "no_weight_decay", None)
+    if not callable(method):
+        return ()
+    try:
+        named = method()
+        names = () if isinstance(named, str) else tuple(named)
+    except Exception as error:  # another author's method can fail in any way
+        raise InputError(f"{who}: its no_weight_decay() failed with {describe_error(error)}") from error
+    known = [name for name, _ in network.named_parameters()]
+    if isinstance(named, str) or (names and not {*names} & {*known}):
+        raise InputError(
+            f"{who}: its no_weight_decay() gives {named!r}, of which nothing is a parameter. Expected a list of their "
+            f"whole names, such as {known[0]}"
+        )
+    return names
 
 
 def create_step(recipe: PretrainingRecipe, seed: int) -> PretrainingStep:

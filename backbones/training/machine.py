@@ -203,7 +203,7 @@ def _agree(store: Any, complaint: str) -> None:
     kind, gpu = ("", "") if complaint else (device_type(), _gpu_identity())
     store.set(keys[place.rank], json.dumps((socket.gethostname(), kind, gpu, complaint)))
     answers = [json.loads(store.get(key)) for key in keys]
-    wrong = next((said for *_, said in answers if said), "") or _unlike(answers) or _shared(answers)
+    wrong = _complaint(answers) or _unlike(answers) or _shared(answers)
     if not wrong:
         return
     readers, deadline = store.add("read", 1), time.monotonic() + PATIENCE
@@ -211,6 +211,15 @@ def _agree(store: Any, complaint: str) -> None:
         time.sleep(0.05)
         readers = store.add("read", 0)
     raise InputError(wrong)
+
+
+def _complaint(answers: Sequence[Sequence[str]]) -> str:
+    """The first complaint, with the machine that has it where not all processes have one."""
+    complaints = [(host, said) for host, *_, said in answers if said]
+    if not complaints:
+        return ""
+    host, said = complaints[0]
+    return said if len(complaints) == len(answers) else f"on {host}: {said}"
 
 
 def _unlike(answers: Sequence[Sequence[str]]) -> str:

@@ -32,11 +32,16 @@ def require_same_arithmetic(model: nn.Module, checkpoint: Checkpoint) -> None:
     They are known of OpenAI's CLIP by what its file holds, and of others by the `config.json` of transformers or the
     `open_clip_config.json` beside the file. Nothing is said of what nobody tells.
     """
-    block = getattr(model, "blocks", [None])[0]
+    block, decoders = getattr(model, "blocks", [None])[0], getattr(model, "decoder_blocks", [None])[0]
     claims = _claims(checkpoint)
     for what, key, found in (
         ("activation", "hidden_act", _activation(getattr(getattr(block, "mlp", None), "act", None))),
         ("number of attention heads", "num_attention_heads", getattr(getattr(block, "attn", None), "num_heads", None)),
+        (
+            "number of the decoder's attention heads",
+            "decoder_num_attention_heads",
+            getattr(getattr(decoders, "attn", None), "num_heads", None),
+        ),
         ("epsilon of the norms", "layer_norm_eps", getattr(getattr(block, "norm1", None), "eps", None)),
     ):
         said = claims.get(key)
@@ -66,6 +71,7 @@ def _claims(checkpoint: Checkpoint) -> Claims:
     kinds: dict[str, Callable[[Any], bool]] = {
         "hidden_act": lambda value: value in {"gelu", "quick_gelu"},
         "num_attention_heads": lambda value: isinstance(value, int),
+        "decoder_num_attention_heads": lambda value: isinstance(value, int),
         "layer_norm_eps": lambda value: isinstance(value, float),
     }
     claims = inner if isinstance(inner, dict) else config
@@ -88,7 +94,9 @@ def _activation(layer: nn.Module | None) -> str | None:
 
 
 def _instead(model: nn.Module, key: str, said: Any) -> str:
-    """Name timm's model with the other GELU, where it has one."""
+    """Name timm's model with the other GELU, where it has one, or the setting of an autoencoder's decoder."""
+    if key == "decoder_num_attention_heads":
+        return f" Set model.decoder_heads={said} as the file has it."
     own = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or "")
     other = own.replace("_clip_quickgelu_", "_clip_")
     if said == "quick_gelu":

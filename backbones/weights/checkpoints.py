@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.directories import locate
+from backbones.weights.distributed import Choice
 from backbones.weights.files import Kind, abridge, read_files
 from backbones.weights.references import SEPARATOR, is_optimizers, part_name, split_part
 
@@ -27,9 +28,9 @@ CONTAINERS = ("model", "state_dict", "teacher", "student", "target_encoder", "en
 _DEPTH = 8  # of dictionaries in dictionaries
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The weights in a file, under the names that the file gives them.
+    """The weights in a file, under the names that the file gives them. Equal to itself alone: tensors are not compared.
 
     path:       the file, as given; of a folder the file in it, of several files their index
     sha256:     of the whole file, 64 hexadecimal digits; of several files that of their digests (directories.py)
@@ -66,13 +67,19 @@ class Checkpoint:
         """How many numbers all its tensors hold together."""
         return numbers(self.state_dict)
 
-    @cached_property
+    @property
+    def fills_file(self) -> bool:
+        """Whether the file has hardly room for more than this entry's tensors, or for an optimizer's beside them."""
+        own = sum(tensor.nbytes for held in (self.state_dict, self.beside) for tensor in held.values())
+        return own > 0.9 * self.size or any(is_optimizers(entry) for entry in self.extras)
+
+    @property
     def md5(self) -> str:
         """Of the whole file, 32 hexadecimal digits: some pages print nothing else. Empty if the file is gone."""
         if not self.path.is_file():
             return ""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        seen = self.path.stat()
+        return _md5(self.path, seen.st_size, seen.st_mtime_ns)
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -131,6 +138,12 @@ class Checkpoint:
         )
 
 
+@cache
+def _md5(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def numbers(tensors: Mapping[str, Tensor]) -> int:
     """How many numbers tensors hold together."""
     return sum(tensor.numel() for tensor in tensors.values())
@@ -147,7 +160,7 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
     """
     path, chosen = (Path(path), part) if part else split_part(path)
     located = locate(path)
-    kind, content, metadata = read_files(located)
+    kind, content, metadata = read_files(located, _choice(located.main, chosen) if chosen else None)
     container, containers, extras = _find_weights(located.main, content)
     checkpoint = Checkpoint(
         located.main,
@@ -170,6 +183,17 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
             if name == taken.container or all(_is_plain(tensor) for tensor in held.values())
         },
     )
+
+
+def _choice(path: Path, part: str) -> Choice:
+    """What a part has of tensors that lie in no entry."""
+
+    def choose(outline: dict[str, Tensor]) -> set[str]:
+        whole = Checkpoint(path, "", 0, "distributed", "", outline, {}, {"": outline})
+        taken = whole.take_part(part)
+        return {taken.prefix + name for name in taken.state_dict}
+
+    return choose
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -201,7 +225,7 @@ def _find_weights(path: Path, content: object) -> tuple[str, dict[str, dict[str,
     if names is None:
         raise InputError(
             f"{path}: no weights found in it, but {abridge(content)}{_entries(content)}. Expected a model's "
-            f"state_dict(), by itself or under one of {', '.join(CONTAINERS)}."
+            f"state_dict(), by itself or under one of {', '.join(CONTAINERS)}.{_repacked(content)}"
         )
     extras: dict[str, str] = {}
     inner: Any = content
@@ -273,6 +297,16 @@ def _outline(containers: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
         beginnings = dict.fromkeys(key.partition(".")[0] for key in tensors if "." in key)
         found += [part_name(name, beginning) for beginning in beginnings]
     return found[:16] + ([f"{len(found) - 16} more"] if len(found) > 16 else [])
+
+
+def _repacked(content: object) -> str:
+    """What to do with weights in a list, or as numpy's arrays."""
+    if isinstance(content, list | tuple) and any(_preferred(each) is not None for each in content):
+        return " They are in a list: save the one that is meant by itself, torch.save(content[0], FILE)."
+    held = [*content.values()] if isinstance(content, Mapping) else []
+    if held and all(abridge(each) == "not read" for each in held):
+        return " If these are numpy's arrays, save each as a tensor, torch.from_numpy(array)."
+    return ""
 
 
 def _entries(content: object) -> str:

@@ -1,7 +1,7 @@
 """Weights on their way from a checkpoint's names to a model's, each with its origin and the reason for its fate."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -9,10 +9,20 @@ from torch import Tensor
 from backbones.errors import InputError
 
 
+class Message:
+    """The text of an error, made when it is read: of most parts of a file that are tried nobody asks why."""
+
+    def __init__(self, tell: Callable[[], str]) -> None:
+        self._tell = tell
+
+    def __str__(self) -> str:
+        return self._tell()
+
+
 class MisfitError(InputError):
     """Weights and a model that do not agree in so many tensors."""
 
-    def __init__(self, message: str, tensors: int) -> None:
+    def __init__(self, message: Message, tensors: int) -> None:
         super().__init__(message)
         self.tensors = tensors
 

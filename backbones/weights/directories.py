@@ -20,6 +20,7 @@ METADATA = ".metadata"
 
 _MMENGINE = "last_checkpoint"
 _OWN = Path("checkpoints/encoder.pth")
+_AUTOENCODER = _OWN.with_name("autoencoder.pth")
 _LISTED = 8
 
 
@@ -101,6 +102,8 @@ def _what_it_has(folder: Path) -> str:
             f"{shards[0]} is one of several files, and their index is not there: NAME.index.json, which says what each "
             "of them holds. Download it into the same folder."
         )
+    if deeper := [path for place in sorted(folder.iterdir()) if place.is_dir() for path in weights_in(place)]:
+        return f"Of files of weights further below, the newest is {max(deeper, key=lambda path: path.stat().st_mtime)}."
     inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
     return (
         "Expected model.safetensors or pytorch_model.bin (or their index and shards), a distributed checkpoint "
@@ -138,6 +141,11 @@ def _last_of_mmengine(folder: Path) -> Path:
 def _distributed(folder: Path) -> Located:
     files = (folder / METADATA, *sorted(folder.glob("*.distcp")))
     return Located(folder / METADATA, files, "distributed")
+
+
+def whole_autoencoder(path: Path) -> Path:
+    """The decoder's file too, of a folder of our own runs of pre-training that has one; any other path as it is."""
+    return path / _AUTOENCODER if (path / _AUTOENCODER).is_file() else path
 
 
 def read_index(index: Path) -> Mapping[str, str]:

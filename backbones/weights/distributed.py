@@ -6,6 +6,7 @@ else, and of the files beside it only tensors are read, restricted to weights.
 
 import pickle
 import warnings
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -48,12 +49,18 @@ class _Metadata(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+Choice = Callable[[dict[str, Tensor]], Collection[str]]
+"""Names those that are to be read, of tensors without numbers."""
+
+
+def read_distributed(folder: Path, choose: Choice | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a distributed checkpoint, whole and on the CPU, and what else there is, unread.
 
-    An optimizer's, twice as many numbers as the weights, are left where they are.
+    Those that `choose` leaves out come without numbers, on the device "meta". An optimizer's, twice as many numbers as
+    the weights, are left where they are.
 
-    Raises InputError for metadata that cannot be read safely, and for files that are missing or broken.
+    Raises what `choose` does, and InputError for metadata that cannot be read safely and for files that are missing or
+    broken.
     """
     import torch.distributed.checkpoint as distributed
     from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -68,13 +75,17 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         else:
             extras[first] = "not read"
     _require_files(folder, metadata, set(described))
+    outline = {
+        name: torch.empty(what.size, dtype=what.properties.dtype, device="meta") for name, what in described.items()
+    }
+    names = choose(outline) if choose else described
 
     class Reader(FileSystemReader):
         def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
             return metadata
 
     try:
-        tensors = {name: torch.empty(what.size, dtype=what.properties.dtype) for name, what in described.items()}
+        tensors = {name: torch.empty_like(outline[name], device="cpu") for name in names}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             distributed.load(tensors, storage_reader=Reader(folder), no_dist=True)
@@ -85,7 +96,7 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{folder}: a distributed checkpoint that cannot be read ({_first_line(error)}). It is probably "
             "incomplete: compare its files with the original's and copy them again."
         ) from error
-    return tensors, extras
+    return outline | tensors, extras
 
 
 def _read_metadata(folder: Path) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from backbones.errors import InputError
 from backbones.weights.arrays import holds_arrays, read_arrays
 from backbones.weights.directories import Located, read_index
-from backbones.weights.distributed import read_distributed
+from backbones.weights.distributed import Choice, read_distributed
 from backbones.weights.programs import holds_program, read_program
 from backbones.weights.unreadable import require_file, why_unreadable
 
@@ -55,13 +55,14 @@ _TOLERATED = (
 )
 
 
-def read_files(located: Located) -> tuple[Kind, object, dict[str, str]]:
+def read_files(located: Located, choose: Choice | None = None) -> tuple[Kind, object, dict[str, str]]:
     """Return how files are packed, what is in them, and what they say beside the weights, abridged.
 
-    Raises InputError as `read_file` does, and for files that do not belong together.
+    Of a distributed checkpoint, which cannot be mapped, only what `choose` names is read. Raises what that does,
+    InputError as `read_file` does, and for files that do not belong together.
     """
     if located.layout == "distributed":
-        tensors, extras = read_distributed(located.main.parent)
+        tensors, extras = read_distributed(located.main.parent, choose)
         return "distributed", tensors, extras
     return _read_shards(located.main) if located.layout == "shards" else read_file(located.main)
 

@@ -17,13 +17,17 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.weights.arithmetic import require_same_arithmetic
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.conversion import MisfitError, ReaderError, Weights
+from backbones.weights.conversion import Message, MisfitError, ReaderError, Weights
 from backbones.weights.methods import Method
-from backbones.weights.patches import FILTERS, hold_filters_of, require_own_patches
+from backbones.weights.patches import FILTERS, has_pyramids_patches, hold_filters_of, require_own_patches
 from backbones.weights.positions import may_have_grid
 from backbones.weights.prefixes import drop_beside, find_trunk, known_parts, looks_of, reason_beside
+from backbones.weights.readers import is_reader
+from backbones.weights.unreadable import unfinished
 
 _SHOWN = 8  # names in each list of an error message
+_FEWEST = 0.25
+"""The share of a model's parameters that a file has tensors for at least: several are made of one, or begin anew."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,10 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint, method: Method) -> t
 
     The model may live on the meta device. Raises InputError as `load_weights` does.
     """
-    trunk = find_trunk(model, checkpoint, method.name, method.pretrain_data, lambda part: _bring(model, part, method))
+    fewest = 0 if any(is_reader(step) for step in method.steps) else _FEWEST * len([*model.parameters()])
+    trunk = find_trunk(
+        model, checkpoint, method.name, method.pretrain_data, lambda part: _bring(model, part, method), fewest
+    )
     require_same_arithmetic(model, trunk.checkpoint)
     weights = trunk.weights
     for name, tensor in model.state_dict().items():
@@ -140,14 +147,15 @@ def _bring(model: nn.Module, checkpoint: Checkpoint, method: Method) -> Weights:
             step(weights, model)
     except InputError as error:
         kind = ReaderError if isinstance(error, ReaderError) else InputError
-        raise kind(f"{checkpoint.path}: {error} {_seems(checkpoint)}") from error
+        why = str(error)
+        raise kind(Message(lambda: f"{checkpoint.path}: {why} {_seems(checkpoint)}")) from error
     _require_match(weights, model, checkpoint, method)
     return weights
 
 
 def prepare_for_pyramid(model: nn.Module, checkpoint: Checkpoint, method: Method) -> str | None:
     """Give a model the patches of a feature pyramid if the checkpoint's filters are for those; what was done."""
-    if not isinstance(model, VisionTransformer):
+    if has_pyramids_patches(model):
         return None
     for part in chain([checkpoint], (part for part, _ in known_parts(checkpoint))):
         weights = Weights.from_file(part.state_dict, prefix=part.prefix)
@@ -166,7 +174,9 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
 
     Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. Beside register
     tokens with, as in DINOv2's code for these (facebookresearch/dinov2, hub/backbones.py). The class token keeps its
-    own. A file that does not say its grid is taken to have the model's if the number of patches is the same,
+    own. DINO's and iBOT's code adds 0.1 to the rows and columns that it interpolates to, which is not done here
+    (facebookresearch/dino, vision_transformer.py:186; bytedance/ibot, models/vision_transformer.py:195). A file that
+    does not say its grid is taken to have the model's if the number of patches is the same,
     else a square one, as every published file has. Raises InputError if its embeddings speak against that.
     """
     own, antialias = model.state_dict().get("pos_embed"), "reg_token" in model.state_dict()
@@ -254,21 +264,34 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     if not (missing or surplus or shapes):
         _require_numbers(weights, own, checkpoint)
         return
-    lines = [
-        f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
-        f"{_seems(checkpoint)}"
-    ]
-    if missing:
-        lines.append(f"  {len(missing)} of the model's {len(own)} tensors are not in the file: {_listed(missing)}")
-    if surplus:
-        lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
-    if shapes:
-        lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
+
+    def tell() -> str:
+        lines = [
+            f"{checkpoint.name}: does not fit {_described(model)}, read as {method.name} weights; nothing was loaded. "
+            f"{_seems(checkpoint)}"
+        ]
+        if missing:
+            lines.append(f"  {len(missing)} of the model's {len(own)} tensors are not in the file: {_listed(missing)}")
+        if surplus:
+            lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
+        if shapes:
+            lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
+        return "\n".join([*lines, _advice(model, checkpoint)])
+
+    raise MisfitError(Message(tell), len({*missing, *surplus}) + len(shapes))
+
+
+def _advice(model: nn.Module, checkpoint: Checkpoint) -> str:
+    """What to do with a file that does not fit."""
     name = looks_of(checkpoint).timm_name
     known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
-    lines.append(f"Choose the backbone that it was trained as{known}; {fitting}.")
-    raise MisfitError("\n".join(lines), len({*missing, *surplus}) + len(shapes))
+    own = (
+        ""
+        if known
+        else ", or give a function that builds it, with timm.create_model(…, in_chans=4) or the like: docs/backbones.md"
+    )
+    return f"{unfinished(checkpoint.state_dict)}Choose the backbone that it was trained as{known}; {fitting}{own}."
 
 
 def _require_numbers(weights: Weights, own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:

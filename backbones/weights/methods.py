@@ -59,7 +59,8 @@ CLIPS = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 #   DINOv2    facebookresearch/dinov2: MODEL_CARD.md:88, dinov2/data/transforms.py:42-43
 #   MSN       facebookresearch/msn: README.md:17, src/data_manager.py:91-93
 #   data2vec  facebookresearch/data2vec_vision: beit/README.md:36 and 72 (`--imagenet_default_mean_and_std`); the data
-#             are ImageNet-1K (arXiv 2202.03555)
+#             are ImageNet-1K (arXiv 2202.03555). Its fine-tuning has Inception's 0.5 unless told otherwise
+#             (beit/run_class_finetuning.py:166, datasets.py:181-183); here pre-training's are kept
 #   I-JEPA    facebookresearch/ijepa: README.md:54-84 (of ImageNet-22K: ViT-H/14 and ViT-g/16), src/transforms.py:26-27
 #   SimMIM    microsoft/SimMIM: README.md:37 and 50, data/data_simmim.py:55
 #   CLIP      openai/CLIP: clip/clip.py:85; 400 million pairs of images and texts, "WIT" (arXiv 2103.00020, section 2.2)

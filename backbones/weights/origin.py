@@ -57,12 +57,13 @@ class Origin:
 def find_known(checkpoint: Checkpoint) -> PublishedFile | None:
     """Return the published file that this is, by its bytes.
 
-    Those that are known by their MD5 alone are MAE's; other files need not be read for it.
+    Those that are known by their MD5 alone are MAE's: a ViT, and no second network. Other files need not be read for
+    it.
     """
     if found := find_published(checkpoint.sha256):
         return found
     looks = looks_of(checkpoint)
-    may_be_maes = looks.family == "ViT" and looks.positions != "learned"
+    may_be_maes = looks.family == "ViT" and looks.positions != "learned" and checkpoint.fills_file
     return find_published(checkpoint.sha256, checkpoint.md5) if may_be_maes else None
 
 

@@ -22,6 +22,14 @@ def pyramid_side(side: int) -> int:
     return 1 << (side - 1).bit_length()
 
 
+def has_pyramids_patches(model: nn.Module) -> bool:
+    """Whether a feature pyramid takes a model's patches as they are; a model without square ones has none to change."""
+    own = model.state_dict().get(FILTERS)
+    if not isinstance(model, VisionTransformer) or own is None or own.ndim != 4 or own.shape[2] != own.shape[3]:
+        return True
+    return pyramid_side(own.shape[3]) == own.shape[3]
+
+
 def resample_filters(patch_embed: PatchEmbed, side: int, resampling: PatchResampling) -> None:
     """Bring square patches, and the filters that embed them, to another side.
 

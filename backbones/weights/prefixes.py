@@ -9,6 +9,7 @@ is not read until one is chosen.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -147,11 +148,14 @@ class _Fit:
         return part_name(self.checkpoint.container, shared) or "."
 
 
-def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, data: str, attempt: Attempt) -> Trunk:
+def find_trunk(
+    model: nn.Module, checkpoint: Checkpoint, method: str, data: str, attempt: Attempt, fewest: float = 0
+) -> Trunk:
     """Find the part that the model's parameters fit, as the file is first looked at or anywhere else in it.
 
-    A file with room for one network only is not searched if that fits. `method` and `data` are the backbone's. Raises
-    InputError: as `attempt` does if nothing fits, or with all parts that do.
+    A file with room for one network only is not searched if that fits, nor is a part of fewer tensors than `fewest`.
+    `method` and `data` are the backbone's. Raises InputError: as `attempt` does if nothing fits, or with all parts that
+    do.
     """
     straight: _Fit | InputError
     try:
@@ -161,7 +165,7 @@ def find_trunk(model: nn.Module, checkpoint: Checkpoint, method: str, data: str,
     least = sum(parameter.numel() for parameter in model.parameters()) // 2
     if isinstance(straight, _Fit) and not _has_room_for_another(straight, least):
         return Trunk(checkpoint, straight.weights)
-    tried = [straight, *_search(checkpoint, least, attempt)]
+    tried = [straight, *_search(checkpoint, least, fewest, attempt)]
     fits = _distinct(each for each in tried if isinstance(each, _Fit))
     if not fits:
         raise _nearest([each for each in tried if isinstance(each, InputError)])
@@ -209,6 +213,16 @@ def drop_beside(weights: Weights, model: nn.Module) -> None:
 
 def looks_of(checkpoint: Checkpoint) -> Recognised:
     """What a checkpoint seems to be: as it is first looked at, else the first of its parts that is known."""
+    if checkpoint not in _looks:
+        _looks[checkpoint] = _look(checkpoint)
+    return _looks[checkpoint]
+
+
+_looks: WeakKeyDictionary[Checkpoint, Recognised] = WeakKeyDictionary()
+_parts: WeakKeyDictionary[Checkpoint, tuple[tuple[Checkpoint, Recognised], ...]] = WeakKeyDictionary()
+
+
+def _look(checkpoint: Checkpoint) -> Recognised:
     found = recognise(checkpoint.state_dict, checkpoint.grid)
     if checkpoint.prefix:
         whole = dict(checkpoint.beside) | {checkpoint.prefix + n: t for n, t in checkpoint.state_dict.items()}
@@ -218,11 +232,17 @@ def looks_of(checkpoint: Checkpoint) -> Recognised:
     return found
 
 
-def known_parts(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, Recognised]]:
+def known_parts(checkpoint: Checkpoint) -> tuple[tuple[Checkpoint, Recognised], ...]:
     """The parts that are known architectures, and what they seem to be: each the innermost, in the file's order."""
+    if checkpoint not in _parts:
+        _parts[checkpoint] = tuple(_find_known_parts(checkpoint))
+    return _parts[checkpoint]
+
+
+def _find_known_parts(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, Recognised]]:
     for container, tensors in checkpoint.containers.items():
         least = max(numbers(tensors) // 16, 1)
-        sizes = _prefixes(tensors)
+        sizes = {prefix: size for prefix, (size, _) in _prefixes(tensors).items()}
         known: list[tuple[str, Checkpoint, Recognised]] = []
         for prefix in sorted((prefix for prefix, size in sizes.items() if size >= least), key=_depth, reverse=True):
             if any(inner.startswith(prefix) for inner, _, _ in known):
@@ -246,11 +266,15 @@ def _has_room_for_another(fit: _Fit, least: int) -> bool:
     return left >= max(least, 1)
 
 
-def _search(checkpoint: Checkpoint, least: int, attempt: Attempt) -> Iterator[_Fit | InputError]:
-    """All parts of so many numbers, the outermost first: each as it fits, or why it does not."""
+def _search(checkpoint: Checkpoint, least: int, fewest: float, attempt: Attempt) -> Iterator[_Fit | InputError]:
+    """All parts of so many numbers and tensors, the outermost first: each as it fits, or why it does not."""
     for container, tensors in checkpoint.containers.items():
-        sizes = _prefixes(tensors)
-        for prefix in sorted((prefix for prefix, size in sizes.items() if size >= least), key=_depth):
+        large = [
+            prefix
+            for prefix, (size, count) in _prefixes(tensors).items()
+            if size >= least and (count >= fewest or not prefix)
+        ]
+        for prefix in sorted(large, key=_depth):
             yield _outlined(checkpoint.take(container, prefix), attempt)
 
 
@@ -274,14 +298,15 @@ def _outlined(part: Checkpoint, attempt: Attempt) -> _Fit | InputError:
             return InputError(f"{part.name}: {error}")
 
 
-def _prefixes(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """What names begin with, up to each of their dots and not at all, and how many numbers lie under it."""
-    sizes: dict[str, int] = {}
+def _prefixes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """What names begin with, up to each of their dots and not at all, and how many numbers and tensors lie under it."""
+    sizes: dict[str, tuple[int, int]] = {}
     for name, tensor in tensors.items():
         pieces = name.split(".")
         for count in range(len(pieces)):
             prefix = "".join(f"{piece}." for piece in pieces[:count])
-            sizes[prefix] = sizes.get(prefix, 0) + tensor.numel()
+            size, count = sizes.get(prefix, (0, 0))
+            sizes[prefix] = (size + tensor.numel(), count + 1)
     return sizes
 
 
@@ -354,5 +379,5 @@ def _ambiguous(checkpoint: Checkpoint, groups: list[list[_Fit]]) -> str:
         lines.append(f"  {first.location}: {len(first.keys)} tensors, {size:,} numbers{twins}")
     if len(groups) > _LISTED:
         lines.append(f"  and {len(groups) - _LISTED} more")
-    lines.append(f"Say which is meant: --backbone NAME={checkpoint.path}{SEPARATOR}{groups[0][0].location}")
+    lines.append(f"Say which is meant: {checkpoint.path}{SEPARATOR}{groups[0][0].location}")
     return "\n".join(lines)

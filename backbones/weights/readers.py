@@ -26,12 +26,17 @@ def step_of(reader: Reader, name: str) -> Step:
             after = reader(dict(before))
         except InputError as error:
             raise ReaderError(str(error)) from error
-        except Exception as error:  # another author's function can fail in any way
+        except (Exception, SystemExit) as error:  # another author's function can fail in any way
             raise ReaderError(f"{name}'s reader failed with {type(error).__name__}: {error}.") from error
         _require_tensors(after, name)
         _account(weights, before, after, name)
 
     return update_wrapper(read, reader, assigned=(), updated=())  # for whoever asks whose it is
+
+
+def is_reader(step: Step) -> bool:
+    """Whether a step is another author's reader, which need not take the model's own names."""
+    return hasattr(step, "__wrapped__")
 
 
 def _require_tensors(after: object, name: str) -> None:

@@ -24,6 +24,11 @@ def split_part(text: str | Path) -> tuple[Path, str]:
     path, separator, part = str(text).rpartition(SEPARATOR)
     if not separator or not path or Path(text).exists():
         return Path(text), ""
+    file, inner, first = path.rpartition(SEPARATOR)
+    if inner and Path(file).exists() and not Path(path).exists():
+        raise InputError(
+            f"{text}: names two parts. A part within a part is joined by a dot: {file}{SEPARATOR}{first}.{part}"
+        )
     if not part:
         raise InputError(
             f"{text}: no part after {SEPARATOR}. Name one, as {path}{SEPARATOR}teacher, or leave the colons out."

@@ -1,6 +1,9 @@
 """What cannot be read as a file of weights: what it is instead, and what to do."""
 
 import re
+import tarfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from backbones.errors import InputError
@@ -10,6 +13,29 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".tar", ".ckpt", ".npz")
 
 _BESIDE = ("training_args.", "optimizer.", "scheduler.", "scaler.", "rng_state")
 """How the names of files begin that Hugging Face's trainer leaves beside the weights."""
+
+_PACKED = {
+    b"\x1f\x8b": "packed by gzip: unpack it (`gunzip`, or `tar -xzf` for a .tar.gz), and give the file inside.",
+    b"BZh": "packed by bzip2: unpack it with `bunzip2`, and give the file inside.",
+    b"\x89HDF": "HDF5, as Keras writes it: save PyTorch's weights with torch.save.",
+}
+"""What other files begin with, and what to do."""
+
+_UNFINISHED = (
+    (
+        r"\.lora_[AB]\.|\.base_layer\.",
+        "It has adapters beside its weights (LoRA): save what PEFT's merge_and_unload() gives.",
+    ),
+    (r"\.weight_mask$", 'It is pruned by masks: prune.remove(module, "weight") for each module, and save it again.'),
+    (
+        r"\.(?:SCB|absmax|quant_map)$|\.weight\.absmax$",
+        "It is quantised by bitsandbytes: dequantize() it, and save it again.",
+    ),
+    (r"(?:^|\.)parametrizations\.", "It is parametrised: remove_parametrizations() of each module, and save it again."),
+)
+"""Signs in the names of weights that something was left on them, and what to do."""
+
+_LISTED = 4
 
 _SHARD = re.compile(r"-\d+-of-(\d+)\.\w+")
 
@@ -38,6 +64,12 @@ def weights_in(folder: Path) -> list[Path]:
     ]
 
 
+def unfinished(names: Iterable[str]) -> str:
+    """What was left on weights that have to be saved without it, and how, with a blank behind; "" for others."""
+    listed = [*names]
+    return "".join(f"{told} " for sign, told in _UNFINISHED if any(re.search(sign, name) for name in listed))
+
+
 def is_shard(path: Path) -> bool:
     """Whether the name is one of several, as Hugging Face writes them: "model-00001-of-00002.safetensors"."""
     shard = _SHARD.search(path.name)
@@ -54,6 +86,12 @@ def why_unreadable(path: Path, error: Exception) -> str:
             "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
             'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
         )
+    if told := next((told for sign, told in _PACKED.items() if start.startswith(sign)), None):
+        return f"{path}: {told}"
+    if path.suffix == ".onnx":
+        return f"{path}: ONNX, a graph without the names of modules. Save the model's state_dict() with torch.save."
+    if held := _packed_together(path, start):
+        return f"{path}: an archive that holds {held}. Unpack it, and give the file of weights inside."
     if start.startswith(b"PK\x03\x04"):
         return (
             f"{path}: a PyTorch file that cannot be read ({_first_line(error)}). It is probably truncated: "
@@ -77,6 +115,24 @@ def why_unreadable(path: Path, error: Exception) -> str:
         )
     what = "a text file" if _is_text(start) else "neither a PyTorch nor a safetensors file"
     return f"{path}: {what}. A checkpoint is a file written by torch.save or safetensors; check what was downloaded."
+
+
+def _packed_together(path: Path, start: bytes) -> str:
+    """The first files in a zip or a tar that is none of PyTorch's own, which hold data.pkl or pickle; "" for others."""
+    try:
+        if zipfile.is_zipfile(path) and start.startswith(b"PK"):
+            with zipfile.ZipFile(path) as packed:
+                names = [name for name in packed.namelist() if not name.endswith("/")]
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as bundle:
+                names = [member.name for member in bundle if member.isfile()]
+        else:
+            return ""
+    except (OSError, zipfile.BadZipFile, tarfile.TarError):
+        return ""
+    if any(name.rpartition("/")[2] in ("data.pkl", "pickle") for name in names):
+        return ""
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _first_line(error: Exception) -> str:

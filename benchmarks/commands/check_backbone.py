@@ -1,26 +1,36 @@
 """What `backbench check-backbone` prints: in which tasks a backbone serves, and what is to be mended."""
 
+import sys
 from dataclasses import asdict
 
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.commands.backbone_checks import check_backbone
 from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
-from benchmarks.commands.sheets import Sheet, print_json, show
+from benchmarks.commands.sheets import Sheet, nothing_else_on_stdout, print_json, show
 from benchmarks.planning.cells import parse_backbone
+
+_HEADINGS = ("task", "check", "result", "remark")
+_WIDTHS = (len(DENSE), len("activation checkpointing"), len("failed"))
 
 
 def show_checks(argument: str, *, as_json: bool) -> bool:
-    """Print what each check of `NAME` or `NAME=CHECKPOINT` came to, and whether the tasks would run; True if all would.
+    """Print what each check of `NAME` or `NAME=CHECKPOINT` comes to, as it does, and whether the tasks would run.
 
-    Raises InputError for an unknown name, and a file that cannot be read.
+    True if all would. Raises InputError for an unknown name, and a file that cannot be read.
     """
     name, path = parse_backbone(argument)
-    found = [*check_backbone(name, read_checkpoint(path) if path else None)]
+    found: list[Finding] = []
+    with nothing_else_on_stdout(as_json):
+        for finding in check_backbone(name, read_checkpoint(path) if path else None):
+            if not as_json:
+                row = (finding.task, finding.check, finding.result, finding.remark)
+                show(Sheet(_HEADINGS, [row], widths=_WIDTHS), with_headings=not found)
+                sys.stdout.flush()
+            found.append(finding)
     serves = {task: _serves(task, found) for task in (CLASSIFICATION, DENSE)}
     if as_json:
         print_json({"backbone": name, "serves": serves, "checks": [asdict(each) for each in found]})
         return all(serves.values())
-    show(Sheet(("task", "check", "result", "remark"), [(e.task, e.check, e.result, e.remark) for e in found]))
     print()
     for task, does in serves.items():
         print(f"{task}: {'would run' if does else 'would not run as it should; see what failed'}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
+from backbones.errors import InputError
 from backbones.plugins import look_in
 from benchmarks.commands.backbone_commands import backbone_app
 from benchmarks.commands.cache_commands import cache_app
@@ -103,12 +104,23 @@ def _launch(processes: int | None, recipe: str, overrides: list[str], *, pretrai
         raise typer.Exit(launch(processes, sys.argv[1:]))
 
 
-def _import_plugins(files: list[Path] | None) -> None:
-    """Import files of the user's own, before anything of them is looked up."""
-    if files:
-        from backbones.plugins import import_files
+def _import_plugins(files: list[Path] | None, *, meets: bool = False) -> None:
+    """Import files of the user's own, before anything of them is looked up.
 
+    meets: whether the job's processes are about to meet; what one of them alone finds wrong then ends all, and is said
+    """
+    if not files:
+        return
+    from backbones.plugins import import_files
+
+    try:
         import_files(files)
+    except InputError as error:
+        if meets:
+            from backbones.training.machine import meet_processes
+
+            meet_processes(str(error))
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -172,7 +184,7 @@ def pretrain(
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
-    _import_plugins(plugin)
+    _import_plugins(plugin, meets=not dry_run)
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
@@ -243,7 +255,7 @@ def run(
     from benchmarks.running.repeating import Repeat
 
     declared, repeat, overrides = Declared(method, pretrain_data, model), Repeat(rerun, if_changed), overrides or []
-    _import_plugins(plugin)
+    _import_plugins(plugin, meets=not dry_run)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)

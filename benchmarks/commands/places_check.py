@@ -10,13 +10,12 @@ _TRIES = 12
 _NAME = "places"
 
 
-def check_places(form: Form, backbone: nn.Module) -> Finding:
-    """Change the pixels of single patches off the diagonal, and look which patch or cell changes most.
+def check_places(form: Form, backbone: nn.Module, side: int) -> Finding:
+    """Change the pixels of single patches off the diagonal, in images of a side, and look which changes most.
 
     It fails where most are found at one other place alike: columns first, or other tokens behind the patches.
     """
     step = max(form.strides)
-    side = form.fixed_size or 4 * step
     rows = side // step
     expected = [place for place in range(form.prefix, rows * rows) if place // rows != place % rows]
     expected = expected[:: -(-len(expected) // _TRIES) or 1]
@@ -44,5 +43,5 @@ def _found(form: Form, backbone: nn.Module, side: int, expected: list[int]) -> l
     for number, place in enumerate(expected, 1):
         top, left = place // rows * step, place % rows * step
         images[number, :, top : top + step, left : left + step] = torch.randn(3, step, step)
-    last: Tensor = form.maps(try_features(backbone, images), side, side)[-1]
+    last: Tensor = form.maps(try_features(backbone, images, form.needs_gpu), side, side)[-1]
     return (last[1:] - last[:1]).square().sum(1).flatten(1).argmax(1).tolist()

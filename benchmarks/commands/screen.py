@@ -18,12 +18,13 @@ from backbones.weights.directories import locate
 from backbones.weights.origin import Origin
 from backbones.weights.references import SEPARATOR
 from benchmarks.commands.console import plain_console
-from benchmarks.commands.sheets import print_json
+from benchmarks.commands.sheets import nothing_else_on_stdout, print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.collecting import warn
 from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.same_part import named_as_before
 from results import Metric, Record
 from results.metrics import METRICS
 from tasks.registry import PRETRAINING
@@ -90,13 +91,15 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     carried out: unknown, or without the weights that it needs; ResultsError for a record that would stop it.
     """
     entry = names = None
-    if plan.recipe.task != PRETRAINING:
-        file = plan.checkpoint
-        checkpoint = read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None
-        entry, plan = find_planned_backbone(plan, checkpoint)
-        names = settle_names(plan, entry, checkpoint)
-    finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
-    standing = _standing(finished, _code(plan, entry), repeat) if finished else None
+    with nothing_else_on_stdout(as_json):  # another author's model may print
+        if plan.recipe.task != PRETRAINING:
+            file = plan.checkpoint
+            checkpoint = read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None
+            entry, plan = find_planned_backbone(plan, checkpoint)
+            plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
+            names = settle_names(plan, entry, checkpoint)
+        finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
+        standing = _standing(finished, _code(plan, entry), repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)
     if process_rank() == 0 and as_json:
         print_json(_plan_document(plan, names, finished and finished[0], standing))

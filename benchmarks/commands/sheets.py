@@ -8,7 +8,8 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Literal
 
 _INDENT = " " * 4
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -21,6 +22,7 @@ class Sheet:
     numbers: the headings of columns that stand on the right
     caption: for people
     notes:   for people, below each row
+    widths:  the fewest characters of the first columns, where rows are shown one by one
     is_of_paths: the last column holds paths, which are to be copied: no terminal is too narrow for them
     """
 
@@ -30,6 +32,7 @@ class Sheet:
     numbers: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     is_of_paths: bool = False
+    widths: Sequence[int] = ()
 
     def as_dicts(self) -> list[dict[str, str]]:
         """A dictionary a row, by the headings as identifiers: "pre-training data" is `pre_training_data`."""
@@ -58,8 +61,9 @@ def _show_columns(sheet: Sheet, with_headings: bool) -> None:
     table = Table(
         box=None, pad_edge=False, header_style="bold", show_header=with_headings, caption=sheet.caption or None
     )
-    for heading in sheet.headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in sheet.numbers else "left")
+    for heading, width in zip_longest(sheet.headings, sheet.widths):
+        justify: Literal["right", "left"] = "right" if heading in sheet.numbers else "left"
+        table.add_column(heading, overflow="fold", justify=justify, min_width=width)
     for row in sheet.rows:
         table.add_row(*(Text(entry) for entry in row))
     plain_console().print(table)

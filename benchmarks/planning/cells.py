@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.pretraining.settings import MaskedAutoencoderRecipe
 from backbones.training.later import later_settings
 from backbones.training.settings import Recipe, deciding_settings, protocol
-from backbones.weights.directories import locate
+from backbones.weights.directories import locate, whole_autoencoder
 from backbones.weights.references import SEPARATOR, split_part
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.recipe import load_recipe
@@ -200,8 +201,10 @@ class PlannedCell:
     def _sha256(self) -> str | None:
         if self._known is None:
             return None
-        known = self._known.sha256
-        return known or (self._weights.sha256 if self._weights else None)
+        if self._known.sha256 is None and self._weights:
+            self._known.remember_digest(self._weights.sha256)
+            return self._weights.sha256
+        return self._known.sha256
 
     @cached_property
     def _known(self) -> KnownWeights | None:
@@ -223,13 +226,22 @@ def plan_pretraining(
 ) -> PlannedCell:
     """Plan a pre-training, which begins with the weights in a file, or a part of one, if that is given.
 
-    Raises InputError for a wrong recipe or override.
+    Of a run of pre-training that is the whole autoencoder. Raises InputError for a wrong recipe or override, and for a
+    file to begin with where nothing can.
     """
+    from backbones.mae.model import list_mae_models
+    from backbones.objectives import find_objective, is_objective
+
     loaded = load_recipe(recipe, overrides, {PRETRAINING})
     arch = loaded.recipe.model_dump(include={"model"})["model"]["arch"]
     deviations = tuple(loaded.deviations(loaded.recipe))
+    if not is_objective(arch) and arch not in list_mae_models():
+        find_objective(arch)  # raises
     file, part = split_part(begin) if begin else (None, "")
-    if begin:
+    if begin and file:
+        if not isinstance(loaded.recipe, MaskedAutoencoderRecipe):
+            raise InputError(f"--from {begin}: only masked autoencoders begin with a file, and {arch} is none.")
+        file = whole_autoencoder(file)
         deviations = (*deviations, f"from={begin.name} (reference new weights)")
     return PlannedCell(loaded.name, loaded.recipe, deviations, data, arch, file, seed, part=part)
 

@@ -46,13 +46,24 @@ class KnownWeights:
             return Normalisation.of(**self._known["normalisations"][_digest(question)])
         return None
 
+    def remember_digest(self, sha256: str) -> None:
+        """Keep what the file's digest was found to be, as `remember` does."""
+        self._keep(sha256, {})
+
     def remember(self, sha256: str, question: Mapping[str, Any], answer: Normalisation) -> None:
         """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
+        self._keep(sha256, {_digest(question): answer.as_dict()})
+
+    def _keep(self, sha256: str, answers: Mapping[str, Any]) -> None:
         if not self._state or self._state != self._look() or not all(is_settled(each) for each in self._state):
             return
         others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
-        answers = others | {_digest(question): answer.as_dict()}
-        self._known = {"path": str(self.path), "state": self._state, "sha256": sha256, "normalisations": answers}
+        self._known = {
+            "path": str(self.path),
+            "state": self._state,
+            "sha256": sha256,
+            "normalisations": {**others, **answers},
+        }
         with (
             suppress(OSError),
             written_whole(self._file, safe_from_power_cuts=False) as file,

@@ -164,9 +164,9 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         pretrain_data = pretraining_name(cell.data.name)
         file = cell.plan.checkpoint
         begin = read_checkpoint(file, sha256=cell.sha256, part=cell.plan.part) if file else None
-        remark = ""
+        of_beginning: tuple[str, ...] = ()
         if begin:
-            pretrain_data, remark = data_with_beginning(begin, pretrain_data, pretraining_name)
+            pretrain_data, of_beginning = data_with_beginning(begin, pretrain_data, pretraining_name)
         model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data, begin=begin)
         name = "reconstruction_loss" if isinstance(settings, MaskedAutoencoderRecipe) else "loss"
         metric = Metric(name=name, value=model.outcome.train_loss, split="train")
@@ -174,7 +174,7 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         if report:
             remarks = (
                 f"began with {report.path.name} ({report.sha256[:8]}): {report.summary()}",
-                *filter(None, [remark]),
+                *of_beginning,
                 *remarks,
             )
 

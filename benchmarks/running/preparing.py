@@ -23,6 +23,7 @@ from benchmarks.running.claim import claimed
 from benchmarks.running.collecting import collect_run, is_collected, warn
 from benchmarks.running.renaming import rename
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
+from benchmarks.running.same_part import named_as_before
 from benchmarks.running.writing import write_record
 from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
@@ -121,6 +122,7 @@ def prepare_task(
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan, checkpoint)
+    plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     with found_anew(rescan):

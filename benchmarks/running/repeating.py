@@ -68,7 +68,7 @@ class Code:
             return cls(code_digest())
         settings, objective = recipe.model, find_objective(recipe.model.arch)
         build = partial(build_objective, objective, settings.image_size, settings.own)
-        return cls(code_digest(), _model_code(objective.name, objective.build, build))
+        return cls(code_digest(), _model_code(objective.name, objective.build, build, objective.registered_by))
 
     def with_versions(self) -> dict[str, str]:
         """What decides a number beside the settings, by name, as notes and messages have it."""

@@ -47,8 +47,13 @@ def add_head(backbone: Any, classes: int, pool: Literal["avg", "token"], image_s
 
 def _with_small_head(classifier: Any) -> nn.Module:
     head = classifier.get_classifier()
+    head = getattr(head, "fc", head)  # of a head that pools too, such as SAM's encoder has
     if not isinstance(head, nn.Linear):
-        raise InputError(f"{type(classifier).__name__}: its classification head is no linear layer but a {type(head)}")
+        several = isinstance(head, tuple | list)
+        raise InputError(
+            f"{type(classifier).__name__}: its classification head is no linear layer but "
+            + ("several, as distillation has them. Use the architecture without" if several else f"a {type(head)}")
+        )
     trunc_normal_(head.weight, std=HEAD_STD)
     nn.init.zeros_(head.bias)
     built: nn.Module = classifier

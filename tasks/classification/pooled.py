@@ -95,7 +95,8 @@ def _last_norm(backbone: Any, form: Form, side: int | None) -> nn.LayerNorm | No
     handle = norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         side = side or 4 * form.strides[0]
-        features = try_features(backbone, torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
+        images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        features = try_features(backbone, images, form.needs_gpu)
     finally:
         handle.remove()
     (tokens,) = pick(features, type(backbone).__name__)

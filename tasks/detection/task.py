@@ -31,7 +31,7 @@ from tasks.detection.samples import EvaluationSamples, TrainingSamples, gather
 from tasks.detection.scoring import Scores
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
-from tasks.unused import SMALL_SIDE, require_all_used
+from tasks.unused import USUAL_SIDE, require_all_used
 
 DETECTIONS = "detections.json"
 """What the finished detector found in the evaluation images, in COCO's results format."""
@@ -165,5 +165,5 @@ def create_detector(
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     if pyramid.of_own_forward:
-        require_all_used(pyramid, backbone, pyramid.largest_image or SMALL_SIDE)
+        require_all_used(pyramid, backbone, pyramid.largest_image or USUAL_SIDE)
     return build_detector(pyramid, settings, categories, normalisation), network.load_report, parameters

@@ -27,7 +27,7 @@ from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
 from tasks.segmentation.segmentor import Segmentor, build_segmentor
-from tasks.unused import SMALL_SIDE, require_all_used
+from tasks.unused import USUAL_SIDE, require_all_used
 
 
 def identify_data(recipe: SegmentationRecipe, data: Path) -> Contents:
@@ -131,7 +131,7 @@ def create_segmentor(
         activation_checkpointing=recipe.runtime.activation_checkpointing,
     )
     if pyramid.of_own_forward:
-        require_all_used(pyramid, backbone, pyramid.largest_image or SMALL_SIDE)
+        require_all_used(pyramid, backbone, pyramid.largest_image or USUAL_SIDE)
     _require_views_that_fit(pyramid, recipe)
     return (
         build_segmentor(pyramid, settings, recipe.inference, classes, normalisation),

@@ -1,5 +1,6 @@
 """What a module must have to be a backbone, and what is found out of one."""
 
+import contextlib
 import dataclasses
 import re
 import types
@@ -63,6 +64,10 @@ TOKENS = Form("tokens", (24,), (16,), 0, None)
         (lambda x: tokens(x, 1), dataclasses.replace(TOKENS, prefix=1)),
         (lambda x: tokens(x, 5), dataclasses.replace(TOKENS, prefix=5)),
         (lambda x: types.SimpleNamespace(last_hidden_state=tokens(x, 1)), dataclasses.replace(TOKENS, prefix=1)),
+        (
+            lambda x: types.SimpleNamespace(feature_maps=tuple(four(x))),
+            Form("channels first", (24,) * 4, (4, 8, 16, 32), 0, None),
+        ),
         (lambda x: {"x_norm_clstoken": x.mean((2, 3)), "x_norm_patchtokens": tokens(x)}, TOKENS),
         (lambda x: (tokens(x), x.mean((2, 3))), TOKENS),
         (lambda x: {"mask": None, "features": x}, MAP),
@@ -109,7 +114,7 @@ def test_what_features_are_is_found_out(make: Callable[[Tensor], Any], form: For
         ),
         (lambda x: x[..., :2], {}, r"shape \(1, 24, 14, 2\) for a square image. Return"),
         (lambda x: x[:, :14], {}, r'the first or the last may be the channels. Set the attribute output_fmt to "NCHW"'),
-        (lambda x: 1 / 0, {}, "takes no square images of 224, .* With 224: ZeroDivisionError: division by zero"),
+        (lambda x: 1 / 0, {}, "no square images of 224, .* With each of them: ZeroDivisionError: division by zero$"),
     ],
 )
 def test_what_is_wrong_with_features_is_said(make: Callable[[Tensor], Any], attributes: Any, message: str) -> None:
@@ -150,6 +155,18 @@ def test_trying_a_module_leaves_it_and_the_random_numbers_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert [each.training for each in module] == [True, False, True]
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+def test_a_module_for_a_gpu_alone_is_tried_there_and_brought_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = strangers.on_gpu_alone(None, 0.0)
+    with pytest.raises(InputError, match="With each of them: RuntimeError: no kernel for the CPU"):
+        examine(module, "mine")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.random.fork_rng", lambda devices: contextlib.nullcontext())
+    assert examine(module, "mine") == Form("tokens", (WIDTH,), (8,), 1, None, needs_gpu=True)
+    assert not module.on_gpu
+    assert not examine(strangers.plain_vit(None, 0.0), "mine").needs_gpu
 
 
 def test_only_forward_features_is_demanded() -> None:
@@ -193,6 +210,13 @@ def test_strangers_have_layers_and_undecayed_parameters(name: str) -> None:
 def test_a_stride_that_no_pyramid_has_is_refused() -> None:
     with pytest.raises(InputError, match=r"StrideOf14: .* map of stride 14, and pyramids are made from powers of two"):
         build_pyramid(strangers.stride_of_14(None, 0.0), "simple", image_size=96, window=None, relative_position=False)
+
+
+def test_a_stride_that_no_pyramid_has_is_told_before_the_size_is_set() -> None:
+    sizes = {"embed_dim": 48, "depth": 1, "num_heads": 2, "num_classes": 0}
+    module = timm.create_model("eva02_tiny_patch14_224", img_size=56, **sizes)
+    with pytest.raises(InputError, match=r"Eva: .* map of stride 14, .* Build it with patches of 8, 16 or 32 pixels"):
+        build_pyramid(module, "simple", image_size=128, window=None, relative_position=False)
 
 
 def test_layers_that_cannot_be_told_are_refused_only_where_they_decide() -> None:

@@ -270,6 +270,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         "def no_arguments(): pass\n"
         "def fails(image_size, drop_path): raise RuntimeError('out of luck')\n"
         "def ends(image_size, drop_path): raise SystemExit(3)\n"
+        "built = torch.nn.Identity()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield path
@@ -291,10 +292,11 @@ def test_a_function_of_ones_own(own_module: Path, tmp_path: Path) -> None:
         ("with_head", "it has a classifier of 10 classes. Build it with num_classes=0"),
         ("bare", "Linear lacks forward_features. Give it a method forward_features"),
         ("nothing", "expected a torch.nn.Module, got NoneType"),
-        ("no_arguments", "building it failed with TypeError: no_arguments"),
+        ("no_arguments", r"is called as \(image_size, drop_path\), by position: .* as no_arguments\(\)"),
         ("fails", "building it failed with RuntimeError: out of luck"),
         ("ends", r"building it failed with sys\.exit\(3\) in ends \(.*users_own_backbone\.py, line 12\), which ends"),
-        ("absent", "users_own_backbone has no function 'absent'. It has bare, ends, fails"),
+        ("built", "built is a Identity that has been built. Expected a function that builds one anew"),
+        ("absent", "users_own_backbone has no function 'absent'. It has bare, built, ends, fails"),
     ],
 )
 def test_a_function_that_does_not_serve(own_module: Path, function: str, message: str) -> None:
@@ -305,6 +307,12 @@ def test_a_function_that_does_not_serve(own_module: Path, function: str, message
 def test_a_module_that_cannot_be_imported(own_module: Path) -> None:
     with pytest.raises(InputError, match=r"no module 'no_such_module'. Is it installed"):
         create_backbone("no_such_module:build")
+    for name in ("./users_own_backbone:good", "users_own_backbone.py:good", ":good"):
+        with pytest.raises(InputError, match=f"backbone {name}: expected MODULE:FUNCTION, the module as Python"):
+            create_backbone(name)
+    own_module.with_name("users_lacking_backbone.py").write_text("import no_such_module\n")
+    with pytest.raises(InputError, match=r"no module 'no_such_module', which users_lacking_backbone imports. Is it"):
+        create_backbone("users_lacking_backbone:build")
     for content, error in (("1 / 0", "ZeroDivisionError"), ("import sys; sys.exit()", r"sys\.exit\(\) in <module>")):
         own_module.with_name("users_broken_backbone.py").write_text(f"{content}\n")
         with pytest.raises(InputError, match=f"importing users_broken_backbone failed with {error}"):

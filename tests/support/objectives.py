@@ -41,6 +41,10 @@ def denoising(image_size: int, hidden: float = 0.5, *, noise: float = 0.1) -> nn
     return Denoising(image_size, hidden, noise)
 
 
+SPARED: dict[str, object] = {"a word spared": "layer.weight", "others spared": ["weight"], "spares nothing": None}
+"""What a module's `no_weight_decay` gives, by what is wrong with it."""
+
+
 class Bad(nn.Module):
     """What is wrong with it is said by its name."""
 
@@ -56,6 +60,20 @@ class Bad(nn.Module):
             self.register_buffer("lowest", torch.tensor(torch.nan))
         if what == "frozen":
             self.requires_grad_(False)
+        if what == "half precision":
+            self.half()
+        if what == "lazy":
+            self.unused = nn.LazyLinear(3)
+        if what == "compiled":
+            self._orig_mod = self.unused  # as torch.compile's have it
+        if what == "state fails":
+            self.encoder_state_dict = self.fail
+        if what in SPARED:
+            self.no_weight_decay = lambda: SPARED[what]
+        self.steps = 0
+
+    def fail(self) -> None:
+        raise ValueError("no state")
 
     def get_extra_state(self) -> str:
         return self.what
@@ -67,6 +85,16 @@ class Bad(nn.Module):
         losses = self.layer(images.mean((2, 3))).square().mean(1)
         if self.what == "fails":
             raise RuntimeError("the matrix is not to its liking")
+        self.steps += 1
+        if self.what == "counts":
+            return losses.mean() * self.steps
+        if self.what == "grows":
+            self.register_buffer("seen", torch.zeros(()))
+        if self.what == "complex":
+            return losses.mean() * 1j
+        if self.what == "own backward":
+            losses.mean().backward()
+            return losses.mean() + losses.sum()
         if self.what == "own noise":
             generator = torch.Generator()
             generator.seed()

@@ -215,6 +215,76 @@ class WithoutGradient(PlainViT):
         return super().forward_features(images)
 
 
+class PartlyWithoutGradient(PlainViT):
+    """Its blocks are used, and nothing is passed on to them."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.scale = nn.Parameter(torch.ones(WIDTH))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images).detach() * self.scale
+
+
+class UnderInferenceMode(PlainViT):
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.projector = nn.Linear(WIDTH, WIDTH)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            x = super().forward_features(images)
+        return self.projector(x)
+
+
+class Talkative(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        print("features next")
+        return super().forward_features(images)
+
+
+class InPlace(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images.sub_(0.5))
+
+
+class InPlaceInTraining(PlainViT):
+    def forward_features(self, images: Tensor) -> Tensor:
+        return super().forward_features(images.mul_(0.5) if self.training else images)
+
+
+class Masked(PlainViT):
+    def forward_features(self, images: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward_features(images * mask)
+
+
+class OfOneBlock(PlainViT):
+    """Its blocks are one module."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(image_size)
+        self.blocks = nn.ModuleList([Block()] * DEPTH)
+
+
+class OnGpuAlone(PlainViT):
+    """Its kernels are a GPU's; tests claim that there is one."""
+
+    on_gpu = False
+
+    def cuda(self, device: Any = None) -> Any:
+        self.on_gpu = True
+        return self
+
+    def to(self, *place: Any, **options: Any) -> Any:
+        self.on_gpu = False
+        return self
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        if not self.on_gpu:
+            raise RuntimeError("no kernel for the CPU")
+        return super().forward_features(images)
+
+
 class Overflowing(PlainViT):
     """In bf16 the softmax of what is infinite is undefined."""
 
@@ -230,6 +300,12 @@ class FixedSize(PlainViT):
         if images.shape[2:] != (SIDE, SIDE):
             raise ValueError(f"expected {SIDE} pixels")
         return super().forward_features(images)
+
+
+class Touchy(FixedSize):
+    @property
+    def set_input_size(self) -> Any:
+        raise RuntimeError("ask for the size first")
 
 
 class HiddenState(PlainViT):
@@ -292,9 +368,32 @@ of_its_batch, random, unused = _of_one_size(OfItsBatch), _of_one_size(Random), _
 overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(FixedSize), _of_one_size(HiddenState)
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
 frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
-without_gradient = _of_one_size(WithoutGradient)
+without_gradient, partly_without_gradient = _of_one_size(WithoutGradient), _of_one_size(PartlyWithoutGradient)
+in_place, in_place_in_training = _of_one_size(InPlace), _of_one_size(InPlaceInTraining)
+masked, of_one_block, touchy = _of_one_size(Masked), _of_one_size(OfOneBlock), _of_one_size(Touchy)
+under_inference_mode, talkative = _of_one_size(UnderInferenceMode), _of_one_size(Talkative)
+on_gpu_alone = _of_one_size(OnGpuAlone)
 token_behind, columns_first = _of_one_size(TokenBehind), _of_one_size(ColumnsFirst)
 of_positive_pixels = _of_one_size(OfPositivePixels)
 meta, lazy = _of_one_size(Meta), _of_one_size(Lazy)
 unnumbered, stride_of_14 = _without_arguments(Unnumbered), _without_arguments(StrideOf14)
 bare = _without_arguments(lambda: nn.Linear(2, 2))
+
+
+def of_six_blocks(image_size: int | None, drop_path: float) -> nn.Module:
+    """timm's, and a pyramid of its last map alone."""
+    sizes = {"embed_dim": WIDTH, "depth": 6, "num_heads": HEADS, "patch_size": PATCH, "num_classes": 0}
+    return VisionTransformer(img_size=image_size or SIDE, drop_path_rate=drop_path, **sizes)
+
+
+def without_arguments() -> nn.Module:
+    return PlainViT(SIDE)
+
+
+def drop_path_first(drop_path: float, image_size: int | None) -> nn.Module:
+    return PlainViT(SIDE)
+
+
+def of_a_size(image_size: int | None, drop_path: float) -> nn.Module:
+    """It cannot do without a size."""
+    return PlainViT(SIDE * max(image_size, SIDE) // max(image_size, SIDE))  # type: ignore[type-var]

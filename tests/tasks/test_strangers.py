@@ -5,17 +5,20 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.metaformer import MetaFormer
 from torch import nn
 
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
 from backbones.registry import create_backbone
-from tasks.classification.classifier import add_head, pooling_notes
+from benchmarks.commands.network_checks import check_groups, try_network
+from tasks.classification.classifier import add_head, parameter_groups, pooling_notes
 from tasks.unused import require_all_used
 from tests.support import detection_runs, segmentation_runs, strangers
 from tests.support.commands import read_record
 from tests.support.in_process import refusal_before_training, run, success
 
+POOLFORMER: dict[str, Any] = {"num_classes": 0, "depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
 ONE_MAP = {"model__adapter": "simple"}
 
 
@@ -71,7 +74,25 @@ def test_settings_that_a_stranger_cannot_meet_are_named_with_those_to_use(mini: 
         ("fixed_size", {"model__image_size": 64}, "takes only images of 48 × 48 pixels, and this recipe's have 64"),
         ("one_map", {"model__pool": "token"}, '"token" needs a token before those of the patches, and OneMap gives'),
         ("unused", {}, "depend on backbone.projector.weight, backbone.projector.bias, which several processes cannot"),
-        ("without_gradient", {}, "forward_features passes no gradient on: it runs under no_grad, or detaches"),
+        (
+            "without_gradient",
+            {},
+            "forward_features passes no gradient on: it runs under no_grad or inference_mode, or detaches",
+        ),
+        (
+            "partly_without_gradient",
+            {},
+            "passes no gradient on to backbone.cls_token, backbone.pos_embed, backbone.patc",
+        ),
+        ("in_place", {}, "InPlace: forward_features changes the images that it is given, by an operation in place"),
+        ("in_place_in_training", {}, "forward_features changes the images that it is given, by an operation in place"),
+        ("masked", {}, "mask: torch.Tensor) -> torch.Tensor is called with images alone. Give mask a default."),
+        (
+            "of_one_block",
+            {},
+            "blocks.1 of OfOneBlock is blocks.0 once more, and what is in several layers cannot learn",
+        ),
+        ("drop_path_first", {}, "its function is called as (image_size, drop_path), by position"),
         ("unnumbered", {}, "or use --set optimizer.layer_decay=null"),
         (
             "frozen",
@@ -142,3 +163,31 @@ def test_a_norm_that_is_not_the_last_thing_stays() -> None:
     assert isinstance(module.norm, torch.nn.LayerNorm)
     pooled = module.forward_features(images)[:, 1:].mean(1)
     torch.testing.assert_close(classifier(images), classifier.get_classifier()(pooled))
+
+
+def test_what_timms_models_hold_for_their_own_heads_is_frozen_and_told() -> None:
+    """A PoolFormer was refused: the norm of its head is not used where features are pooled here."""
+    network = add_head(MetaFormer(**POOLFORMER), 4, "avg", 64)
+    require_all_used(network, "poolformer", 64)
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"backbone.head.norm.weight", "backbone.head.norm.bias"}
+    assert any("are frozen: backbone.head.norm.weight" in note for note in pooling_notes(network))
+
+
+def test_check_backbone_passes_what_a_run_freezes() -> None:
+    network = add_head(MetaFormer(**POOLFORMER), 4, "avg", 64)
+    groups = parameter_groups(network, 0.05, 0.75)
+    findings = [*try_network("classification", network, torch.randn(4, 3, 64, 64))]
+    assert {finding.result for finding in findings} == {"ok"}
+    assert "frozen, as this task does without: backbone.head.norm.weight" in findings[0].remark
+    assert check_groups("classification", network, groups, network.backbone).result == "ok"
+
+
+class OwnPoolFormer(MetaFormer):
+    """A class of another author."""
+
+
+def test_a_class_derived_from_timms_is_a_stranger() -> None:
+    network = add_head(OwnPoolFormer(**POOLFORMER), 4, "avg", 64)
+    with pytest.raises(InputError, match=r"do not depend on backbone\.head\.norm\.weight"):
+        require_all_used(network, "mine", 64)

@@ -12,6 +12,8 @@ from backbones.weights.conversion import Weights
 
 _MODELS = r"(?:vit|deit|beit|data2vec_vision|dinov2(?:_with_registers)?|ijepa)\."
 
+_BLOCK = r"((?:decoder_)?blocks\.\d+)"
+
 # ViT, DeiT, ViTMAE, ViTMSN, I-JEPA, DINOv2 with and without registers, BEiT, data2vec-vision.
 _VIT_NAMES = (
     (_MODELS, ""),
@@ -21,20 +23,20 @@ _VIT_NAMES = (
     (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"(?:encoder\.relative|shared)_position_bias\.", "rel_pos_bias."),
     (r"(?:encoder\.layer|layers)\.(\d+)\.", r"blocks.\1."),
-    (r"(blocks\.\d+)\.attention\.(?:output\.dense|o_proj)\.", r"\1.attn.proj."),
-    (r"(blocks\.\d+)\.attention\.attention\.(query|key|value)\.", r"\1.attn.\2."),
-    (r"(blocks\.\d+)\.attention\.q_proj\.", r"\1.attn.query."),
-    (r"(blocks\.\d+)\.attention\.k_proj\.", r"\1.attn.key."),
-    (r"(blocks\.\d+)\.attention\.v_proj\.", r"\1.attn.value."),
-    (r"(blocks\.\d+)\.(?:attention\.attention\.)?relative_position_bias\.", r"\1.attn."),
-    (r"(blocks\.\d+)\.intermediate\.dense\.", r"\1.mlp.fc1."),
-    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
-    (r"(blocks\.\d+)\.mlp\.weights_in\.", r"\1.mlp.fc1."),
-    (r"(blocks\.\d+)\.mlp\.(?:weights_out|down_proj)\.", r"\1.mlp.fc2."),
-    (r"(blocks\.\d+)\.layernorm_before\.", r"\1.norm1."),
-    (r"(blocks\.\d+)\.layernorm_after\.", r"\1.norm2."),
-    (r"(blocks\.\d+)\.lambda_([12])", r"\1.gamma_\2"),
-    (r"(blocks\.\d+)\.layer_scale([12])\.lambda1", r"\1.ls\2.gamma"),
+    (rf"{_BLOCK}\.attention\.(?:output\.dense|o_proj)\.", r"\1.attn.proj."),
+    (rf"{_BLOCK}\.attention\.attention\.(query|key|value)\.", r"\1.attn.\2."),
+    (rf"{_BLOCK}\.attention\.q_proj\.", r"\1.attn.query."),
+    (rf"{_BLOCK}\.attention\.k_proj\.", r"\1.attn.key."),
+    (rf"{_BLOCK}\.attention\.v_proj\.", r"\1.attn.value."),
+    (rf"{_BLOCK}\.(?:attention\.attention\.)?relative_position_bias\.", r"\1.attn."),
+    (rf"{_BLOCK}\.intermediate\.dense\.", r"\1.mlp.fc1."),
+    (rf"{_BLOCK}\.output\.dense\.", r"\1.mlp.fc2."),
+    (rf"{_BLOCK}\.mlp\.weights_in\.", r"\1.mlp.fc1."),
+    (rf"{_BLOCK}\.mlp\.(?:weights_out|down_proj)\.", r"\1.mlp.fc2."),
+    (rf"{_BLOCK}\.layernorm_before\.", r"\1.norm1."),
+    (rf"{_BLOCK}\.layernorm_after\.", r"\1.norm2."),
+    (rf"{_BLOCK}\.lambda_([12])", r"\1.gamma_\2"),
+    (rf"{_BLOCK}\.layer_scale([12])\.lambda1", r"\1.ls\2.gamma"),
     (r"layernorm\.", "norm."),
     (r"pooler\.layernorm\.", "fc_norm."),
 )
@@ -69,8 +71,14 @@ def from_huggingface(weights: Weights, model: nn.Module) -> None:
         _rename_clip(weights)
     else:
         return
-    for name in weights.names(r"blocks\.\d+\.attn\.query\.weight"):
+    for name in weights.names(rf"{_BLOCK}\.attn\.query\.weight"):
         _join_projections(weights, name.removesuffix("query.weight"))
+
+
+def name_decoder(weights: Weights, model: nn.Module) -> None:
+    """Name transformers' decoder of ViTMAE as MAE does; its blocks' insides are left to `from_huggingface`."""
+    weights.rename(r"decoder\.decoder_(?:encoder\.layer|layers)\.(\d+)\.", r"decoder_blocks.\1.")
+    weights.rename(r"decoder\.(mask_token|decoder_)", r"\1")
 
 
 def _rename(weights: Weights, rules: tuple[tuple[str, str], ...]) -> None:

@@ -148,7 +148,7 @@ class Unhelpful(nn.Module):
             r"MlpMixer gives one map, of stride 32, .*it has no blocks with att",
         ),
         (
-            lambda: timm_model("eva02_tiny_patch14_224"),
+            lambda: timm_model("eva02_base_patch16_clip_224", depth=1, embed_dim=48, num_heads=4),
             "fpn",
             r"Eva gives one map, .*its attention is timm\.models\.eva\.E",
         ),
@@ -183,3 +183,16 @@ def test_a_model_whose_maps_are_of_other_sizes_is_refused() -> None:
 def test_a_setting_out_of_range_is_refused(setting: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_pyramid(small_vit(), "simple", **({"image_size": 64, "window": 4} | setting))
+
+
+def test_a_pyramid_of_one_size_has_images_padded_to_it_or_is_refused() -> None:
+    """timm's Hiera has learned positions for its size alone."""
+
+    def build() -> Any:
+        return timm_model("hiera_tiny_224", embed_dim=16, stages=(1, 1, 1, 1))
+
+    pyramid = build_pyramid(build(), "fpn", image_size=200, window=None).eval()
+    assert pyramid.largest_image == 224
+    assert covered(pyramid(torch.zeros(1, 3, 128, 160)))[0] == (32, 40)
+    with pytest.raises(InputError, match=r"Hiera takes only images of 224 × 224 pixels, .* --set model.image_size=224"):
+        build_pyramid(build(), "fpn", image_size=512, window=None)

@@ -200,7 +200,7 @@ def test_patches_of_14_become_patches_of_16() -> None:
     assert trunk.stride == 16
     torch.testing.assert_close(trunk.patch_embed.proj.weight, resample_patch_embed(filters, [16, 16]))
     torch.testing.assert_close(trunk.pos_embed.flatten(1, 2), positions)
-    assert covered(trunk(torch.randn(1, 3, 64, 64))) == [(4, 4)] * 4
+    assert covered(trunk(torch.randn(1, 3, 64, 64))) == [(4, 4)]
 
 
 def test_fpn_resamples_by_the_layers_of_the_protocol() -> None:

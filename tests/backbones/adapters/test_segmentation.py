@@ -108,7 +108,7 @@ def test_the_simple_pyramid_has_no_taps() -> None:
 
 @pytest.mark.parametrize("settings", [{"taps": None}, {"taps": (1, 2, 3, 5), "window": 3}])
 def test_quarters_are_needed_for_windows_and_without_taps(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r'a ViT of 6 blocks: .* multiple of 4\. Without windows .*"model.taps"'):
+    with pytest.raises(InputError, match=r"a ViT of 6 blocks: .* multiple of 4\. .* segmentation where model\.taps"):
         fpn(small_vit(depth=6), **settings)
 
 

@@ -103,3 +103,9 @@ def test_a_plan_tells_of_it(mini: Path, trained: Path) -> None:
     arguments = pretrain_arguments(mini / "unlabelled", trained, **SETTINGS)
     told = success(*arguments, "--dry-run").output
     assert f"{ARCH} on mini" in told and "finished" in told and "the model's code" not in told
+
+
+def test_a_plan_of_what_is_nothing_is_refused(tmp_path: Path) -> None:
+    """It was said that it would be run."""
+    arguments = pretrain_arguments(tmp_path, tmp_path, model__arch="random_vit_mini")
+    assert refusal(*arguments, "--dry-run").startswith('key "model.arch": nothing to pre-train is called \'random_vit')

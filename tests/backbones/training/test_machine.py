@@ -195,7 +195,8 @@ def answers_of_two(complaints: tuple[str, str], gpus: tuple[str, str] = ("", "")
 def test_what_one_process_finds_wrong_ends_all(monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
     """The others waited for it at the meeting place. That there is one GPU, and it is not used, is no matter."""
     show_gpus(monkeypatch, 1)
-    assert answers_of_two(("", complaint)) == [complaint or "met"] * 2
+    said = f"on {socket.gethostname()}: {complaint}" if complaint else "met"
+    assert answers_of_two(("", complaint)) == [said] * 2
 
 
 @pytest.mark.parametrize(("gpus", "is_shared"), [(("GPU-a", "GPU-a"), True), (("GPU-a", "GPU-b"), False)])

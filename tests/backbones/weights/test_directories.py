@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -146,6 +147,34 @@ def test_a_distributed_checkpoint(tmp_path: Path) -> None:
     files = [folder / ".metadata", *sorted(folder.glob("*.distcp"))]
     digests = "".join(f"{file_sha256(file)}\n" for file in files)
     assert checkpoint.sha256 == hashlib.sha256(digests.encode()).hexdigest()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_a_distributed_checkpoint_only_the_chosen_part_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process read the whole folder, the teacher's bytes with the student's."""
+    content = {
+        "student": prefixed(STATE, "trunk."),
+        "teacher": prefixed(STATE, "trunk."),
+        "pos_embed": STATE["pos_embed"],
+    }
+    folder = save_distributed(content, tmp_path / "checkpoint")
+    read: list[str] = []
+    reader = torch.distributed.checkpoint.filesystem.FileSystemReader
+    whole = reader.read_data
+
+    def read_data(self: Any, plan: Any, planner: Any) -> Any:
+        read.extend(item.dest_index.fqn for item in plan.items)
+        return whole(self, plan, planner)
+
+    monkeypatch.setattr(reader, "read_data", read_data)
+    loads(f"{folder}::teacher")
+    assert {name.partition(".")[0] for name in read} == {"teacher"}
+    read.clear()
+    with pytest.raises(InputError, match="has no part 'ema'"):
+        read_checkpoint(f"{folder}::ema")
+    assert not read
 
 
 class Runs:
@@ -291,6 +320,7 @@ def test_broken_shards_say_what_to_do(tmp_path: Path, what: str) -> None:
 FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
     "empty": ({}, "a folder without weights. Expected model.safetensors or"),
     "no weights": ({"README.md": b"", "runs/x": b""}, r"without weights. .* It has folders: runs"),
+    "a run of tasks": ({"checkpoints/iteration_2.pth": b"1"}, r"without weights. .* is .*/iteration_2.pth"),
     "two candidates": ({"a.pth": b"1", "b.pt": b"2"}, r"2 files of weights, .*: b.pth|: a.pth, b.pt. Give one of them"),
     "two indexes": ({"a.index.json": b"", "b.index.json": b""}, "2 files of weights.*: a.index.json, b.index.json"),
     "mmengine's gone": ({"last_checkpoint": b"/x/epoch_3.pth"}, "names /x/epoch_3.pth, and there is no such file, nor"),

@@ -9,10 +9,13 @@ from torch import nn
 
 from backbones.errors import InputError
 from backbones.registry import create_backbone
-from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights import prefixes
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.conversion import Weights
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import ANY_NAMING, Method
-from backbones.weights.prefixes import describe_beside, known_parts, looks_of
+from backbones.weights.prefixes import describe_beside, find_trunk, known_parts, looks_of
+from backbones.weights.recognition import Recognised
 from tests.support.checkpoint_examples import (
     State,
     assert_same_features,
@@ -145,7 +148,7 @@ def test_several_that_fit_are_an_error_that_says_how_to_choose(tmp_path: Path, l
     lines = str(caught.value).splitlines()
     parts = [line.split(":")[0].strip() for line in lines[1:-1]]
     assert lines[1].endswith("54 tensors, 822,912 numbers")
-    assert lines[-1] == f"Say which is meant: --backbone NAME={path}::{parts[0]}"
+    assert lines[-1] == f"Say which is meant: {path}::{parts[0]}"
     assert_same_features(load(f"{path}::{parts[0]}"), one)
     assert_same_features(load(f"{path}::{parts[1]}"), other)
 
@@ -326,3 +329,39 @@ def test_an_odd_part_is_recognised_and_keeps_its_files_method(tmp_path: Path) ->
     assert looks_of(odd).timm_name == VIT
     dino = save(known(SOURCE.state_dict(), vit(7).state_dict())["teacher"], tmp_path)
     assert looks_of(read_checkpoint(f"{dino}::teacher.backbone")).method == "DINO"
+
+
+def test_a_part_that_does_not_fit_costs_no_look_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = vit().state_dict()
+    checkpoint = read_checkpoint(save({"model": prefixed(state, "net."), "twin": vit(1).state_dict()}, tmp_path))
+    looked: list[int] = []
+    monkeypatch.setattr(prefixes, "recognise", lambda *_: looked.append(1) or Recognised())
+    with pytest.raises(InputError) as refused:
+        load_weights(vit_mini(depth=3), checkpoint, Method("custom", "unstated", ANY_NAMING))
+    assert not looked
+    assert "The file looks like: no architecture known here." in str(refused.value) and looked
+
+
+def test_parts_of_too_few_tensors_are_not_tried_unless_another_reads_them() -> None:
+    tensors = prefixed(vit().state_dict(), "net.")
+    checkpoint = Checkpoint(Path("weights.pth"), "", 1, "torch", "", tensors, {}, {"": tensors})
+    tried: list[str] = []
+
+    def attempt(part: Checkpoint) -> Weights:
+        tried.append(part.prefix)
+        raise InputError("")
+
+    for fewest in (13, 0):
+        tried.clear()
+        with pytest.raises(InputError):
+            find_trunk(nn.Linear(2, 2), checkpoint, "custom", "unstated", attempt, fewest)
+        assert ("net.blocks.0." in tried) is not bool(fewest)
+        assert {"", "net.", "net.blocks."} <= {*tried}
+
+
+def test_the_md5_of_a_file_is_made_once_for_all_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = read_checkpoint(save({"model": vit().state_dict(), "twin": vit(1).state_dict()}, tmp_path))
+    assert checkpoint.md5 == checkpoint.take_part("twin").md5
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("read again"))
+    assert len(checkpoint.take_part("model").md5) == 32
+    assert not checkpoint.fills_file and not checkpoint.take_part("twin").fills_file

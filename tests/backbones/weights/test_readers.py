@@ -1,5 +1,6 @@
 """A reader of another author's: what it gives is loaded, what it leaves out is dropped, and all has to fit."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def test_without_anything_computed_what_is_left_out_is_surely_left_out(tmp_path:
         (lambda state: {}, "tensors are not in the file"),
         (lambda state: state | {"surplus": torch.ones(1)}, "have no place in the model: surplus"),
         (lambda state: state["absent"], "mine_vit's reader failed with KeyError: 'absent'"),
+        (lambda state: sys.exit("usage"), "mine_vit's reader failed with SystemExit: usage"),
         (lambda state: None, "mine_vit's reader gave NoneType, expected a dict of tensors"),
         (lambda state: {"a": [1]}, "mine_vit's reader gave list under 'a', expected tensors"),
         (lambda state: {1: torch.ones(1)}, "mine_vit's reader gave Tensor under 1, expected tensors"),
@@ -141,7 +143,7 @@ def test_a_method_of_ones_own(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ({"name": "mae"}, "method mae: the name is taken, by MAE"),
-        ({"name": " "}, "method ' ': expected a name"),
+        ({"name": " "}, "method  : name=' ': expected a name"),
         ({"name": "Mine", "mean": (0.5, 0.5, 0.5)}, "method Mine: mean and std belong together"),
         ({"name": "Mine", "mean": 0.5, "std": 0.5}, "method Mine: "),
     ],

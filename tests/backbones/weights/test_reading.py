@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,39 @@ def test_hash_and_size_are_those_of_the_file(tmp_path: Path) -> None:
     assert checkpoint.size == (tmp_path / "checkpoint.pth").stat().st_size
     assert checkpoint.parameters == 6
     assert checkpoint.extras == {"epoch": "7"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.tar.gz", b"\x1f\x8b\x08\x00" + bytes(64), "packed by gzip: unpack it"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5, as Keras writes it"),
+        ("a.onnx", b"\x08\x08\x12\x07pytorch" + bytes(64), "ONNX, a graph"),
+    ],
+)
+def test_other_formats_are_named_with_what_to_do(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        read_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["weights.zip", "weights.tar"])
+def test_plain_archives_are_told_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    """A zip was called a truncated file of PyTorch, which is a zip too."""
+    save({"weight": torch.ones(2)}, tmp_path)
+    shutil.make_archive(str(tmp_path / "weights"), name.rpartition(".")[2], tmp_path, "checkpoint.pth")
+    with pytest.raises(InputError, match=r"an archive that holds checkpoint\.pth\. Unpack it"):
+        read_checkpoint(tmp_path / name)
+
+
+def test_lists_and_arrays_are_told_to_be_saved_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"in a list: save the one that is meant"):
+        read_checkpoint(save([{"weight": torch.ones(2)}], tmp_path))
+    with pytest.raises(InputError, match=r"torch\.from_numpy"):
+        read_checkpoint(save({"weight": np.ones(2)}, tmp_path))
+
+
+def test_two_parts_are_told_to_be_joined_by_a_dot(tmp_path: Path) -> None:
+    path = save({"teacher": {"backbone.weight": torch.ones(2)}}, tmp_path)
+    with pytest.raises(InputError, match=r"names two parts.*::teacher\.backbone"):
+        read_checkpoint(f"{path}::teacher::backbone")

@@ -38,6 +38,13 @@ def test_another_architecture_is_recognised(tmp_path: Path) -> None:
     assert max(len(line) for line in str(caught.value).splitlines()) < 400
 
 
+def test_what_no_model_of_timm_fits_is_led_to_a_function_of_ones_own(tmp_path: Path) -> None:
+    state = vit_mini().state_dict()
+    state["patch_embed.proj.weight"] = torch.zeros(128, 4, 8, 8)
+    with pytest.raises(InputError, match=r"or give a function .*in_chans=4.*: docs/backbones\.md\."):
+        create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     state = vit_mini().state_dict()
     state["blocks.1.mlp.fc1.bias"][3] = float("nan")
@@ -78,3 +85,19 @@ def test_tensors_of_other_layouts_are_refused(
         with pytest.raises(InputError, match=rf"{told}.*: blocks\.0\.mlp\.fc1\.weight, 1 in all"):
             create_backbone("mae_vit_mini", each)
     assert create_backbone("mae_vit_mini", f"{path}::other").load_report.part == "other"
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ("blocks.0.attn.qkv.lora_A.default.weight", r"merge_and_unload\(\)"),
+        ("blocks.0.attn.qkv.weight_mask", r"prune\.remove"),
+        ("blocks.0.attn.qkv.SCB", r"bitsandbytes: dequantize\(\)"),
+        ("blocks.0.attn.qkv.parametrizations.weight.original0", r"remove_parametrizations\(\)"),
+    ],
+)
+def test_what_was_left_on_weights_is_said_with_what_to_do(tmp_path: Path, beside: str, told: str) -> None:
+    state = vit_mini().state_dict()
+    state[beside] = state.pop("blocks.0.attn.qkv.weight")
+    with pytest.raises(InputError, match=told):
+        create_backbone("mae_vit_mini", save(state, tmp_path))

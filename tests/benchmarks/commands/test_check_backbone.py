@@ -1,12 +1,18 @@
 """`backbench check-backbone`: models that serve, and what authors of others are told to mend."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from backbones import register_backbone, registry
+from backbones.adapters import build_pyramid
+from backbones.errors import InputError
+from benchmarks.commands.check_backbone import show_checks
+from benchmarks.commands.findings import Finding
 from tests.support import strangers
 from tests.support.in_process import call, refusal, success
 
@@ -49,6 +55,16 @@ def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
     assert remark == "58,240 parameters; 54 of 54 tensors loaded, 0 dropped, 0 initialised, 0 converted"
 
 
+def test_a_reader_need_not_take_the_models_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    read = lambda state: {name[8:]: x for name, x in state.items() if name.startswith("student/")}  # noqa: E731
+    register_backbone("theirs", method="MAE", model="ViT", convert=read)(strangers.plain_vit)
+    state = strangers.plain_vit(None, 0.0).state_dict()
+    torch.save({f"student/{name}": tensor for name, tensor in state.items()}, tmp_path / "weights.pth")
+    document = checks(f"theirs={tmp_path / 'weights.pth'}", 0)
+    assert document["checks"]["all", "state-dict round trip"][0] == "ok"
+
+
 BOTH = ("classification", DENSE)
 
 
@@ -77,8 +93,33 @@ BOTH = ("classification", DENSE)
         ),
         ("of_its_batch", BOTH, "evaluation", "an image's features depend on the others of its batch. In eval() let"),
         ("random", BOTH, "evaluation", "two passes over the same images differ. Let eval() switch off what is random"),
-        ("unused", BOTH, "gradients", "backbone.projector.bias: several processes would wait for them in vain. Leave"),
-        ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad, or detaches. Let it be diff"),
+        (
+            "unused",
+            BOTH,
+            "gradients",
+            "backbone.projector.bias, which several processes cannot train. Leave out what is",
+        ),
+        ("without_gradient", BOTH, "gradients", "no gradient on: it runs under no_grad or inference_mode, or detaches"),
+        (
+            "under_inference_mode",
+            BOTH,
+            "gradients",
+            "no gradient on: it runs under no_grad or inference_mode, or detac",
+        ),
+        ("partly_without_gradient", BOTH, "gradients", "passes no gradient on to "),
+        ("in_place", ["all"], "images", "InPlace: forward_features changes the images that it is given, by an opera"),
+        (
+            "in_place_in_training",
+            ["classification"],
+            "images",
+            "forward_features changes the images that it is given, by an operation",
+        ),
+        ("masked", ["all"], "builds", "Masked.forward_features(images: torch.Tensor, mask: torch.Tensor)"),
+        ("of_one_block", [DENSE], "layers", "blocks.1 of OfOneBlock is blocks.0 once more, and what is in several la"),
+        ("touchy", ["all"], "sizes", "RuntimeError: ask for the size first"),
+        ("without_arguments", ["all"], "builds", "its function is called as (image_size, drop_path), by position: th"),
+        ("drop_path_first", ["all"], "builds", "It is defined as drop_path_first(drop_path: float, image_size: int"),
+        ("of_a_size", ["all"], "builds", "let it have a size of its own for that, such as image_size or 224"),
         ("token_behind", ["all"], "places", "1 other token(s) stand behind the patches. Put them before those"),
         ("columns_first", ["all"], "places", "they stand column by column. Return tokens row by row"),
         ("of_positive_pixels", ["all"], "runs", "ValueError: expected pixels between 0 and 1, with normalised images"),
@@ -100,6 +141,35 @@ def test_a_model_of_one_size_serves_and_is_told_so() -> None:
     found = checks("tests.support.strangers:fixed_size", 0)["checks"]
     assert found["all", "sizes"][0] == "told"
     assert found["all", "sizes"][1].startswith("only 48 × 48 pixels, of those tried; dense tasks pad images to it")
+
+
+def test_a_depth_without_quarters_has_the_pyramid_that_a_run_takes() -> None:
+    found = checks("tests.support.strangers:of_six_blocks", 0)["checks"]
+    expected = "by model.adapter=simple --set model.window=null, with the other settings as recipes have them"
+    assert found[DENSE, "pyramid"] == ("ok", expected)
+    options: dict[str, Any] = {"image_size": 48, "relative_position": False}
+    with pytest.raises(
+        InputError, match=r"a ViT of 6 blocks: .* with --set model.adapter=simple --set model.window=nu"
+    ):
+        build_pyramid(strangers.of_six_blocks(48, 0.0), "fpn", window=16, **options)
+    assert len(build_pyramid(strangers.of_six_blocks(48, 0.0), "simple", window=None, **options).strides) == 4
+
+
+def test_findings_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def found(name: str, checkpoint: object) -> Iterator[Finding]:
+        yield Finding("all", "first", "ok", "1")
+        assert capsys.readouterr().out == "task\tcheck\tresult\tremark\nall\tfirst\tok\t1\n"
+        yield Finding("all", "second", "ok", "2")
+
+    monkeypatch.setattr("benchmarks.commands.check_backbone.check_backbone", found)
+    assert not show_checks("random_vit_mini", as_json=False)
+    assert capsys.readouterr().out.startswith("all\tsecond\tok\t2\n")
+
+
+def test_what_a_model_prints_stands_beside_the_document() -> None:
+    result = call("check-backbone", "tests.support.strangers:talkative", "--json")
+    assert json.loads(result.stdout)["serves"] == {"classification": True, DENSE: True}
+    assert "features next" in result.stderr
 
 
 def test_a_name_that_is_none_is_refused() -> None:

@@ -23,7 +23,7 @@ def twins(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_of_two_has_to_be_chosen(small: Path, twins: Path, tmp_path: Path) -> None:
     message = refusal_before_training(*run(small, tmp_path / "out", f"mae_vit_mini={twins}"))
     assert message.startswith(f"{twins}: 2 of its parts fit the model, with different numbers; nothing was loaded.\n")
-    assert f"Say which is meant: --backbone NAME={twins}::model" in message
+    assert f"Say which is meant: {twins}::model" in message
     assert refusal("inspect", twins, "--backbone", "mae_vit_mini") == message
     absent = refusal_before_training(*run(small, tmp_path / "out", f"mae_vit_mini={twins}::ema"))
     assert absent.startswith(f"{twins}: has no part 'ema'. ")
@@ -43,6 +43,11 @@ def test_a_part_from_the_command_to_the_table(small: Path, twins: Path, encoder:
     assert ema["load_report"]["used"]["cls_token"] == ["module.cls_token"]
     assert ema["checkpoint_sha256"] == model["checkpoint_sha256"] and ema["key"] != model["key"]
     assert "finished on" in success(*run(small, outs["model"], f"mae_vit_mini={twins}::model"), "--dry-run").output
+    longer = run(small, outs["model_ema"], f"mae_vit_mini={twins}::model_ema.module")
+    for arguments in ([*longer, "--dry-run"], longer):
+        told = success(*arguments)
+        assert "twins.pth::model_ema.module loads what ::model_ema does, and stands as that" in told.output
+        assert read_record(outs["model_ema"]) == ema  # the only one: it made a run and a row of its own
     table = success("table", *outs.values(), "--layout", "transfer").output
     digits = ema["checkpoint_sha256"][:8]
     assert f"checkpoint twins.pth::model ({digits})" in table

@@ -1,5 +1,6 @@
 """`--plugin FILE.py`: a file of one's own that registers backbones and methods, and its row in the table."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbones import registry
+from backbones import objectives, registry
 from backbones.plugins import _files
+from backbones.pretraining.settings import ObjectiveRecipe
 from backbones.weights import methods
+from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.repeating import Code
 from tests.support.checkpoint_examples import vit_mini
 from tests.support.commands import read_record
@@ -104,6 +107,23 @@ def test_modules_beside_it_are_the_models_code_too(plugin: Path, monkeypatch: py
     assert Code.of(registry.find_backbone("loose_vit")).model_code != before
 
 
+def test_modules_beside_an_objectives_file_are_its_code_too(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(plugin.parent)
+    monkeypatch.setattr(objectives, "_objectives", {})
+    parts = plugin.with_name("loose_parts.py")
+    parts.write_text("SCALE = 1\n")
+    plugin.write_text(
+        "import backbones, loose_parts\nfrom tests.support.objectives import denoising\n"
+        "backbones.register_pretraining('loose', method='Loose')(lambda image_size: denoising(image_size))\n"
+    )
+    success("list", "backbones", "--plugin", plugin)
+    recipe = load_recipe("mae_vit_mini", ["model.arch=loose"], {"pretraining"}).recipe
+    assert isinstance(recipe, ObjectiveRecipe)
+    before = Code.of_pretraining(recipe).model_code
+    parts.write_text("SCALE = 2\n")
+    assert Code.of_pretraining(recipe).model_code != before
+
+
 def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: Path, tmp_path: Path) -> None:
     """And finds what it needs in the current folder."""
     (tmp_path / "loose_parts.py").write_text("TRACE = 'imported.txt'\n")
@@ -123,10 +143,10 @@ def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: P
     ("text", "told"),
     [
         ("def f(:\n", "it is not Python: line 1: "),
-        ("1 / 0\n", "importing it failed with ZeroDivisionError: division by zero"),
-        ("import sys\nsys.exit('usage')\n", "importing it failed with SystemExit: usage"),
+        ("1 / 0\n", "importing it failed in line 1 with ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit('usage')\n", "importing it failed with sys.exit('usage') in <module> ("),
         ("import a_module_of_nobodys\n", "it needs the module 'a_module_of_nobodys'. Is it installed, in the current"),
-        ("import timm\n", "it registers nothing. Expected calls of register_backbone, register_method or"),
+        ("import timm\n", "it registers nothing. Expected register_backbone(…) or register_pretraining(…) before a"),
         (
             PLUGIN.replace("loose_vit", "mae_vit_base"),
             "backbone mae_vit_base: the name is taken. Register it under another.",
@@ -134,7 +154,21 @@ def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: P
         (PLUGIN.replace('"Loose"', '"MAE"'), "method MAE: the name is taken, by MAE. Register it under another."),
         (PLUGIN.replace('"loose_vit"', '"a:b"'), "backbone 'a:b': expected a name without : and ="),
         (PLUGIN.replace("std=(0.5,)", "std=(0,)"), "method Loose: std [0.0, 0.0, 0.0]: expected three numbers above"),
-        (PLUGIN.replace(", model=", ", colour="), "importing it failed with TypeError: register_backbone() got an"),
+        (
+            PLUGIN.replace(", model=", ", colour="),
+            "importing it failed in line 12 with TypeError: register_backbone() got an",
+        ),
+        ("a\0b", "it is not Python: source code string cannot contain null bytes"),
+        (PLUGIN.replace("convert=read", "convert='read'"), "method Loose: convert='read': expected a function."),
+        (PLUGIN.replace('"photos"', "None"), "method Loose: pretrain_data=None: expected a name, as the table is"),
+        (PLUGIN.replace("(0.5,) * 3", "0.5"), "method Loose: mean 0.5 and std 0.5: expected three numbers each"),
+        (PLUGIN.replace('"ViT-mini"', "None"), "backbone loose_vit: model=None: expected a name"),
+        (PLUGIN.replace('method="Loose"', "method=None"), "backbone loose_vit: method=None: expected a name"),
+        (PLUGIN.replace('"loose_vit"', "5"), "backbone 5: name=5: expected a name"),
+        (
+            PLUGIN.replace('method="Loose"', 'settings={"model.pool": "token"}, method="Loose"'),
+            "backbone loose_vit: settings={'model.pool': 'token'}: expected those of each task by its name",
+        ),
     ],
 )
 def test_a_file_that_does_not_serve(text: str, told: str, small: Path, plugin: Path, tmp_path: Path) -> None:
@@ -149,9 +183,37 @@ def test_a_file_that_is_none(plugin: Path, tmp_path: Path) -> None:
         (tmp_path / "note.txt").write_text("x")
         message = refusal("list", "backbones", "--plugin", tmp_path / name)
         assert message == f"--plugin {tmp_path / name}: {found}. Expected a file of Python, such as my_method.py."
+    for name, better in (("my-method.py", "my_method.py"), ("2nd try.py", "my_2nd_try.py")):
+        shutil.copy(plugin, tmp_path / name)
+        message = refusal("list", "backbones", "--plugin", tmp_path / name)
+        assert "is no name of a module. Rename the file" in message and message.endswith(f": {better}")
     shutil.copy(plugin, tmp_path / "timm.py")
     message = refusal("list", "backbones", "--plugin", tmp_path / "timm.py")
     assert "its name is that of another module, " in message and "Rename the file" in message
+
+
+def test_a_module_beside_it_that_is_not_found_is_told_of(plugin: Path) -> None:
+    """It was asked whether that is installed."""
+    plugin.with_name("loose_helper.py").touch()
+    plugin.write_text("import loose_helper\n")
+    message = refusal("list", "backbones", "--plugin", plugin)
+    assert f"It lies beside the file: call backbench in that folder, or set PYTHONPATH={plugin.parent}" in message
+
+
+def test_what_it_prints_is_no_answer(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood before a JSON document."""
+    plugin.write_text(f"print('hello')\n{PLUGIN}")
+    result = success("list", "methods", "--json", "--plugin", plugin)
+    assert json.loads(result.stdout) and result.stderr == "hello\n"
+    monkeypatch.syspath_prepend(plugin.parent)
+    plugin.with_name("loose_function.py").write_text("print('hello')\ndef build(image_size, drop_path): ...\n")
+    result = success(*run(plugin.parent, plugin.parent, "loose_function:build"), "--dry-run", "--json")
+    assert json.loads(result.stdout) and result.stderr == "hello\n"
+
+
+def test_a_name_of_a_file_that_was_forgotten_is_asked_for(plugin: Path) -> None:
+    arguments = run(plugin.parent, plugin.parent, "loose_vit")
+    assert "names that a file of your own registers, with --plugin FILE." in refusal(*arguments, "--dry-run")
 
 
 def test_help_names_the_three_ways() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from backbones.cache import cache_folder
 from backbones.images.normalisation import HALF, IMAGENET
 from backbones.training.settings import deciding_settings, protocol
 from backbones.weights import checkpoints, methods
-from benchmarks.planning.cells import PlannedCell, plan_task
+from benchmarks.planning.cells import PlannedCell, plan_pretraining, plan_task
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.running.writing import write_record
 from results import Record, run_directory, store
@@ -63,6 +64,21 @@ def test_a_file_is_read_once_for_all_plans(weights: Path, monkeypatch: pytest.Mo
         assert len(again.digest) == 12
         assert again.normalisation == (HALF if len(overrides) == 2 else first.normalisation)
     assert planned(weights).digest == first.digest
+
+
+def test_a_digest_is_known_by_itself(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each plan of a pre-training that begins with a file, or under a recipe that insists on pixels, hashed it."""
+
+    def plans() -> list[PlannedCell]:
+        insisting = planned(weights, "model.mean=[0.5,0.5,0.5]", "model.std=[0.5,0.5,0.5]")
+        return [insisting, plan_pretraining("mae_vit_mini", Path("shapes"), seed=0, overrides=[], begin=weights)]
+
+    for number in range(2):
+        before = plans()[number].digest
+        with monkeypatch.context() as patch:
+            hide_reading(patch)
+            assert plans()[number].digest == before
+        shutil.rmtree(cache_folder())
 
 
 def test_a_method_that_is_registered_otherwise_is_asked_anew(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ from backbones.errors import InputError, TryAgainError
 from backbones.training import agreement, meeting
 from backbones.training.agreement import each_says, first_decides
 from backbones.training.launching import Place
+from backbones.training.machine import meet_processes
 from backbones.training.meeting import TALKING, meet
+from benchmarks.commands.cli import _import_plugins
 from benchmarks.running import together as ending
 from benchmarks.running.together import together
 from tests.support.commands import PATIENCE
@@ -71,6 +73,25 @@ def fail_before_they_meet(rank: int) -> None:
 def test_a_fault_before_they_meet_is_told_too(tmp_path: Path) -> None:
     assert end_of_two(fail_before_they_meet, tmp_path / "log") == [0, 1]
     assert (tmp_path / "log").read_text().rstrip().endswith("TypeError: before")
+
+
+def import_plugin(rank: int, files: list[Path]) -> None:
+    ending._PATIENCE = 1.0
+    socket.gethostname = lambda: f"node{rank}"
+    _import_plugins([files[rank]], meets=True)
+    meet_processes()
+
+
+@pytest.mark.parametrize(("lacking", "machine"), [([1], "on node1: "), ([0, 1], "")])
+def test_what_is_wrong_with_a_plugin_is_told_once_with_the_machine_that_has_it(
+    tmp_path: Path, lacking: list[int], machine: str
+) -> None:
+    """One that a machine alone lacked ended the job without a word."""
+    (tmp_path / "mine.py").write_text("import backbones\n\nbackbones.register_method('Mine')\n")
+    files = [tmp_path / ("theirs.py" if rank in lacking else "mine.py") for rank in range(2)]
+    assert end_of_two(import_plugin, tmp_path / "log", files) == [2, 2]
+    (message,) = (tmp_path / "log").read_text().splitlines()
+    assert message.startswith(f"backbench: {machine}--plugin {tmp_path / 'theirs.py'}: there is no such file.")
 
 
 def interrupt_decision(rank: int) -> None:
