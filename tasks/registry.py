@@ -60,7 +60,8 @@ TASKS = {
             package="tasks.classification",
             recipe="tasks.classification.recipe:ClassificationRecipe",
             data_sets=("imagenet1k", "mini", "folders"),
-            tables=("transfer", "imagenet"),  # images of one's own are what a backbone is carried over to
+            # images of one's own are what a backbone is carried over to
+            tables=("transfer", "transfer-more", "imagenet"),
             columns_by_image_size=True,
         ),
         Task(
