@@ -59,7 +59,10 @@ TASKS = {
             name="classification",
             package="tasks.classification",
             recipe="tasks.classification.recipe:ClassificationRecipe",
-            data_sets=("imagenet1k", "mini", "folders"),
+            data_sets=(
+                *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
+                *("mini", "folders"),
+            ),
             # images of one's own are what a backbone is carried over to
             tables=("transfer", "transfer-more", "imagenet"),
             columns_by_image_size=True,

@@ -23,7 +23,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
 }
 """The packages, and what of the others each may import."""
 
-_DRAWERS = ("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datasets.label_maps")
+_DRAWERS = (
+    *("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datasets.image_lists"),
+    "tasks.datasets.label_maps",
+)
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -45,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tasks.registry": ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS, *_SISTERS),
     "tasks.datasets": (),
     **dict.fromkeys(_DRAWERS, ("tasks.datasets",)),
+    "tasks.datasets.image_lists": ("tasks.datasets", "tasks.datasets.class_folders"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands",),
     "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),

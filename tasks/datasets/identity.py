@@ -135,7 +135,7 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     Raises DataError for a card whose name is none.
     """
     known = {simplified(name): name for name in published}
-    name = _card_name(root) or _card_name(root.resolve().parent)
+    name = card_name(root)
     if name is None:
         fits = claimed in published and published[claimed].fit(contents)
         name = claimed if fits else root.resolve().name or "data"
@@ -156,7 +156,12 @@ def _describe_difference(name: str, claimed: str, contents: Contents, published:
     return f"{text}, which has {published[claimed]}" if claimed in published else text
 
 
-def _card_name(folder: Path) -> str | None:
+def card_name(root: Path) -> str | None:
+    """The name on the card of a folder, or of the one above it; None without one. Raises DataError for no name."""
+    return _name_on_card(root) or _name_on_card(root.resolve().parent)
+
+
+def _name_on_card(folder: Path) -> str | None:
     """The name on a folder's card; None without one, and for another program's file."""
     path = folder / CARD
     card = _read_json(path) if path.is_file() else None

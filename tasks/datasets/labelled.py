@@ -69,15 +69,46 @@ def kept_split(
     """
 
     def find() -> Finding:
-        found = open_split()
-        facts = {name: getattr(found, name) for name in ("split", "layout", "classes", "note")}
-        folder = found.paths.root.relative_to(root).as_posix()
-        return Finding(facts | {"folder": folder}, {**found.paths.arrays, "labels": found.labels})
+        facts, arrays = _taken_apart(open_split())
+        return Finding(facts, arrays)
 
     finding = kept(kind, root, {**question, "code": code_digest()}, find)
-    facts, arrays = dict(finding.facts), dict(finding.arrays)
-    labels = arrays.pop("labels")
-    return LabelledSplit(root, paths=Paths(root / facts.pop("folder"), **arrays), labels=labels, **facts)
+    return _put_together(root, finding.facts, finding.arrays)
+
+
+def kept_splits(
+    kind: str, root: Path, open_splits: Callable[[], tuple[LabelledSplit, LabelledSplit]]
+) -> tuple[LabelledSplit, LabelledSplit]:
+    """`kept_split` for two splits that are found together."""
+
+    def find() -> Finding:
+        facts, arrays = zip(*map(_taken_apart, open_splits()), strict=True)
+        return Finding(
+            {"splits": facts}, {f"{at} {name}": part[name] for at, part in enumerate(arrays) for name in part}
+        )
+
+    finding = kept(kind, root, {"code": code_digest()}, find)
+    train, val = (
+        _put_together(root, facts, {name: finding.arrays[f"{at} {name}"] for name in _ARRAYS})
+        for at, facts in enumerate(finding.facts["splits"])
+    )
+    return train, val
+
+
+_ARRAYS = ("content", "ends", "labels")
+
+
+def _taken_apart(split: LabelledSplit) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and the arrays of a split, without its root."""
+    facts = {name: getattr(split, name) for name in ("split", "layout", "classes", "note")}
+    folder = split.paths.root.relative_to(split.root).as_posix()
+    return facts | {"folder": folder}, {**split.paths.arrays, "labels": split.labels}
+
+
+def _put_together(root: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> LabelledSplit:
+    known = dict(facts)
+    paths = Paths(root / known.pop("folder"), arrays["content"], arrays["ends"])
+    return LabelledSplit(root, paths=paths, labels=arrays["labels"], **known)
 
 
 def contents_of(train: LabelledSplit, val: LabelledSplit) -> Contents:

@@ -16,7 +16,7 @@ from benchmarks.mini import LEVELS, SHAPES, TRANSFER_SETS, write_mini, write_tra
 from benchmarks.mini.inaturalist import NUMBER_OF_SPECIES, SUPERCATEGORIES, rank_of, species_of
 from benchmarks.mini.places import IMAGES_205, places_of
 from benchmarks.mini.scenes import ALL_SPLITS, MAIN_SPLITS, draw_place, draw_species
-from tasks.data_sets import name_data_set
+from tasks.data_sets import find_data_set, name_data_set, open_labelled
 from tasks.datasets.identity import Contents
 from tests.support.folders import contents
 from tests.support.in_process import success
@@ -168,6 +168,23 @@ def test_it_is_completed_grown_and_left_alone(drawn: Path, tmp_path: Path) -> No
 def test_what_cannot_be_drawn_is_refused(drawn: Path, settings: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         write_transfer_set(drawn / "inat2017", "inat2017", **SIZES | settings)
+
+
+@pytest.mark.parametrize("name", TRANSFER_SETS)
+def test_it_is_opened_and_checked_as_what_it_stands_for(drawn: Path, name: str) -> None:
+    """Each image is of the class that its folder, or for Places365 its number, says."""
+    train, val = open_labelled(name, drawn / name)
+    assert (len(train.paths), len(val.paths), train.classes) == (40, 16, val.classes)
+    if name.startswith("inat"):
+        known = {each.name if name == "inat2017" else str(each.id): each.name for each in species_of("smooth")}
+        shown = [known[path.parent.name] for split in (train, val) for path in split.paths]
+    else:
+        folders = {place.folder: place.folder.partition("/")[2] for place in places_of("smooth")}
+        at = 5 if name == "places205" else 1
+        shown = [folders["/".join(path.relative_to(drawn / name).parts[at:-1])] for path in train.paths]
+        assert [*folders.values()] == train.classes
+    assert [train.classes[label] for split in (train, val) for label in split.labels][: len(shown)] == shown
+    assert not find_data_set(name).check()(drawn / name).problems
 
 
 @pytest.mark.parametrize("name", TRANSFER_SETS)

@@ -1,0 +1,1 @@
+"""Labelled images that are named by a file: iNaturalist's JSON, the lists of Places."""
