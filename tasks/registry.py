@@ -63,7 +63,8 @@ TASKS = {
                 *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
                 *("mini", "folders"),
             ),
-            tables=("transfer", "imagenet"),  # images of one's own are what a backbone is carried over to
+            # images of one's own are what a backbone is carried over to
+            tables=("transfer", "transfer-more", "imagenet"),
             columns_by_image_size=True,
         ),
         Task(
