@@ -23,6 +23,14 @@ def checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
     return weights_RN.astype(np.float64)
 
 
+def mean_percentage(parts_RC: np.ndarray, wholes_RC: np.ndarray) -> np.ndarray:
+    """100 × part / whole, averaged over the classes that have a whole: both (R, C) to (R,); NaN where none has one."""
+    present_RC = wholes_RC > 0
+    shares_RC = np.divide(parts_RC, wholes_RC, out=np.zeros_like(wholes_RC), where=present_RC)
+    classes_R = present_RC.sum(axis=1)
+    return 100 * np.divide(shares_RC.sum(axis=1), classes_R, out=np.full(len(classes_R), np.nan), where=classes_R > 0)
+
+
 def _write_nothing(directory: Path) -> None:
     pass
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
 from backbones.images.normalisation import Normalisation
@@ -14,6 +16,7 @@ from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
+from tasks.classification.answers import Answers
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
 from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups, pooling_notes
 from tasks.classification.metric import ClassificationMetric
@@ -59,7 +62,9 @@ def fine_tune(
     )
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
-    metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
+    metric = ClassificationMetric(
+        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
+    )
     optimizer = recipe.optimizer
     outcome = run_job(
         Job(
@@ -75,14 +80,15 @@ def fine_tune(
                 metric,
                 batch_size=batch_of_process,
                 every_epochs=recipe.evaluation.every_epochs,
-                kept=("numbers", "per_image", "unreadable"),
+                kept=("numbers", "answers", "per_image", "unreadable"),
             ),
         )
     )
     return TaskOutcome(
         metrics=outcome.metrics,
         image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
-        per_image=metric.per_image,
+        per_image=metric.answers | metric.per_image,
+        weighted=Answers(**metric.answers).weighted,
         per_class=metric.per_class(train.classes),
         split=val.split,
         training=outcome,
