@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from backbones.forward_cost import ForwardCost
     from backbones.training.job import Outcome
     from backbones.weights.loading import LoadReport
 
@@ -50,6 +51,7 @@ class TaskOutcome:
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
     parameters:   how many the encoder has, without head and pyramid
+    cost:         of a forward pass: of the classifier, or in dense tasks of encoder and pyramid
     """
 
     metrics: dict[str, float]
@@ -64,3 +66,4 @@ class TaskOutcome:
     notes: list[str] = field(default_factory=list)
     write: Callable[[Path], Any] = _write_nothing
     parameters: int | None = None
+    cost: "ForwardCost | None" = None

@@ -7,6 +7,7 @@ import numpy as np
 
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
+from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
@@ -26,7 +27,7 @@ from tasks.classification.samples import EvaluationImages, LabelledImages
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
-from tasks.datasets.labelled import contents_of
+from tasks.datasets.labelled import LabelledSplit, contents_of
 from tasks.outcome import TaskOutcome
 from tasks.unused import require_all_used
 
@@ -62,6 +63,7 @@ def fine_tune(
     )
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
+    cost = forward_cost(step.network, settings.image_size)
     metric = ClassificationMetric(
         np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
     )
@@ -75,13 +77,7 @@ def fine_tune(
             directory=directory,
             seed=seed,
             title=f"fine-tuning {backbone}",
-            evaluation=Evaluation(
-                EvaluationImages(val.paths, val.labels, settings.image_size, recipe.inference.crop_ratio),
-                metric,
-                batch_size=batch_of_process,
-                every_epochs=recipe.evaluation.every_epochs,
-                kept=("numbers", "answers", "per_image", "unreadable"),
-            ),
+            evaluation=_evaluation(recipe, val, metric, batch_of_process),
         )
     )
     return TaskOutcome(
@@ -96,6 +92,19 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=list(dict.fromkeys(note for note in (train.note, val.note, *pooling_notes(step.network)) if note)),
         parameters=parameters,
+        cost=cost,
+    )
+
+
+def _evaluation(
+    recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
+) -> Evaluation:
+    return Evaluation(
+        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
+        metric,
+        batch_size=batch_size,
+        every_epochs=recipe.evaluation.every_epochs,
+        kept=("numbers", "answers", "per_image", "unreadable"),
     )
 
 
