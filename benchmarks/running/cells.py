@@ -191,8 +191,10 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 checkpoint_sha256=file_sha256(model.encoder),
                 load_report=asdict(report) if report else None,
                 parameters=model.parameters,
+                **_forward_cost(model.cost),
             )
-            return _finish(begun.cell, out, origin, Evaluated([metric], notes=remarks), model.outcome)
+            notes = (*remarks, *(model.cost.notes if model.cost else ()))
+            return _finish(begun.cell, out, origin, Evaluated([metric], notes=notes), model.outcome)
 
         return first_decides(finish)
 
