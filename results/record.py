@@ -142,9 +142,11 @@ class Record(_Checked):
     `evaluation_images` is how many the data set has to evaluate on; a metric of another number of them is marked.
     `model` names the table's column, such as "ViT-B" or, fine-tuned at 448 pixels, "ViT-H-448". `declared` holds what
     the call gave of `method`, `pretrain_data` and `model`, as it is spelled there; the others were not declared.
-    `parameters` counts those of the encoder, without head and pyramid. `checkpoint` is the name of the file whose
-    digest is `checkpoint_sha256`, and `checkpoint_part` the part of it that was chosen, as "teacher.backbone"; empty
-    where the file was read as it is.
+    `parameters` counts those of the encoder, without head and pyramid. `gflops` are billions of multiplications, each
+    with the addition that follows, of a forward pass on one square image of `gflops_image_size` pixels a side: of the
+    classifier with its head, in dense tasks of encoder and pyramid, without heads, and in pre-training of the encoder
+    on all patches. `checkpoint` is the name of the file whose digest is `checkpoint_sha256`, and `checkpoint_part` the
+    part of it that was chosen, as "teacher.backbone"; empty where the file was read as it is.
     `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record. It
     comes first, so that whoever looks for it need not read on. `run` counts the runs of one key, of which there are
     several where a finished one was run anew.
@@ -173,6 +175,8 @@ class Record(_Checked):
     arch: str = ""
     declared: dict[str, str] = {}
     parameters: Count | None = None
+    gflops: NonNegative | None = None
+    gflops_image_size: Count | None = None
     checkpoint: str = ""
     checkpoint_sha256: str | None = None
     checkpoint_part: str = ""

@@ -38,6 +38,8 @@ LATER = {
     "evaluation_images": "Int64",
     "schema_version": "Int64",
     "checkpoint_part": "string",
+    "gflops": "float64",
+    "gflops_image_size": "Int64",
 }
 COLUMNS = {
     "suite": "string",

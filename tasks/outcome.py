@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from backbones.forward_cost import ForwardCost
     from backbones.training.job import Outcome
     from backbones.weights.loading import LoadReport
 
@@ -21,6 +22,14 @@ def checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
     if weights_RN.ndim != 2 or weights_RN.shape[1] != images or (weights_RN < 0).any():
         raise ValueError(f"expected weights (R, {images}) of at least 0, found {weights_RN.shape}")
     return weights_RN.astype(np.float64)
+
+
+def mean_percentage(parts_RC: np.ndarray, wholes_RC: np.ndarray) -> np.ndarray:
+    """100 × part / whole, averaged over the classes that have a whole: both (R, C) to (R,); NaN where none has one."""
+    present_RC = wholes_RC > 0
+    shares_RC = np.divide(parts_RC, wholes_RC, out=np.zeros_like(wholes_RC), where=present_RC)
+    classes_R = present_RC.sum(axis=1)
+    return 100 * np.divide(shares_RC.sum(axis=1), classes_R, out=np.full(len(classes_R), np.nan), where=classes_R > 0)
 
 
 def _write_nothing(directory: Path) -> None:
@@ -42,6 +51,7 @@ class TaskOutcome:
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
     parameters:   how many the encoder has, without head and pyramid
+    cost:         of a forward pass: of the classifier, or in dense tasks of encoder and pyramid
     """
 
     metrics: dict[str, float]
@@ -56,3 +66,4 @@ class TaskOutcome:
     notes: list[str] = field(default_factory=list)
     write: Callable[[Path], Any] = _write_nothing
     parameters: int | None = None
+    cost: "ForwardCost | None" = None

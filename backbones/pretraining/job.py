@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
+from timm import is_model
 from torch import Tensor
 
+from backbones.architectures import build_timm_model
+from backbones.errors import InputError
+from backbones.forward_cost import ForwardCost, forward_cost
 from backbones.images.packed import Paths
 from backbones.mae.reconstructions import PictureHook
 from backbones.objectives import encoder_weights
@@ -29,6 +34,7 @@ class PretrainedModel:
     method:     the row of the tables that the encoder comes to stand in
     begun_with: what became of the weights that it began with, if there were any
     parameters: how many the encoder has
+    cost:       what the encoder takes for a whole image; None where it is no model of timm's
     """
 
     encoder: Path
@@ -36,6 +42,7 @@ class PretrainedModel:
     outcome: Outcome
     parameters: int
     begun_with: LoadReport | None
+    cost: ForwardCost | None = None
 
 
 def pretrain(
@@ -77,7 +84,20 @@ def pretrain(
     if is_main_process():
         _leave_behind(step, recipe, weights, encoder, pretrain_data)
     barrier()
-    return PretrainedModel(encoder, step.method, outcome, sum(each.numel() for each in weights.values()), report)
+    parameters = sum(each.numel() for each in weights.values())
+    cost = _encoder_cost(step.arch, recipe.model.image_size)
+    return PretrainedModel(encoder, step.method, outcome, parameters, report, cost)
+
+
+def _encoder_cost(arch: str, image_size: int) -> ForwardCost | None:
+    if not is_model(arch):
+        return None
+    try:
+        with torch.random.fork_rng([]), torch.device("meta"):
+            encoder = build_timm_model(arch, image_size)
+    except InputError:  # an objective's own images need not be its encoder's
+        return None
+    return forward_cost(encoder, image_size)
 
 
 def _pictures(step: PretrainingStep, recipe: PretrainingRecipe, paths: Paths, directory: Path, seed: int) -> list[Hook]:

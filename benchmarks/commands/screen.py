@@ -49,6 +49,8 @@ def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
     console.print(headline, soft_wrap=True)
     if record.table:
         size = f"; an encoder of {record.parameters:,} parameters" if record.parameters else ""
+        if record.gflops is not None:
+            size += f"; {record.gflops:.3g} GFLOPs a forward pass at {record.gflops_image_size} pixels"
         console.print(f"  {place_of(record)}{size}", soft_wrap=True)
     for change in cell.changes:
         console.print(f"  changed since {'this run' if cell.skipped else 'the run before'}: {change}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from backbones.forward_cost import ForwardCost
 from backbones.pretraining.beginning import data_with_beginning
 from backbones.pretraining.job import pretrain
 from backbones.pretraining.settings import MaskedAutoencoderRecipe, PretrainingRecipe
@@ -48,7 +49,7 @@ class WeightsOrigin:
 
     checkpoint is the file's name and checkpoint_part the part of it that was chosen, model the table's column,
     declared what the call gave of these names, load_report what became of each weight of the checkpoint, parameters how
-    many the encoder has.
+    many the encoder has, gflops what a forward pass takes on an image of gflops_image_size pixels a side.
     """
 
     method: str
@@ -61,6 +62,8 @@ class WeightsOrigin:
     declared: dict[str, str] = field(default_factory=dict)
     load_report: dict[str, Any] | None = None
     parameters: int | None = None
+    gflops: float | None = None
+    gflops_image_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -188,8 +191,10 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 checkpoint_sha256=file_sha256(model.encoder),
                 load_report=asdict(report) if report else None,
                 parameters=model.parameters,
+                **_forward_cost(model.cost),
             )
-            return _finish(begun.cell, out, origin, Evaluated([metric], notes=remarks), model.outcome)
+            notes = (*remarks, *(model.cost.notes if model.cost else ()))
+            return _finish(begun.cell, out, origin, Evaluated([metric], notes=notes), model.outcome)
 
         return first_decides(finish)
 
@@ -215,7 +220,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 table=task.table_of(cell.data.name),
                 per_class=outcome.per_class,
                 unreadable=outcome.unreadable,
-                notes=(*origin.remarks, *begun.remarks, *outcome.notes),
+                notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
             )
             weights = WeightsOrigin(
                 method=origin.method,
@@ -228,10 +233,18 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,
+                **_forward_cost(outcome.cost),
             )
             return _finish(begun.cell, out, weights, evaluated, outcome.training)
 
         return first_decides(finish)
+
+
+def _forward_cost(cost: ForwardCost | None) -> dict[str, Any]:
+    """The fields of `WeightsOrigin` that tell of it; none where it is not known."""
+    if cost is None or cost.gflops is None:
+        return {}
+    return {"gflops": cost.gflops, "gflops_image_size": cost.image_size}
 
 
 @contextmanager

@@ -100,7 +100,8 @@ class ClassificationStep(BaseModel):
         return {"loss": -(targets_BC * F.log_softmax(logits_BC, dim=1)).sum(1).mean()}
 
     def predict(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Each image's label, prediction, cross-entropy, and whether the label is among the first one and five."""
+        """Each image's label, prediction, the probability given to that, cross-entropy, and whether the label is among
+        the first one and five."""
         with autocast(self.precision, images.device.type):
             logits_BC = self.network(normalise(images, self.augmentation.normalisation))
         logits_BC = logits_BC.float()
@@ -109,6 +110,7 @@ class ClassificationStep(BaseModel):
         return {
             "labels": labels,
             "predictions": best[:, 0],
+            "confidences": logits_BC.softmax(1).amax(1),
             "top1": hit[:, 0],
             "top5": hit.any(1),
             "loss": F.cross_entropy(logits_BC, labels, reduction="none"),

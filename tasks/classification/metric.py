@@ -1,4 +1,4 @@
-"""Top-1, top-5, loss and per-class accuracy, every image counted once."""
+"""Top-1, top-5, loss, accuracy by class and calibration error, every image counted once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,26 +7,33 @@ import numpy as np
 from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
-from tasks.classification.paired import MEANS
+from tasks.classification.answers import Answers
+from tasks.classification.paired import MEANS, TOP5
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 
-FIELDS = ("labels", "predictions", *MEANS)
+FIELDS = ("labels", "predictions", "confidences", *MEANS)
+"""Of what `ClassificationStep.predict` says."""
 
 
 class ClassificationMetric(BaseMetric):
     """Collects each image's result from all processes by the image's number.
 
-    After evaluation `numbers` says which images were evaluated, ascending, and `per_image` holds arrays of that length:
-    `labels`, `predictions`, `top1` and `top5` (0 or 100) and `loss`. Raises InputError for an unreadable image unless
-    `allow_unreadable`; then it is left out and named in `unreadable`. All three are those of the last evaluation.
+    `class_images` says how many training images each class has, (C,).
+
+    After evaluation `numbers` says which images were evaluated, ascending, `answers` what was said of them, and
+    `per_image` holds arrays of that length: `top1` and, with five classes or more, `top5` (0 or 100), and `loss`.
+    Raises InputError for an unreadable image unless `allow_unreadable`; then it is left out and named in `unreadable`.
+    All four are those of the last evaluation.
     """
 
     default_prefix = ""
 
-    def __init__(self, *, allow_unreadable: bool) -> None:
+    def __init__(self, class_images: np.ndarray, *, allow_unreadable: bool) -> None:
         super().__init__()
+        self.class_images = class_images
         self.allow_unreadable = allow_unreadable
         self.numbers = np.zeros(0, dtype=np.int64)
+        self.answers: dict[str, np.ndarray] = {}
         self.per_image: dict[str, np.ndarray] = {}
         self.unreadable: dict[str, str] = {}
         self.faults: dict[str, str] = {}
@@ -56,13 +63,19 @@ class ClassificationMetric(BaseMetric):
         """Percentages and the mean loss."""
         if not results:
             raise nothing_readable(self.unreadable)
-        self.numbers, *columns = (np.asarray(column) for column in zip(*results, strict=True))
-        self.per_image = dict(zip(FIELDS, columns, strict=True))
-        for name in ("top1", "top5"):
-            self.per_image[name] = self.per_image[name] * 100.0
-        return {name: float(self.per_image[name].mean()) for name in MEANS}
+        numbers, *columns = (np.asarray(column) for column in zip(*results, strict=True))
+        fields = dict(zip(FIELDS, columns, strict=True))
+        means = [name for name in MEANS if name != TOP5 or len(self.class_images) >= 5]
+        self.numbers = numbers
+        self.answers = {name: fields[name] for name in ("labels", "predictions", "confidences")}
+        self.answers["train_images"] = self.class_images[fields["labels"]]
+        self.per_image = {name: fields[name] * (1.0 if name == "loss" else 100.0) for name in means}
+        ones_1N = np.ones((1, len(numbers)), dtype=np.int64)
+        return {name: float(values.mean()) for name, values in self.per_image.items()} | {
+            name: float(metric(ones_1N)[0]) for name, metric in Answers(**self.answers).weighted.items()
+        }
 
     def per_class(self, classes: Sequence[str]) -> dict[str, float]:
         """Top-1 of each class that has an evaluated image, in percent."""
-        labels, top1 = self.per_image["labels"], self.per_image["top1"]
+        labels, top1 = self.answers["labels"], self.per_image["top1"]
         return {name: float(top1[labels == c].mean()) for c, name in enumerate(classes) if (labels == c).any()}

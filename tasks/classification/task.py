@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
+from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
@@ -14,6 +17,7 @@ from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
+from tasks.classification.answers import Answers
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
 from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups, pooling_notes
 from tasks.classification.metric import ClassificationMetric
@@ -23,7 +27,7 @@ from tasks.classification.samples import EvaluationImages, LabelledImages
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
-from tasks.datasets.labelled import contents_of
+from tasks.datasets.labelled import LabelledSplit, contents_of
 from tasks.outcome import TaskOutcome
 from tasks.unused import require_all_used
 
@@ -59,7 +63,10 @@ def fine_tune(
     )
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
-    metric = ClassificationMetric(allow_unreadable=recipe.evaluation.allow_unreadable)
+    cost = forward_cost(step.network, settings.image_size)
+    metric = ClassificationMetric(
+        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
+    )
     optimizer = recipe.optimizer
     outcome = run_job(
         Job(
@@ -70,19 +77,14 @@ def fine_tune(
             directory=directory,
             seed=seed,
             title=f"fine-tuning {backbone}",
-            evaluation=Evaluation(
-                EvaluationImages(val.paths, val.labels, settings.image_size, recipe.inference.crop_ratio),
-                metric,
-                batch_size=batch_of_process,
-                every_epochs=recipe.evaluation.every_epochs,
-                kept=("numbers", "per_image", "unreadable"),
-            ),
+            evaluation=_evaluation(recipe, val, metric, batch_of_process),
         )
     )
     return TaskOutcome(
         metrics=outcome.metrics,
         image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
-        per_image=metric.per_image,
+        per_image=metric.answers | metric.per_image,
+        weighted=Answers(**metric.answers).weighted,
         per_class=metric.per_class(train.classes),
         split=val.split,
         training=outcome,
@@ -90,6 +92,19 @@ def fine_tune(
         unreadable=metric.unreadable,
         notes=list(dict.fromkeys(note for note in (train.note, val.note, *pooling_notes(step.network)) if note)),
         parameters=parameters,
+        cost=cost,
+    )
+
+
+def _evaluation(
+    recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
+) -> Evaluation:
+    return Evaluation(
+        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
+        metric,
+        batch_size=batch_size,
+        every_epochs=recipe.evaluation.every_epochs,
+        kept=("numbers", "answers", "per_image", "unreadable"),
     )
 
 

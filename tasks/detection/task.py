@@ -8,6 +8,7 @@ from typing import Any
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
+from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.images.upright import Orientation
 from backbones.registry import create_backbone
@@ -70,6 +71,7 @@ def fine_tune(
     )
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [image.path for image in val.images])
+    cost = forward_cost(detector.pyramid, recipe.model.image_size)
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
     notes = [*train.notes, *val.notes, *detector.pyramid.notes, *_without_effect(recipe, detector)]
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
@@ -108,6 +110,7 @@ def fine_tune(
         notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
         parameters=parameters,
+        cost=cost,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import DataError
 from backbones.training.writing import written_whole
-from tasks.outcome import WeightedMetric, checked_weights
+from tasks.outcome import WeightedMetric, checked_weights, mean_percentage
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -59,18 +59,18 @@ class Areas:
         """Intersection over union, averaged over the classes that are annotated or predicted anywhere."""
         weights_RN = checked_weights(weights_RN, len(self.image_names))
         union_NC = self.annotated + self.predicted - self.intersection
-        return _mean_percentage(weights_RN @ self.intersection, weights_RN @ union_NC)
+        return mean_percentage(weights_RN @ self.intersection, weights_RN @ union_NC)
 
     def mean_accuracy(self, weights_RN: Array) -> Floats:
         """The share of a class's pixels that were given to it, averaged over the classes that are annotated."""
         weights_RN = checked_weights(weights_RN, len(self.image_names))
-        return _mean_percentage(weights_RN @ self.intersection, weights_RN @ self.annotated)
+        return mean_percentage(weights_RN @ self.intersection, weights_RN @ self.annotated)
 
     def all_pixel_accuracy(self, weights_RN: Array) -> Floats:
         """The share of all annotated pixels that were given to their class."""
         weights_RN = checked_weights(weights_RN, len(self.image_names))
         right_N1, annotated_N1 = (array.sum(axis=1, keepdims=True) for array in (self.intersection, self.annotated))
-        return _mean_percentage(weights_RN @ right_N1, weights_RN @ annotated_N1)
+        return mean_percentage(weights_RN @ right_N1, weights_RN @ annotated_N1)
 
 
 def save_areas(path: Path, areas: Areas) -> None:
@@ -96,11 +96,3 @@ def load_areas(path: Path) -> Areas:
         raise DataError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
-
-
-def _mean_percentage(parts_RC: Floats, wholes_RC: Floats) -> Floats:
-    """100 × part / whole, averaged over the classes that have a whole; NaN where none has."""
-    present_RC = wholes_RC > 0
-    shares_RC = np.divide(parts_RC, wholes_RC, out=np.zeros_like(wholes_RC), where=present_RC)
-    classes_R = present_RC.sum(axis=1)
-    return 100 * np.divide(shares_RC.sum(axis=1), classes_R, out=np.full(len(classes_R), np.nan), where=classes_R > 0)

@@ -7,6 +7,7 @@ from typing import Any
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
+from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
@@ -57,6 +58,7 @@ def fine_tune(
     segmentor, load_report, parameters = create_segmentor(
         recipe, backbone, checkpoint, len(train.classes), seed, normalisation
     )
+    cost = forward_cost(segmentor.pyramid, recipe.model.image_size)
     notes = require_annotations(data, train, val)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [path for image in val.images for path in (image.image, image.annotation)])
@@ -96,6 +98,7 @@ def fine_tune(
         notes=[*train.notes, *val.notes, *segmentor.pyramid.notes, *notes],
         write=lambda run: save_areas(run / AREAS, areas),
         parameters=parameters,
+        cost=cost,
     )
 
 

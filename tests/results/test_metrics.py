@@ -17,6 +17,7 @@ from tasks.outcome import TaskOutcome
 from tasks.segmentation.areas import Areas
 
 LOSSES = ["loss", "reconstruction_loss"]
+ERRORS = ["ECE"]
 
 
 def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
@@ -26,7 +27,9 @@ def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
 
 
 def test_every_metric_of_every_task_is_known_and_no_other() -> None:
-    classification = ClassificationMetric(allow_unreadable=False).compute_metrics([(0, 1, 1, True, True, 0.5)])
+    answers = [(number, number, 0, 0.9, number == 0, True, 0.5) for number in range(5)]
+    metric = ClassificationMetric(np.array([200, 50, 2, 2, 2]), allow_unreadable=False)
+    classification = metric.compute_metrics(answers)
     areas = np.ones((1, 2), dtype=np.int64)
     segmentation = Areas(["a"], areas, areas, areas).weighted
     detection = [
@@ -40,7 +43,7 @@ def test_every_metric_of_every_task_is_known_and_no_other() -> None:
 
 
 def test_the_losses_are_low_where_they_are_good_and_the_others_percentages() -> None:
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == LOSSES
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == [*LOSSES, *ERRORS]
     for name, metric in METRICS.items():
         expected = ("", (0, math.inf)) if name in LOSSES else ("%", (0, 100))
         assert (metric.unit, metric.bounds) == expected

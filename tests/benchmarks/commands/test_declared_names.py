@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from backbones import registry
+from backbones.forward_cost import forward_cost
 from backbones.plugins import load_plugins
+from backbones.registry import create_backbone
 from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, hide_training, refusal_before_training, run, success
 from tests.support.results_examples import read_markdown
@@ -172,3 +174,10 @@ def test_a_name_that_cannot_be_printed_is_refused(
 
 def test_pretraining_records_how_many_parameters_its_encoder_has(pretrained: Path) -> None:
     assert read_record(pretrained)["parameters"] == PARAMETERS
+
+
+def test_pretraining_records_what_its_encoder_takes_for_a_whole_image(pretrained: Path) -> None:
+    record = read_record(pretrained)
+    size = record["recipe_settings"]["model"]["image_size"]
+    expected = forward_cost(create_backbone("random_vit_mini", image_size=size), size)
+    assert (record["gflops"], record["gflops_image_size"]) == (expected.gflops, size)

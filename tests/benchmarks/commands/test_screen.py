@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from backbones.forward_cost import forward_cost
+from backbones.registry import create_backbone
 from benchmarks.planning.recipe import FOLDER
+from tasks.classification.classifier import add_head
 from tests.support.commands import read_record, run_arguments
 from tests.support.in_process import success
 
@@ -32,10 +35,21 @@ def test_the_published_number_stands_beside_ours(small: Path, recipe: str, tmp_p
     assert " % (published 12.34 %, random on none)  95 % interval " in line and line.endswith(", 16 images")
     assert "(published" not in output.replace(line, "")
     expected = {metric["name"]: metric["expected"] for metric in read_record(tmp_path / "out")["metrics"]}
-    assert expected == {"top1": 12.34, "top5": None, "loss": None}
+    assert expected == dict.fromkeys(("top1", "top5", "loss", "mean_class_accuracy", "ECE")) | {"top1": 12.34}
     frame = pd.read_csv(tmp_path / "out/results.csv").set_index("metric")
     assert frame["expected"].dropna().to_dict() == {"top1": 12.34}
     assert set(frame["evaluation_images"]) == {16}
+
+
+def test_a_run_tells_what_a_forward_pass_takes(small: Path, recipe: str, tmp_path: Path) -> None:
+    output = success(*run_arguments(small, tmp_path / "out", recipe=recipe)).output
+    record = read_record(tmp_path / "out")
+    assert f"{record['gflops']:.3g} GFLOPs a forward pass at {record['gflops_image_size']} pixels" in output
+    (row,) = {*pd.read_csv(tmp_path / "out/results.csv")[["gflops", "gflops_image_size"]].itertuples(index=False)}
+    assert tuple(row) == (record["gflops"], record["gflops_image_size"])
+    size = record["recipe_settings"]["model"]["image_size"]
+    network = add_head(create_backbone("random_vit_mini", image_size=size), 8, "avg")
+    assert record["gflops"] == forward_cost(network, size).gflops
 
 
 def test_of_a_run_that_deviates_nothing_is_expected(small: Path, recipe: str, tmp_path: Path) -> None:

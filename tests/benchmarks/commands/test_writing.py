@@ -84,7 +84,8 @@ def test_a_full_disk_after_fine_tuning(
     hide_training(monkeypatch)
     success(*arguments)
     assert comparable(read_record(tmp_path)) == comparable(read_record(finished))
-    assert set(pd.read_csv(tmp_path / "results.csv")["metric"]) == {"top1", "top5", "loss"}
+    measured = {"top1", "top5", "loss", "mean_class_accuracy", "ECE"}
+    assert set(pd.read_csv(tmp_path / "results.csv")["metric"]) == measured
 
 
 def test_a_full_disk_for_results_csv_is_told_and_spoils_no_finished_run(
@@ -101,7 +102,7 @@ def test_a_full_disk_for_results_csv_is_told_and_spoils_no_finished_run(
     assert not (tmp_path / "results.csv").exists()
     hide_training(monkeypatch)
     success(*arguments)
-    assert len(pd.read_csv(tmp_path / "results.csv")) == 3
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root")

@@ -79,7 +79,7 @@ def test_fine_tuning_and_evaluation_equal_one_process(odd_data: Path, tmp_path: 
     assert [row["labels"] for row in rows] == [row["labels"] for row in expected_rows]
     for row, expected_row in zip(rows, expected_rows, strict=True):
         assert float(row["loss"]) == pytest.approx(float(expected_row["loss"]), rel=1e-3)
-    assert [metric["n_eval"] for metric in second["metrics"]] == [79] * 3
+    assert {metric["n_eval"] for metric in second["metrics"]} == {79}
     assert len((together / "results.csv").read_text().splitlines()) == 1 + len(second["metrics"])
 
 
