@@ -59,7 +59,10 @@ TASKS = {
             name="classification",
             package="tasks.classification",
             recipe="tasks.classification.recipe:ClassificationRecipe",
-            data_sets=("imagenet1k", "mini", "folders"),
+            data_sets=(
+                *("imagenet1k", "mini", "folders", "cifar10", "cifar100", "flowers102", "pets", "cars", "aircraft"),
+                *("dtd", "food101", "sun397", "caltech101", "eurosat"),
+            ),
             tables=("transfer", "imagenet"),  # images of one's own are what a backbone is carried over to
             columns_by_image_size=True,
         ),
