@@ -1,4 +1,4 @@
-"""The paper's tables: which numbers each holds and in which form."""
+"""The paper's tables, and one like its third: which numbers each holds and in which form."""
 
 import difflib
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One of the paper's tables.
+    """One of the paper's tables, or one of data sets of which the paper has no numbers.
 
-    `datasets` maps our names to the paper's; `metrics` are named as in `results.metrics`. With `datasets_as_rows` the
-    data sets lie one below the other; otherwise the table is of one data set.
+    `datasets` maps our names to the paper's, or their authors'; `metrics` are named as in `results.metrics`. With
+    `datasets_as_rows`, under a `title`, the data sets lie one below the other; otherwise the table is of one data set.
     """
 
     name: str
@@ -24,6 +24,7 @@ class PaperTable:
     datasets: Mapping[str, str]
     metrics: tuple[str, ...]
     datasets_as_rows: bool = False
+    title: str = ""
 
 
 PAPER_TABLES = {
@@ -59,6 +60,27 @@ PAPER_TABLES = {
             },
             metrics=("top1",),
             datasets_as_rows=True,
+            title="Transfer",
+        ),
+        PaperTable(
+            name="transfer-more",
+            measures="top-1 accuracy in %",
+            datasets={
+                "cifar10": "CIFAR-10",
+                "cifar100": "CIFAR-100",
+                "flowers102": "Flowers-102",
+                "pets": "Oxford-IIIT Pets",
+                "cars": "Stanford Cars",
+                "aircraft": "FGVC Aircraft",
+                "dtd": "DTD",
+                "food101": "Food-101",
+                "sun397": "SUN397",
+                "caltech101": "Caltech-101",
+                "eurosat": "EuroSAT",
+            },
+            metrics=("top1",),
+            datasets_as_rows=True,
+            title="Transfer to more data sets",
         ),
     )
 }

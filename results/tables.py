@@ -96,7 +96,7 @@ Runs = dict[str, list[Record]]  # all by their key
 
 
 def build_table(records: Sequence[Record], name: str) -> Table:
-    """Lay out records as the paper does: "imagenet", "coco", "ade20k" or "transfer".
+    """Lay out records as the paper does: "imagenet", "coco", "ade20k", "transfer" or "transfer-more".
 
     Records of other tables are left out, and what was run anew: of that the latest run counts, whatever came out of it.
     The order of the records does not matter.
@@ -264,11 +264,7 @@ def _position(names: Sequence[str], name: str) -> int:
 
 
 def _main_title(table: PaperTable) -> str:
-    return (
-        f"Transfer: {table.measures}"
-        if table.datasets_as_rows
-        else f"{next(iter(table.datasets.values()))}: {table.measures}"
-    )
+    return f"{table.title or next(iter(table.datasets.values()))}: {table.measures}"
 
 
 def _nothing_fits(records: Iterable[Record], fitting: Sequence[Record], table: PaperTable) -> str:

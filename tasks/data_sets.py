@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from results.measurements import simplified
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
+from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019, PLACES205, PLACES365
 from tasks.datasets.torchvision_layouts.counts import COUNTS
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class DataSet:
 
 _CHECK_FOLDERS = "tasks.datasets.class_folders.check:check_class_folders"
 _OPEN_FOLDERS = "tasks.datasets.class_folders.layout:open_class_folders"
+_INATURALIST = "tasks.datasets.image_lists.inaturalist"
 
 
 def _of_torchvision(name: str, layout: str) -> DataSet:
@@ -80,6 +82,21 @@ DATA_SETS = {
             checker=_CHECK_FOLDERS,
             opener=_OPEN_FOLDERS,
         ),
+        *(
+            DataSet(
+                name=f"inat{year}",
+                layout=f"iNaturalist {year}: train{year}.json, val{year}.json, {folder}/, categories.json; or "
+                "train/CLASS/*.jpg and val/CLASS/*.jpg",
+                checker=f"{_INATURALIST}:check_inat{year}",
+                opener=f"{_INATURALIST}:open_inat{year}",
+                counts=counts,
+            )
+            for year, folder, counts in (
+                (2017, "train_val_images", INAT2017),
+                (2018, "train_val2018", INAT2018),
+                (2019, "train_val2019", INAT2019),
+            )
+        ),
         DataSet(
             name="coco",
             layout="train2017/*.jpg, val2017/*.jpg and annotations/instances_*.json, or any set in COCO's format",
@@ -95,6 +112,21 @@ DATA_SETS = {
             checker="tasks.datasets.label_maps.check:check_ade20k",
             settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
             counts=Counts(train_images=20_210, evaluation_images=2_000, classes=150),  # SceneParsing, 2016
+        ),
+        DataSet(
+            name="places205",
+            layout="trainvalsplit_places205/*.csv and data/vision/torralba/deeplearning/images256/, or class folders",
+            checker="tasks.datasets.image_lists.places205:check_places205",
+            opener="tasks.datasets.image_lists.places205:open_places205",
+            counts=PLACES205,
+        ),
+        DataSet(
+            name="places365",
+            layout="places365_train_standard.txt, places365_val.txt, categories_places365.txt, data_256/ and val_256/ "
+            "(or large), or class folders",
+            checker="tasks.datasets.image_lists.places365:check_places365",
+            opener="tasks.datasets.image_lists.places365:open_places365",
+            counts=PLACES365,
         ),
         DataSet(
             name="folders",

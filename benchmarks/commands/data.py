@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.commands.console import plain_console
-from benchmarks.mini import write_mini
+from benchmarks.mini import TRANSFER_SETS, write_mini, write_transfer_set
 from tasks.data_sets import DATA_SETS, DataSet, find_data_set
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.wording import counted
@@ -27,6 +27,17 @@ def draw_mini(root: Path, **settings: Any) -> None:
     )
     print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
     print(f"{root}/ade20k: {summary.ade_train:,} training and {summary.ade_val:,} evaluation images in ADE20K's format")
+
+
+def draw_transfer_sets(root: Path, **settings: Any) -> None:
+    """Draw the counterparts of iNaturalist and Places below `root`, with the settings of `write_transfer_set`."""
+    for name in TRANSFER_SETS:
+        with progress_line(f"drawing {name}", 0, "images") as line:
+            summary = write_transfer_set(root / name, name, on_progress=line.update, **settings)
+        print(
+            f"{summary.root}: {summary.train:,} training and {summary.val:,} evaluation images of "
+            f"{len(summary.classes)} classes, as {name} is distributed"
+        )
 
 
 def show_data_check(name: str, root: Path, overrides: list[str]) -> bool:

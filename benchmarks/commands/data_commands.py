@@ -1,7 +1,7 @@
 """The commands about data sets: `backbench data …`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,18 +22,23 @@ def data_mini(
     coco_val: Annotated[int, typer.Option(min=1, help="Images in COCO's format to evaluate on.")] = 500,
     ade_train: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to train on.")] = 1_000,
     ade_val: Annotated[int, typer.Option(min=1, help="Images in ADE20K's format to evaluate on.")] = 500,
+    transfer_train: Annotated[
+        int, typer.Option(min=0, help="Images of each of iNaturalist's and Places' sets to train on; 0: none of these.")
+    ] = 480,
+    transfer_val: Annotated[int, typer.Option(min=1, help="Images of each of them to evaluate on.")] = 80,
     image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
     seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
 ) -> None:
     """Draw the small generated data set: what the demo runs on.
 
-    ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's.
+    ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's; ROOT/inat2017, /inat2018, /inat2019,
+    /places205 and /places365 are as those are distributed.
     """
-    from benchmarks.commands.data import draw_mini
+    from benchmarks.commands.data import draw_mini, draw_transfer_sets
 
+    every_set: Any = {"level": level, "image_size": image_size, "seed": seed}
     draw_mini(
         root,
-        level=level,
         unlabelled=unlabelled,
         train=train,
         val=val,
@@ -41,9 +46,10 @@ def data_mini(
         coco_val=coco_val,
         ade_train=ade_train,
         ade_val=ade_val,
-        image_size=image_size,
-        seed=seed,
+        **every_set,
     )
+    if transfer_train:
+        draw_transfer_sets(root, train=transfer_train, val=transfer_val, **every_set)
 
 
 @data_app.command("check")

@@ -96,15 +96,18 @@ class Placed:
         return self.members * (self.size * max(self.distance.shape)) ** 2
 
 
-def place_dominant(rng: np.random.Generator, shape: str, x: Array, y: Array, level: Level) -> list[Placed]:
+def place_dominant(
+    rng: np.random.Generator, shape: str, x: Array, y: Array, level: Level, material: str | None = None
+) -> list[Placed]:
     """One large object of this shape and its companions in front of it and behind it, from back to front.
 
-    `x`, `y`: the positions of the pixels (H, W), of a square image.
+    It is of this material, or of any. `x`, `y`: the positions of the pixels (H, W), of a square image.
     """
     composition = COMPOSITIONS[level]
     size = sqrt(rng.uniform(*composition.area))
     centre = rng.uniform(-composition.shift, composition.shift, 2)
-    dominant = _place(rng, shape, size, centre, rng.uniform(-composition.turn, composition.turn), x, y, level)
+    turn = rng.uniform(-composition.turn, composition.turn)
+    dominant = _place(rng, shape, size, centre, turn, x, y, level, material)
     in_front: list[Placed] = []
     at_back: list[Placed] = []
     visible = dominant.whole
@@ -193,8 +196,9 @@ def _place(
     x: Array,
     y: Array,
     level: Level,
+    material: str | None = None,
 ) -> Placed:
-    material, surface = choose_surface(MATERIALS, level, rng)
+    material, surface = choose_surface(MATERIALS, level, rng, material)
     across, down = x - np.float32(centre[0]), y - np.float32(centre[1])
     along_x, along_y = np.float32(cos(turn) / size), np.float32(sin(turn) / size)
     own_x, own_y = across * along_x + down * along_y, down * along_x - across * along_y

@@ -68,8 +68,10 @@ def surfaces_of(surfaces: dict[Level, dict[str, Surface]], level: Level) -> dict
 
 
 def choose_surface(
-    surfaces: dict[Level, dict[str, Surface]], level: Level, rng: np.random.Generator
+    surfaces: dict[Level, dict[str, Surface]], level: Level, rng: np.random.Generator, name: str | None = None
 ) -> tuple[str, Surface]:
-    """Any surface of the level, with its name."""
-    choice = list(surfaces_of(surfaces, level).items())
-    return choice[rng.integers(len(choice))]
+    """The surface of that name, or any of the level, with its name."""
+    choice = surfaces_of(surfaces, level)
+    if name is not None:
+        return name, choice[name]
+    return list(choice.items())[rng.integers(len(choice))]

@@ -19,8 +19,11 @@ SPLITS = ("train", "val", "unlabelled")
 COCO_SPLITS = ("coco_train", "coco_val")
 ADE20K_SPLITS = ("ade_train", "ade_val")
 SCATTERED_SPLITS = COCO_SPLITS + ADE20K_SPLITS
+MAIN_SPLITS = SPLITS + SCATTERED_SPLITS
+SPECIES_SPLITS = tuple(f"inat{year}_{split}" for year in (2017, 2018, 2019) for split in ("train", "val"))
+PLACES_SPLITS = tuple(f"places{number}_{split}" for number in (205, 365) for split in ("train", "val"))
 # A split's place among these is part of the random seed: further ones come last.
-ALL_SPLITS = SPLITS + SCATTERED_SPLITS
+ALL_SPLITS = MAIN_SPLITS + SPECIES_SPLITS + PLACES_SPLITS
 
 # Among scattered scenes, one in so many has no object, and one in so many a crowd. Both are coprime to the number of
 # shapes, which take turns; they never meet, and the first of each come early, so that small sets have them too.
@@ -29,6 +32,8 @@ CROWD_EVERY, FIRST_CROWD = 15, 3
 # The least distance between an object's colour and the background's, and between the two colours of a vivid pattern, in
 # the RGB cube with edges of length 1.
 CONTRAST = 0.45
+# The size of the objects in places, by which several have room, as a share of that in scattered scenes.
+PLACES_UNIT = 0.6
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,42 @@ def draw_scattered_scene(seed: int, split: str, index: int, level: Level = "smoo
     return _picture(rng, backdrop, objects, level)
 
 
-def _backdrop(rng: np.random.Generator, height: int, width: int, level: Level, vivid: bool) -> _Backdrop:
+def draw_species(
+    seed: int, split: str, index: int, shape: str, material: str, level: Level = "smooth", image_size: int = 64
+) -> Scene:
+    """Draw the scene with this index of a split (one of SPECIES_SPLITS): one object of this shape and this material.
+
+    As `draw_scene`, but that the two colours of each pattern stand out from each other: the material is to be told too.
+    """
+    rng = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
+    backdrop = _backdrop(rng, image_size, image_size, level, vivid=True)
+    objects = place_dominant(rng, shape, backdrop.x, backdrop.y, level, material)
+    return _picture(rng, backdrop, objects, level)
+
+
+def draw_place(
+    seed: int, split: str, index: int, background: str, furnished: bool, level: Level = "smooth", image_size: int = 64
+) -> Scene:
+    """Draw the scene with this index of a split (one of PLACES_SPLITS): this background, bare or with objects.
+
+    The image is square, the objects are smaller than those of `draw_scene`, and patterns as in `draw_species`.
+    """
+    rng = np.random.default_rng([seed, ALL_SPLITS.index(split), index])
+    backdrop = _backdrop(rng, image_size, image_size, level, vivid=True, background=background)
+    objects: list[Placed] = []
+    if furnished:
+        shape = SHAPES[rng.integers(len(SHAPES))]
+        objects = place_scattered(rng, shape, backdrop.x, backdrop.y, level, unit=PLACES_UNIT, crowd=False)
+    return _picture(rng, backdrop, objects, level)
+
+
+def _backdrop(
+    rng: np.random.Generator, height: int, width: int, level: Level, vivid: bool, background: str | None = None
+) -> _Backdrop:
     across, down = _positions(width, max(height, width)), _positions(height, max(height, width))
     x, y = np.tile(across, (height, 1)), np.repeat(down[:, None], width, axis=1)
     light = rng.uniform(0, tau)
-    name, surface = choose_surface(BACKGROUNDS, level, rng)
+    name, surface = choose_surface(BACKGROUNDS, level, rng, background)
     colour = rng.uniform(0.1, 0.9, 3)
     return _Backdrop(name, colour, light, x, y, _coloured(surface, colour, x, y, rng, vivid), vivid)
 

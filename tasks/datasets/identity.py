@@ -21,8 +21,8 @@ CARD = "dataset.json"
 Other programs keep files of this name too: one that holds anything else is not ours, unless `backbench data mini` wrote
 it.
 """
-_DRAWN = {"name", "version", "seed", "level", "image_size", "train", "val", "unlabelled"}
-"""What `backbench data mini` has always said in its card."""
+_DRAWN = {"name", "version", "seed", "level", "image_size", "train", "val"}
+"""What `backbench data mini` says in the card of every set that it draws."""
 
 SAMPLE_SIZE = 1000
 

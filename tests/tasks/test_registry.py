@@ -87,6 +87,14 @@ def test_the_values_of_no_weight_decay_are_those_that_the_groups_know() -> None:
     assert get_args(hint) == get_args(NoWeightDecay)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "table"),
+    [("inat2017", "transfer"), ("places365", "transfer"), ("pets", "transfer-more"), ("own-pets", "transfer")],
+)
+def test_a_classified_data_set_decides_the_table(dataset: str, table: str) -> None:
+    assert TASKS["classification"].table_of(dataset) == table
+
+
 def test_the_column_of_another_image_size_has_its_own_name() -> None:
     assert [TASKS["classification"].column_of("ViT-H", size) for size in (224, 448)] == ["ViT-H", "ViT-H-448"]
     assert TASKS["classification"].column_of("ViT-mini", 64) == "ViT-mini"

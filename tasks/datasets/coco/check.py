@@ -15,7 +15,8 @@ from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.ground_truth import open_with_hotcoco
 from tasks.datasets.coco.layout import KIND, CocoDataSettings, compare_categories
 from tasks.datasets.coco.missing import missing_files
-from tasks.datasets.coco.rules import Split, examine, is_count, is_path_below, is_side
+from tasks.datasets.coco.rules import Split, examine, is_side
+from tasks.datasets.json_lists import is_count, is_path_below
 from tasks.datasets.orientations import describe_orientations
 from tasks.datasets.places import explain_absence
 from tasks.datasets.shared_images import shared_images

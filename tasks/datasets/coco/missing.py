@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backbones.images.observing import looking_at
 from tasks.datasets.coco.annotation_json import CocoJson
-from tasks.datasets.coco.rules import is_path_below
+from tasks.datasets.json_lists import is_path_below
 from tasks.datasets.places import Split
 from tasks.datasets.wording import counted, name_some
 

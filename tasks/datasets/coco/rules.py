@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from tasks.datasets.coco.annotation_json import CocoJson
 from tasks.datasets.coco.boxes import LOOKED_AT, misread_boxes
 from tasks.datasets.coco.masks import Masks, examine_masks
+from tasks.datasets.json_lists import is_count, is_path_below, is_text
 from tasks.datasets.places import Split
 from tasks.datasets.wording import counted, name_some, plural
 
@@ -42,18 +43,9 @@ class _Field:
     default: Any = None
 
 
-def is_count(value: Any) -> TypeGuard[int]:
-    """Whether `value` can be an id."""
-    return type(value) is int and 0 <= value < 2**63
-
-
 def is_side(value: Any) -> TypeGuard[int]:
     """Whether `value` can be the height or width of an image."""
     return type(value) is int and 0 < value < _LARGEST_NUMBER
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    return type(value) is str and value.strip() != ""
 
 
 def _is_number(value: Any) -> bool:
@@ -72,14 +64,6 @@ def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
 
-def is_path_below(value: Any) -> TypeGuard[str]:
-    """Whether `value` can be an image's name: a path that stays in the folder which it is relative to."""
-    if not _is_text(value) or "\0" in value:
-        return False
-    parts = value.replace("\\", "/").split("/")
-    return parts[0] != "" and ":" not in parts[0] and ".." not in parts
-
-
 _ID = "a whole number from 0 on"
 _IMAGE_FIELDS = (
     _Field("id", _ID, is_count),
@@ -87,7 +71,7 @@ _IMAGE_FIELDS = (
     _Field("height", "a whole number of pixels above 0", is_side),
     _Field("width", "a whole number of pixels above 0", is_side),
 )
-_CATEGORY_FIELDS = (_Field("id", _ID, is_count), _Field("name", "a text", _is_text))
+_CATEGORY_FIELDS = (_Field("id", _ID, is_count), _Field("name", "a text", is_text))
 _AREA = "the number of pixels that the object covers, which decides what counts as small, medium and large"
 _AREA_FIELD = {"train": _Field("area", _AREA, _is_unknown_or_area, default=0), "val": _Field("area", _AREA, _is_area)}
 """Training makes no use of it, and not every program writes or knows it."""
@@ -171,7 +155,7 @@ def _examine_ids(entries: Sequence[dict[str, Any]], section: str, found: Finding
 
 
 def _examine_category_names(file: CocoJson, found: Findings) -> None:
-    times = Counter(entry["name"] for entry in file.categories if _is_text(entry.get("name")))
+    times = Counter(entry["name"] for entry in file.categories if is_text(entry.get("name")))
     repeated = [name for name, count in times.items() if count > 1]
     if repeated:
         found.problems.append(

@@ -49,7 +49,7 @@ def _check_lists(layout: Layout, root: Path, on_progress: Callable[[int, int], N
     _count_classes(found, report)
     _compare_counts(layout, root, report)
     if len(found.splits) == 2:
-        report.notes += images_in_both(found.splits["train"], found.splits["val"])
+        report.problems += images_in_both(found.splits["train"], found.splits["val"])
     decode_all(found.splits, report, on_progress)
     return report
 

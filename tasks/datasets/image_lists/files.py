@@ -30,11 +30,12 @@ def compare_with_disk(folder: Path, lists: Mapping[str, Paths]) -> Difference:
     difference = Difference({split: [] for split in lists})
     names = {split: _Names(paths) for split, paths in lists.items()}
     for parent, found in _walk(folder):
+        unlisted = set(filter(_is_image, found))
         for split, listed in names.items():
             wanted = listed.take(parent)
             difference.missing[split] += [f"{parent}{name}" for name in wanted if name not in found]
-            found -= wanted
-        difference.unlisted += [f"{parent}{name}" for name in found if _is_image(name)]
+            unlisted -= wanted
+        difference.unlisted += [f"{parent}{name}" for name in unlisted]
     for split, listed in names.items():
         difference.missing[split] = sorted(difference.missing[split] + listed.rest())
     difference.unlisted.sort()

@@ -5,7 +5,7 @@ How to add one: a function that reads everything below a root into a `Listed` an
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backbones.errors import DataError
@@ -29,7 +29,7 @@ class Listed:
             cannot be read is absent.
         faults: what makes it unusable, each with the file and what to do. Nothing is opened, the check fails.
         flaws: what is wrong but can be trained on, such as a line that names an image again. The check fails; who
-            opens it finds it in the training split's note.
+            opens it finds it in the training split's note, where `open_listed` adds it.
         notes: what a reader of the numbers should know, of each split in the split's own note.
     """
 
@@ -73,7 +73,9 @@ def open_listed(layout: Layout, root: Path) -> tuple[LabelledSplit, LabelledSpli
             more = len(found.faults) - 1
             others = f" {more:,} more: backbench data check {layout.name} --data {root} tells all." if more else ""
             raise DataError(f"{found.faults[0]}{others}")
-        return found.splits["train"], found.splits["val"]
+        train = found.splits["train"]
+        note = " ".join(filter(None, [train.note, *found.flaws])) or None
+        return replace(train, note=note), found.splits["val"]
 
     return kept_splits(layout.name, root, find)
 
@@ -114,9 +116,11 @@ def _images(folder: Path) -> list[str]:
 
 
 def _what_is_there(layout: Layout, root: Path, folders: Sequence[str]) -> str:
-    for below in (root / name for name in folders):
+    above = root.resolve().parent
+    for folder in (*(root / name for name in folders), above):
         for name in layout.lists:
-            if (below / name).exists():
-                return f"{below / name} is there: pass {below}, or move what is in it up."
+            if (folder / name).exists():
+                other = "" if folder == above else ", or move what is in it up"
+                return f"{folder / name} is there: pass {folder}{other}."
     names = f": {name_some([f'{name}/' for name in folders], len(folders))}" if folders else ""
     return f"Found {describe(root)}{names}."

@@ -46,7 +46,7 @@ def completions(*words: str) -> list[str]:
         (["run", "--backbone", "moco"], ["mocov3_vit_base", "mocov3_vit_large", "mocov3_vit_small"]),
         (["inspect", "file.pth", "--backbone", "beit_vit_l"], ["beit_vit_large"]),
         (["data", "check", "ima"], [name for name in DATA_SETS if name.startswith("ima")]),
-        (["table", "runs", "--layout", "tr"], ["transfer"]),
+        (["table", "runs", "--layout", "tr"], ["transfer", "transfer-more"]),
         (["run", "--if-changed", "re"], ["rerun"]),
     ],
 )

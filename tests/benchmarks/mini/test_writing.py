@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backbones.errors import InputError
-from benchmarks.mini import LEVELS, SHAPES, Scene, draw_scattered_scene, draw_scene, write_mini, writing
+from benchmarks.mini import LEVELS, SHAPES, Scene, completing, draw_scattered_scene, draw_scene, write_mini
 from benchmarks.mini.compositions import VISIBLE_SHARE
 from benchmarks.mini.fields import shifted
 from benchmarks.mini.imagenet import image_path
@@ -204,7 +204,7 @@ def test_some_files_are_lossless_png_of_every_class(tmp_path: Path) -> None:
 
 def test_same_bytes_from_several_processes(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the order in which the batches end, the annotations are in the order of the images."""
-    monkeypatch.setattr(writing, "SCENES_PER_BATCH", 4)
+    monkeypatch.setattr(completing, "SCENES_PER_BATCH", 4)
     write_small(tmp_path / "data", processes=2)
     assert contents(tmp_path / "data") == contents(complete)
 
