@@ -178,8 +178,16 @@ def _leave_out_missing(spec: TorchvisionSet, base: Path, samples: dict[str, Samp
         if missing:
             found.faults.append(
                 f"{base}: {counted(len(missing), f'{split} image')} listed and not there: "
-                f"{name_some(missing, len(missing))}. Unpack {spec.source} as torchvision.datasets.{spec.kind} does."
+                f"{name_some(missing, len(missing))}. {_remedy(spec, base / missing[0])}"
             )
     extra = [name for name in difference.unlisted if name.startswith(tuple(f"{folder}/" for folder in spec.images))]
     if extra:
         found.notes.append(f"{counted(len(extra), 'image')} in no list, left out: {name_some(extra, len(extra))}.")
+
+
+def _remedy(spec: TorchvisionSet, missing: Path) -> str:
+    """What to do about an image that is not there: an archive's own folder may lie in the one that was made for it."""
+    inner = missing.parent / missing.parent.name
+    if (inner / missing.name).exists():
+        return f"{inner} is one folder too many: move what is in it up."
+    return f"Unpack {spec.source} as torchvision.datasets.{spec.kind} does."

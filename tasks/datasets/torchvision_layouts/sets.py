@@ -1,7 +1,7 @@
 """What torchvision calls each set, what has to lie in its folder, and which images train and which evaluate.
 
 Where the makers published splits, the images of their training and validation split train, and those of their test
-split evaluate: that is how the suite of Kornblith et al. (arXiv 1805.08974, section 3) is used since, by CLIP
+split evaluate: that is how the suite of Kornblith et al. (arXiv 1805.08974, table 1) is used since, by CLIP
 (arXiv 2103.00020, appendix A) and others. Of three sets the images are drawn, by `splits`.
 """
 

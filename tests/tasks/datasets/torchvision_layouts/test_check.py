@@ -82,7 +82,11 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "one folder too many": (
         "cars",
         _own_folder_inside,
-        ["7 train images listed and not there: cars_train/00001.jpg, cars_train/00002.jpg, "],
+        [
+            "7 train images listed and not there: cars_train/00001.jpg, cars_train/00002.jpg, cars_train/00003.jpg, "
+            "cars_train/00004.jpg, cars_train/00005.jpg and 2 more. ROOT/stanford_cars/cars_train/cars_train is one "
+            "folder too many: move what is in it up."
+        ],
     ),
     "classes from 0": ("cars", _zero_based, ["train images of classes 0 to 3. Expected 1 to 3"]),
     "an image listed twice": (
