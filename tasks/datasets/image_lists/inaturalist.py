@@ -237,6 +237,9 @@ def _fill_splits(
 
 
 def _ordered(names: Sequence[str | None], labels: Sequence[int]) -> list[tuple[str, int]]:
-    """The images that are there, in an order that depends on nothing but their names."""
-    pairs = zip(names, labels, strict=True)
-    return sorted((name, label) for name, label in pairs if name is not None)
+    """The images that are there, in an order that depends on nothing but their own names.
+
+    Those of their folders, which differ between copies of one release, do not count, but for images of one name.
+    """
+    there = [(name, label) for name, label in zip(names, labels, strict=True) if name is not None]
+    return sorted(there, key=lambda image: (image[0].rpartition("/")[2], image[0]))

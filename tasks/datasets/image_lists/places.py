@@ -47,7 +47,7 @@ def read_places(root: Path, layout: str, files: Files) -> Listed:
     found.classes = [_class_name(folder) for folder in folders]
     for split, images in lists.items():
         _check_classes(split, images, folders, found)
-    lists = _present(files.images, lists, found)
+    lists = _present(root, files.images, lists, found)
     for split, images in lists.items():
         inside = images.only(images.labels < len(folders)) if folders else images
         labels, paths = inside.labels.astype(np.int32), inside.paths(files.images[split])
@@ -123,13 +123,15 @@ def _check_classes(split: str, images: ImageList, folders: Sequence[str], found:
         )
 
 
-def _present(folders: Mapping[str, Path], lists: dict[str, ImageList], found: Listed) -> dict[str, ImageList]:
+def _present(
+    root: Path, folders: Mapping[str, Path], lists: dict[str, ImageList], found: Listed
+) -> dict[str, ImageList]:
     """The lists without the images that are missing on the disk."""
     kept = dict(lists)
     for folder in dict.fromkeys(folders.values()):
         below = {split: images for split, images in lists.items() if folders[split] == folder}
         if not folder.is_dir():
-            found.faults.append(f"{folder}: no such folder. Unpack the images there.")
+            found.faults.append(f"{folder}: no such folder of images. {_where_else(root, folder)}")
             kept = {split: images for split, images in kept.items() if split not in below}
             continue
         try:
@@ -150,6 +152,14 @@ def _present(folders: Mapping[str, Path], lists: dict[str, ImageList], found: Li
     return kept
 
 
+def _where_else(root: Path, folder: Path) -> str:
+    """Where the archive's own folder may have put them."""
+    place = folder.relative_to(root)
+    for other in sorted(root.glob(f"*/{place}")):
+        return f"{other} is there: move it up."
+    return "Unpack the images there."
+
+
 def _describe_missing(images: ImageList, folder: Path, missing: Sequence[str]) -> str:
     text = (
         f"{images.path}: {counted(len(missing), 'image')} of {len(images.names):,} not found in {folder}: "
@@ -158,12 +168,13 @@ def _describe_missing(images: ImageList, folder: Path, missing: Sequence[str]) -
     if len(missing) < len(images.names):
         return f"{text} Unpack or copy them again."
     name = missing[0]
+    parts = name.split("/")
+    for tail in ("/".join(parts[start:]) for start in range(1, len(parts))):
+        if (folder / tail).exists():
+            return f"{text} {tail} is there: write the names from that folder on."
     for above in (folder.parent, *(path for path in sorted(folder.iterdir()) if path.is_dir())):
         if (above / name).exists():
             return f"{text} They are in {above}: move them to {folder}."
-    last = name.rpartition("/")[2]
-    if "/" in name and (folder / last).exists():
-        return f"{text} {last} is there: expected names from that folder on."
     return f"{text} Unpack the images there."
 
 

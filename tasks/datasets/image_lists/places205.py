@@ -11,6 +11,7 @@ there. The lists may lie in the root as well, and so may `images256/`.
 from collections.abc import Callable
 from pathlib import Path
 
+from backbones.images.observing import looking_at
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.image_lists.check import check_listed
 from tasks.datasets.image_lists.counts import PLACES205
@@ -21,6 +22,7 @@ from tasks.datasets.labelled import LabelledSplit
 _LISTS_FOLDERS = ("trainvalsplit_places205", ".")
 _IMAGES_FOLDERS = ("data/vision/torralba/deeplearning/images256", "images256")
 _TRAIN, _VAL, _CATEGORIES = "train_places205.csv", "val_places205.csv", "categoryIndex_places205.csv"
+_BOTH = (_TRAIN, _VAL)
 
 
 def open_places205(root: Path) -> tuple[LabelledSplit, LabelledSplit]:
@@ -36,6 +38,8 @@ def check_places205(
 
 
 def _read(root: Path) -> Listed:
+    for name in (*_LAYOUT.lists, *_IMAGES_FOLDERS):
+        looking_at(root / name)
     lists = next(root / name for name in _LISTS_FOLDERS if any((root / name / each).exists() for each in _BOTH))
     images = next((root / name for name in _IMAGES_FOLDERS if (root / name).exists()), root / _IMAGES_FOLDERS[0])
     places = Files(
@@ -46,8 +50,6 @@ def _read(root: Path) -> Listed:
     )
     return read_places(root, "Places205, lists and 256-pixel images", places)
 
-
-_BOTH = (_TRAIN, _VAL)
 
 _LAYOUT = Layout(
     name="places205",

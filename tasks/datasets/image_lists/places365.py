@@ -55,10 +55,10 @@ def _find_images(root: Path) -> tuple[str, Path, Path, list[str]]:
     """Which size lies there, where, and a note if both do: the size of which most is there, of equals the smaller."""
     found = {}
     for size, (train_names, val_name) in _SIZES.items():
+        for name in (*train_names, val_name):
+            looking_at(root / name)
         train = next((root / name for name in train_names if (root / name).is_dir()), root / train_names[-1])
         val = root / val_name
-        looking_at(train)
-        looking_at(val)
         found[size] = (train, val, train.is_dir() + val.is_dir())
     size = max(found, key=lambda each: found[each][2])
     complete = [each for each in found if found[each][2] == 2]

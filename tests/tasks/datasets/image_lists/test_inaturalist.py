@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from torchvision.datasets import INaturalist
 
@@ -18,16 +19,18 @@ from tasks.data_sets import DATA_SETS, name_data_set, open_labelled
 from tasks.datasets.identity import Contents
 from tasks.datasets.image_lists.inaturalist import open_inat2017, open_inat2018
 from tasks.datasets.labelled import LabelledSplit, contents_of
+from tests.support.commands import run_directory
 from tests.support.folders import age, bury
+from tests.support.in_process import run, success
 from tests.support.inaturalist_examples import FOLDERS, SPECIES, content, write_inaturalist, write_list
 
 Splits = tuple[LabelledSplit, LabelledSplit]
 
 
 def names_of(split: LabelledSplit) -> dict[str, str]:
-    """By the last part of its path and the folder above the species, the name of each image's class."""
+    """By its group of species and its file's name without the id, the name of each image's class."""
     return {
-        f"{path.parent.parent.name}/{path.name}": split.classes[label]
+        f"{path.parent.parent.name}/{path.name.rpartition('_')[2]}": split.classes[label]
         for path, label in zip(split.paths, split.labels, strict=True)
     }
 
@@ -50,18 +53,20 @@ def test_each_release_is_opened_by_its_name(tmp_path: Path) -> None:
         assert train.classes == val.classes == ["Parus major", "Apis mellifera", "Bellis perennis"]
         assert (train.labels.dtype, train.split, val.split) == (np.int32, "train", "val")
         assert (train.note, val.note, train.layout) == (None, None, f"iNaturalist {year}'s lists")
-        assert [*train.paths] == sorted(train.paths) and train.paths.root == root / folder
+        assert [*train.paths] == sorted(
+            train.paths, key=lambda path: (path.name, path)
+        ) and train.paths.root == root / folder
 
 
-def renumbered(root: Path, year: int, numbers: dict[int, int], folders: dict[int, str]) -> Path:
-    """The set of the support module with other category_ids and other names of folders, and all lists shuffled."""
-    write_inaturalist(root, year)
+def renumbered(root: Path, numbers: dict[int, int], folders: dict[int, str]) -> Path:
+    """The support module's set with other category_ids and names of folders, lists shuffled, no two files of a name."""
+    write_inaturalist(root)
     for split in ("train", "val"):
-        listed = content(split, year)
+        listed = content(split)
         for image, annotation in zip(listed["images"], sorted_annotations(listed), strict=True):
             old = root / image["file_name"]
             species = annotation["category_id"]
-            image["file_name"] = f"{FOLDERS[year]}/{SPECIES[species][0]}/{folders[species]}/{old.name}"
+            image["file_name"] = f"{FOLDERS[2018]}/{SPECIES[species][0]}/{folders[species]}/{image['id']}_{old.name}"
             new = root / image["file_name"]
             new.parent.mkdir(parents=True, exist_ok=True)
             old.rename(new)
@@ -71,7 +76,7 @@ def renumbered(root: Path, year: int, numbers: dict[int, int], folders: dict[int
             category["name"] = str(category["id"])
         for entries in (listed["images"], listed["annotations"], listed["categories"]):
             random.Random(split).shuffle(entries)
-        write_list(root, split, listed, year)
+        write_list(root, split, listed)
     names = [{"id": numbers[species], "name": name} for species, (_, name) in SPECIES.items()]
     (root / "categories.json").write_text(json.dumps(names))
     return root
@@ -83,11 +88,13 @@ def sorted_annotations(listed: dict[str, Any]) -> list[dict[str, Any]]:
     return [by_image[entry["id"]] for entry in listed["images"]]
 
 
+PLAIN = {species: species for species in SPECIES}, {species: str(species) for species in SPECIES}
+
+
 def test_ids_in_the_same_order_change_nothing_at_all(tmp_path: Path) -> None:
-    """Same images, labels, classes and fingerprint: training and every prediction are the same, to the last bit."""
-    plain = open_inat2018(write_inaturalist(tmp_path / "plain"))
-    folders = {species: str(species) for species in SPECIES}
-    other = open_inat2018(renumbered(tmp_path / "other", 2018, {3: 0, 20: 7, 100: 5_000}, folders))
+    """Same images, labels, classes and fingerprint."""
+    plain = open_inat2018(renumbered(tmp_path / "plain", *PLAIN))
+    other = open_inat2018(renumbered(tmp_path / "other", {3: 0, 20: 7, 100: 5_000}, PLAIN[1]))
     for one, two in zip(plain, other, strict=True):
         assert [*one.paths.names()] == [*two.paths.names()]
         assert (one.labels.tolist(), one.classes) == (two.labels.tolist(), two.classes)
@@ -95,12 +102,26 @@ def test_ids_in_the_same_order_change_nothing_at_all(tmp_path: Path) -> None:
     assert contents_of(*plain) == contents_of(*other)
 
 
+def test_neither_those_ids_nor_any_folders_change_a_prediction(tmp_path: Path) -> None:
+    """A whole fine-tuning predicts the same species of each image, at the same loss."""
+    variants = {"plain": PLAIN, "other": ({3: 0, 20: 7, 100: 5_000}, {3: "71", 20: "8", 100: "9"})}
+    tables = []
+    for name, (numbers, folders) in variants.items():
+        root, out = tmp_path / name, tmp_path / f"out-{name}"
+        renumbered(root, numbers, folders)
+        success(*run(root, out, dataset="inat2018", schedule__epochs=2, optimizer__batch_size=4))
+        table = pd.read_csv(run_directory(out) / "per_image.csv")
+        table["image"] = table["image"].str.rpartition("/")[2]
+        tables.append(table)
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_any_ids_and_folders_leave_each_image_its_species(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     numbers = dict(zip(SPECIES, rng.sample(range(10_000), len(SPECIES)), strict=True))
     folders = dict(zip(SPECIES, map(str, rng.sample(range(10_000), len(SPECIES))), strict=True))
-    train, val = open_inat2018(renumbered(tmp_path, 2018, numbers, folders))
+    train, val = open_inat2018(renumbered(tmp_path, numbers, folders))
     assert (names_of(train), names_of(val)) == (EXPECTED["train"], EXPECTED["val"])
     by_id = sorted(SPECIES, key=lambda species: numbers[species])
     assert train.classes == val.classes == [SPECIES[species][1] for species in by_id]

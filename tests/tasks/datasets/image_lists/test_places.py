@@ -188,11 +188,19 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: (root / "data_256/a/airfield/00000001.jpg").unlink(),
         r"1 image of 8 not found in .*data_256: a/airfield/00000001\.jpg\. Unpack",
     ),
-    "no images": (lambda root: (root / "val_256").rename(root / "x"), "val_256: no such folder. Unpack the images"),
+    "no images": (lambda root: (root / "val_256").rename(root / "x"), "val_256: no such folder of images. Unpack"),
     "one folder too many": (lambda root: bury(root / "data_256"), "8 images of 8 not found.*data_256/deep: move them"),
     "paths in the validation list": (
         rewrite(VAL, lambda text: text.replace("Places365_val", "val_256/Places365_val")),
-        "4 images of 4 not found in .*They are in .*",
+        r"4 images of 4 not found in .* Places365_val_00000001\.jpg is there: write the names from that folder on",
+    ),
+    "images beside their folder": (
+        lambda root: [path.rename(root / path.name) for path in (root / "val_256").iterdir()],
+        "4 images of 4 not found in .* They are in .*: move them to .*val_256",
+    ),
+    "the archive's own folder": (
+        lambda root: (root / "val_256").rename((root / "archive").mkdir() or root / "archive/val_256"),
+        "val_256: no such folder of images. .*archive/val_256 is there: move it up",
     ),
     "numbered from 1": (rewrite(TRAIN, count_from_one), r"2 images of a class that there is not.*numbered from 1"),
     "validation numbered from 1": (rewrite(VAL, count_from_one), r"places365_val\.txt: 1 image of a class.*from 1"),
