@@ -98,6 +98,21 @@ DATA_SETS = {
             )
         ),
         DataSet(
+            name="places205",
+            layout="trainvalsplit_places205/*.csv and data/vision/torralba/deeplearning/images256/, or class folders",
+            checker="tasks.datasets.image_lists.places205:check_places205",
+            opener="tasks.datasets.image_lists.places205:open_places205",
+            counts=PLACES205,
+        ),
+        DataSet(
+            name="places365",
+            layout="places365_train_standard.txt, places365_val.txt, categories_places365.txt, data_256/ and val_256/ "
+            "(or large), or class folders",
+            checker="tasks.datasets.image_lists.places365:check_places365",
+            opener="tasks.datasets.image_lists.places365:open_places365",
+            counts=PLACES365,
+        ),
+        DataSet(
             name="coco",
             layout="train2017/*.jpg, val2017/*.jpg and annotations/instances_*.json, or any set in COCO's format",
             checker="tasks.datasets.coco.check:check_coco",
@@ -112,21 +127,6 @@ DATA_SETS = {
             checker="tasks.datasets.label_maps.check:check_ade20k",
             settings="tasks.datasets.label_maps.layout:SegmentationDataSettings",
             counts=Counts(train_images=20_210, evaluation_images=2_000, classes=150),  # SceneParsing, 2016
-        ),
-        DataSet(
-            name="places205",
-            layout="trainvalsplit_places205/*.csv and data/vision/torralba/deeplearning/images256/, or class folders",
-            checker="tasks.datasets.image_lists.places205:check_places205",
-            opener="tasks.datasets.image_lists.places205:open_places205",
-            counts=PLACES205,
-        ),
-        DataSet(
-            name="places365",
-            layout="places365_train_standard.txt, places365_val.txt, categories_places365.txt, data_256/ and val_256/ "
-            "(or large), or class folders",
-            checker="tasks.datasets.image_lists.places365:check_places365",
-            opener="tasks.datasets.image_lists.places365:open_places365",
-            counts=PLACES365,
         ),
         DataSet(
             name="folders",

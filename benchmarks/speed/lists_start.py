@@ -20,6 +20,9 @@ from tempfile import TemporaryDirectory
 
 KINDS = ("places205", "places365")
 
+_SMALLEST = 0.02
+"""Share of the real size: of fewer validation images there is none of each class."""
+
 _IMAGES_205 = "data/vision/torralba/deeplearning/images256"
 
 
@@ -72,26 +75,28 @@ def measure_lists(kind: str, root: Path) -> None:
     from tasks.datasets.image_lists.lines import read_list
 
     for path in _lists(kind, root):
-        before, start = _peak(), time.perf_counter()
+        before, start, computed = _peak(), time.perf_counter(), time.process_time()
         images = read_list(path)
-        seconds = time.perf_counter() - start
+        seconds, computing = time.perf_counter() - start, time.process_time() - computed
         paths = images.paths(root)
         kept = (images.labels.astype("int32").nbytes + sum(array.nbytes for array in paths.arrays.values())) / 2**20
         print(
-            f"{kind} {path.name}: {len(images.names):,} lines in {seconds:.1f} s, peak above libraries "
-            f"{_peak() - before:.0f} MiB, kept {kept:.0f} MiB"
+            f"{kind} {path.name}: {len(images.names):,} lines in {seconds:.1f} s ({computing:.1f} s of a processor), "
+            f"peak above libraries {_peak() - before:.0f} MiB, kept {kept:.0f} MiB"
         )
 
 
 def measure_opening(kind: str, root: Path) -> None:
     """Print the figures of opening both splits."""
+    import tasks.datasets.image_lists.listed  # noqa: F401 - the libraries first
     from tasks.data_sets import open_labelled
 
-    before, start = _peak(), time.perf_counter()
+    before, start, computed = _peak(), time.perf_counter(), time.process_time()
     train, val = open_labelled(kind, root)
+    seconds, computing = time.perf_counter() - start, time.process_time() - computed
     print(
-        f"{kind} opened: {len(train.paths):,} and {len(val.paths):,} images in {time.perf_counter() - start:.1f} s, "
-        f"peak above libraries {_peak() - before:.0f} MiB"
+        f"{kind} opened: {len(train.paths):,} and {len(val.paths):,} images in {seconds:.1f} s ({computing:.1f} s of a "
+        f"processor), peak above libraries {_peak() - before:.0f} MiB"
     )
 
 
@@ -113,6 +118,8 @@ def main() -> None:
     parser.add_argument("--images", action="store_true", help="with the files that the lists name, empty")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not _SMALLEST <= arguments.share <= 1:
+        parser.error(f"--share {arguments.share:g}: expected from {_SMALLEST:g} to 1")
     if arguments.measure:
         what, kind, root = arguments.measure
         (measure_opening if what == "opening" else measure_lists)(kind, Path(root))

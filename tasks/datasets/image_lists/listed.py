@@ -122,5 +122,8 @@ def _what_is_there(layout: Layout, root: Path, folders: Sequence[str]) -> str:
             if (folder / name).exists():
                 other = "" if folder == above else ", or move what is in it up"
                 return f"{folder / name} is there: pass {folder}{other}."
+    for below in (root / name for name in folders):
+        if (below / "train").is_dir() and (below / "val").is_dir():
+            return f"{below} has train/ and val/: pass that folder."
     names = f": {name_some([f'{name}/' for name in folders], len(folders))}" if folders else ""
     return f"Found {describe(root)}{names}."

@@ -10,7 +10,8 @@ from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.everything import SPEED
 
 LIGHT = ("image_loading", "store")
-OTHERS = sorted(path.stem for path in SPEED.glob("*.py") if path.stem not in (*LIGHT, "data_start"))
+STARTS = sorted(path.stem for path in SPEED.glob("*_start.py"))
+OTHERS = sorted(path.stem for path in SPEED.glob("*.py") if path.stem not in (*LIGHT, *STARTS))
 
 
 @pytest.mark.parametrize("script", [*LIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
@@ -24,13 +25,14 @@ def test_no_script_takes_no_turns(
     assert ended.value.code == 2 and "--repeats 0: expected at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("script", ["data_start", "lists_start"])
 @pytest.mark.parametrize("share", ["0", "-1", "0.001", "1.5", "nan"])
 def test_no_data_of_nothing_are_generated(
-    share: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: str, share: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["data_start", "--share", share])
+    monkeypatch.setattr(sys, "argv", [script, "--share", share])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(SPEED / "data_start.py"), run_name="__main__")
+        runpy.run_path(str(SPEED / f"{script}.py"), run_name="__main__")
     assert ended.value.code == 2 and f"--share {share}: expected from 0.02 to 1" in capsys.readouterr().err
 
 

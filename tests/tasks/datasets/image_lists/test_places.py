@@ -246,6 +246,50 @@ def test_a_mistake_is_told_by_the_check_and_refused_at_opening(tmp_path: Path, m
         raise DataError(report.problems[0])
 
 
+MISTAKES_205: dict[str, tuple[Callable[[Path], object], str]] = {
+    "numbered from 1": (rewrite(TRAIN_205, count_from_one), "3 images of a class that there is not: z/zen_garden"),
+    "labels in another order": (
+        rewrite(VAL_205, lambda text: text.replace(" 0\n", " x\n").replace(" 3\n", " 0\n").replace(" x\n", " 3\n")),
+        r"val_places205\.csv: 2 images of another class than their folder: a/airfield/gsun_9\.jpg of class 3, which",
+    ),
+    "one label moved": (
+        rewrite(TRAIN_205, lambda text: text.replace("a/airfield/gsun_1.jpg 0", "a/airfield/gsun_1.jpg 2")),
+        r"train_places205\.csv: 1 image of another class than their folder: a/airfield/gsun_1\.jpg of class 2",
+    ),
+    "a folder that training does not have": (
+        lambda root: (draw(root / IMAGES_205, "c/cave/1.jpg"), add_line(VAL_205, "c/cave/1.jpg 0")(root)),
+        "1 image of another class than their folder: c/cave/1.jpg of class 0, which is a/airfield",
+    ),
+    "an index of other classes": (
+        lambda root: write_list(root / "trainvalsplit_places205/categoryIndex_places205.csv", [("/a/abbey", 0)]),
+        "9 images of a class that there is not: .* Expected 0 to 0",
+    ),
+    "no images": (
+        lambda root: (root / IMAGES_205).rename(root / "elsewhere"),
+        "images256: no such folder of images. Unpack the images there",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_205)
+def test_a_mistake_in_places205_is_told_by_the_check_and_refused_at_opening(tmp_path: Path, mistake: str) -> None:
+    make, message = MISTAKES_205[mistake]
+    make(write_places205(tmp_path))
+    with pytest.raises(DataError, match=message):
+        open_places205(tmp_path)
+    with pytest.raises(DataError, match=message):
+        raise DataError(problems(check_places205(tmp_path))[0])
+
+
+def test_the_index_of_classes_names_them(tmp_path: Path) -> None:
+    write_places205(tmp_path)
+    index = [(f"/{place}", label) for label, place in enumerate((*PLACES, "z/zoo"))]
+    write_list(tmp_path / "trainvalsplit_places205/categoryIndex_places205.csv", index)
+    train, val = open_places205(tmp_path)
+    assert train.classes == val.classes == [*CLASSES, "zoo"]
+    assert "no training image of 1 of 5 classes: z/zoo" in (train.note or "")
+
+
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_flaw_is_told_by_the_check_and_noted_at_opening(tmp_path: Path, flaw: str) -> None:
     make, message = FLAWS[flaw]
@@ -290,6 +334,10 @@ def test_what_opening_refuses_first_says_how_much_more_there_is(tmp_path: Path) 
 LAYOUTS: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "no places365 found. Expected places365_train_standard.txt, .*Found an empty folder"),
     "a folder too many": ([f"deep/{TRAIN}"], "deep/places365_train_standard.txt is there: pass .*deep, or move"),
+    "class folders a folder too deep": (
+        ["places365_standard/train/airfield/1.jpg", "places365_standard/val/airfield/1.jpg"],
+        "places365_standard has train/ and val/: pass that folder",
+    ),
     "images without lists": (
         ["data_256/a/airfield/1.jpg", "val_256/1.jpg"],
         "no places365 found. Expected .*Found 2 folders: data_256/, val_256/",
