@@ -15,6 +15,8 @@ time. From any other disk they are read: where another machine removes a file on
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -27,6 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from backbones.errors import not_written
 from backbones.images.mounts import is_on_own_disk
 from backbones.images.observing import Observation, State, looking_at, observing, state_of
 from backbones.training.launching import find_place
@@ -37,6 +40,8 @@ LIMIT = 4 * 2**30
 
 _ALIGNMENT = 64
 _SUFFIX = ".kept"
+_UNPACKED = ".unpacked.json"
+"""What lies in a folder that `unpacked` made."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,48 @@ def kept(what: str, subject: Path, question: Mapping[str, Any], find: Callable[[
     return _keep(name, asked, observation, finding) or finding
 
 
+def unpacked(what: str, subject: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """The folder `name` in the cache, with what `write` has written into it: all of it, or there is no such folder.
+
+    what:    in a word or two, for `backbench cache ls`
+    subject: the data of which it is made
+
+    `LIMIT` does not count it, and only `clear` removes it. Processes that come at the same time each write, and the
+    first to be done is taken. Raises InputError if it cannot be written.
+    """
+    folder = cache_folder() / "unpacked" / name
+    partial = folder.with_name(f".{name}.{secrets.token_hex(6)}")
+    try:
+        if not folder.is_dir():
+            partial.mkdir(parents=True)
+            write(partial)
+            total = _bytes_below(partial)
+            told = {"asked": {"what": what, "subject": os.path.abspath(subject)}, "bytes": total}  # noqa: PTH100
+            (partial / _UNPACKED).write_text(json.dumps(told))
+            partial.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise not_written(
+                f"{folder}: cannot be written: {error.strerror}. {what} of {subject} go there: set XDG_CACHE_HOME to a "
+                "folder with room that can be written to",
+                error.errno,
+            ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):
+        os.utime(folder / _UNPACKED)
+    return folder
+
+
 def entries() -> list[Entry]:
     """All that is kept, what was used last at the end."""
     found = []
     data = [path for folder in _folders() for path in folder.glob(f"*{_SUFFIX}")]
+    for path in cache_folder().glob(f"unpacked/*/{_UNPACKED}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads(path.read_text())
+            asked, used = told["asked"], path.stat().st_mtime
+            found.append(Entry(path.parent, asked["what"], asked["subject"], told["bytes"], used))
     for path in [*data, *cache_folder().glob("weights/*.json")]:
         with suppress(OSError, ValueError, AttributeError):
             with path.open("rb") as file:
@@ -111,12 +154,19 @@ def clear() -> int:
     Raises OSError for what cannot be removed.
     """
     freed = 0
+    for folder in cache_folder().glob("unpacked/*"):
+        freed += _bytes_below(folder)
+        shutil.rmtree(folder)
     data = [path for folder in _folders() for path in folder.glob("*")]
     for path in [*data, *cache_folder().glob("weights/*")]:
         size = path.stat().st_size
         path.unlink()
         freed += size
     return freed
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def cache_folder() -> Path:

@@ -15,6 +15,7 @@ from backbones.errors import InputError
 from results.measurements import simplified
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
 from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019, PLACES205, PLACES365
+from tasks.datasets.torchvision_layouts.counts import COUNTS
 
 if TYPE_CHECKING:
     from tasks.datasets.labelled import LabelledSplit
@@ -57,6 +58,12 @@ class DataSet:
 _CHECK_FOLDERS = "tasks.datasets.class_folders.check:check_class_folders"
 _OPEN_FOLDERS = "tasks.datasets.class_folders.layout:open_class_folders"
 _INATURALIST = "tasks.datasets.image_lists.inaturalist"
+
+
+def _of_torchvision(name: str, layout: str) -> DataSet:
+    module = "tasks.datasets.torchvision_layouts.opening"
+    return DataSet(name, layout, f"{module}:check_{name}", f"{module}:open_{name}", counts=COUNTS[name])
+
 
 DATA_SETS = {
     each.name: each
@@ -127,6 +134,18 @@ DATA_SETS = {
             checker=_CHECK_FOLDERS,
             opener=_OPEN_FOLDERS,
         ),
+        # What torchvision reads; tasks/datasets/torchvision_layouts says which images train and which evaluate.
+        _of_torchvision("cifar10", "cifar-10-batches-py/data_batch_* and test_batch"),
+        _of_torchvision("cifar100", "cifar-100-python/train and test"),
+        _of_torchvision("flowers102", "flowers-102/jpg/*.jpg, imagelabels.mat and setid.mat"),
+        _of_torchvision("pets", "oxford-iiit-pet/images/*.jpg and annotations/*.txt"),
+        _of_torchvision("cars", "stanford_cars/cars_train/*.jpg, cars_test/*.jpg and devkit/"),
+        _of_torchvision("aircraft", "fgvc-aircraft-2013b/data/images/*.jpg and *.txt"),
+        _of_torchvision("dtd", "dtd/dtd/images/CLASS/*.jpg and labels/*1.txt"),
+        _of_torchvision("food101", "food-101/images/CLASS/*.jpg and meta/*.json"),
+        _of_torchvision("sun397", "SUN397/LETTER/CLASS/*.jpg and Training_01.txt, Testing_01.txt"),
+        _of_torchvision("caltech101", "caltech101/101_ObjectCategories/CLASS/*.jpg"),
+        _of_torchvision("eurosat", "eurosat/2750/CLASS/*.jpg"),
     )
 }
 

@@ -61,7 +61,8 @@ TASKS = {
             recipe="tasks.classification.recipe:ClassificationRecipe",
             data_sets=(
                 *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
-                *("mini", "folders"),
+                *("mini", "folders", "cifar10", "cifar100", "flowers102", "pets", "cars", "aircraft"),
+                *("dtd", "food101", "sun397", "caltech101", "eurosat"),
             ),
             # images of one's own are what a backbone is carried over to
             tables=("transfer", "transfer-more", "imagenet"),

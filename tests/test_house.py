@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 
 _DRAWERS = (
     *("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datasets.image_lists"),
-    "tasks.datasets.label_maps",
+    *("tasks.datasets.label_maps", "tasks.datasets.torchvision_layouts"),
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 
@@ -49,6 +49,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tasks.datasets": (),
     **dict.fromkeys(_DRAWERS, ("tasks.datasets",)),
     "tasks.datasets.image_lists": ("tasks.datasets", "tasks.datasets.class_folders"),
+    "tasks.datasets.torchvision_layouts": ("tasks.datasets", "tasks.datasets.image_lists"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands",),
     "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),

@@ -12,7 +12,8 @@ cache_app = typer.Typer(cls=Group, no_args_is_help=True, help="What is kept of d
 def cache_ls(as_json: AsJson = False) -> None:
     """List what is kept, of which data or weights, with its size and when it was last used.
 
-    It lies in $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench, and takes up to 4 GiB.
+    It lies in $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench, and takes up to 4 GiB beside the images
+    of data sets that were unpacked.
     """
     from benchmarks.commands.caches import show_cache
 

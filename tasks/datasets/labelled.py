@@ -69,7 +69,7 @@ def kept_split(
     """
 
     def find() -> Finding:
-        facts, arrays = _taken_apart(open_split())
+        facts, arrays = _taken_apart(root, open_split())
         return Finding(facts, arrays)
 
     finding = kept(kind, root, {**question, "code": code_digest()}, find)
@@ -82,7 +82,7 @@ def kept_splits(
     """`kept_split` for two splits that are found together."""
 
     def find() -> Finding:
-        facts, arrays = zip(*map(_taken_apart, open_splits()), strict=True)
+        facts, arrays = zip(*(_taken_apart(root, split) for split in open_splits()), strict=True)
         return Finding(
             {"splits": facts}, {f"{at} {name}": part[name] for at, part in enumerate(arrays) for name in part}
         )
@@ -98,15 +98,17 @@ def kept_splits(
 _ARRAYS = ("content", "ends", "labels")
 
 
-def _taken_apart(split: LabelledSplit) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts and the arrays of a split, without its root."""
+def _taken_apart(root: Path, split: LabelledSplit) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and the arrays of a split, without its root where that is `root`."""
     facts = {name: getattr(split, name) for name in ("split", "layout", "classes", "note")}
     folder = split.paths.root.relative_to(split.root).as_posix()
-    return facts | {"folder": folder}, {**split.paths.arrays, "labels": split.labels}
+    elsewhere = None if split.root == root else str(split.root)
+    return facts | {"folder": folder, "elsewhere": elsewhere}, {**split.paths.arrays, "labels": split.labels}
 
 
 def _put_together(root: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> LabelledSplit:
     known = dict(facts)
+    root = Path(known.pop("elsewhere") or root)
     paths = Paths(root / known.pop("folder"), arrays["content"], arrays["ends"])
     return LabelledSplit(root, paths=paths, labels=arrays["labels"], **known)
 
