@@ -16,9 +16,6 @@ from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.code_bases.timm_readers import is_openais
 
-_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_OPEN_CLIPS_CONFIG = "open_clip_config.json"
-
 _NEGLIGIBLE = 1e-6
 """A norm's epsilon up to which others do as well. transformers' ViT, ViTMAE and BEiT say 1e-12; timm's models and the
 code that trained the weights (Google's, MAE's, BEiT's) have 1e-6. Tokens of variance 1 come out within 1e-5."""
@@ -55,13 +52,18 @@ def require_same_arithmetic(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
 
 
+def tells_activation(checkpoint: Checkpoint) -> bool:
+    """Whether the file, or what lies beside it, says which activation its image encoder has."""
+    return is_openais(checkpoint.beside) or "hidden_act" in _claims(checkpoint)
+
+
 def _claims(checkpoint: Checkpoint) -> Claims:
     """What is told of the image encoder, in transformers' words."""
     if is_openais(checkpoint.state_dict):
         return {"hidden_act": "quick_gelu"}
     name = checkpoint.path.name
-    if name in _OPEN_CLIP:
-        described = _read(checkpoint, _OPEN_CLIPS_CONFIG).get("model_cfg")
+    if name in hub_files.OPEN_CLIPS_WEIGHTS:
+        described = _read(checkpoint, hub_files.OPEN_CLIPS).get("model_cfg")
         quick = isinstance(described, dict) and described.get("quick_gelu", False)
         return {"hidden_act": "quick_gelu" if quick else "gelu"} if described else {}
     if name not in hub_files.WEIGHTS:

@@ -60,6 +60,9 @@ _RESNETS: dict[tuple[int, ...], str] = {
     (3, 8, 36, 3, True): "ResNet-152",
 }
 
+_NOT_CLIPS = r"(?:^|[ .])logit_bias(?: |$)|visual\.trunk\.blocks\.0\.attn\.q_(?:bias|proj)"
+"""Names in open_clip's files of other methods: SigLIP's bias of its loss, and the attention of EVA-CLIP."""
+
 _POSITIONS: dict[Positions, str] = {
     "column first": "fixed as MAE's",
     "row first": "fixed as MoCo v3's",
@@ -223,7 +226,7 @@ def _origin(names: str) -> tuple[str, str | None]:
     if "embeddings.class_embedding" in names:
         return "transformers", "CLIP"
     if "visual.class_embedding" in names or "visual.trunk." in names:
-        return "open_clip", "CLIP"
+        return "open_clip", None if re.search(_NOT_CLIPS, names) else "CLIP"
     if "Transformer/encoderblock_0/" in names:
         return "google-research/vision_transformer", method
     if named_by_torchvision(names.split()):

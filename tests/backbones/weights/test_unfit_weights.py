@@ -101,3 +101,12 @@ def test_what_was_left_on_weights_is_said_with_what_to_do(tmp_path: Path, beside
     state[beside] = state.pop("blocks.0.attn.qkv.weight")
     with pytest.raises(InputError, match=told):
         create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
+def test_what_was_left_on_a_head_is_not_what_keeps_a_trunk_from_fitting(tmp_path: Path) -> None:
+    """DINO's head has weight norm, which PyTorch names so from 2 on."""
+    state = {f"backbone.{name}": tensor for name, tensor in vit_mini().state_dict().items()}
+    state |= {f"head.last_layer.parametrizations.weight.original{part}": torch.zeros(8, 16**part) for part in (0, 1)}
+    with pytest.raises(InputError, match="does not fit vit_small_patch16_224") as caught:
+        create_backbone("dino_vit_small", save({"teacher": state}, tmp_path))
+    assert "remove_parametrizations" not in str(caught.value) and "parametrised" not in str(caught.value)

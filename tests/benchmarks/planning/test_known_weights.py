@@ -105,14 +105,26 @@ def test_another_file_under_its_name_is_read(weights: Path, tmp_path: Path, chan
     assert plan.digest != before and plan._sha256 == sha256(weights)
 
 
-def test_a_description_that_comes_to_lie_beside_it_is_read(tmp_path: Path) -> None:
+TRANSFORMERS = {"image_mean": IMAGENET.mean, "image_std": IMAGENET.std, "image_processor_type": "ViTImageProcessor"}
+OPEN_CLIPS = {"preprocess_cfg": {"mean": IMAGENET.mean, "std": IMAGENET.std}}
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "described"),
+    [
+        ("pytorch_model.bin", "preprocessor_config.json", TRANSFORMERS),
+        ("open_clip_pytorch_model.bin", "open_clip_config.json", OPEN_CLIPS),
+    ],
+)
+def test_a_description_that_comes_to_lie_beside_it_is_read(
+    tmp_path: Path, name: str, description: str, described: dict[str, object]
+) -> None:
     """A planner went on with what it had remembered of the file alone, and found another run finished."""
-    weights = age(save({"cls_token": torch.zeros(1)}, tmp_path, "pytorch_model.bin"))
+    weights = age(save({"cls_token": torch.zeros(1)}, tmp_path, name))
     assert planned(weights).normalisation == HALF
-    described = {"image_mean": IMAGENET.mean, "image_std": IMAGENET.std, "image_processor_type": "ViTImageProcessor"}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    (tmp_path / description).write_text(json.dumps(described))
     assert planned(weights).normalisation == IMAGENET
-    (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / description).unlink()
     assert planned(weights).normalisation == HALF
 
 
