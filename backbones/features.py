@@ -299,7 +299,9 @@ def _root(number: float, side: int) -> int | None:
 
 def _form_of_maps(trial: _Trial, side: int, maps: list[Tensor]) -> Form:
     said = getattr(trial.module, "output_fmt", None)
-    layouts = {_layout_of_map(trial.name, each, said if said in ("NCHW", "NHWC") else None) for each in maps}
+    clear = {"NCHW" if each.shape[2] == each.shape[3] else "NHWC" for each in maps if len({*each.shape[1:]}) > 1}
+    said = said if said in ("NCHW", "NHWC") else clear.pop() if len(clear) == 1 else None
+    layouts = {_layout_of_map(trial.name, each, said) for each in maps}
     if len(layouts) > 1:
         raise InputError(f"{trial.name}: forward_features gave maps with channels first and last: {describe(maps)}.")
     (layout,) = layouts

@@ -199,6 +199,11 @@ def test_images_need_not_be_whole_cells_in_classification(side: int, maps: int, 
     assert network(torch.randn(2, 3, side, side)).shape == (2, 5)
 
 
+def test_a_map_of_as_many_channels_as_rows_is_laid_out_as_the_others() -> None:
+    form = examine(Halving(), "mine", 320)
+    assert (form.layout, form.channels) == ("channels first", (10, 10, 10, 10))
+
+
 def test_norms_of_maps_that_are_not_pooled_are_frozen_and_told() -> None:
     network = classifier(Halving(norms=True), 64)
     require_all_used(network, "mine", 64)
