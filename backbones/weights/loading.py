@@ -280,7 +280,8 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
             lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
         return "\n".join([*lines, _advice(model, checkpoint, chain.from_iterable(unplaced))])
 
-    raise MisfitError(Message(tell), len({*missing, *surplus}) + len(shapes))
+    found = len([name for name in own if name in weights.tensors and own[name].shape == weights.tensors[name].shape])
+    raise MisfitError(Message(tell), len({*missing, *surplus}) + len(shapes), found)
 
 
 def _advice(model: nn.Module, checkpoint: Checkpoint, unplaced: Iterable[str]) -> str:

@@ -196,6 +196,23 @@ class PlannedCell:
             self._known.remember(self._weights.sha256, question, found)
         return found
 
+    def require_beginning(self, checkpoint: "Checkpoint | None" = None) -> None:
+        """Raise InputError if a pre-training cannot begin with its file: with what has other names or shapes.
+
+        `checkpoint` is what has been read of that. What was found to fit is not looked at again.
+        """
+        if self._known is None or not isinstance(self.recipe, MaskedAutoencoderRecipe):
+            return
+        from backbones.pretraining.beginning import require_beginning
+
+        model = self.recipe.model
+        question = {"code": code_digest(), "model": model.model_dump(mode="json"), "part": self.part}
+        if not self._known.fits(question):
+            weights = checkpoint or self._weights
+            assert weights is not None
+            require_beginning(model, weights)
+            self._known.remember_fit(weights.sha256, question)
+
     @cached_property
     def _sha256(self) -> str | None:
         if self._known is None:

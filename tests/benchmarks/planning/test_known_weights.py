@@ -13,7 +13,9 @@ import torch
 
 from backbones import normalising, registry
 from backbones.cache import cache_folder
+from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET
+from backbones.mae.model import create_mae
 from backbones.training.settings import deciding_settings, protocol
 from backbones.weights import checkpoints, methods
 from benchmarks.planning.cells import PlannedCell, plan_pretraining, plan_task
@@ -79,6 +81,21 @@ def test_a_digest_is_known_by_itself(weights: Path, monkeypatch: pytest.MonkeyPa
             hide_reading(patch)
             assert plans()[number].digest == before
         shutil.rmtree(cache_folder())
+
+
+def test_what_a_pre_training_can_begin_with_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = age(save(create_mae("mae_vit_mini_patch8").state_dict(), tmp_path, "autoencoder.pth"))
+
+    def plan(*overrides: str) -> PlannedCell:
+        return plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=list(overrides), begin=file)
+
+    assert plan().digest  # which makes the digest known, and not that it fits
+    plan().require_beginning()
+    for _ in range(2):  # and another model is another question
+        with pytest.raises(InputError, match=r"Set model\.decoder_depth=1"):
+            plan("model.decoder_depth=2").require_beginning()
+    hide_reading(monkeypatch)
+    plan().require_beginning()
 
 
 def test_a_method_that_is_registered_otherwise_is_asked_anew(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
