@@ -3,6 +3,7 @@
 from typing import Any
 
 import timm
+from timm.layers import to_2tuple
 from torch import nn
 
 import backbones.vit_sizes  # noqa: F401  (registers the small sizes in timm)
@@ -49,8 +50,11 @@ def _create(arch: str, drop_path: float, options: dict[str, Any]) -> nn.Module:
 def _require_whole_patches(model: nn.Module, arch: str, image_size: int | None) -> None:
     """Raise InputError if patches would not cover the image: timm would refuse it, or drop the rest, while running."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if image_size is not None and patch is not None and any(image_size % side for side in patch):
-        side = max(patch)
+    if image_size is None or patch is None:
+        return
+    sides = to_2tuple(patch)  # XCiT has one number
+    if any(image_size % side for side in sides):
+        side = max(sides)
         below, above = image_size // side * side, -(-image_size // side) * side
         raise InputError(
             f"image size {image_size}: not a multiple of {arch}'s patch size {side}. Use {below or above} or {above}."

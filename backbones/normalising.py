@@ -31,12 +31,12 @@ def normalisation_of(
     """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
 
     The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the hub's
-    description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the method's as its code
-    has it, timm's `pretrained_cfg` of a timm model (a tag in its name counts), ImageNet's. The method is the one that
-    is `declared` or registered; that of a file under timm's name the one that it states, is published as, or is
-    recognised by. A declared one that is not known here, or whose files differ, leaves it to the registered one: the
-    name of a row decides no number. Files that are known by their bytes have their own. `spell` gives the tables' name
-    of a data set.
+    or open_clip's description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the
+    method's as its code has it, timm's `pretrained_cfg` of a timm model (a tag in its name counts), ImageNet's. The
+    method is the one that is `declared` or registered; that of a file under timm's name the one that it states, is
+    published as, or is recognised by; where the name has a tag, only BEiT is: some of LAION's have 0.5, unlike CLIP. A
+    declared one that is not known here, or whose files differ, leaves it to the registered one: the name of a row
+    decides no number. Files that are known by their bytes have their own. `spell` gives the tables' name of a data set.
 
     Raises InputError for a tag that timm does not know.
     """
@@ -49,6 +49,8 @@ def normalisation_of(
     known = find_known(checkpoint) if checkpoint else None
     if timm.is_model(entry.name):  # whatever its tag says of the method, timm's own normalisation goes with it
         entry = replace(entry, method=METHODS["custom"].name)
+        if "." in entry.name and recognised.method != "BEiT":  # whose code has others on ADE20K
+            recognised = replace(recognised, method=None, positions=None)
     declared = declared or Declared()
     if declared.method and spell_method(declared.method) not in METHODS:
         declared = replace(declared, method=None)

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbones.adapters.attention import SUPPORTED, Attend, SpatialAttention
-from backbones.adapters.position_embeddings import PositionEmbeddings, position_parameter, resized
+from backbones.adapters.position_embeddings import (
+    PositionEmbeddings,
+    has_registers,
+    position_parameter,
+    resized,
+)
 from backbones.adapters.relative_position import DecomposedPositions, TableBias, interpolated_bias
 from backbones.contract import changed_by_others
 from backbones.errors import InputError
@@ -108,6 +113,7 @@ class PlainTrunk(nn.Module):
             setattr(self, name, getattr(backbone, name, None))
         self.has_tokens = any(getattr(self, name, None) is not None for name in _TOKENS)
         self.pos_embed = position_parameter(backbone, pretrained_grid, grid, position_embeddings, self.has_tokens)
+        self.antialias = has_registers(backbone)
         self.position_grid = pretrained_grid if position_embeddings == "loaded" else (grid, grid)
         shared_bias = getattr(backbone, "rel_pos_bias", None)
         replace_linear_layers(self.blocks)
@@ -151,7 +157,7 @@ class PlainTrunk(nn.Module):
     def _with_positions(self, x_BHWC: Tensor) -> Tensor:
         if self.pos_embed is None:
             return x_BHWC
-        return x_BHWC + resized(self.pos_embed, (x_BHWC.shape[1], x_BHWC.shape[2]))
+        return x_BHWC + resized(self.pos_embed, (x_BHWC.shape[1], x_BHWC.shape[2]), self.antialias)
 
     def _with_tokens(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
         """Put the tokens before the patches and add position embeddings, (B, T + H × W, C)."""
@@ -161,7 +167,7 @@ class PlainTrunk(nn.Module):
             return x_BNC
         own = self.position_grid[0] * self.position_grid[1]
         of_tokens, of_patches = self.pos_embed.tensor_split((self.pos_embed.shape[1] - own,), 1)
-        of_patches = resized(of_patches.unflatten(1, self.position_grid), grid).flatten(1, 2)
+        of_patches = resized(of_patches.unflatten(1, self.position_grid), grid, self.antialias).flatten(1, 2)
         without = x_BNC.shape[1] - of_tokens.shape[1] - of_patches.shape[1]  # tokens that have no position embeddings
         return x_BNC + F.pad(torch.cat([of_tokens, of_patches], 1), (0, 0, without, 0))
 

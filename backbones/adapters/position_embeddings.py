@@ -33,7 +33,7 @@ def position_parameter(
     of_tokens, of_patches = position.detach().tensor_split((position.shape[1] - patches,), 1)
     of_patches = of_patches.unflatten(1, own_grid)
     if choice == "resized":
-        of_patches = resized(of_patches, (grid, grid))
+        of_patches = resized(of_patches, (grid, grid), has_registers(backbone))
     if choice == "sincos":
         sincos = sincos_position_embedding((grid, grid), position.shape[2], class_token=False, rows_first=True)
         of_patches = sincos.to(position).unflatten(1, (grid, grid))
@@ -41,9 +41,17 @@ def position_parameter(
     return nn.Parameter(whole, requires_grad=choice == "sincos" or position.requires_grad)
 
 
-def resized(position_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolate as the fine-tuning codes of MAE, BEiT and ViTDet do: bicubic without antialiasing."""
+def has_registers(backbone: nn.Module) -> bool:
+    """Whether a ViT has register tokens, beside which its position embeddings are interpolated with antialiasing."""
+    return getattr(backbone, "reg_token", None) is not None
+
+
+def resized(position_1HWC: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """Interpolate as the fine-tuning codes of MAE, BEiT and ViTDet do: bicubic without antialiasing.
+
+    DINOv2's does it with antialiasing where there are registers (facebookresearch/dinov2, hub/backbones.py).
+    """
     if position_1HWC.shape[1:3] == size:
         return position_1HWC
-    position = F.interpolate(position_1HWC.permute(0, 3, 1, 2), size=size, mode="bicubic")
+    position = F.interpolate(position_1HWC.permute(0, 3, 1, 2), size=size, mode="bicubic", antialias=antialias)
     return position.permute(0, 2, 3, 1)

@@ -2,21 +2,27 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
+from backbones.pretraining.settings import MaskedAutoencoderSettings
+from backbones.pretraining.steps import build_autoencoder
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.code_bases.huggingface import name_decoder
 from backbones.weights.contradictions import label_data
 from backbones.weights.conversion import Weights
-from backbones.weights.loading import LoadReport, load_weights
+from backbones.weights.loading import LoadReport, load_weights, match_weights
 from backbones.weights.methods import METHODS, Method, same_name
 from backbones.weights.naming import drop_masking
 from backbones.weights.origin import find_known
 from backbones.weights.prefixes import looks_of
 from backbones.weights.statements import read_statement
+
+_Result = TypeVar("_Result")
 
 _DECODER = r"decoder_|mask_token$"
 _DECODERS_BLOCK = r"decoder_(?:blocks|layers|encoder\.layer)\.(\d+)\."
@@ -31,12 +37,28 @@ def begin_with(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     Raises InputError as `load_weights` does, for a file with a part of a decoder, and for another network.
     """
     assert isinstance(network, MaskedAutoencoder)
+    return _read_into(network, checkpoint, load_weights)
+
+
+def require_beginning(settings: MaskedAutoencoderSettings, checkpoint: Checkpoint) -> None:
+    """Raise InputError, as `begin_with` does, if a file's names and shapes are not those of the autoencoder to be.
+
+    That is built on the meta device, without memory for its weights.
+    """
+    with torch.device("meta"):
+        network = build_autoencoder(settings)
+    _read_into(network, checkpoint, match_weights)
+
+
+def _read_into(
+    network: MaskedAutoencoder, checkpoint: Checkpoint, read: Callable[[nn.Module, Checkpoint, Method], _Result]
+) -> _Result:
     method = METHODS["MAE"]
     steps = (name_decoder, *(step for step in method.steps if step is not drop_masking), _keep_fixed_positions)
     if not any("decoder_embed." in name for name in checkpoint.state_dict):
         steps = (*steps, _let_decoder_be_new)
     try:
-        return load_weights(network, checkpoint, Method(method.name, method.pretrain_data, steps))
+        return read(network, checkpoint, Method(method.name, method.pretrain_data, steps))
     except InputError as error:
         if advice := _other_decoder(network.state_dict(), checkpoint.state_dict):
             raise InputError(f"--from {checkpoint.name}: {advice}") from error

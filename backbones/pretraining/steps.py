@@ -108,13 +108,14 @@ def create_step(recipe: PretrainingRecipe, seed: int) -> PretrainingStep:
     assert isinstance(recipe, MaskedAutoencoderRecipe)
     seed_generators(seed, "weights")
     settings = recipe.model
-    network = _autoencoder(settings)
+    network = build_autoencoder(settings)
     network.set_grad_checkpointing(recipe.runtime.activation_checkpointing)
     require_sampling(settings.mask_sampling, network.patch_embed.grid_size, settings.mask_ratio)
     return MaskedAutoencoderStep(network, settings.mask_ratio, settings.normalisation or IMAGENET)
 
 
-def _autoencoder(settings: MaskedAutoencoderSettings) -> MaskedAutoencoder:
+def build_autoencoder(settings: MaskedAutoencoderSettings) -> MaskedAutoencoder:
+    """A masked autoencoder with new weights. Raises InputError for settings that do not fit each other."""
     if settings.arch not in list_mae_models():
         find_objective(settings.arch)  # raises: it would be another recipe's
     decoder = {name: getattr(settings, name) for name in ("decoder_depth", "decoder_width", "decoder_heads")}

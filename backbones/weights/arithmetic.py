@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
-from timm.layers import QuickGELU
+from timm.layers import GELUTanh, QuickGELU
 from torch import nn
 
 from backbones.errors import InputError
@@ -16,12 +16,14 @@ from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.code_bases.timm_readers import is_openais
 
-_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_OPEN_CLIPS_CONFIG = "open_clip_config.json"
-
 _NEGLIGIBLE = 1e-6
 """A norm's epsilon up to which others do as well. transformers' ViT, ViTMAE and BEiT say 1e-12; timm's models and the
 code that trained the weights (Google's, MAE's, BEiT's) have 1e-6. Tokens of variance 1 come out within 1e-5."""
+
+_TANH = "gelu_pytorch_tanh"
+
+_DEFAULTS = {"clip": "quick_gelu", "siglip": _TANH}
+"""The activations of transformers' models, by what their kind begins with, which a published config.json leaves out."""
 
 Claims = Mapping[str, Any]
 
@@ -55,13 +57,18 @@ def require_same_arithmetic(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
 
 
+def tells_activation(checkpoint: Checkpoint) -> bool:
+    """Whether the file, or what lies beside it, says which activation its image encoder has."""
+    return is_openais(checkpoint.beside) or "hidden_act" in _claims(checkpoint)
+
+
 def _claims(checkpoint: Checkpoint) -> Claims:
     """What is told of the image encoder, in transformers' words."""
     if is_openais(checkpoint.state_dict):
         return {"hidden_act": "quick_gelu"}
     name = checkpoint.path.name
-    if name in _OPEN_CLIP:
-        described = _read(checkpoint, _OPEN_CLIPS_CONFIG).get("model_cfg")
+    if name in hub_files.OPEN_CLIPS_WEIGHTS:
+        described = _read(checkpoint, hub_files.OPEN_CLIPS).get("model_cfg")
         quick = isinstance(described, dict) and described.get("quick_gelu", False)
         return {"hidden_act": "quick_gelu" if quick else "gelu"} if described else {}
     if name not in hub_files.WEIGHTS:
@@ -69,13 +76,14 @@ def _claims(checkpoint: Checkpoint) -> Claims:
     config = _read(checkpoint, hub_files.MODEL)
     inner = config.get("vision_config")
     kinds: dict[str, Callable[[Any], bool]] = {
-        "hidden_act": lambda value: value in {"gelu", "quick_gelu"},
+        "hidden_act": lambda value: value in {"gelu", "quick_gelu", _TANH},
         "num_attention_heads": lambda value: isinstance(value, int),
         "decoder_num_attention_heads": lambda value: isinstance(value, int),
         "layer_norm_eps": lambda value: isinstance(value, float),
     }
     claims = inner if isinstance(inner, dict) else config
-    defaults = {"hidden_act": "quick_gelu"} if str(config.get("model_type")).startswith("clip") else {}
+    kind = str(config.get("model_type"))
+    defaults = next(({"hidden_act": told} for begin, told in _DEFAULTS.items() if kind.startswith(begin)), {})
     return defaults | {key: claims[key] for key, is_meant in kinds.items() if key in claims and is_meant(claims[key])}
 
 
@@ -90,13 +98,17 @@ def _read(checkpoint: Checkpoint, name: str) -> Claims:
 def _activation(layer: nn.Module | None) -> str | None:
     if isinstance(layer, QuickGELU):
         return "quick_gelu"
-    return "gelu" if isinstance(layer, nn.GELU) and layer.approximate == "none" else None
+    if isinstance(layer, GELUTanh) or (isinstance(layer, nn.GELU) and layer.approximate == "tanh"):
+        return _TANH
+    return "gelu" if isinstance(layer, nn.GELU) else None
 
 
 def _instead(model: nn.Module, key: str, said: Any) -> str:
     """Name timm's model with the other GELU, where it has one, or the setting of an autoencoder's decoder."""
     if key == "decoder_num_attention_heads":
         return f" Set model.decoder_heads={said} as the file has it."
+    if key == "hidden_act" and said == _TANH:
+        return ' Give a function that builds it with timm.create_model(…, act_layer="gelu_tanh"): docs/backbones.md.'
     own = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture") or "")
     other = own.replace("_clip_quickgelu_", "_clip_")
     if said == "quick_gelu":

@@ -20,11 +20,12 @@ class Message:
 
 
 class MisfitError(InputError):
-    """Weights and a model that do not agree in so many tensors."""
+    """Weights and a model that do not agree in so many tensors, and do in the names and shapes of others."""
 
-    def __init__(self, message: Message, tensors: int) -> None:
+    def __init__(self, message: Message, tensors: int, found: int) -> None:
         super().__init__(message)
         self.tensors = tensors
+        self.found = found
 
 
 class ReaderError(InputError):

@@ -7,5 +7,10 @@ IN_ORDER = tuple(f"{name}{ending}" for name in ("model.safetensors", "pytorch_mo
 """The first of them that a folder has is read, as transformers does."""
 
 WEIGHTS = frozenset(IN_ORDER)
+OPEN_CLIPS_WEIGHTS = frozenset(("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+
 MODEL, PIXELS = "config.json", "preprocessor_config.json"
-DESCRIPTIONS = (MODEL, PIXELS)
+OPEN_CLIPS = "open_clip_config.json"
+"""open_clip's description of model and pixels, beside its own weights."""
+
+DESCRIPTIONS = (MODEL, PIXELS, OPEN_CLIPS)

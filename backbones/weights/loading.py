@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -174,10 +174,11 @@ def _fit_position_embeddings(weights: Weights, model: nn.Module) -> None:
 
     Bicubic without antialiasing, as in the fine-tuning of MAE, BEiT and DeiT; timm's default differs. Beside register
     tokens with, as in DINOv2's code for these (facebookresearch/dinov2, hub/backbones.py). The class token keeps its
-    own. DINO's and iBOT's code adds 0.1 to the rows and columns that it interpolates to, which is not done here
-    (facebookresearch/dino, vision_transformer.py:186; bytedance/ibot, models/vision_transformer.py:195). A file that
-    does not say its grid is taken to have the model's if the number of patches is the same,
-    else a square one, as every published file has. Raises InputError if its embeddings speak against that.
+    own. The code of DINO, of iBOT and, without registers, of DINOv2 adds 0.1 to the rows and columns that it
+    interpolates to, which is not done here (facebookresearch/dino, vision_transformer.py:186; bytedance/ibot,
+    models/vision_transformer.py:195; facebookresearch/dinov2, hub/backbones.py:28, models/vision_transformer.py:195). A
+    file that does not say its grid is taken to have the model's if the number of patches is the same, else a square
+    one, as every published file has. Raises InputError if its embeddings speak against that.
     """
     own, antialias = model.state_dict().get("pos_embed"), "reg_token" in model.state_dict()
     position = weights.tensors.get("pos_embed")
@@ -255,7 +256,8 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
     """Raise InputError, with the names on both sides, unless weights and model fit exactly."""
     own = model.state_dict()
     missing = [name for name in own if name not in weights.tensors and name not in weights.initialised]
-    surplus = ["+".join(weights.sources[name]) or name for name in weights.tensors if name not in own]
+    unplaced = [weights.sources[name] or (name,) for name in weights.tensors if name not in own]
+    surplus = ["+".join(keys) for keys in unplaced]
     shapes = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
         for name, tensor in weights.tensors.items()
@@ -276,13 +278,14 @@ def _require_match(weights: Weights, model: nn.Module, checkpoint: Checkpoint, m
             lines.append(f"  {len(surplus)} of the file's keys have no place in the model: {_listed(surplus)}")
         if shapes:
             lines.append(f"  {len(shapes)} have another shape: {_listed(shapes)}")
-        return "\n".join([*lines, _advice(model, checkpoint)])
+        return "\n".join([*lines, _advice(model, checkpoint, chain.from_iterable(unplaced))])
 
-    raise MisfitError(Message(tell), len({*missing, *surplus}) + len(shapes))
+    found = len([name for name in own if name in weights.tensors and own[name].shape == weights.tensors[name].shape])
+    raise MisfitError(Message(tell), len({*missing, *surplus}) + len(shapes), found)
 
 
-def _advice(model: nn.Module, checkpoint: Checkpoint) -> str:
-    """What to do with a file that does not fit."""
+def _advice(model: nn.Module, checkpoint: Checkpoint, unplaced: Iterable[str]) -> str:
+    """What to do with a file that does not fit; `unplaced` are those of its keys that have no place in the model."""
     name = looks_of(checkpoint).timm_name
     known = f", timm's {name} by its looks" if name and timm.is_model(name) and name != _described(model) else ""
     fitting = f"`backbench inspect {checkpoint.path}` lists those that fit"
@@ -291,7 +294,7 @@ def _advice(model: nn.Module, checkpoint: Checkpoint) -> str:
         if known
         else ", or give a function that builds it, with timm.create_model(…, in_chans=4) or the like: docs/backbones.md"
     )
-    return f"{unfinished(checkpoint.state_dict)}Choose the backbone that it was trained as{known}; {fitting}{own}."
+    return f"{unfinished(unplaced)}Choose the backbone that it was trained as{known}; {fitting}{own}."
 
 
 def _require_numbers(weights: Weights, own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:

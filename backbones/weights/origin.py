@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from backbones.errors import InputError
+from backbones.weights.arithmetic import tells_activation
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import (
     NamedBackbone,
@@ -95,7 +96,23 @@ def settle_origin(
     if declared.method is None or same_name(declared.method, "MoCo v3"):
         require_heads(entry, checkpoint, recognised, statement)
     told = (f"{why}; {origin.method} as declared" for why in against)
-    return replace(origin, remarks=(*origin.remarks, *told))
+    remarks = [*origin.remarks, *told]
+    if not published and not statement.architecture and _is_taken_for_openais(entry, checkpoint, recognised):
+        data = origin.pretrain_data
+        remarks.append(f"the file does not tell which GELU it has: read with OpenAI's quick one, as trained on {data}")
+    return replace(origin, remarks=tuple(remarks))
+
+
+def _is_taken_for_openais(entry: NamedBackbone, checkpoint: Checkpoint, recognised: Recognised) -> bool:
+    """Whether a CLIP that may be open_clip's, whose names and shapes are OpenAI's, gets OpenAI's GELU by a name that
+    does not say so, as timm's would."""
+    names_it = entry.name == entry.arch
+    return (
+        "_quickgelu_" in entry.arch
+        and not names_it
+        and recognised.variant == "clip"
+        and not tells_activation(checkpoint)
+    )
 
 
 _SELF_SUPERVISED = {"MAE", "MoCo v3"}

@@ -174,9 +174,13 @@ def find_trunk(
 
 
 def _nearest(refusals: list[InputError]) -> InputError:
-    """The reason why the file is not read: the first, unless another part comes nearer to the model."""
-    misfits = [each for each in refusals if isinstance(each, MisfitError)]
-    return min(misfits, key=lambda each: each.tensors) if refusals[0] in misfits else refusals[0]
+    """The reason why the file is not read: the first, unless another part has more of the model's tensors.
+
+    Of those that have as many it is the one that differs in the fewest. A part that has none of them says nothing.
+    """
+    misfits = [each for each in refusals if isinstance(each, MisfitError) and each.found]
+    nearest = min(misfits, key=lambda each: (-each.found, each.tensors), default=refusals[0])
+    return nearest if isinstance(refusals[0], MisfitError) else refusals[0]
 
 
 def describe_beside(name: str, prefix: str = "") -> str | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.weights.code_bases.huggingface import named_as_dinov3
 from backbones.weights.code_bases.timm_readers import is_openais, read_as_vit
-from backbones.weights.code_bases.torchvision import named_by_torchvision
+from backbones.weights.code_bases.torchvision import in_a_row, named_by_torchvision
 from backbones.weights.conversion import Weights
 from backbones.weights.methods import ANY_NAMING
 from backbones.weights.positions import Positions, kind_of_positions, may_have_grid
@@ -46,6 +47,9 @@ _VARIANTS = {
     "clip_quickgelu": "vit_{size}_patch{patch}_clip_quickgelu_224",
     "dinov2": "vit_{size}_patch{patch}_dinov2",
     "reg4_dinov2": "vit_{size}_patch{patch}_reg4_dinov2",
+    "dinov3": "vit_{size}_patch{patch}_dinov3",
+    "aimv2": "aimv2_{size}_patch{patch}_224",
+    "siglip": "vit_{size}_patch{patch}_siglip_224",
     "gap": "vit_{size}_patch{patch}_gap_{side}",
     "deit3": "deit3_{size}_patch{patch}_224",
     "beit": "beit_{size}_patch{patch}_224",
@@ -59,6 +63,9 @@ _RESNETS: dict[tuple[int, ...], str] = {
     (3, 4, 23, 3, True): "ResNet-101",
     (3, 8, 36, 3, True): "ResNet-152",
 }
+
+_NOT_CLIPS = r"(?:^|[ .])logit_bias(?: |$)|visual\.trunk\.blocks\.0\.attn\.q_(?:bias|proj)"
+"""Names in open_clip's files of other methods: SigLIP's bias of its loss, and the attention of EVA-CLIP."""
 
 _POSITIONS: dict[Positions, str] = {
     "column first": "fixed as MAE's",
@@ -190,6 +197,12 @@ def _variant(file: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
         return "clip_quickgelu" if is_openais(file) else "clip"
     if any("cls_pt_layers." in name for name in file):
         return "beitv2"
+    if "attn_pool.latent" in tensors:
+        return "siglip"
+    if "patch_embed.norm.weight" in tensors:
+        return "aimv2"
+    if _is_dinov3(tensors):
+        return "dinov3"
     scaled = "blocks.0.ls1.gamma" in tensors
     if scaled and (registers := tensors.get("reg_token")) is not None:
         return "reg4_dinov2" if registers.shape[1] == 4 else ""
@@ -201,6 +214,13 @@ def _variant(file: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
     if "cls_token" not in tensors:
         return "gap"
     return "deit3" if scaled else ""
+
+
+def _is_dinov3(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it has DINOv3's four register tokens, and positions by rotation alone."""
+    registers = tensors.get("reg_token")
+    has_registers = registers is not None and registers.shape[1] == 4
+    return has_registers and "cls_token" in tensors and "pos_embed" not in tensors
 
 
 def _origin(names: str) -> tuple[str, str | None]:
@@ -218,16 +238,22 @@ def _origin(names: str) -> tuple[str, str | None]:
         return "transformers", "data2vec"
     if "patch_embeddings.projection" in names:
         return "transformers", method
+    if named_as_dinov3(names.split()):
+        return "transformers", None
     if "register_tokens" in names:
         return "facebookresearch/dinov2", "DINOv2"
     if "embeddings.class_embedding" in names:
         return "transformers", "CLIP"
+    if "embeddings.patch_embedding.weight" in names or "embeddings.patch_embed.weight" in names:
+        return "transformers", None
     if "visual.class_embedding" in names or "visual.trunk." in names:
-        return "open_clip", "CLIP"
+        return "open_clip", None if re.search(_NOT_CLIPS, names) else "CLIP"
     if "Transformer/encoderblock_0/" in names:
         return "google-research/vision_transformer", method
     if named_by_torchvision(names.split()):
         return "torchvision", method
+    if in_a_row(re.sub(r"^(?:[a-z_]+\.)+", "", name) for name in names.split()):
+        return "the places of its modules in a row", method
     if ".ffn.layers.0.0." in names:
         return "mmpretrain", method
     if "head.last_layer" in names:
@@ -272,7 +298,7 @@ def _vit(tensors: Mapping[str, Tensor], grid: tuple[int, int] | None) -> Recogni
     if position is not None and grid:
         positions = kind_of_positions(position, grid)
     return Recognised(
-        family="ViT" if table is None and "blocks.0.attn.q_bias" not in tensors else "BEiT",
+        family="ViT" if _is_dinov3(tensors) or (table is None and "blocks.0.attn.q_bias" not in tensors) else "BEiT",
         width=projection.shape[0],
         depth=_count(r"blocks\.(\d+)\.", tensors),
         patch=projection.shape[-1] if projection.ndim == 4 else None,

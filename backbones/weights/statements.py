@@ -1,4 +1,4 @@
-"""What a file of weights says of itself, or the hub's `config.json` and `preprocessor_config.json` beside it."""
+"""What a file of weights says of itself, or the hub's `config.json` and others beside it."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def read_statement(checkpoint: Checkpoint) -> Statement:
     `method`, `pretrain_data` and `model` or `arch`, as backbench writes them and others may.
     """
     config = _beside(checkpoint, hub_files.MODEL)
-    pixels = _pixels(config, _beside(checkpoint, hub_files.PIXELS))
+    pixels = _pixels(config, _beside(checkpoint, hub_files.PIXELS)) or _open_clips_pixels(checkpoint)
     method, data, model, arch = (_words(checkpoint.extras.get(key)) for key in _KEYS)
     model = model or arch
     if method or data:
@@ -87,9 +87,9 @@ def _words(value: str | None) -> str | None:
     return None if value is None or _SUMMARY.match(value) else value
 
 
-def _beside(checkpoint: Checkpoint, name: str) -> Mapping[str, Any]:
-    """The hub's description, by its name, of a file that has the hub's; empty if there is none that can be read."""
-    if checkpoint.path.name not in hub_files.WEIGHTS:
+def _beside(checkpoint: Checkpoint, name: str, of: frozenset[str] = hub_files.WEIGHTS) -> Mapping[str, Any]:
+    """The description of that name beside a file that is called as one `of` these; empty if none can be read."""
+    if checkpoint.path.name not in of:
         return {}
     try:
         content = json.loads(checkpoint.path.with_name(name).read_text(encoding="utf-8-sig"))
@@ -108,10 +108,13 @@ def _from_config(config: Mapping[str, Any]) -> Statement:
         if architecture.startswith(beginning):
             return Statement(method, _trained_on(tag, tokens), who, architecture)
     method, data = next((told for beginning, told in _TIMM.items() if re.match(beginning, tag)), (None, None))
+    first, _, then = tag.partition("_ft_")
     if method == "supervised":
-        data = "IN21K w/ labels" if re.search(r"in2[12]k", tag) else "IN1K w/ labels"
-    elif data:
-        data += "".join(f", then {name.upper()} w/ labels" for name in re.findall(r"in\d+k", tag.partition("_ft_")[2]))
+        data = "IN21K w/ labels" if re.search(r"in2[12]k", first) else "IN1K w/ labels"
+    if data:
+        data += "".join(f", then {name.upper()} w/ labels" for name in re.findall(r"in\d+k", then))
+    if method == "CLIP" and architecture.startswith("eva"):
+        method = None  # EVA-CLIP goes on from EVA's own pre-training
     return Statement(method, data, who, architecture or None)
 
 
@@ -143,4 +146,12 @@ def _pixels(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> tuple
         return known.mean, known.std
     if "image_mean" in preprocessor and "image_std" in preprocessor and preprocessor.get("do_normalize", True):
         return preprocessor["image_mean"], preprocessor["image_std"]
+    return None
+
+
+def _open_clips_pixels(checkpoint: Checkpoint) -> tuple[Any, Any] | None:
+    """Mean and std of open_clip's description beside its weights."""
+    described = _beside(checkpoint, hub_files.OPEN_CLIPS, hub_files.OPEN_CLIPS_WEIGHTS).get("preprocess_cfg")
+    if isinstance(described, dict) and "mean" in described and "std" in described:
+        return described["mean"], described["std"]
     return None

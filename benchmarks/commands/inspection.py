@@ -11,6 +11,7 @@ from backbones.inspection import CheckpointDescription, describe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.loading import LoadReport
 from backbones.weights.references import SEPARATOR, part_name
+from backbones.weights.unreadable import unfinished
 from benchmarks.commands.sheets import Sheet, print_json, show
 from tasks.data_sets import pretraining_name
 from tasks.registry import TASKS
@@ -61,6 +62,8 @@ def _facts(
             yield "", remark
     if broken := description.undefined:
         yield "undefined numbers", f"in {', '.join(broken[:8])}{' …' if broken[8:] else ''}"
+    if left := unfinished(checkpoint.state_dict):
+        yield "to be done first", left.strip()
     yield "fits", ", ".join(description.fits) or "none of the registered backbones"
     for part in description.parts:
         yield f"part {part.name}", f"{part.tensors:,} tensors, {part.numbers:,} numbers: {part.recognised}"
@@ -92,6 +95,7 @@ def _document(
         "normalisation": {task or "all": found.as_dict() for task, found in normalisations.items()},
         "origin": asdict(origin) if origin else None,
         "undefined": description.undefined,
+        "to_be_done_first": unfinished(checkpoint.state_dict).strip() or None,
         "report": asdict(description.report) if description.report else None,
     }
 

@@ -100,6 +100,8 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
             entry, plan = find_planned_backbone(plan, checkpoint)
             plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
             names = settle_names(plan, entry, checkpoint)
+        elif plan.can_be_read:
+            plan.require_beginning()
         finished = None if plan.missing else plan.find_record(out, on_unreadable=warn)
         standing = _standing(finished, _code(plan, entry), repeat) if finished else None
     fails = standing is not None and repeat.is_failed_by(standing.finished is not None, standing.changes)

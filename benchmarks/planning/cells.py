@@ -197,6 +197,23 @@ class PlannedCell:
             self._known.remember(self._weights.sha256, question, found)
         return found
 
+    def require_beginning(self, checkpoint: "Checkpoint | None" = None) -> None:
+        """Raise InputError if a pre-training cannot begin with its file: with what has other names or shapes.
+
+        `checkpoint` is what has been read of that. What was found to fit is not looked at again.
+        """
+        if self._known is None or not isinstance(self.recipe, MaskedAutoencoderRecipe):
+            return
+        from backbones.pretraining.beginning import require_beginning
+
+        model = self.recipe.model
+        question = {"code": code_digest(), "model": model.model_dump(mode="json"), "part": self.part}
+        if not self._known.fits(question):
+            weights = checkpoint or self._weights
+            assert weights is not None
+            require_beginning(model, weights)
+            self._known.remember_fit(weights.sha256, question)
+
     @cached_property
     def _sha256(self) -> str | None:
         if self._known is None:
@@ -286,9 +303,10 @@ def find_planned_backbone(
     """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
 
     What is declared comes back as the tables spell it. The column is also what the checkpoint, where it has been read,
-    says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, and
-    where weights are missing or have no place.
+    says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, for a function that is
+    not called as those that build one, and where weights are missing or have no place.
     """
+    from backbones.contract import require_builder
     from backbones.registry import find_backbone, require_checkpoint
     from backbones.weights.origin import Declared
     from backbones.weights.statements import read_statement
@@ -296,6 +314,7 @@ def find_planned_backbone(
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
     require_checkpoint(entry, plan.checkpoint is not None)
+    require_builder(entry.build, entry.name)
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])

@@ -8,7 +8,7 @@ case.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,14 @@ class KnownWeights:
             return Normalisation.of(**self._known["normalisations"][_digest(question)])
         return None
 
+    def fits(self, question: Mapping[str, Any]) -> bool:
+        """Whether it was found to fit what is asked about."""
+        return _digest(question) in self._known.get("fits", [])
+
+    def remember_fit(self, sha256: str, question: Mapping[str, Any]) -> None:
+        """Keep that the file fits what was asked about, as `remember` does."""
+        self._keep(sha256, {}, [_digest(question)])
+
     def remember_digest(self, sha256: str) -> None:
         """Keep what the file's digest was found to be, as `remember` does."""
         self._keep(sha256, {})
@@ -54,15 +62,16 @@ class KnownWeights:
         """Keep what the file was found to be, unless it has changed since this object was made, or only just."""
         self._keep(sha256, {_digest(question): answer.as_dict()})
 
-    def _keep(self, sha256: str, answers: Mapping[str, Any]) -> None:
+    def _keep(self, sha256: str, answers: Mapping[str, Any], fits: Iterable[str] = ()) -> None:
         if not self._state or self._state != self._look() or not all(is_settled(each) for each in self._state):
             return
-        others = self._known.get("normalisations", {}) if self.sha256 == sha256 else {}
+        before = self._known if self.sha256 == sha256 else {}
         self._known = {
             "path": str(self.path),
             "state": self._state,
             "sha256": sha256,
-            "normalisations": {**others, **answers},
+            "normalisations": {**before.get("normalisations", {}), **answers},
+            "fits": sorted({*before.get("fits", []), *fits}),
         }
         with (
             suppress(OSError),

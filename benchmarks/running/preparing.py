@@ -93,13 +93,15 @@ def prepare_pretraining(
     plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides, begin=begin)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
-    sha256 = read_checkpoint(plan.checkpoint, part=plan.part).sha256 if plan.checkpoint else None
+    checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
+    sha256 = checkpoint.sha256 if checkpoint else None
     with found_anew(rescan):
         contents = kept_contents(settings.task, data, {}, lambda: _identify_images(data))
     cell = _cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
     if finished := _already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
+    plan.require_beginning(checkpoint)
     return cell
 
 

@@ -160,6 +160,24 @@ def test_a_file_under_timms_name_has_its_methods_where_that_can_be_told(tmp_path
     assert normalisation_of(entry, written(tmp_path, state)) == HALF
 
 
+def test_timms_tag_is_above_what_weights_look_like(tmp_path: Path) -> None:
+    """LAION-2B's ViT-L/14 has 0.5 (open_clip, src/open_clip/pretrained.py, and timm), CLIP itself has not."""
+    state = {f"visual.trunk.{name}": tensor for name, tensor in vit_mini().state_dict().items()}
+    name, file = "vit_large_patch14_clip_224", written(tmp_path, state)
+    found = [normalisation_of(find_backbone(name + tag, True), file) for tag in ("", ".laion2b", ".laion400m_e32")]
+    assert found == [CLIP, HALF, CLIP]
+    entry, stated = find_backbone(f"{name}.laion2b", True), written(tmp_path, state, method="MAE")
+    assert normalisation_of(entry, stated) == normalisation_of(entry, file, declared=Declared("MAE")) == IMAGENET
+
+
+def test_siglip_has_timms(tmp_path: Path) -> None:
+    """0.5 by open_clip's src/open_clip/pretrained.py (`_slpcfg`); its file was taken for CLIP's."""
+    state = {f"visual.trunk.{name}": tensor for name, tensor in vit_mini().state_dict().items()}
+    siglip = written(tmp_path, state | {"logit_scale": torch.zeros(()), "logit_bias": torch.zeros(())})
+    for name in ("vit_base_patch16_siglip_224", "vit_base_patch16_siglip_224.webli"):
+        assert normalisation_of(find_backbone(name, with_checkpoint=True), siglip) == HALF
+
+
 def test_a_beit_under_timms_name_has_timms_but_on_ade20k(tmp_path: Path) -> None:
     """Which data it was pre-trained on its names do not tell; BEiT v2's ran under ImageNet's, as timm says."""
     checkpoint = written(tmp_path, beit_mini().state_dict() | {"lm_head.weight": torch.zeros(2, 2)})
@@ -221,6 +239,19 @@ def test_transformers_says_it_in_preprocessor_config(tmp_path: Path) -> None:
     assert normalisation_of(entry, own) == DARK
     elsewhere = read_checkpoint(save(state, tmp_path, "weights.pth"))
     assert normalisation_of(entry, elsewhere) == IMAGENET
+
+
+def test_open_clip_says_it_in_its_own_description(tmp_path: Path) -> None:
+    """CLIPA's has ImageNet's (open_clip, src/open_clip/pretrained.py, `_apcfg`)."""
+    described = {"model_cfg": {"embed_dim": 8}, "preprocess_cfg": {"mean": IMAGENET.mean, "std": IMAGENET.std}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    state = {f"visual.trunk.{name}": tensor for name, tensor in vit_mini().state_dict().items()}
+    for name in ("vit_large_patch14_clip_224", "clip_vit_large"):
+        entry = find_backbone(name, with_checkpoint=True)
+        assert (
+            normalisation_of(entry, read_checkpoint(save(state, tmp_path, "open_clip_pytorch_model.bin"))) == IMAGENET
+        )
+        assert normalisation_of(entry, read_checkpoint(save(state, tmp_path, "other.bin"))) == CLIP
 
 
 def test_the_hubs_word_is_above_the_registration_but_beits_code_rules_on_ade20k(plugin: str, tmp_path: Path) -> None:

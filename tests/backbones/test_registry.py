@@ -114,6 +114,14 @@ def test_hierarchical_models_by_timms_name(name: str, size: int, channels: list[
     assert (entry.method, entry.model, entry.arch) == ("random", name, name)
 
 
+def test_xcits_patches_have_one_side() -> None:
+    """timm's `patch_embed.patch_size` is a number there, a pair elsewhere: it ended in a TypeError."""
+    model = create_backbone("xcit_nano_12_p16_224", image_size=64).eval()
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 128)
+    with pytest.raises(InputError, match="xcit_nano_12_p16_224 cannot be built at image size 70"):
+        create_backbone("xcit_nano_12_p16_224", image_size=70)
+
+
 def test_dense_features_of_a_loaded_vit(tmp_path: Path) -> None:
     model = create_backbone("mae_vit_mini", weights_of("vit_mini_patch8_48", tmp_path), image_size=64).eval()
     with torch.no_grad():

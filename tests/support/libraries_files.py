@@ -80,9 +80,16 @@ def _clip(model: Any, images: Tensor) -> Tensor:
     return tower.post_layernorm(tower(images).last_hidden_state)
 
 
+def _siglip(model: Any, images: Tensor) -> Tensor:
+    return model.vision_model(images).last_hidden_state
+
+
 _SHARED = {"use_shared_relative_position_bias": True, "use_mask_token": True}
 _CLIP: dict[str, Any] = _SIZES | {"layer_norm_eps": 1e-5}
 _TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 9}
+_DINOV3: dict[str, Any] = _SIZES | {"num_register_tokens": 4, "layer_norm_eps": 1e-5}
+_NO_BIASES = {"query_bias": False, "value_bias": False}
+_AIMV2 = {name: value for name, value in _SIZES.items() if name != "layer_norm_eps"}
 _WHOLE = {"vision_config": _CLIP, "text_config": _TEXT, "projection_dim": 24}
 
 TRANSFORMERS = (
@@ -127,6 +134,22 @@ TRANSFORMERS = (
         config=_CLIP,
         hidden_act="gelu",
     ),
+    *_both("SigLIP", "siglip", "SiglipModel", _siglip, config={"vision_config": _SIZES, "text_config": _TEXT}),
+    *_both("SigLIP's image encoder", "siglip", "SiglipVisionModel", _last),
+    _transformers("SigLIP's, averaged", "siglip_averaged", "SiglipVisionModel", _last),
+    *_both("DINOv3", "dinov3", "DINOv3ViTModel", _last, of="DINOv3ViTConfig", config=_DINOV3, **_NO_BIASES),
+    *_both("DINOv3, biases", "dinov3_biases", "DINOv3ViTModel", _last, of="DINOv3ViTConfig", config=_DINOV3),
+    _transformers(
+        "DINOv3, gates",
+        "dinov3_gates",
+        "DINOv3ViTModel",
+        _last,
+        of="DINOv3ViTConfig",
+        config=_DINOV3,
+        use_gated_mlp=True,
+        hidden_act="silu",
+    ),
+    *_both("AIMv2's image encoder", "aimv2", "Aimv2VisionModel", _last, config=_AIMV2),
 )
 
 
@@ -199,6 +222,14 @@ _FACEBOOKS = (
     (r"classifier\.2\.", "head."),
 )
 
+_LIGHTLYS = (
+    *((rf"^layer{stage}\.", f"{stage + 3}.") for stage in range(1, 5)),
+    (r"^conv1\.", "0."),
+    (r"^bn1\.", "1."),
+    (r"^(?=\d)", "backbone."),
+    (r"^fc\.", "projection_head.layers.0."),
+)
+
 _HIERAS = (
     (r"^embeddings\.position_embeddings", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -238,6 +269,7 @@ TORCHVISION = (
     _torchvision("torchvision, Swin", "swin", _swin, "swin"),
     _torchvision("torchvision, ConvNeXt", "convnext", _convnext, "maps"),
     _torchvision("torchvision, ResNet", "resnet", torchvision.models.resnet18, "resnet"),
+    _torchvision("torchvision, ResNet in a row (lightly)", "resnet", torchvision.models.resnet18, "resnet", _LIGHTLYS),
     _torchvision("Swin (Microsoft)", "swin", _swin, "swin", _MICROSOFTS),
     _torchvision("SimMIM Swin", "swin", _swin, "swin", _SIMMIMS),
     _torchvision("ConvNeXt (Facebook)", "convnext", _convnext, "maps", _FACEBOOKS),

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import timm
-from timm.layers import LayerNorm, SwiGLUPacked
+from timm.layers import LayerNorm, RmsNorm, SwiGLU, SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.hiera import Hiera
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -58,6 +59,45 @@ def clip(image_size: int | None, drop_path: float) -> nn.Module:
 
 def clip_quickgelu(image_size: int | None, drop_path: float) -> nn.Module:
     return _vit(image_size, pre_norm=True, norm_layer=partial(LayerNorm, eps=1e-5), act_layer="quick_gelu")
+
+
+def siglip(image_size: int | None, drop_path: float) -> nn.Module:
+    return _vit(image_size, class_token=False, global_pool="map", act_layer="gelu_tanh")
+
+
+def siglip_exact(image_size: int | None, drop_path: float) -> nn.Module:
+    return _vit(image_size, class_token=False, global_pool="map")
+
+
+def siglip_averaged(image_size: int | None, drop_path: float) -> nn.Module:
+    return _vit(image_size, class_token=False, global_pool="avg", fc_norm=False, act_layer="gelu_tanh")
+
+
+def aimv2(image_size: int | None, drop_path: float) -> nn.Module:
+    norm = partial(RmsNorm, eps=1e-5)
+    kinds: dict[str, Any] = {"norm_layer": norm, "embed_norm_layer": norm, "mlp_layer": SwiGLU, "act_layer": "silu"}
+    without = {"class_token": False, "qkv_bias": False, "proj_bias": False, "fc_norm": False}
+    return _vit(image_size, global_pool="avg", **kinds, **without)
+
+
+def _dinov3(image_size: int | None, **options: Any) -> nn.Module:
+    rope = {"rope_type": "dinov3", "rope_temperature": 100, "rope_rotate_half": True, "use_rot_pos_emb": True}
+    kinds = {"init_values": 1e-5, "num_reg_tokens": 4, "use_fc_norm": False, "norm_layer": partial(LayerNorm, eps=1e-5)}
+    return Eva(
+        img_size=image_size or SIDE, use_abs_pos_emb=False, dynamic_img_size=True, **_SIZES, **rope, **kinds, **options
+    )
+
+
+def dinov3(image_size: int | None, drop_path: float) -> nn.Module:
+    return _dinov3(image_size, qkv_bias=False)
+
+
+def dinov3_biases(image_size: int | None, drop_path: float) -> nn.Module:
+    return _dinov3(image_size, qkv_bias=True)
+
+
+def dinov3_gates(image_size: int | None, drop_path: float) -> nn.Module:
+    return _dinov3(image_size, qkv_bias=True, swiglu_mlp=True, swiglu_align_to=8)
 
 
 def _beit(image_size: int | None, **options: Any) -> nn.Module:

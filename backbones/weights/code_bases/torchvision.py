@@ -1,4 +1,8 @@
-"""torchvision's ViT, Swin and ConvNeXt, whose modules are numbered and not named; its ResNets are named as timm's."""
+"""torchvision's ViT, Swin and ConvNeXt, whose modules are numbered and not named.
+
+Its ResNets are named as timm's, unless their modules were put in a row (`nn.Sequential(*resnet.children())`), as
+lightly's examples do without the last.
+"""
 
 from collections.abc import Iterable
 
@@ -41,6 +45,25 @@ _CONVNEXT_NAMES = (
     (r"classifier\.0\.", "head.norm."),
     (r"classifier\.2\.", "head.fc."),
 )
+_ROW = {"1.running_var", "4.0.conv1.weight", "7.0.conv1.weight"}
+_ROW_NAMES = (
+    (r"0\.", "conv1."),
+    (r"1\.", "bn1."),
+    *((rf"{stage + 3}\.(?=\d+\.)", f"layer{stage}.") for stage in range(1, 5)),
+    (r"9\.(?=weight$|bias$)", "fc."),
+)
+"""2 is the activation, 3 and 8 are poolings: they have no weights."""
+
+
+def in_a_row(names: Iterable[str]) -> bool:
+    """Whether a ResNet has these names whose modules are numbered."""
+    return {*names} >= _ROW
+
+
+def from_row(weights: Weights, model: nn.Module) -> None:
+    """Name the modules of a ResNet that stood in a row, unless the model's do as well."""
+    if in_a_row(weights.tensors) and not in_a_row(model.state_dict()):
+        _rename(weights, _ROW_NAMES)
 
 
 def named_by_torchvision(names: Iterable[str]) -> bool:

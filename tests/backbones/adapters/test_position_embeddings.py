@@ -1,11 +1,14 @@
 """Position embeddings in a pyramid: the backbone's own as ViTDet has them, or new ones as MIMDet has them."""
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.modeling.backbone.utils import get_abs_pos
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
@@ -13,6 +16,10 @@ from torch import Tensor, nn
 
 from backbones.adapters import Adapter, build_pyramid
 from backbones.mae.positions import sincos_position_embedding
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.loading import load_weights
+from backbones.weights.methods import METHODS
+from tests.support.checkpoint_examples import save
 
 WIDTH = 32
 SMALL: dict[str, Any] = {"img_size": 64, "patch_size": 16, "embed_dim": WIDTH, "depth": 4, "num_heads": 2}
@@ -85,3 +92,33 @@ def test_sincos_of_a_model_that_keeps_its_class_token_leave_that_its_own() -> No
 def test_a_backbone_without_keeps_none(position_embeddings: str) -> None:
     model = Beit(**SMALL, num_classes=0, use_abs_pos_emb=False, use_rel_pos_bias=True)
     assert trunk_of(model, position_embeddings=position_embeddings).pos_embed is None
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+@pytest.mark.parametrize("grid", [(3, 3), (6, 6)])
+def test_dinov2s_are_interpolated_alike_in_all_tasks(registers: int, grid: tuple[int, int], tmp_path: Path) -> None:
+    """facebookresearch/dinov2, models/vision_transformer.py, `interpolate_pos_encoding` without its offset: with
+    antialiasing for the models with registers (hub/backbones.py)."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"num_classes": 0, "reg_tokens": registers, "no_embed_class": True, "init_values": 1.0}
+    model = VisionTransformer(**SMALL, **options)
+    file = read_checkpoint(save(model.state_dict(), tmp_path))
+    own = model.pos_embed.detach().view(1, 4, 4, WIDTH).permute(0, 3, 1, 2)
+    expected = F.interpolate(own, size=grid, mode="bicubic", antialias=registers > 0).permute(0, 2, 3, 1)
+    classifier = VisionTransformer(**(SMALL | {"img_size": 16 * grid[0]}), **options)
+    load_weights(classifier, file, METHODS["DINOv2"])
+    torch.testing.assert_close(classifier.pos_embed.detach().view(1, *grid, WIDTH), expected)
+    for adapter, chosen in (("fpn", "loaded"), ("simple", "loaded"), ("beit", "loaded"), ("beit", "resized")):
+        trunk = build_pyramid(
+            copy.deepcopy(model),
+            adapter,
+            image_size=16 * grid[0],
+            window=None if adapter == "beit" else 2,
+            position_embeddings=chosen,
+        ).trunk
+        trunk.patch_embed.proj.weight.data.zero_(), trunk.patch_embed.proj.bias.data.zero_()
+        seen: list[Tensor] = []
+        trunk.blocks[0].register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        trunk(torch.randn(1, 3, 16 * grid[0], 16 * grid[1]))
+        patches = seen[0].view(1, -1, WIDTH)[:, -grid[0] * grid[1] :].view(1, *grid, WIDTH)
+        torch.testing.assert_close(patches, expected)

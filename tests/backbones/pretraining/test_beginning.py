@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -163,6 +164,20 @@ def test_only_autoencoders_begin_so(whole: Path) -> None:
     overrides = ["model.arch=tests.support.objectives:denoising"]
     with pytest.raises(InputError, match=r"--from .*whole\.pth: only masked autoencoders begin with a file, and tests"):
         plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=overrides, begin=whole)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(mini: Path, whole: Path, tmp_path: Path) -> None:
+    """A dry run took a ResNet's file, and a run made its directory first."""
+    other = tmp_path / "other.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), other)
+    arguments = pretrain_arguments(mini / "unlabelled", tmp_path / "out", **SETTINGS)
+    for _ in range(2):
+        assert "other.pth: does not fit" in refusal(*arguments, "--from", other, "--dry-run")
+    assert "other.pth: does not fit" in refusal(*arguments, "--from", other)
+    assert not [*tmp_path.glob("out/**/seed0-*")]
+    settings = [*arguments, "--set", "model.decoder_depth=2"]
+    assert "Set model.decoder_depth=1 as the file has it" in refusal(*settings, "--from", whole, "--dry-run")
+    assert success(*arguments, "--from", whole, "--dry-run")
 
 
 def test_of_a_run_the_whole_autoencoder_is_meant(whole: Path, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import torch
 from torch import nn
 
 from backbones.errors import InputError
-from backbones.registry import find_backbone
+from backbones.registry import create_backbone, find_backbone
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.loading import load_weights
 from backbones.weights.methods import METHODS
 from backbones.weights.origin import settle_origin
+from backbones.weights.prefixes import looks_of
 from backbones.weights.recognition import recognise
 from tests.support.checkpoint_examples import beit_mini, check_account, images, load, randomised, save
+from tests.support.libraries_files import LIBRARIES_FILES
 from tests.support.position_examples import mae
 
 HF_SIZES = {
@@ -90,3 +92,40 @@ def test_hugging_face_beit(tmp_path: Path) -> None:
             model = beit_mini().eval()
             check_account(load_weights(model, read_checkpoint(path), METHODS["BEiT"]), path, model)
             assert (model.forward_features(images()) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_biases_of_dinov3_are_left_out_where_they_are_zero(tmp_path: Path, value: float) -> None:
+    """timm's DINOv3 has none, as those of the small models are zero."""
+    kind = next(kind for kind in LIBRARIES_FILES if kind.name == "transformers, DINOv3, biases, in memory")
+    path, _ = kind.write(tmp_path)
+    state = torch.load(path)
+    names = [name for name in state if name.endswith(("q_proj.bias", "v_proj.bias"))]
+    path = save(state | {name: torch.full_like(state[name], value) for name in names}, tmp_path, "filled.pth")
+    backbone = "tests.support.small_architectures:dinov3"
+    if value:
+        with pytest.raises(InputError, match=r"4 of the file's keys have no place in the model: .*q_proj\.bias"):
+            create_backbone(backbone, path)
+        return
+    report = create_backbone(backbone, path).load_report
+    assert {report.dropped[name] for name in names} == {"zero, and this model has none"}
+
+
+@pytest.mark.parametrize("kind", ["siglip", "siglip_vision_model"])
+def test_siglips_gelu_is_the_approximated_one(tmp_path: Path, kind: str) -> None:
+    """The default, which a published config.json leaves out; timm's ViT-B and L have the exact one."""
+    path, _ = next(each for each in LIBRARIES_FILES if each.name == "transformers, SigLIP").write(tmp_path)
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}", "vision_config": {{"num_attention_heads": 2}}}}')
+    with pytest.raises(InputError, match=r"is gelu_pytorch_tanh, and this model's gelu: .* act_layer=\"gelu_tanh\""):
+        create_backbone("tests.support.small_architectures:siglip_exact", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("SigLIP", "siglip"), ("DINOv3, biases", "dinov3"), ("AIMv2's image encoder", "aimv2")],
+)
+def test_families_by_their_looks(tmp_path: Path, name: str, variant: str) -> None:
+    """DINOv3 was told to be DINOv2 with registers, or BEiT."""
+    path, _ = next(each for each in LIBRARIES_FILES if each.name == f"transformers, {name}").write(tmp_path)
+    looks = looks_of(read_checkpoint(path))
+    assert (looks.family, looks.variant, looks.naming, looks.method) == ("ViT", variant, "transformers", None)

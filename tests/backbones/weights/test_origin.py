@@ -216,7 +216,11 @@ def test_beits_public_files_were_pretrained_on_all_of_imagenet() -> None:
         ({"model_type": "vit", "architectures": ["ViTModel"]}, None, None),  # Google's, DINO's and others'
         ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "mae"}}, "MAE", "IN1K"),
         ({"architecture": "vit_base_patch16_224", "pretrained_cfg": {"tag": "augreg_in1k"}}, "supervised", "IN1K w/ l"),
-        ({"architecture": "vit_x", "pretrained_cfg": {"tag": "orig_in21k_ft_in1k"}}, "supervised", "IN21K w/ labels"),
+        (
+            {"architecture": "vit_x", "pretrained_cfg": {"tag": "orig_in21k_ft_in1k"}},
+            "supervised",
+            "IN21K w/ labels, then IN1K w/ labels",
+        ),
         (
             {"architecture": "beit_base_patch16_224", "pretrained_cfg": {"tag": "in22k_ft_in22k"}},
             "BEiT",
@@ -314,3 +318,49 @@ def test_a_safetensors_files_header_counts_as_its_word(tmp_path: Path) -> None:
     assert checkpoint.grid == (4, 9) and "format" not in checkpoint.extras
     assert settle("vit_mini_patch8_48", checkpoint).pretrain_data == "shapes"
     assert read_checkpoint(save({"model": mini(mae(6, 6, 128)), "grid": "6×6"}, tmp_path)).grid == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "data"),
+    [
+        ("vit_tiny_patch16_224.augreg_in21k", "supervised", "IN21K w/ labels"),
+        ("vit_tiny_patch16_224.augreg_in21k_ft_in1k", "supervised", "IN21K w/ labels, then IN1K w/ labels"),
+        ("deit3_base_patch16_224.fb_in22k_ft_in1k", "supervised", "IN21K w/ labels, then IN1K w/ labels"),
+        ("convnext_tiny.fb_in22k_ft_in1k", "supervised", "IN21K w/ labels, then IN1K w/ labels"),
+        ("deit_base_distilled_patch16_224.fb_in1k", "supervised", "IN1K w/ labels"),
+        (
+            "vit_base_patch16_clip_224.laion2b_ft_in12k_in1k",
+            "CLIP",
+            "LAION-2B, then IN12K w/ labels, then IN1K w/ labels",
+        ),
+        ("eva_giant_patch14_clip_224.laion400m", "custom", "LAION-400M"),
+        ("eva02_large_patch14_clip_224.merged2b", "custom", "unstated"),
+    ],
+)
+def test_what_timms_tags_say(name: str, method: str, data: str) -> None:
+    """Labels of the second data set count as well; EVA-CLIP is no plain CLIP."""
+    entry = find_backbone(name, with_checkpoint=True)
+    assert (entry.method, entry.pretrain_data) == (method, data)
+
+
+def test_eva_clip_and_siglip_of_open_clip_are_no_clip() -> None:
+    trunk = prefixed(mini(learned(6, 6, 128)), "visual.trunk.")
+    for beside, method in (("visual.head.proj.weight", "CLIP"), ("logit_bias", "custom")):
+        assert settle("vit_mini_patch8_48", in_file(trunk | {beside: torch.zeros(1)})).method == method
+    for eva in ("q_bias", "q_proj.weight"):
+        file = in_file(trunk | {f"visual.trunk.blocks.0.attn.{eva}": torch.zeros(1)})
+        assert settle("eva_giant_patch14_clip_224", file).method == "custom"
+
+
+def test_a_clip_whose_gelu_nobody_tells_is_remarked(tmp_path: Path) -> None:
+    """LAION's files have the names and shapes of OpenAI's, which also hold three numbers."""
+    with torch.device("meta"):
+        state = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=0).state_dict()
+    state["pos_embed"] = learned(14, 14, 768)
+    remark = "the file does not tell which GELU it has: read with OpenAI's quick one, as trained on WIT"
+    assert settle("clip_vit_base", in_file(state)).remarks == (remark,)
+    assert settle("clip_vit_base", in_file(state), pretrain_data="LAION-2B").remarks[0].endswith("on LAION-2B")
+    assert settle("vit_base_patch16_clip_quickgelu_224.openai", in_file(state)).remarks == ()
+    assert settle("clip_vit_base", in_file(state | {"input_resolution": torch.tensor(224)})).remarks == ()
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
+    assert settle("clip_vit_base", in_file(state, tmp_path / "open_clip_pytorch_model.bin")).remarks == ()

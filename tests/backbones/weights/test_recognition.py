@@ -52,6 +52,22 @@ def test_torchvisions_files_fit_timms_models_and_its_own(theirs: str, ours: str,
     match_weights(own, checkpoint, METHODS["custom"])
 
 
+def test_a_resnet_in_a_row_is_told_and_read(tmp_path: Path) -> None:
+    """As lightly's examples have it, `nn.Sequential(*list(resnet.children())[:-1])`: it had no names to be known by."""
+    row = torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
+    state = {f"backbone.{name}": tensor for name, tensor in row.state_dict().items()}
+    checkpoint = read_checkpoint(
+        save({"state_dict": state | {"projection_head.weight": torch.zeros(8, 512)}}, tmp_path)
+    )
+    described = str(describe(checkpoint).recognised)
+    assert described == "ResNet-18, 8 blocks, named as by the places of its modules in a row"
+    torchvisions_own, timms = torchvision.models.resnet18(), timm.create_model("resnet18", num_classes=0)
+    torchvisions_own.fc = torch.nn.Identity()
+    for model in (torchvisions_own, timms, row):
+        _, report = match_weights(model, checkpoint, METHODS["custom"])
+        assert len(report.used) == 120 and report.dropped.keys() == {"projection_head.weight"}
+
+
 def test_torchvisions_swin_v2_is_refused() -> None:
     """Its attention is another than timm's."""
     checkpoint = Checkpoint(Path("weights.pth"), "", 0, "torch", "", torchvisions("swin_v2_t"), {})

@@ -38,6 +38,22 @@ def test_another_architecture_is_recognised(tmp_path: Path) -> None:
     assert max(len(line) for line in str(caught.value).splitlines()) < 400
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("resnet50", "resnet18"),
+        ("swin_tiny_patch4_window7_224", "mae_vit_mini"),
+        ("deit3_small_patch16_224", "resnet18"),
+    ],
+)
+def test_no_odd_part_is_blamed_for_a_whole_file(theirs: str, ours: str, tmp_path: Path) -> None:
+    """A part of few tensors differs in few: `FILE::layer4.0` was what did not fit, and looked like nothing known."""
+    path = save(timm.create_model(theirs).state_dict(), tmp_path)
+    with pytest.raises(InputError, match=r"checkpoint\.pth: does not fit") as caught:
+        create_backbone(ours, path)
+    assert "no architecture known" not in str(caught.value)
+
+
 def test_what_no_model_of_timm_fits_is_led_to_a_function_of_ones_own(tmp_path: Path) -> None:
     state = vit_mini().state_dict()
     state["patch_embed.proj.weight"] = torch.zeros(128, 4, 8, 8)
@@ -101,3 +117,12 @@ def test_what_was_left_on_weights_is_said_with_what_to_do(tmp_path: Path, beside
     state[beside] = state.pop("blocks.0.attn.qkv.weight")
     with pytest.raises(InputError, match=told):
         create_backbone("mae_vit_mini", save(state, tmp_path))
+
+
+def test_what_was_left_on_a_head_is_not_what_keeps_a_trunk_from_fitting(tmp_path: Path) -> None:
+    """DINO's head has weight norm, which PyTorch names so from 2 on."""
+    state = {f"backbone.{name}": tensor for name, tensor in vit_mini().state_dict().items()}
+    state |= {f"head.last_layer.parametrizations.weight.original{part}": torch.zeros(8, 16**part) for part in (0, 1)}
+    with pytest.raises(InputError, match="does not fit vit_small_patch16_224") as caught:
+        create_backbone("dino_vit_small", save({"teacher": state}, tmp_path))
+    assert "remove_parametrizations" not in str(caught.value) and "parametrised" not in str(caught.value)

@@ -123,6 +123,18 @@ def test_inspect_says_what_a_file_is(pretrained: Path, encoder: Path, tmp_path: 
     assert "does not fit vit_mini_patch8_48" in message and "nothing was loaded" in message
 
 
+def test_what_has_to_be_done_first_is_told(tmp_path: Path) -> None:
+    """Loading said what to do with a LoRA, `inspect` that it fits none."""
+    state = {
+        "blocks.0.attn.qkv.base_layer.weight": torch.zeros(8, 8),
+        "blocks.0.attn.qkv.lora_A.weight": torch.zeros(2, 8),
+    }
+    torch.save(state, tmp_path / "lora.pth")
+    advice = "It has adapters beside its weights (LoRA): save what PEFT's merge_and_unload() gives."
+    assert f"to be done first\t{advice}\n" in success("inspect", tmp_path / "lora.pth").output
+    assert json.loads(success("inspect", tmp_path / "lora.pth", "--json").output)["to_be_done_first"] == advice
+
+
 def test_undefined_numbers_are_told_and_fit_no_backbone_that_uses_them(encoder: Path, tmp_path: Path) -> None:
     state = torch.load(encoder, weights_only=True)["model"]
     for spoilt, fits in (("blocks.0.attn.qkv.weight", False), ("mask_token", True)):

@@ -13,7 +13,9 @@ import torch
 
 from backbones import normalising, registry
 from backbones.cache import cache_folder
+from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET
+from backbones.mae.model import create_mae
 from backbones.training.settings import deciding_settings, protocol
 from backbones.weights import checkpoints, methods
 from benchmarks.planning.cells import PlannedCell, plan_pretraining, plan_task
@@ -81,6 +83,21 @@ def test_a_digest_is_known_by_itself(weights: Path, monkeypatch: pytest.MonkeyPa
         shutil.rmtree(cache_folder())
 
 
+def test_what_a_pre_training_can_begin_with_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = age(save(create_mae("mae_vit_mini_patch8").state_dict(), tmp_path, "autoencoder.pth"))
+
+    def plan(*overrides: str) -> PlannedCell:
+        return plan_pretraining("mae_vit_mini", Path("photos"), seed=0, overrides=list(overrides), begin=file)
+
+    assert plan().digest  # which makes the digest known, and not that it fits
+    plan().require_beginning()
+    for _ in range(2):  # and another model is another question
+        with pytest.raises(InputError, match=r"Set model\.decoder_depth=1"):
+            plan("model.decoder_depth=2").require_beginning()
+    hide_reading(monkeypatch)
+    plan().require_beginning()
+
+
 def test_a_method_that_is_registered_otherwise_is_asked_anew(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plug-in's changed mean and std were planned as before, and the run had the new ones."""
     entries = dict(registry._entries)
@@ -105,14 +122,26 @@ def test_another_file_under_its_name_is_read(weights: Path, tmp_path: Path, chan
     assert plan.digest != before and plan._sha256 == sha256(weights)
 
 
-def test_a_description_that_comes_to_lie_beside_it_is_read(tmp_path: Path) -> None:
+TRANSFORMERS = {"image_mean": IMAGENET.mean, "image_std": IMAGENET.std, "image_processor_type": "ViTImageProcessor"}
+OPEN_CLIPS = {"preprocess_cfg": {"mean": IMAGENET.mean, "std": IMAGENET.std}}
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "described"),
+    [
+        ("pytorch_model.bin", "preprocessor_config.json", TRANSFORMERS),
+        ("open_clip_pytorch_model.bin", "open_clip_config.json", OPEN_CLIPS),
+    ],
+)
+def test_a_description_that_comes_to_lie_beside_it_is_read(
+    tmp_path: Path, name: str, description: str, described: dict[str, object]
+) -> None:
     """A planner went on with what it had remembered of the file alone, and found another run finished."""
-    weights = age(save({"cls_token": torch.zeros(1)}, tmp_path, "pytorch_model.bin"))
+    weights = age(save({"cls_token": torch.zeros(1)}, tmp_path, name))
     assert planned(weights).normalisation == HALF
-    described = {"image_mean": IMAGENET.mean, "image_std": IMAGENET.std, "image_processor_type": "ViTImageProcessor"}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    (tmp_path / description).write_text(json.dumps(described))
     assert planned(weights).normalisation == IMAGENET
-    (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / description).unlink()
     assert planned(weights).normalisation == HALF
 
 
