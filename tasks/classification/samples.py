@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import posterize, rand_augment_transform
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
@@ -35,12 +35,21 @@ def rand_augment(notation: str | None, size: int, normalisation: Normalisation) 
         return None
     try:
         parameters = {"translate_const": int(0.45 * size), "interpolation": Image.Resampling.BICUBIC}
-        return rand_augment_transform(notation, parameters | {"img_mean": normalisation.fill})
+        transform = rand_augment_transform(notation, parameters | {"img_mean": normalisation.fill})
     except (AssertionError, ValueError, KeyError) as error:
         raise InputError(
             f'key "augment.rand_augment": timm cannot read "{notation}". Expected for example "rand-m9-mstd0.5-inc1", '
             "or null for none"
         ) from error
+    for operation in transform.ops:
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits: int, **options: Any) -> Image.Image:
+    """timm's posterizing; of no bits too, which is black: timm draws them, and Pillow refuses them since version 13."""
+    return image.point([0] * 256 * len(image.getbands())) if bits < 1 else posterize(image, bits, **options)
 
 
 class LabelledImages(Dataset[dict[str, Any]]):
