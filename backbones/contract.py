@@ -73,7 +73,8 @@ def require_backbone(model: object, name: str) -> nn.Module:
             "examples."
         )
     _require_images_alone(model, name)
-    if classes := getattr(model, "num_classes", 0):
+    classes = getattr(model, "num_classes", 0)
+    if isinstance(classes, int) and classes > 0:  # others mean by -1 that there is no classifier
         raise InputError(f"{name}: it has a classifier of {classes} classes. Build it with num_classes=0.")
     for parameter_name, parameter in model.named_parameters():
         _require_parameter(parameter, f"{name}: its parameter {parameter_name}")

@@ -132,7 +132,7 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def examine(module: nn.Module, name: str, image_size: int | None = None) -> Form:
-    """Find out what a backbone's `forward_features` gives, by a few black images of some sizes.
+    """Find out what a backbone's `forward_features` gives, by a few random images of some sizes.
 
     image_size is tried first; after it the sizes that the module speaks of, and common ones. A module that takes none
     on the CPU is tried on a GPU, if there is one, and brought back.
@@ -198,7 +198,8 @@ class _Trial:
             return None
 
     def _try(self, height: int, width: int) -> Any:
-        return try_features(self.module, torch.zeros(1, 3, height, width), self.on_gpu)
+        images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))  # some refuse black ones
+        return try_features(self.module, images, self.on_gpu)
 
 
 class ChangedImagesError(InputError):
@@ -226,7 +227,7 @@ def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
     with undisturbed(module, on_gpu), torch.no_grad():
         try:
             parameter = next((module.cuda() if on_gpu else module).parameters(), None)
-            images = images_B3HW if parameter is None else images_B3HW.to(parameter)
+            images = images_B3HW if parameter is None else images_B3HW.to(parameter.device)
             version = images._version
             output = module.forward_features(images)
         finally:
@@ -298,7 +299,9 @@ def _root(number: float, side: int) -> int | None:
 
 def _form_of_maps(trial: _Trial, side: int, maps: list[Tensor]) -> Form:
     said = getattr(trial.module, "output_fmt", None)
-    layouts = {_layout_of_map(trial.name, each, said if said in ("NCHW", "NHWC") else None) for each in maps}
+    clear = {"NCHW" if each.shape[2] == each.shape[3] else "NHWC" for each in maps if len({*each.shape[1:]}) > 1}
+    said = said if said in ("NCHW", "NHWC") else clear.pop() if len(clear) == 1 else None
+    layouts = {_layout_of_map(trial.name, each, said) for each in maps}
     if len(layouts) > 1:
         raise InputError(f"{trial.name}: forward_features gave maps with channels first and last: {describe(maps)}.")
     (layout,) = layouts

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from backbones.depth import places_of
 from backbones.errors import InputError
-from backbones.features import ChangedImagesError, require_unchanged
+from backbones.features import ChangedImagesError
 from benchmarks.commands.findings import Finding
-from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, settle_without_gradient
+from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, settle_unused
 
 _SHOWN = 6
 
@@ -36,23 +36,27 @@ def _gradients(task: str, network: nn.Module, images: Tensor) -> Finding:
         for parameter in network.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.02)
-    version = images._version
+    before = _trained(network)
+    if remark := settle_unused(network, "the backbone in training", images.shape[-1], images.device.type):
+        return Finding(task, "gradients", "failed", remark)
+    names = _trained(network)
     outputs = outputs_of(network.train(), images)
-    require_unchanged(images, version, "the backbone in training")
-    total = sum((each.float() * torch.randn_like(each)).sum() for each in outputs)
-    if isinstance(total, Tensor) and total.requires_grad:
-        total.backward()
-    trained = [(name, parameter.grad) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    unused = [name for name, gradient in trained if gradient is None]
-    broken = [name for name, gradient in trained if gradient is not None and not gradient.isfinite().all()]
+    sum((each.float() * torch.randn_like(each)).sum() for each in outputs).backward()  # type: ignore[union-attr]
+    gradients = {name: each.grad for name, each in network.named_parameters() if each.grad is not None}
+    broken = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
     network.zero_grad()
     if broken:
         return Finding(task, "gradients", "failed", f"infinite or undefined ones of {_listed(broken)}")
-    if remark := settle_without_gradient(network, unused, images.shape[-1]):
-        return Finding(task, "gradients", "failed", remark)
-    aside = f"; frozen, as this task does without: {_listed(unused)}" if unused else ""
-    which = len(trained) - len(unused) if unused else f"all {len(trained)}"
+    frozen = [name for name in before if name not in names]
+    aside = f"; frozen, as this task does without: {_listed(frozen)}" if frozen else ""
+    seldom = [name for name in names if name not in gradients]
+    aside += f"; in this pass none of {_listed(seldom)}, which several processes cannot train" if seldom else ""
+    which = len(gradients) if frozen or seldom else f"all {len(names)}"
     return Finding(task, "gradients", "ok", f"finite ones of {which} parameter tensors{aside}")
+
+
+def _trained(network: nn.Module) -> list[str]:
+    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
 
 
 def _evaluation(task: str, network: nn.Module, images: Tensor) -> Finding:

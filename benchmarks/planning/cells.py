@@ -301,9 +301,10 @@ def find_planned_backbone(
     """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
 
     What is declared comes back as the tables spell it. The column is also what the checkpoint, where it has been read,
-    says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, and
-    where weights are missing or have no place.
+    says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, for a function that is
+    not called as those that build one, and where weights are missing or have no place.
     """
+    from backbones.contract import require_builder
     from backbones.registry import find_backbone, require_checkpoint
     from backbones.weights.origin import Declared
     from backbones.weights.statements import read_statement
@@ -311,6 +312,7 @@ def find_planned_backbone(
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
     require_checkpoint(entry, plan.checkpoint is not None)
+    require_builder(entry.build, entry.name)
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])

@@ -117,7 +117,12 @@ def test_a_backbone_of_another_model_is_a_deviation() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "told"),
-    [("mae_vit_mni", "no such name"), ("mae_vit_mini", "needs its checkpoint"), ("random_vit_mini=F", "no checkpoint")],
+    [
+        ("mae_vit_mni", "no such name"),
+        ("mae_vit_mini", "needs its checkpoint"),
+        ("random_vit_mini=F", "no checkpoint"),
+        ("tests.support.strangers:without_arguments", "its function is called as (image_size, drop_path), by position"),
+    ],
 )
 def test_a_dry_run_refuses_a_backbone_as_a_run_does(tmp_path: Path, backbone: str, told: str) -> None:
     fixed = ["run", "--recipe", RECIPE, "--data", tmp_path, "--out", tmp_path, "--dry-run"]
