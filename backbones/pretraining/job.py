@@ -11,7 +11,7 @@ from torch import Tensor
 from backbones.images.packed import Paths
 from backbones.mae.reconstructions import PictureHook
 from backbones.objectives import encoder_weights
-from backbones.pretraining.beginning import begin_with
+from backbones.pretraining.beginning import as_begun, begin_with
 from backbones.pretraining.images import UnlabelledImages, list_images
 from backbones.pretraining.settings import PretrainingRecipe
 from backbones.pretraining.steps import MaskedAutoencoderStep, PretrainingStep, create_step
@@ -27,7 +27,7 @@ class PretrainedModel:
     """What pre-training leaves behind.
 
     method:     the row of the tables that the encoder comes to stand in
-    begun_with: what became of the weights that it began with, if there were any
+    begun_with: what became of the weights that it began with, if there were any, and that is known
     parameters: how many the encoder has
     """
 
@@ -59,7 +59,7 @@ def pretrain(
     paths = list_images(data)
     require_same_lists(data, Listing("images", len(paths), (*paths.arrays.values(),), paths.names))
     step = create_step(recipe, seed)
-    report = begin_with(step.network, begin) if begin else None
+    report = as_begun(begin_with(step.network, begin), directory) if begin else None
     outcome = run_job(
         Job(
             model=step,
