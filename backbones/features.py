@@ -1,9 +1,9 @@
 """What a module's `forward_features` gives, found out by trying.   B images, T + N tokens, C channels, H × W cells"""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from backbones.images.sizes import in_words
 
 STRIDES = (4, 8, 16, 32)
 """Of the four maps of a module that gives as many."""
+
+_Given = TypeVar("_Given")
 
 Layout = Literal["tokens", "channels first", "channels last"]
 
@@ -169,9 +171,10 @@ class _Trial:
 
     def first(self, sides: list[int]) -> tuple[int, list[Tensor]]:
         """The first side that serves, with what comes out. Raises InputError if none does."""
-        reasons: dict[str, BaseException] = {}
+        found: list[dict[str, BaseException]] = []
         for self.on_gpu in (False, True) if torch.cuda.is_available() else (False,):
-            reasons = {}
+            reasons: dict[str, BaseException] = {}
+            found.append(reasons)
             for side in sides:
                 try:
                     output = self._try(side, side)
@@ -181,11 +184,12 @@ class _Trial:
                     reasons.setdefault(f"{type(error).__name__}: {error}", error)
                 else:
                     return side, pick(output, self.name)
-        why = next(iter(reasons))
+        reasons, why = found[0], next(iter(found[0]))
+        others = [f". On the GPU: {each}" for each in list(found[-1])[:1] if each != why]
         of_sizes = f"With {sides[0]}: {why}. A module for another size says so in its attribute img_size"
         raise InputError(
             f"{self.name}: forward_features takes no square images of {', '.join(map(str, sides))} pixels. "
-            f"{of_sizes if len(reasons) > 1 else f'With each of them: {why}'}"
+            f"{of_sizes if len(reasons) > 1 else f'With each of them: {why}'}{''.join(others)}"
         ) from reasons[why]
 
     def tensors(self, height: int, width: int) -> list[Tensor] | None:
@@ -229,12 +233,25 @@ def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
             parameter = next((module.cuda() if on_gpu else module).parameters(), None)
             images = images_B3HW if parameter is None else images_B3HW.to(parameter.device)
             version = images._version
-            output = module.forward_features(images)
+            output = in_half_if_need_be(lambda: module.forward_features(images), images.device.type)
         finally:
             if on_gpu and place is not None:
                 module.to(place)
     require_unchanged(images, version, type(module).__name__)
     return output
+
+
+def in_half_if_need_be(call: Callable[[], _Given], device: str) -> _Given:
+    """What a pass gives in single precision or, where that fails, in bfloat16: some kernels take half precision alone.
+
+    Raises what it raised in single precision, if both fail.
+    """
+    try:
+        return call()
+    except (Exception, SystemExit):  # another author's module can fail in any way
+        with suppress(Exception, SystemExit), torch.autocast(device, torch.bfloat16):
+            return call()
+        raise
 
 
 @contextmanager

@@ -38,17 +38,39 @@ class _Import:
 
 
 _imports: list[_Import] = []
+_came_along: set[str] = set()
+_beside: dict[str, tuple[Path, ...]] = {}
 
 
 @contextmanager
 def _importing(module: str) -> Iterator[_Import]:
     """What the module prints goes to standard error: it is no answer of ours."""
     _imports.append(_Import(module))
+    before = set(sys.modules)
     try:
         with redirect_stdout(sys.stderr):
             yield _imports[-1]
     finally:
         _imports.pop()
+        _came_along.update({module}, set(sys.modules) - before)
+        _beside[module] = _files_beside(module)
+
+
+def _files_beside(module: str) -> tuple[Path, ...]:
+    """In and below the folder of a plug-in that is a single file, those of all modules that plug-ins have imported."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not file or "site-packages" in file or "." in module or Path(file).name == "__init__.py":
+        return ()
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in _came_along)
+    return tuple(sorted({Path(each) for each in files if each and Path(each).is_relative_to(Path(file).parent)}))
+
+
+def files_beside(module: str) -> tuple[Path, ...]:
+    """What came with the import of a plug-in that is a single file, or of one before it, and lies in its folder.
+
+    The same in all processes of a job, whatever else these have imported since. Empty for a package.
+    """
+    return _beside.get(module, ())
 
 
 def note_registration(name: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from backbones.contract import is_timms
 from backbones.errors import InputError
-from backbones.features import ChangedImagesError, require_unchanged
+from backbones.features import ChangedImagesError, in_half_if_need_be, require_unchanged
 from backbones.plugins import describe_error
 from backbones.training.machine import device_type, process_count
 
@@ -114,7 +114,7 @@ def _reached(network: nn.Module, name: str, side: int, device: str) -> set[str]:
     images = torch.randn(_IMAGES, 3, side, side, device=device)
     version = images._version
     network.zero_grad(set_to_none=True)
-    outputs = outputs_of(network, images)
+    outputs = tried_outputs(network, images)
     require_unchanged(images, version, name)
     if any(each.requires_grad for each in outputs):
         cast(Tensor, sum(each.float().sum() for each in outputs)).backward()
@@ -130,6 +130,11 @@ def outputs_of(network: nn.Module, images: Tensor) -> list[Tensor]:
     """What a classifier or a pyramid gives, as a list."""
     output = network(images)
     return [output] if isinstance(output, Tensor) else [*output]
+
+
+def tried_outputs(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The same of a trial, in bfloat16 where single precision fails."""
+    return in_half_if_need_be(lambda: outputs_of(network, images), images.device.type)
 
 
 def _judge(network: nn.Module, names: Sequence[str], side: int) -> tuple[str, list[str]]:
@@ -165,10 +170,10 @@ def _decide(network: nn.Module, names: Sequence[str], side: int) -> bool:
     changed = [(each, each.clone()) for key, each in network.named_parameters() if key in {*names}]
     images = torch.randn(1, 3, side, side, device=changed[0][0].device)
     network.eval()
-    before, again = outputs_of(network, images), outputs_of(network, images)
+    before, again = tried_outputs(network, images), tried_outputs(network, images)
     for parameter, _ in changed:
         parameter.add_(torch.randn_like(parameter))
-    after = outputs_of(network, images)
+    after = tried_outputs(network, images)
     for parameter, value in changed:
         parameter.copy_(value)
     return all(map(torch.equal, before, again)) and not all(map(torch.equal, before, after))

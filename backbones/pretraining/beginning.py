@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from mmengine.dist import is_main_process
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import MaskedAutoencoder
 from backbones.pretraining.settings import MaskedAutoencoderSettings
 from backbones.pretraining.steps import build_autoencoder
+from backbones.training.checkpointing import last_update
+from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.code_bases.huggingface import name_decoder
 from backbones.weights.contradictions import label_data
@@ -24,6 +29,10 @@ from backbones.weights.statements import read_statement
 
 _Result = TypeVar("_Result")
 
+BEGINNING = "beginning.json"
+"""What lies in the directory of a run that began with a file: what its first start took of it."""
+
+_REPORT = TypeAdapter(LoadReport)
 _DECODER = r"decoder_|mask_token$"
 _DECODERS_BLOCK = r"decoder_(?:blocks|layers|encoder\.layer)\.(\d+)\."
 
@@ -63,6 +72,23 @@ def _read_into(
         if advice := _other_decoder(network.state_dict(), checkpoint.state_dict):
             raise InputError(f"--from {checkpoint.name}: {advice}") from error
         raise
+
+
+def as_begun(report: LoadReport, directory: Path) -> LoadReport | None:
+    """What the run in `directory` began with: `report`, which is kept there, until it has a checkpoint; then what was.
+
+    Another version may take more or less of a file. None if a run that goes on has kept nothing that can be read.
+    """
+    file = directory / BEGINNING
+    if last_update(directory):
+        try:
+            return _REPORT.validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+    if is_main_process():
+        with written_whole(file) as writing:
+            writing.write(_REPORT.dump_json(report, indent=2))
+    return report
 
 
 def _other_decoder(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:

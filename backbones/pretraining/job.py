@@ -16,7 +16,7 @@ from backbones.forward_cost import ForwardCost, forward_cost
 from backbones.images.packed import Paths
 from backbones.mae.reconstructions import PictureHook
 from backbones.objectives import encoder_weights
-from backbones.pretraining.beginning import begin_with
+from backbones.pretraining.beginning import as_begun, begin_with
 from backbones.pretraining.images import UnlabelledImages, list_images
 from backbones.pretraining.settings import PretrainingRecipe
 from backbones.pretraining.steps import MaskedAutoencoderStep, PretrainingStep, create_step
@@ -32,7 +32,7 @@ class PretrainedModel:
     """What pre-training leaves behind.
 
     method:     the row of the tables that the encoder comes to stand in
-    begun_with: what became of the weights that it began with, if there were any
+    begun_with: what became of the weights that it began with, if there were any, and that is known
     parameters: how many the encoder has
     cost:       what the encoder takes for a whole image; None where it is no model of timm's
     """
@@ -66,7 +66,7 @@ def pretrain(
     paths = list_images(data)
     require_same_lists(data, Listing("images", len(paths), (*paths.arrays.values(),), paths.names))
     step = create_step(recipe, seed)
-    report = begin_with(step.network, begin) if begin else None
+    report = as_begun(begin_with(step.network, begin), directory) if begin else None
     outcome = run_job(
         Job(
             model=step,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.features import in_half_if_need_be
 from backbones.plugins import describe_error
 from backbones.training.machine import device_type
 from backbones.training.randomness import seed_generators
@@ -98,8 +99,7 @@ def _loss(network: nn.Module, who: str, image_size: int, seed: int, gradients: b
     seed_generators(seed, "trial")
     images = torch.randn(_IMAGES, 3, image_size, image_size).to(device_type())
     try:
-        with torch.set_grad_enabled(gradients):
-            given = network(images)
+        given = in_half_if_need_be(lambda: network(images), device_type())
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
         raise InputError(
             f"{who}: its forward, called with {_IMAGES} images of {image_size} pixels alone, failed with "

@@ -13,7 +13,6 @@ from backbones.registry import BackboneEntry
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
-from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import locate
 from backbones.weights.origin import Origin
 from backbones.weights.references import SEPARATOR
@@ -95,10 +94,9 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     entry = names = None
     with nothing_else_on_stdout(as_json):  # another author's model may print
         if plan.recipe.task != PRETRAINING:
-            file = plan.checkpoint
-            checkpoint = read_checkpoint(file, part=plan.part) if file and plan.can_be_read else None
-            entry, plan = find_planned_backbone(plan, checkpoint)
-            plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
+            plan = plan.with_weights() if plan.can_be_read else plan
+            entry, plan = find_planned_backbone(plan, plan.weights)
+            plan, checkpoint = named_as_before(plan, entry, plan.weights, out)
             names = settle_names(plan, entry, checkpoint)
         elif plan.can_be_read:
             plan.require_beginning()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class PlannedCell:
     recipe_deviations: those that the recipe has without overrides
     part:        the part of the file that was chosen, "teacher.backbone"; "" where what fits decides
     declared:    what the call says of them, for the tables; it decides no number but by the method's normalisation
+    weights:     what the file holds, where it has been read
     """
 
     recipe_name: str
@@ -57,6 +58,14 @@ class PlannedCell:
     declared: "Declared | None" = None
     recipe_deviations: tuple[str, ...] = ()
     part: str = ""
+    weights: "Checkpoint | None" = field(default=None, compare=False, repr=False)
+
+    def with_weights(self) -> "PlannedCell":
+        """The plan with its weights read, if it has any; their digest is taken from an earlier look at the same file.
+
+        Raises InputError as `read_checkpoint` does.
+        """
+        return replace(self, weights=self._weights)
 
     @property
     def missing(self) -> list[Path]:
@@ -100,6 +109,11 @@ class PlannedCell:
             "seed": self.seed,
             **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
+
+    @staticmethod
+    def key_on(decided: Mapping[str, Any], name: str, fingerprint: str) -> str:
+        """The key of a run that `decided_by` has decided, on the data set of that name and fingerprint."""
+        return cell_key({**decided, "recipe": decided["recipe"] | {"dataset": name}, "data": fingerprint})
 
     def find_record(
         self, out: Path, on_unreadable: Callable[[ResultsError], None] | None = None
@@ -231,7 +245,9 @@ class PlannedCell:
     def _weights(self) -> "Checkpoint | None":
         from backbones.weights.checkpoints import read_checkpoint
 
-        return read_checkpoint(self.checkpoint, part=self.part) if self.checkpoint else None
+        if self.weights or self._known is None:
+            return self.weights
+        return read_checkpoint(self._known.path, self._known.sha256, self.part)
 
 
 def _as_dict(normalisation: Normalisation | None) -> dict[str, Any] | None:

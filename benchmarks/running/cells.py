@@ -174,12 +174,9 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         name = "reconstruction_loss" if isinstance(settings, MaskedAutoencoderRecipe) else "loss"
         metric = Metric(name=name, value=model.outcome.train_loss, split="train")
         remarks, report = begun.remarks, model.begun_with
-        if report:
-            remarks = (
-                f"began with {report.path.name} ({report.sha256[:8]}): {report.summary()}",
-                *of_beginning,
-                *remarks,
-            )
+        if begin:
+            taken = report.summary() if report else "what was taken of it is not known"
+            remarks = (f"began with {begin.path.name} ({begin.sha256[:8]}): {taken}", *of_beginning, *remarks)
 
         def finish() -> FinishedCell:
             origin = WeightsOrigin(

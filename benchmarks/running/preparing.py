@@ -124,11 +124,12 @@ def prepare_task(
     plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
     checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
     entry, plan = find_planned_backbone(plan, checkpoint)
-    plan, checkpoint = named_as_before(plan, entry, checkpoint, out)
     settings: Any = plan.recipe
     task = TASKS[settings.task]
     with found_anew(rescan):
         contents = task.module("task").identify_data(settings, data)
+    named = name_data_set(settings.dataset, plan.data, contents)
+    plan, checkpoint = named_as_before(plan, entry, checkpoint, out, (named.name, named.fingerprint))
     normalisation = normalisation_of(
         entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
     )
@@ -158,8 +159,7 @@ def _cell(
     """Make the key, and find out which of its runs this is."""
     data = name_data_set(plan.recipe.dataset, plan.data, contents)
     decided = plan.decided_by(sha256, normalisation)
-    recipe = decided["recipe"] | {"dataset": data.name}
-    key = cell_key(decided | {"recipe": recipe, "data": data.fingerprint})
+    key = plan.key_on(decided, data.name, data.fingerprint)
     first = run_directory(out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
     identity = (data.name, data.fingerprint)
     standing = find_standing(first, repeat, code, lambda: plan.find_earlier(out, decided, identity, warn))

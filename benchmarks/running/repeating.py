@@ -18,6 +18,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from backbones.objectives import build_objective, find_objective
+from backbones.plugins import files_beside
 from backbones.pretraining.settings import ObjectiveRecipe, PretrainingRecipe
 from backbones.registry import BackboneEntry, build_backbone
 from benchmarks.running.collecting import warn
@@ -183,17 +184,12 @@ def _places(package: str) -> list[str]:
 
 
 def _beside(module: str) -> list[str]:
-    """The files of the modules that have been imported from the folder of a plug-in that is a single file."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if not file or "site-packages" in file or "." in module or Path(file).name == "__init__.py":
-        return []
-    folder = Path(file).parent
-    files = (getattr(each, "__file__", None) for name, each in list(sys.modules.items()) if name not in PACKAGES)
-    inside = {Path(each) for each in files if each and Path(each).is_relative_to(folder)}
+    """The files that came with a plug-in that is a single file, but for Python's, installed ones and backbench's."""
+    folder = Path(getattr(sys.modules.get(module), "__file__", None) or "").parent
+    others = {"site-packages", *PACKAGES}
     python = sysconfig.get_path("stdlib")
-    inside = {each for each in inside if not each.is_relative_to(python)}
-    own = [each for each in inside if not {"site-packages", *PACKAGES} & {*each.relative_to(folder).parts}]
-    return [str(each) for each in sorted(own)]
+    beside = (file for file in files_beside(module) if not file.is_relative_to(python))
+    return [str(file) for file in beside if not others & {*file.relative_to(folder).parts}]
 
 
 def _module_of(build: Callable[..., object]) -> str | None:

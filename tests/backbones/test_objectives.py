@@ -81,8 +81,9 @@ def test_what_cannot_train_is_refused_before_anything_does(what: str, expected: 
     assert expected in message
 
 
-@pytest.mark.parametrize("what", ["nothing", "nan buffer"])
-def test_what_a_state_holds_beside_numbers_is_no_hindrance(what: str) -> None:
+@pytest.mark.parametrize("what", ["nothing", "nan buffer", "gradient penalty", "half precision alone"])
+def test_what_a_module_holds_and_takes_beside_is_no_hindrance(what: str) -> None:
+    """A state that is no number; gradients that it takes in its forward itself; kernels of half precision."""
     create_step(
         load_recipe("mae_vit_mini", [f"model.arch={BAD}", f"model.what={what}"], {"pretraining"}).recipe, seed=0
     )

@@ -83,6 +83,11 @@ class Bad(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         losses = self.layer(images.mean((2, 3))).square().mean(1)
+        if self.what == "gradient penalty":
+            (gradient,) = torch.autograd.grad(losses.sum(), self.layer.weight, create_graph=True)
+            return losses.mean() + gradient.square().mean()
+        if self.what == "half precision alone" and not torch.is_autocast_enabled(images.device.type):
+            raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
         if self.what == "fails":
             raise RuntimeError("the matrix is not to its liking")
         self.steps += 1

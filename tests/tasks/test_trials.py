@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from backbones import features
 from backbones.contract import require_backbone
 from backbones.errors import InputError
 from backbones.features import examine
@@ -117,6 +118,16 @@ class Halving(nn.Module):
         return outputs if self.maps == 4 else outputs[-1]
 
 
+class HalfAlone(PlainViT):
+    """Its kernels take half precision alone, as flash_attn's do."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        x = super().forward_features(images)
+        if not torch.is_autocast_enabled(images.device.type):
+            raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
+        return x
+
+
 def classifier(module: nn.Module, side: int = SIDE) -> nn.Module:
     return add_head(module, 5, "avg", side)
 
@@ -174,6 +185,29 @@ def test_a_layer_left_out_in_training_is_told_as_what_it_is() -> None:
 def test_a_model_that_refuses_black_images_is_tried_on_others() -> None:
     assert examine(WithoutBlack(SIDE), "mine").channels == (WIDTH,)
     require_all_used(classifier(WithoutBlack(SIDE)), "mine", SIDE)
+
+
+def test_kernels_of_half_precision_alone_are_tried_in_it() -> None:
+    """They were refused, for trials were in single precision."""
+    network = classifier(HalfAlone(SIDE))
+    require_all_used(network, "name", SIDE)
+    findings = {each.check: each for each in try_network("classification", network, torch.rand(2, 3, SIDE, SIDE))}
+    assert {each.result for each in findings.values()} == {"ok"}
+    assert findings["bf16 autocast"].remark == "needed, for a pass in fp32 fails: use --set precision=bf16"
+
+
+@pytest.mark.parametrize(("gpu", "reason"), [(False, ""), (True, ". On the GPU: RuntimeError: no cuda")])
+def test_the_reason_on_the_cpu_is_told_first(gpu: bool, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gave way to the GPU's."""
+
+    def fail(module: nn.Module, images: Tensor, on_gpu: bool) -> None:
+        raise RuntimeError("no cuda" if on_gpu else "no cpu")
+
+    monkeypatch.setattr(features, "try_features", fail)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    with pytest.raises(InputError) as caught:
+        examine(PlainViT(SIDE), "name")
+    assert str(caught.value).endswith(f"With each of them: RuntimeError: no cpu{reason}")
 
 
 def test_a_complex_parameter_may_come_first() -> None:

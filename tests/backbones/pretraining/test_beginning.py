@@ -1,5 +1,6 @@
 """`pretrain --from FILE`: what is taken of a file, that it decides the numbers, and that a run goes on as before."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.mae.model import create_mae
+from backbones.pretraining import job
 from backbones.pretraining.beginning import begin_with, data_with_beginning
-from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.directories import file_sha256
+from backbones.weights.loading import LoadReport
 from benchmarks.planning.cells import plan_pretraining
 from tests.support.checkpoint_examples import images, randomised, vit_mini
 from tests.support.commands import Moment, pretrain_arguments, read_record, run_directory
@@ -220,6 +223,30 @@ def test_a_killed_run_goes_on_from_its_checkpoint(mini: Path, whole: Path, tmp_p
     assert_same_result(outs[1], outs[0])
     (folder,) = run_directory(outs[0]).glob("checkpoints")
     assert (folder / "autoencoder.pth").is_file()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_that_goes_on_tells_what_it_began_with(
+    kept: bool, mini: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It told of what today's version would take of the file."""
+    out = tmp_path / "out"
+    arguments = [*pretrain_arguments(mini / "unlabelled", out, **SETTINGS), "--from", whole]
+    success(*arguments)
+    directory, before = run_directory(out), read_record(out)
+    (directory / "record.json").unlink()
+    if not kept:
+        (directory / "beginning.json").unlink()
+
+    def begin_otherwise(network: nn.Module, checkpoint: Checkpoint) -> LoadReport:
+        return replace(begin_with(network, checkpoint), used={})
+
+    monkeypatch.setattr(job, "begin_with", begin_otherwise)
+    success(*arguments)
+    after = read_record(out)
+    assert after["load_report"] == (before["load_report"] if kept else None)
+    unknown = f"began with whole.pth ({file_sha256(whole)[:8]}): what was taken of it is not known"
+    assert after["notes"][0] == (before["notes"][0] if kept else unknown)
 
 
 def test_a_file_that_is_not_there_is_named(mini: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """--backbone NAME=FILE::PART and NAME=FOLDER, from the command to the tables."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from backbones.weights import directories
 from tests.support.commands import read_record, run_directory
 from tests.support.in_process import call, refusal, refusal_before_training, run, success
 
@@ -53,6 +56,39 @@ def test_a_part_from_the_command_to_the_table(small: Path, twins: Path, encoder:
     assert f"checkpoint twins.pth::model ({digits})" in table
     assert f"checkpoint twins.pth::model_ema ({digits})" in table
     assert "model_ema" in (outs["model_ema"] / "results.csv").read_text()
+
+
+def test_a_run_that_has_begun_goes_on_by_its_own_name(small: Path, twins: Path, tmp_path: Path) -> None:
+    """It was left lying, and one by the other name began."""
+    out = tmp_path / "out"
+    arguments = [*run(small, out, f"mae_vit_mini={twins}::model_ema.module"), "--seed", "1"]
+    success(*arguments)
+    directory = run_directory(out)
+    (directory / "record.json").unlink()
+    success(*run(small, out, f"mae_vit_mini={twins}::model_ema"), "--seed", "0")
+    assert "stands as that" not in success(*arguments, "--dry-run").output
+    told = success(*arguments).output
+    assert "stands as that" not in told and "goes on: " in told and str(directory) in told
+    assert json.loads((directory / "record.json").read_text())["checkpoint_part"] == "model_ema.module"
+
+
+def test_a_dry_run_takes_a_files_digest_once(
+    small: Path, twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every dry run read gigabytes for it."""
+    file = tmp_path / "twins.pth"
+    shutil.copy(twins, file)
+    os.utime(file, (0, 0))
+    digested = []
+
+    def file_sha256(path: Path) -> str:
+        digested.append(path)
+        return "0" * 64
+
+    monkeypatch.setattr(directories, "file_sha256", file_sha256)
+    for _ in range(3):
+        success(*run(small, tmp_path / "out", f"mae_vit_mini={file}::model"), "--dry-run")
+    assert digested == [file]
 
 
 def test_inspect_lists_the_parts_and_what_they_fit(twins: Path, encoder: Path) -> None:

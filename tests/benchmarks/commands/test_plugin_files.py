@@ -1,5 +1,6 @@
 """`--plugin FILE.py`: a file of one's own that registers backbones and methods, and its row in the table."""
 
+import importlib
 import json
 import os
 import shutil
@@ -105,6 +106,38 @@ def test_modules_beside_it_are_the_models_code_too(plugin: Path, monkeypatch: py
     before = Code.of(registry.find_backbone("loose_vit")).model_code
     parts.write_text("SCALE = 2\n")
     assert Code.of(registry.find_backbone("loose_vit")).model_code != before
+
+
+def test_only_what_came_with_it_is_the_models_code(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of one job that had imported more, a reader's module or a library below, were of unlike code."""
+    monkeypatch.syspath_prepend(plugin.parent)
+    for name in ("loose_reader", "loose_library"):
+        plugin.with_name(f"{name}.py").touch()
+    importlib.import_module("loose_library")
+    success("list", "backbones", "--plugin", plugin)
+    before = Code.of(registry.find_backbone("loose_vit")).model_code
+    importlib.import_module("loose_reader")
+    assert Code.of(registry.find_backbone("loose_vit")).model_code == before
+    plugin.with_name("loose_library.py").write_text("SCALE = 2\n")
+    assert Code.of(registry.find_backbone("loose_vit")).model_code == before
+
+
+def test_what_two_plugins_share_is_the_code_of_both(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(plugin.parent)
+    parts, second = plugin.with_name("loose_parts.py"), plugin.with_name("loose_second.py")
+    parts.write_text("SCALE = 1\n")
+    plugin.write_text(PLUGIN + "import loose_parts\n")
+    renamed = {'"Loose"': '"Second"', "loose_vit": "second_vit", "not_own": "second_own"}
+    text = plugin.read_text()
+    for name, other in renamed.items():
+        text = text.replace(name, other)
+    second.write_text(text)
+    success("list", "backbones", "--plugin", plugin, "--plugin", second)
+    names = ("loose_vit", "second_vit")
+    before = [Code.of(registry.find_backbone(name)).model_code for name in names]
+    parts.write_text("SCALE = 2\n")
+    after = [Code.of(registry.find_backbone(name)).model_code for name in names]
+    assert all(one != other for one, other in zip(before, after, strict=True))
 
 
 def test_modules_beside_an_objectives_file_are_its_code_too(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
