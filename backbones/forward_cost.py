@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from backbones.plugins import describe_error
 
 _KNOWN = ("aten", "prim", "prims")
+_PASSED_OVER = ("aten::_fft_",)
+"""PyTorch's own operations that compute much and that its counter knows nothing of."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,29 @@ def forward_cost(model: nn.Module, image_size: int) -> ForwardCost:
     neither the model's time nor its memory, and leaves it as it is. Attention counts whatever computes it.
     fvcore's counter, which traces, cannot do so: its convolutions go unseen on the meta device, and fused attention
     everywhere. It counts the same on a real device, and five more for each number that is normalised.
-    Never raises: a model that cannot be run so has no number, and a note.
+    Never raises: a model that cannot be run so has no number, and a note, nor has one of which nothing is counted.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    foreign = _ForeignOperations()
+    uncounted = _UncountedOperations()
     try:
         outline = _outline(model)
         images = torch.empty(1, 3, image_size, image_size, device="meta")
-        with torch.random.fork_rng([]), torch.no_grad(), FlopCounterMode(display=False) as counter, foreign:
+        with torch.random.fork_rng([]), torch.no_grad(), FlopCounterMode(display=False) as counter, uncounted:
             outline(images)
     except (Exception, SystemExit) as error:  # another author's module can fail in any way
         what = next(iter(describe_error(error).splitlines()), "")
         return ForwardCost(None, image_size, f"a forward pass could not be counted, without numbers it failed: {what}")
     note = ""
-    if foreign.names:
-        note = f"not counted in the forward pass: {', '.join(sorted(foreign.names))}"
-    return ForwardCost(counter.get_total_flops() / 2e9, image_size, note)
+    if uncounted.names:
+        note = f"not counted in the forward pass: {', '.join(sorted(uncounted.names))}"
+    elif not counter.get_total_flops():
+        note = "a forward pass could not be counted, it has no convolution, matrix product or attention"
+    return ForwardCost(counter.get_total_flops() / 2e9 or None, image_size, note)
 
 
-class _ForeignOperations(TorchDispatchMode):
-    """Takes down which operations are not PyTorch's own, of which nobody knows what they compute."""
+class _UncountedOperations(TorchDispatchMode):
+    """Takes down which operations are not PyTorch's own, of which nobody knows what they compute, or `_PASSED_OVER`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class _ForeignOperations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func.namespace not in _KNOWN:
+        if func.namespace not in _KNOWN or func.name().startswith(_PASSED_OVER):
             self.names.add(func.name())
         return func(*args, **(kwargs or {}))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         seed_difference,
         seed_interval,
         statistic_interval,
+        weighted_proportion_interval,
     )
     from results.store import find_records, find_runs, read_record, run_directory, runs_of_cell
     from results.summary import load_results, read_results_csv, results_csv, to_frame
@@ -65,6 +66,7 @@ __all__ = [
     "select_records",
     "statistic_interval",
     "to_frame",
+    "weighted_proportion_interval",
 ]
 
 _HOME = {
@@ -82,6 +84,7 @@ _HOME = {
         "seed_difference",
         "seed_interval",
         "statistic_interval",
+        "weighted_proportion_interval",
     ),
     "store": ("find_records", "find_runs", "read_record", "run_directory", "runs_of_cell"),
     "summary": ("load_results", "read_results_csv", "results_csv", "to_frame"),

@@ -17,6 +17,8 @@ from results.record import Metric, Record
 from results.statistics import seed_interval
 
 SETTING = "setting "
+HOLDOUT = "holdout"
+"""What the images are called that were drawn to evaluate on where their makers did not divide them."""
 
 
 @dataclass(frozen=True)
@@ -263,13 +265,15 @@ def _number(group: Sequence[Measurement], note: str) -> Number:
 def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differing: Sequence[str]) -> list[str]:
     """What the footnote says: deviations, what sets the protocol apart, and which of several backbones this is.
 
-    Also what keeps a number from being ranked: that only a part was evaluated, or that its seeds were made differently.
+    Also what keeps a number from being ranked: that only a part was evaluated, or that its seeds were made differently;
+    and that the images to evaluate on were drawn here.
     """
     record, own = group[0].record, protocol(group[0])
     parts = sorted(record.deviations)
     own["data fingerprint"] = own["data fingerprint"][:12]
     part = _part(group[0])
     parts += [f"evaluated on {part}"] * bool(part)
+    parts += ["evaluated on images held out here, not on a published split"] * (group[0].metric.split == HOLDOUT)
     told = {"deviations"} | ({"evaluated images"} if part else set())
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]
     if len({rival.record.backbone for rival in rivals}) > 1:

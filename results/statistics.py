@@ -56,12 +56,39 @@ def proportion_interval(successes: int, total: int, confidence: float = 0.95) ->
     """
     if not 0 <= successes <= total or total < 1:
         raise ResultsError(f"expected 0 <= successes <= total and total >= 1, found {successes} of {total}")
+    return _wilson(successes / total, total, confidence)
+
+
+def weighted_proportion_interval(
+    successes: ArrayLike, weights: ArrayLike, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's score interval of a proportion in which images (N,) have weights above 0, as fractions in 0-1.
+
+    With the effective number of images in the place of their number, as of a weighted sample (Franco et al. 2019,
+    "Comparative study of confidence intervals for proportions in complex sample surveys"): that at which a proportion
+    among equals varies as this one does, and no more than that of the weights alone (Kish 1965, "Survey Sampling",
+    section 11.7). With equal weights it is `proportion_interval`.
+    Raises ResultsError if the lengths differ, for weights of 0 or less, or as `bootstrap_interval` does.
+    """
+    right_N, weights_N = _values(successes, least=1), _values(weights, least=1)
+    if len(right_N) != len(weights_N) or not (weights_N > 0).all():
+        raise ResultsError(f"expected {len(right_N)} weights above 0, found {len(weights_N)}, from {weights_N.min()}")
+    weights_N = weights_N / weights_N.sum()
+    share = min(float(weights_N @ right_N), 1.0)
+    effective = 1 / float((weights_N**2).sum())
+    variance = float((weights_N**2) @ (right_N - share) ** 2)
+    if right_N.all() or not right_N.any():
+        return _wilson(float(right_N[0]), effective, confidence)
+    return _wilson(share, min(effective, share * (1 - share) / variance), confidence)
+
+
+def _wilson(share: float, total: float, confidence: float) -> tuple[float, float]:
     z = NormalDist().inv_cdf(1 - _tail(confidence))
-    share, shrink = successes / total, 1 + z**2 / total
+    shrink = 1 + z**2 / total
     centre = (share + z**2 / (2 * total)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == total else centre + half
+    low = 0.0 if share == 0 else centre - half
+    high = 1.0 if share == 1 else centre + half
     return low, high
 
 

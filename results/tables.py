@@ -120,7 +120,8 @@ def build_table(records: Sequence[Record], name: str) -> Table:
         blocks.append(_block(paper, f"{dataset}: {table.measures}", own, [], runs))
     sources = tuple(dict.fromkeys(SOURCES.get(row.source, row.source) for row in paper.rows)) if ours else ()
     elsewhere = [record for record in standing if table_of(record) not in (table.name, None)]
-    return Table(table.name, tuple(blocks), CAPTION, sources, tuple(_counted(elsewhere)))
+    caption = f"{CAPTION} {table.remark}".rstrip()
+    return Table(table.name, tuple(blocks), caption, sources, tuple(_counted(elsewhere)))
 
 
 def build_tables(records: Sequence[Record]) -> list[Table]:

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from results import Metric, bootstrap_interval, find_metric, proportion_interval, statistic_interval
+from results import (
+    Metric,
+    bootstrap_interval,
+    find_metric,
+    proportion_interval,
+    statistic_interval,
+    weighted_proportion_interval,
+)
 from tasks.outcome import TaskOutcome
 
 
@@ -18,6 +25,9 @@ def metrics_with_intervals(outcome: TaskOutcome) -> list[Metric]:
         low, high = None, None
         if name in outcome.per_image:
             low, high = image_interval(outcome.per_image[name])
+        elif name in outcome.shares:
+            share = outcome.shares[name]
+            low, high = (100 * end for end in weighted_proportion_interval(share.right, share.weights))
         elif name in outcome.weighted:
             low, high = statistic_interval(outcome.weighted[name], images, bounds=kind.bounds)
         metrics.append(Metric(name=name, value=value, split=outcome.split, ci_low=low, ci_high=high, n_eval=images))

@@ -16,6 +16,30 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""
 
 
+@dataclass(frozen=True)
+class WeightedShare:
+    """How many of some images were recognised, in percent, where images count unequally but always alike.
+
+    images:  which of the N evaluated images count, ascending, (M,)
+    right:   whether each of these was recognised, (M,)
+    weights: above 0, with mean 1, (M,)
+    """
+
+    images: np.ndarray
+    right: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """A value for each image that counts, (M,), whose mean is the metric."""
+        return 100.0 * self.right * self.weights
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return float(self.values.mean())
+
+
 def checked_weights(weights: np.ndarray, images: int) -> np.ndarray:
     """Weights (R, N) for a `WeightedMetric` as float64. Raises ValueError for another shape, or weights below 0."""
     weights_RN = np.asarray(weights)
@@ -44,9 +68,10 @@ class TaskOutcome:
     image_names:  the N evaluated images
     per_image:    one value an image (N,) by name; a metric that has its values here (on the metric's own scale) gets a
                   confidence interval over images
+    shares:       the metrics that are a mean over images of different weights
     weighted:     the metrics that are no mean over images but can be computed for any resample of the N
     per_class:    percentages by class name
-    split:        what the images are called that it was evaluated on ("val", "holdout")
+    split:        what the images are called that it was evaluated on ("val", "test", "holdout")
     unreadable:   evaluation images that were left out, and why
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
@@ -61,6 +86,7 @@ class TaskOutcome:
     training: "Outcome"
     load_report: "LoadReport | None"
     per_image: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: dict[str, WeightedShare] = field(default_factory=dict)
     weighted: dict[str, WeightedMetric] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

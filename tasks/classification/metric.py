@@ -70,10 +70,7 @@ class ClassificationMetric(BaseMetric):
         self.answers = {name: fields[name] for name in ("labels", "predictions", "confidences")}
         self.answers["train_images"] = self.class_images[fields["labels"]]
         self.per_image = {name: fields[name] * (1.0 if name == "loss" else 100.0) for name in means}
-        ones_1N = np.ones((1, len(numbers)), dtype=np.int64)
-        return {name: float(values.mean()) for name, values in self.per_image.items()} | {
-            name: float(metric(ones_1N)[0]) for name, metric in Answers(**self.answers).weighted.items()
-        }
+        return {name: float(values.mean()) for name, values in self.per_image.items()} | Answers(**self.answers).metrics
 
     def per_class(self, classes: Sequence[str]) -> dict[str, float]:
         """Top-1 of each class that has an evaluated image, in percent."""

@@ -10,7 +10,8 @@ import pandas as pd
 from backbones.training.progress_line import with_progress
 from results import paired_difference
 from results.errors import StoreError
-from tasks.classification.answers import Answers
+from tasks.classification.answers import SHOTS, Answers
+from tasks.outcome import WeightedMetric
 from tasks.pairing import PairedRuns, compare_statistics, require_same_images
 
 TOP5 = "top5"
@@ -24,28 +25,49 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
     """Test the runs in two lists of directories on the same images: metrics that are means over images, and others.
 
     Several runs a side are averaged, image by image. What not all have is passed over: top-5 of fewer than five
-    classes, and of runs of earlier versions what they did not measure. Raises ResultsError unless all have their
-    results of the same images.
+    classes, of runs of earlier versions what they did not measure, and many, medium and few shots of runs that were not
+    trained on as many images of each class. Raises ResultsError unless all have their results of the same images.
     """
     runs = [*a, *b]
     frames = [_per_image(run) for run in runs]
     require_same_images(runs, [frame.index.tolist() for frame in frames])
     values = [frame.loc[frames[0].index] for frame in frames]
-    sides = values[: len(a)], values[len(a) :]
+    measured = [_means(frame) for frame in values]
+    means = [name for name in measured[0] if all(name in each for each in measured)]
+    if not _trained_alike(values):
+        means = [name for name in means if name not in SHOTS]
     differences = {}
-    means = [name for name in MEANS if all(name in frame for frame in values)]
     for name in with_progress(means, "comparing", len(means), "metrics"):
-        ours, theirs = (np.mean([frame[name].to_numpy() for frame in side], axis=0) for side in sides)
-        differences[name] = paired_difference(ours, theirs)
-    if all(name in frame for name in _ANSWERS for frame in values):
-        our_statistics, their_statistics = ([_answers(frame).weighted for frame in side] for side in sides)
-        names = [name for name in our_statistics[0] if all(name in each for each in their_statistics)]
-        differences |= compare_statistics(
-            {name: [each[name] for each in our_statistics] for name in names},
-            {name: [each[name] for each in their_statistics] for name in names},
-            len(values[0]),
-        )
+        a_M, b_M = (np.mean([each[name] for each in side], axis=0) for side in (measured[: len(a)], measured[len(a) :]))
+        differences[name] = paired_difference(a_M, b_M)
+    if all(_has_answers(frame) for frame in values):
+        answers = [_answers(frame) for frame in values]
+        ours, theirs = (_statistics(side) for side in (answers[: len(a)], answers[len(a) :]))
+        differences |= compare_statistics(ours, theirs, len(values[0]))
     return PairedRuns(len(values[0]), differences)
+
+
+def _means(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """By name, a value for each image that counts, whose mean is the metric."""
+    means = {name: frame[name].to_numpy() for name in MEANS if name in frame}
+    shares = _answers(frame).shares if _has_answers(frame) else {}
+    return means | {name: share.values for name, share in shares.items()}
+
+
+def _statistics(runs: Sequence[Answers]) -> dict[str, list[WeightedMetric]]:
+    """By name, what is no mean over images, of each run."""
+    found = [run.weighted for run in runs]
+    return {name: [each[name] for each in found] for name in found[0]}
+
+
+def _trained_alike(frames: Sequence[pd.DataFrame]) -> bool:
+    """Whether the runs saw as many images of each image's class in training, as far as they say so."""
+    seen = [frame["train_images"].to_numpy() for frame in frames if _has_answers(frame)]
+    return all(np.array_equal(seen[0], each) for each in seen[1:])
+
+
+def _has_answers(frame: pd.DataFrame) -> bool:
+    return all(name in frame for name in _ANSWERS)
 
 
 def _answers(frame: pd.DataFrame) -> Answers:

@@ -80,11 +80,13 @@ def fine_tune(
             evaluation=_evaluation(recipe, val, metric, batch_of_process),
         )
     )
+    answers = Answers(**metric.answers)
     return TaskOutcome(
         metrics=outcome.metrics,
         image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
         per_image=metric.answers | metric.per_image,
-        weighted=Answers(**metric.answers).weighted,
+        shares=answers.shares,
+        weighted=answers.weighted,
         per_class=metric.per_class(train.classes),
         split=val.split,
         training=outcome,

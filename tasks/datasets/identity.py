@@ -51,7 +51,7 @@ class Contents:
 class Counts:
     """How large a data set is as it is distributed.
 
-    tolerance: the share by which numbers of images may be off, where the published ones are not certain
+    tolerance: the share by which the number of training images may be off, where the published one is not certain
     """
 
     train_images: int
@@ -61,14 +61,11 @@ class Counts:
 
     def fit(self, contents: Contents) -> bool:
         """Whether a folder holds the whole of it and nothing else, as far as it was looked at."""
-        pairs = (
-            (contents.train_images, self.train_images),
-            (contents.evaluation_images, self.evaluation_images),
+        return (
+            abs(contents.train_images - self.train_images) <= self.tolerance * self.train_images
+            and contents.evaluation_images in (self.evaluation_images, None)
+            and contents.classes in (self.classes, None)
         )
-        images_fit = all(
-            found is None or abs(found - published) <= self.tolerance * published for found, published in pairs
-        )
-        return images_fit and contents.classes in (self.classes, None)
 
     def __str__(self) -> str:
         images = f"{self.train_images:,} training and {self.evaluation_images:,} evaluation images"
@@ -142,7 +139,12 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     meant = known.get(simplified(name))
     if meant is not None:
         name = meant if published[meant].fit(contents) else f"own-{meant}"
-    notes = () if name == claimed else (_describe_difference(name, claimed, contents, published),)
+    notes = [] if name == claimed else [_describe_difference(name, claimed, contents, published)]
+    if name in published and contents.train_images != published[name].train_images:
+        notes.append(
+            f"{contents.train_images:,} training images of data set {name}, where {published[name].train_images:,} are "
+            "published: that number is uncertain"
+        )
     return NamedData(name, contents.fingerprint, (*notes, *contents.notes))
 
 

@@ -25,7 +25,8 @@ class LabelledSplit:
 
     Attributes:
         root: the folder that was opened.
-        split: "train", "val", or "holdout" for validation images that were held out of an undivided folder.
+        split: "train", "val", "test" where the makers call so what is evaluated, or "holdout" for images that were held
+            out of what is undivided.
         layout: which of the layouts was found, in words.
         paths: the images, in an order that depends on nothing but their names.
         labels: the class of each image, a position in `classes`, int32.

@@ -143,3 +143,15 @@ def test_an_operation_of_another_library_is_named() -> None:
     found = forward_cost(Odd(lambda x: scan(x)), 8)
     assert found.gflops == pytest.approx(8 * 8 * 12 / 1e9)
     assert found.notes == ["not counted in the forward pass: backbench_test::scan"]
+
+
+def test_a_fourier_transform_is_named_as_not_counted() -> None:
+    found = forward_cost(Odd(lambda x: torch.fft.fft2(x.to(torch.complex64)).real), 8)
+    assert found.gflops == pytest.approx(8 * 8 * 12 / 1e9)
+    assert found.notes == ["not counted in the forward pass: aten::_fft_c2c"]
+
+
+def test_a_model_of_which_nothing_is_counted_has_no_number() -> None:
+    found = forward_cost(nn.Flatten(), 8)
+    assert found.gflops is None
+    assert found.notes == ["a forward pass could not be counted, it has no convolution, matrix product or attention"]

@@ -16,6 +16,7 @@ from results import (
     seed_difference,
     seed_interval,
     statistic_interval,
+    weighted_proportion_interval,
 )
 
 
@@ -339,3 +340,22 @@ def test_impossible_resamplings_are_refused(arguments: dict[str, Any]) -> None:
         statistic_interval(statistic, **arguments)
     with pytest.raises(ResultsError):
         paired_statistic_difference(statistic, statistic, **arguments)
+
+
+@pytest.mark.parametrize("right", [0, 1, 150, 300])
+def test_a_proportion_among_equals_has_wilsons_interval_whatever_the_weight(right: int) -> None:
+    assert weighted_proportion_interval(answers(right, 300) / 100, np.full(300, 0.2)) == pytest.approx(
+        proportion_interval(right, 300), abs=1e-9
+    )
+
+
+def test_an_image_of_more_weight_widens_the_interval() -> None:
+    right = answers(150, 300) / 100
+    low, high = weighted_proportion_interval(right, np.tile([1.0, 9.0], 150))
+    assert (low, high) == pytest.approx(proportion_interval(91, 183), abs=0.003)  # 300² · 5² / (150 · 1 + 150 · 81)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, np.nan]])
+def test_weights_have_to_be_one_an_image_and_above_0(weights: list[float]) -> None:
+    with pytest.raises(ResultsError, match="expected"):
+        weighted_proportion_interval([1.0, 0.0], weights)

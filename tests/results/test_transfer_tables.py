@@ -65,3 +65,15 @@ def test_more_data_sets_stand_in_a_table_without_published_numbers() -> None:
         ]
     ]
     assert "(paper)" not in text
+    assert "as for Flowers-102, Oxford-IIIT Pets, FGVC Aircraft and Caltech-101" in text.splitlines()[-1]
+    assert r"in the records as mean\_class\_accuracy." in render(build_table(records, "transfer-more"), "latex")
+
+
+def test_images_that_were_held_out_here_are_a_footnote() -> None:
+    """SUN397 has published partitions, which may be there or not; Caltech-101 and EuroSAT have none."""
+    (drawn, published) = (make_record(80.0, dataset=dataset, table="transfer-more") for dataset in ("eurosat", "dtd"))
+    (metric,) = drawn.metrics
+    drawn = drawn.model_copy(update={"metrics": [metric.model_copy(update={"split": "holdout"})]})
+    text = render(build_table([drawn, published], "transfer-more"))
+    assert [[line[0], line[-1]] for line in read_markdown(text)[0][1:]] == [["DTD", "80.0"], ["EuroSAT", "80.0 †a"]]
+    assert "- †a: evaluated on images held out here, not on a published split" in text

@@ -106,6 +106,8 @@ KNOWN = {
     "imagenet1k": (1_281_167, 50_000, 1_000),
     "coco2017": (118_287, 5_000, 80),
     "ade20k": (20_210, 2_000, 150),
+    "inat2017": (579_184, 95_986, 5_089),
+    "inat2019": (265_213, 3_030, 1_010),
 }
 
 
@@ -179,10 +181,20 @@ def test_a_cards_name_has_to_be_one(name: object, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_where_the_published_counts_are_not_certain_a_hundredth_may_be_missing() -> None:
+def test_where_it_is_not_certain_how_many_train_a_hundredth_may_be_missing() -> None:
     counts = Counts(10_000, 1_000, 10, tolerance=0.01)
-    assert counts.fit(Contents(9_900, 1_010, 10, ""))
-    assert not counts.fit(Contents(9_899, 1_000, 10, "")) and not counts.fit(Contents(10_000, 1_000, 9, ""))
+    assert counts.fit(Contents(9_900, 1_000, 10, ""))
+    for other in ((9_899, 1_000, 10), (10_000, 999, 10), (10_000, 1_000, 9)):
+        assert not counts.fit(Contents(*other, ""))
+
+
+def test_the_record_notes_another_number_than_the_uncertain_one(tmp_path: Path) -> None:
+    found = named("places205", tmp_path, 2_448_000, 20_500, 205)
+    assert found.name == "places205"
+    assert found.notes == (
+        "2,448,000 training images of data set places205, where 2,448,873 are published: that number is uncertain",
+    )
+    assert named("places205", tmp_path, 2_448_873, 20_500, 205).notes == ()
 
 
 def test_imagenet_is_called_in1k_where_it_was_trained_on() -> None:

@@ -70,7 +70,7 @@ def _compare_counts(layout: Layout, root: Path, report: CheckReport) -> None:
         return
     differs = f"{found}; published are {layout.counts}."
     if layout.counts.fit(contents):
-        report.notes.append(f"{differs} The published numbers are uncertain: it is {layout.name} all the same.")
+        report.notes.append(f"{differs} How many train is uncertain: it is {layout.name} all the same.")
     elif name := card_name(root):
         report.notes.append(f"{differs} By its dataset.json it is {name}.")
     else:

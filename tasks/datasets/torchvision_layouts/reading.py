@@ -124,7 +124,7 @@ def _names(several: Sequence[Any]) -> str:
 
 
 def _add(found: Listed, root: Path, folder: Path, samples: dict[str, Samples], is_drawn: bool = False) -> None:
-    """Make splits of the `samples` below `folder`."""
+    """Make splits of the `samples` below `folder`; the makers' own to evaluate on are called "test" by all of them."""
     note = f"{found.layout}." if is_drawn else None
     for split, listed in samples.items():
         if not listed:
@@ -136,7 +136,7 @@ def _add(found: Listed, root: Path, folder: Path, samples: dict[str, Samples], i
                 f"{len(found.classes)}, as many as there are names."
             )
             continue
-        called = "holdout" if split == "val" and is_drawn else split
+        called = split if split == "train" else "holdout" if is_drawn else "test"
         paths = Paths.of(folder, [name for name, _ in listed])
         found.splits[split] = LabelledSplit(root, called, found.layout, paths, labels, found.classes, note)
         _find_absent(split, labels, found)

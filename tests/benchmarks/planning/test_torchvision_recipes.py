@@ -23,5 +23,8 @@ def test_it_is_imagenets_recipe_but_for_what_it_says(name: str) -> None:
     folder = getattr(sets, name.upper()).folder
     for part in (f"--recipe {name}_vit_base ", f"{epochs} epochs and no erasing", f"ROOT holds {folder}/", "chosen"):
         assert part in text
-    assert "facebookresearch/deit issue" in text and "facebookresearch/dino issue 144" in text
+    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert "facebookresearch/deit issue 45" in comment
+    assert f"facebookresearch/dino issue {81 if name == 'cifar10' else 144}" in comment
+    assert "source: MAE (arXiv 2111.06377) table 9 and facebookresearch/mae FINETUNE.md but" in text
     assert "no number of MAE's is published" in list_recipes()[f"{name}_vit_base"]

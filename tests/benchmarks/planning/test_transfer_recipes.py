@@ -59,4 +59,6 @@ def test_it_says_what_was_chosen_and_what_is_published_nearest(dataset: str, siz
     assert f"--recipe {dataset}_vit_{size} " in comment
     assert "facebookresearch/mae issues 44, 107" in comment
     assert "facebookresearch/deit issue" in comment and "facebookresearch/dino issue 171" in comment
-    assert ("rate 7.5e-5" in comment) == dataset.startswith("inat")
+    assert ("rate 7.5e-5" in comment) == ("batch 128 a GPU" in comment) == dataset.startswith("inat")
+    source = "imagenet_vit_huge_448" if size == "huge_448" else "table 9 and facebookresearch/mae FINETUNE.md"
+    assert f"{source}{'' if size == 'huge_448' else ' for the settings'} but epochs, which are chosen" in text

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.running.comparison import Row, compare_cells
 from benchmarks.running.writing import write_record
-from results import Metric, find_metric, paired_statistic_difference
+from results import Metric, find_metric, paired_difference, paired_statistic_difference
 from tasks.classification.answers import Answers
 from tests.support.paired_runs import IMAGES, NAMES, answers, compare, write_classification
 from tests.support.results_examples import make_record
@@ -31,7 +31,7 @@ def write(directory: Path, said: Answers, **fields: Any) -> Path:
     right = said.labels == said.predictions
     frame = pd.DataFrame({"image": NAMES, **vars(said), "top1": 100.0 * right, "loss": 1.0 - right})
     values = {name: frame[name].mean() for name in ("top1", "loss")}
-    values |= {name: metric(np.ones((1, IMAGES), dtype=int))[0] for name, metric in said.weighted.items()}
+    values |= said.metrics
     metrics = [Metric(name=name, value=value, split="val", n_eval=IMAGES) for name, value in values.items()]
     settings: dict[str, Any] = {"dataset": "mini", "data_fingerprint": "f" * 64, "protocol": {"drop_path": "0.1"}}
     write_record(directory, make_record(**settings | {"metrics": metrics} | fields))
@@ -43,15 +43,39 @@ def rows_of(a: Path, b: Path) -> dict[str, Row]:
     return {row.metric: row for row in compare_cells(a, b).rows}
 
 
-def test_accuracies_by_class_and_calibration_are_tested_on_the_same_resamples(tmp_path: Path) -> None:
+def test_accuracies_by_class_are_tested_image_by_image_and_calibration_on_the_same_resamples(tmp_path: Path) -> None:
     good, bad = draw(0.9, seed=1), draw(0.6, seed=2)
     rows = rows_of(write(tmp_path / "a", good), write(tmp_path / "b", bad, seed=1))
     assert list(rows) == ["top1", "loss", *NEW]
     for name in NEW:
-        expected = paired_statistic_difference(good.weighted[name], bad.weighted[name], IMAGES)
+        if name == "ECE":
+            expected = paired_statistic_difference(good.weighted[name], bad.weighted[name], IMAGES)
+        else:
+            expected = paired_difference(good.shares[name].values, bad.shares[name].values)
         assert rows[name].difference == expected
         assert abs(rows[name].a - rows[name].b - expected.mean) < 1e-9
     assert rows["mean_class_accuracy"].better and rows["few_shot"].better
+
+
+def test_three_images_of_rare_classes_are_not_significant(tmp_path: Path) -> None:
+    """All three right beside all three wrong: by chance that is 1 of 4 (p was 0.001)."""
+    labels = np.arange(IMAGES) % 20
+    labels[-3:] = [20, 21, 22]
+    train_images = np.where(labels < 20, 500, 5)
+    wrong = np.where(labels < 20, labels, 0)
+    good, bad = (Answers(labels, said, np.full(IMAGES, 0.9), train_images) for said in (labels, wrong))
+    row = rows_of(write(tmp_path / "a", good), write(tmp_path / "b", bad, seed=1))["few_shot"]
+    assert row.difference.mean == 100 and 0.2 < row.difference.p_value < 0.3 and row.better is None
+
+
+def test_shots_are_compared_only_where_training_had_as_many_images_of_each_class(tmp_path: Path) -> None:
+    full, part = draw(0.9), draw(0.6, seed=2)
+    part = Answers(part.labels, part.predictions, part.confidences, part.train_images // 5)
+    one, few = write(tmp_path / "full", full), write(tmp_path / "part", part, seed=1)
+    uniform = Answers(full.labels, full.predictions, full.confidences, np.full(IMAGES, 50))
+    none = write(tmp_path / "none", uniform, seed=2)
+    for pair in ((one, few), (few, one), (one, none), (none, one)):
+        assert list(rows_of(*pair)) == ["top1", "loss", "mean_class_accuracy", "ECE"]
 
 
 def test_a_lower_calibration_error_is_better(tmp_path: Path) -> None:

@@ -51,17 +51,14 @@ def expected(answers: Answers) -> dict[str, float]:
 
 def test_metrics_are_those_of_the_formulas() -> None:
     answers = draw()
-    ones = np.ones((1, 300), dtype=int)
-    assert {name: metric(ones)[0] for name, metric in answers.weighted.items()} == pytest.approx(expected(answers))
+    assert answers.metrics == pytest.approx(expected(answers))
 
 
 def test_weights_say_how_often_an_image_counts() -> None:
     answers = draw()
     times = np.random.default_rng(1).integers(0, 3, (2, 300))
     for row, weights in enumerate(times):
-        alone = expected(repeated(answers, weights))
-        found = {name: metric(times)[row] for name, metric in answers.weighted.items()}
-        assert found == pytest.approx(alone)
+        assert answers.weighted["ECE"](times)[row] == pytest.approx(calibration_error(repeated(answers, weights)))
 
 
 def test_a_confidence_at_the_end_of_a_bin_belongs_to_it() -> None:
@@ -73,24 +70,26 @@ def test_a_confidence_at_the_end_of_a_bin_belongs_to_it() -> None:
 
 @pytest.mark.parametrize("class_images", [np.full(6, 1300), np.full(6, 50), np.full(6, 5)])
 def test_shots_are_told_apart_only_where_classes_differ_in_them(class_images: np.ndarray) -> None:
-    assert list(draw(class_images=class_images).weighted) == ["mean_class_accuracy", "ECE"]
+    assert list(draw(class_images=class_images).metrics) == ["mean_class_accuracy", "ECE"]
 
 
 def test_a_group_without_images_has_no_number() -> None:
-    assert list(draw(class_images=np.array([500, 400, 300, 200, 3, 2])).weighted) == [
+    assert list(draw(class_images=np.array([500, 400, 300, 200, 3, 2])).metrics) == [
         *("mean_class_accuracy", "many_shot", "few_shot", "ECE")
     ]
 
 
-def test_nothing_drawn_of_a_group_is_not_a_number() -> None:
-    answers = draw()
-    none_of_few = (answers.train_images >= 20).astype(int)[None]
-    found = {name: metric(none_of_few)[0] for name, metric in answers.weighted.items()}
-    assert {name for name, value in found.items() if np.isnan(value)} == {"few_shot"}
+def test_a_class_counts_as_much_as_another_however_many_images_it_has() -> None:
+    labels = np.array([0, 1, 1, 1, 2])
+    share = Answers(labels, np.array([0, 1, 0, 0, 2]), np.ones(5), np.array([500, 5, 5, 5, 500])).shares
+    assert share["mean_class_accuracy"].weights == pytest.approx([5 / 3, 5 / 9, 5 / 9, 5 / 9, 5 / 3])
+    assert {name: each.images.tolist() for name, each in share.items()} == {
+        **{"mean_class_accuracy": [0, 1, 2, 3, 4], "many_shot": [0, 4], "few_shot": [1, 2, 3]}
+    }
+    assert [share[name].value for name in ("many_shot", "few_shot")] == pytest.approx([100, 100 / 3])
 
 
-def test_intervals_hold_the_number() -> None:
+def test_the_interval_of_a_calibration_error_holds_it() -> None:
     answers = draw()
-    for name, metric in answers.weighted.items():
-        low, high = statistic_interval(metric, 300, bounds=(0, 100))
-        assert 0 <= low < metric(np.ones((1, 300), dtype=int))[0] < high <= 100, name
+    low, high = statistic_interval(answers.weighted["ECE"], 300, bounds=(0, 100))
+    assert 0 <= low < answers.metrics["ECE"] < high <= 100

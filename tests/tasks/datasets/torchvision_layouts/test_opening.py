@@ -54,7 +54,7 @@ def test_images_and_classes_are_torchvisions(
     if spec.splitting is None:
         assert sorted(pairs_of(train)) == sorted(pair[1:] for pair in expected if pair[0] == "train")
         assert sorted(pairs_of(val)) == sorted(pair[1:] for pair in expected if pair[0] == "val")
-        assert (train.split, val.split, train.note, val.note) == ("train", "val", None, None)
+        assert (train.split, val.split, train.note, val.note) == ("train", "test", None, None)
     else:
         ours = Counter(pairs_of(train) + pairs_of(val))
         assert ours <= Counter(pair[1:] for pair in expected) and max(ours.values()) == 1
@@ -121,7 +121,7 @@ class TestDrawn:
         train, val = open_labelled("sun397", tmp_path)
         assert [path.name for path in train.paths if "abbey" in str(path)] == ["sun_00.jpg", "sun_02.jpg"]
         assert [path.name for path in val.paths] == ["sun_03.jpg", "sun_13.jpg", "sun_23.jpg"]
-        assert train.classes == ["abbey", "apartment_building/outdoor", "beach"] and val.split == "val"
+        assert train.classes == ["abbey", "apartment_building/outdoor", "beach"] and val.split == "test"
         (base / "Partitions").mkdir()
         for name in ("Training_01.txt", "Testing_01.txt"):
             (base / name).rename(base / "Partitions" / name)

@@ -31,7 +31,7 @@ def test_runs_of_two_sets_stand_in_one_table(tmp_path: Path, monkeypatch: pytest
         success(*arguments)
         record = read_record(out / spec.name)
         assert (record["dataset"], record["table"]) == (spec.name, "transfer-more")
-        assert {metric["split"] for metric in record["metrics"]} == {"holdout" if spec is sets.EUROSAT else "val"}
+        assert {metric["split"] for metric in record["metrics"]} == {"holdout" if spec is sets.EUROSAT else "test"}
         assert any("drawn by a hash" in note for note in record["notes"]) == (spec is sets.EUROSAT)
     clear()  # the unpacked images too: the run of the last set has finished all the same
     assert "finished before; nothing to do" in success(*arguments).output
