@@ -8,6 +8,7 @@ from backbones.errors import DataError
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 from tasks.datasets.image_lists.files import compare_with_disk
+from tasks.datasets.image_lists.missing import spelled_otherwise
 from tasks.datasets.wording import counted, name_some
 
 
@@ -84,10 +85,11 @@ def _compare(folder: Path, lists: Mapping[str, Sequence[str]]) -> tuple[Images, 
         lacking = set(difference.missing[split])
         images.names[split] = [None if name in lacking else name for name in names]
         if lacking:
-            some = sorted(lacking)
+            some = difference.missing[split]
+            advice = spelled_otherwise(some, difference.unlisted)
             images.missing[split] = (
                 f"{counted(len(some), 'image')} of {len(names):,} not found in {folder}: {name_some(some, len(some))}. "
-                "Unpack the archive of images again, or remove them from the list."
+                f"{advice or 'Unpack the archive of images again, or remove them from the list.'}"
             )
     return images, difference.unlisted
 
