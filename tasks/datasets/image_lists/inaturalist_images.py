@@ -62,10 +62,13 @@ def find_images(root: Path, archive: str, year: str, lists: Mapping[str, Sequenc
 def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[str]]) -> tuple[Path, str]:
     """The folder that all names lie in, and what they have before their name below it.
 
-    Where torchvision has renamed the archive's folder, it is that; where the lists were put into it, it is `root`.
+    Names may lack the archive's folder. Where torchvision has renamed it, it is that; where the lists were put into it,
+    it is `root`.
     """
     tops = {name.partition("/")[0] if "/" in name else "" for names in lists.values() for name in names}
     if tops - {archive}:
+        if inside := _folder_around(root, (archive, year), tops):
+            return inside, ""
         top = next(iter(tops))
         return (root / top, f"{top}/") if len(tops) == 1 and top else (root, "")
     looking_at(root / archive)
@@ -75,6 +78,15 @@ def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[st
     if (root / year).is_dir():
         return root / year, f"{archive}/"
     return root if root.resolve().name in (archive, year) else root / archive, f"{archive}/"
+
+
+def _folder_around(root: Path, names: Sequence[str], tops: set[str]) -> Path | None:
+    """The one of the folders `names` that has all the `tops`, if none of them lies in `root` itself."""
+    for folder in (root / name for name in names if name not in tops):
+        looking_at(folder)
+        if folder.is_dir() and all((folder / top).exists() and not (root / top).exists() for top in tops):
+            return folder
+    return None
 
 
 def _compare(folder: Path, lists: Mapping[str, Sequence[str]]) -> tuple[Images, list[str]]:

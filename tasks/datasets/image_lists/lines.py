@@ -62,7 +62,8 @@ class ImageList:
     def without(self, prefix: str) -> "ImageList":
         """The same images named from the folder `prefix` on, which all names begin with; otherwise as they are."""
         start = os.fsencode(f"{prefix}/")
-        if not np.char.startswith(self.names, start).all() or (np.char.str_len(self.names) == len(start)).any():
+        first, last = self.names[0], self.names[-1]  # sorted: what both begin with, all do
+        if not (first.startswith(start) and last.startswith(start)) or first == start:
             return self
         width = self.names.itemsize - len(start)
         characters = self.names.view(np.uint8).reshape(len(self.names), self.names.itemsize)[:, len(start) :]
