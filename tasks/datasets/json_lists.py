@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -105,8 +106,16 @@ def is_count(value: Any) -> TypeGuard[int]:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Whether `value` can be a name."""
-    return type(value) is str and value.strip() != ""
+    """Whether `value` can be a name: JSON can write halves of characters, which no file's name has."""
+    return type(value) is str and value.strip() != "" and (value.isascii() or _is_encodable(value))
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_path_below(value: Any) -> TypeGuard[str]:

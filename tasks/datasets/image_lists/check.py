@@ -15,7 +15,7 @@ from tasks.datasets.check_report import CheckReport
 from tasks.datasets.class_folders.check import check_class_folders
 from tasks.datasets.decoding import decode_all
 from tasks.datasets.identity import Contents, Counts, card_name
-from tasks.datasets.image_lists.listed import Layout, Listed, is_as_distributed
+from tasks.datasets.image_lists.listed import Layout, Listed, beside_lists, is_as_distributed, is_tree_beside_lists
 from tasks.datasets.labelled import images_in_both
 
 _LAYOUT_UNKNOWN = "no known layout"
@@ -39,6 +39,11 @@ def check_listed(layout: Layout, root: Path, on_progress: Callable[[int, int], N
 
 def _check_lists(layout: Layout, root: Path, on_progress: Callable[[int, int], None] | None) -> CheckReport:
     found = layout.read(root)
+    if is_tree_beside_lists(layout, root, found):
+        report = check_class_folders(root, None, on_progress)
+        report.notes.append(beside_lists(layout))
+        _compare_counts(layout, root, report)
+        return report
     report = CheckReport(
         layout=found.layout,
         classes=found.classes,

@@ -13,6 +13,18 @@ from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 
 
+def is_filled(folder: Path) -> bool:
+    """Whether it is a folder with anything in it that is not hidden. Raises DataError if it cannot be read."""
+    looking_at(folder)
+    try:
+        if not folder.is_dir():
+            return False
+        with os.scandir(folder) as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+    except OSError as error:
+        raise DataError(f"{folder}: the folder cannot be read: {error.strerror}.") from None
+
+
 @dataclass
 class Difference:
     """Names below a folder: of each split the `missing` files, and the images that are `unlisted` in every one."""
@@ -107,4 +119,4 @@ def _list(root: Path, prefix: str) -> tuple[tuple[int, int], set[str], list[str]
 
 def _is_image(name: str) -> bool:
     dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES and name not in DROPPINGS
+    return dot > 0 and not name.startswith(".") and name[dot:].lower() in IMAGE_SUFFIXES and name not in DROPPINGS

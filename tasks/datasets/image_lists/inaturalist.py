@@ -29,7 +29,7 @@ from tasks.datasets.image_lists.check import check_listed
 from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019
 from tasks.datasets.image_lists.inaturalist_images import find_images
 from tasks.datasets.image_lists.inaturalist_json import SpeciesList, read_category_names, read_species_list
-from tasks.datasets.image_lists.listed import Layout, Listed, open_listed
+from tasks.datasets.image_lists.listed import Layout, Listed, open_listed, refuse_absent
 from tasks.datasets.labelled import LabelledSplit
 from tasks.datasets.wording import counted, name_some
 
@@ -38,28 +38,38 @@ CATEGORIES = "categories.json"
 
 @dataclass(frozen=True)
 class Release:
-    """One year's: its archive's folder of images, and how large it is."""
+    """One year's: its archive's folder of images, how large it is, and whether its lists have the classes' names."""
 
     year: int
     folder: str
     counts: Counts
+    is_named: bool = False
 
     @property
     def layout(self) -> Layout:
         """How it is recognised and read."""
         lists = tuple(self.list_name(split) for split in ("train", "val"))
-        expected = (
-            f"{lists[0]}, {lists[1]} and {self.folder}/ (github.com/visipedia/inat_comp/tree/master/{self.year}), and "
-            f"{CATEGORIES} for the classes' names"
+        names = "" if self.is_named else f", and {CATEGORIES} for the classes' names"
+        return Layout(
+            name=f"inat{self.year}",
+            lists=lists,
+            expected=f"{lists[0]}, {lists[1]} and {self.folder}/ ({self.page}){names}",
+            read=functools.partial(read_release, self),
+            counts=self.counts,
+            images=(self.folder, str(self.year)),
         )
-        return Layout(f"inat{self.year}", lists, expected, functools.partial(read_release, self), self.counts)
+
+    @property
+    def page(self) -> str:
+        """Where it is distributed."""
+        return f"github.com/visipedia/inat_comp/tree/master/{self.year}"
 
     def list_name(self, split: str) -> str:
         """The file that lists a split."""
         return f"{split}{self.year}.json"
 
 
-_2017 = Release(2017, "train_val_images", INAT2017)
+_2017 = Release(2017, "train_val_images", INAT2017, is_named=True)
 _2018 = Release(2018, "train_val2018", INAT2018)
 _2019 = Release(2019, "train_val2019", INAT2019)
 
@@ -105,36 +115,54 @@ def read_release(release: Release, root: Path) -> Listed:
     found = Listed(f"iNaturalist {release.year}'s lists")
     lists: dict[str, SpeciesList] = {}
     for split in ("train", "val"):
+        path = root / release.list_name(split)
         try:
-            lists[split] = read_species_list(root / release.list_name(split))
+            refuse_absent(path, f"from {release.page}")
+            lists[split] = read_species_list(path)
         except DataError as error:
             found.faults.append(str(error))
     for each in lists.values():
         found.faults += each.faults
         found.flaws += each.flaws
         _examine_folders(found, each)
-    names = _class_names(found, root, lists)
+    names = _class_names(found, release, root, lists)
     _examine_classes(found, lists, names)
     _fill_splits(found, release, root, lists, names)
     return found
 
 
-def _class_names(found: Listed, root: Path, lists: dict[str, SpeciesList]) -> dict[int, str]:
+def _class_names(found: Listed, release: Release, root: Path, lists: dict[str, SpeciesList]) -> dict[int, str]:
     """The classes' names by category_id, in its order, no two alike."""
     _compare_categories(found, lists)
     known = {identity: name for each in reversed(lists.values()) for identity, name in each.categories.items()}
     path = root / CATEGORIES
     looking_at(path)
-    if path.exists():
+    if known and not release.is_named and path.exists():
         try:
-            released = read_category_names(path)
+            known |= _released_names(path, known)
         except DataError as error:
-            found.faults.append(str(error))
-        else:
-            _compare_names(found, path, released, known)
-            known = {identity: released.get(identity, name) for identity, name in known.items()}
+            found.flaws.append(
+                f"{error} The classes are called as in the lists: move {CATEGORIES} away, or replace it."
+            )
     times = Counter(known.values())
     return {identity: name if times[name] == 1 else f"{name} ({identity})" for identity, name in sorted(known.items())}
+
+
+def _released_names(path: Path, known: dict[int, str]) -> dict[int, str]:
+    """The names in the file at `path`. Raises DataError if it is broken, or of other categories than the `known`."""
+    released = read_category_names(path)
+    for ids, what in (
+        (known.keys() - released.keys(), "no name for {}"),
+        (released.keys() - known.keys(), "{} that no list has"),
+    ):
+        if ids:
+            some = f"{counted(len(ids), 'category', 'categories')}"
+            raise DataError(
+                f"{path}: {what.format(some)}: ids {name_some(sorted(ids), len(ids))}. Is it of another year?"
+            )
+    if unlike := _unlike(known, released):
+        raise DataError(f"{path}: other names than in the lists for {unlike}. Is it of another year?")
+    return released
 
 
 def _compare_categories(found: Listed, lists: dict[str, SpeciesList]) -> None:
@@ -148,26 +176,20 @@ def _compare_categories(found: Listed, lists: dict[str, SpeciesList]) -> None:
                 f"{other.path}: lacks {counted(len(lacking), 'category', 'categories')} of {one.path}: ids "
                 f"{name_some(lacking, len(lacking))}. Both lists must be of one release."
             )
-    _compare_names(found, val.path, val.categories, train.categories)
-
-
-def _compare_names(found: Listed, path: Path, names: dict[int, str], known: dict[int, str]) -> None:
-    """Every category that is `known` needs a name in the file at `path`, the same one where both are names."""
-    if path.name == CATEGORIES and (lacking := sorted(known.keys() - names.keys())):
+    if unlike := _unlike(train.categories, val.categories):
         found.faults.append(
-            f"{path}: no name for {counted(len(lacking), 'category', 'categories')}: ids "
-            f"{name_some(lacking, len(lacking))}. Is it of another year?"
+            f"{val.path}: other names than in the list of training images for {unlike}. Are both of one release?"
         )
+
+
+def _unlike(known: dict[int, str], names: dict[int, str]) -> str:
+    """Which categories have other names, where both are names and no numbers; or nothing."""
     unlike = [
         f"{identity} is {known[identity]} and {name}"
         for identity, name in sorted(names.items())
         if identity in known and name != known[identity] and not (name.isdecimal() or known[identity].isdecimal())
     ]
-    if unlike:
-        found.faults.append(
-            f"{path}: other names than in the list of training images for "
-            f"{counted(len(unlike), 'category_id')}: {name_some(unlike, len(unlike))}. Are both of one release?"
-        )
+    return f"{counted(len(unlike), 'category_id')}: {name_some(unlike, len(unlike))}" if unlike else ""
 
 
 def _examine_folders(found: Listed, listed: SpeciesList) -> None:

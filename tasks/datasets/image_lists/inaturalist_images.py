@@ -8,6 +8,7 @@ from backbones.errors import DataError
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
 from tasks.datasets.image_lists.files import compare_with_disk
+from tasks.datasets.image_lists.missing import spelled_otherwise
 from tasks.datasets.wording import counted, name_some
 
 
@@ -61,10 +62,13 @@ def find_images(root: Path, archive: str, year: str, lists: Mapping[str, Sequenc
 def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[str]]) -> tuple[Path, str]:
     """The folder that all names lie in, and what they have before their name below it.
 
-    Where torchvision has renamed the archive's folder, it is that; where the lists were put into it, it is `root`.
+    Names may lack the archive's folder. Where torchvision has renamed it, it is that; where the lists were put into it,
+    it is `root`.
     """
     tops = {name.partition("/")[0] if "/" in name else "" for names in lists.values() for name in names}
     if tops - {archive}:
+        if inside := _folder_around(root, (archive, year), tops):
+            return inside, ""
         top = next(iter(tops))
         return (root / top, f"{top}/") if len(tops) == 1 and top else (root, "")
     looking_at(root / archive)
@@ -76,6 +80,15 @@ def _folder(root: Path, archive: str, year: str, lists: Mapping[str, Sequence[st
     return root if root.resolve().name in (archive, year) else root / archive, f"{archive}/"
 
 
+def _folder_around(root: Path, names: Sequence[str], tops: set[str]) -> Path | None:
+    """The one of the folders `names` that has all the `tops`, if none of them lies in `root` itself."""
+    for folder in (root / name for name in names if name not in tops):
+        looking_at(folder)
+        if folder.is_dir() and all((folder / top).exists() and not (root / top).exists() for top in tops):
+            return folder
+    return None
+
+
 def _compare(folder: Path, lists: Mapping[str, Sequence[str]]) -> tuple[Images, list[str]]:
     """What is there of the names below the folder, and which images are on no list."""
     difference = compare_with_disk(folder, {split: Paths.of(folder, names) for split, names in lists.items()})
@@ -84,10 +97,11 @@ def _compare(folder: Path, lists: Mapping[str, Sequence[str]]) -> tuple[Images, 
         lacking = set(difference.missing[split])
         images.names[split] = [None if name in lacking else name for name in names]
         if lacking:
-            some = sorted(lacking)
+            some = difference.missing[split]
+            advice = spelled_otherwise(some, difference.unlisted)
             images.missing[split] = (
                 f"{counted(len(some), 'image')} of {len(names):,} not found in {folder}: {name_some(some, len(some))}. "
-                "Unpack the archive of images again, or remove them from the list."
+                f"{advice or 'Unpack the archive of images again, or remove them from the list.'}"
             )
     return images, difference.unlisted
 

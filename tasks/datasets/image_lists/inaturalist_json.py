@@ -121,11 +121,11 @@ def _examine_images(found: SpeciesList, images: Iterable[dict[str, Any]]) -> dic
             unusable.append(f"images[{position}]")
         elif identity in names:
             repeated.append(identity)
-        elif not is_path_below(name):
+        elif not is_path_below(name) or not (clean := _with_plain_slashes(name)):
             unnamed.append(f"images[{position}]")
             names[identity] = None
         else:
-            names[identity] = clean = name.strip().replace("\\", "/")
+            names[identity] = clean
             rewritten += clean != name
     found.tell(unusable, "image", "images", "without a usable id", "An id is a whole number from 0 on.")
     found.tell(repeated, "image", "images", "whose id another has", "Give each its own id.")
@@ -133,10 +133,18 @@ def _examine_images(found: SpeciesList, images: Iterable[dict[str, Any]]) -> dic
     found.tell(unnamed, "image", "images", 'without a usable "file_name"', advice)
     if rewritten:
         found.notes.append(
-            f"{found.path.name}: {counted(rewritten, 'file_name')} with backslashes or line ends, read as paths "
-            "with / between folders."
+            f"{found.path.name}: {counted(rewritten, 'file_name')} with backslashes, ./, // or line ends, read "
+            "as paths with / between folders."
         )
     return names
+
+
+def _with_plain_slashes(name: str) -> str:
+    """The path with one / between folders, and no folder called `.`."""
+    clean = name.strip().replace("\\", "/")
+    if "//" in clean or "./" in clean:
+        clean = "/".join(part for part in clean.split("/") if part not in ("", "."))
+    return clean
 
 
 def _examine_annotations(

@@ -4,6 +4,8 @@ Millions of lines are taken apart all at once, by numpy: a loop over them takes 
 """
 
 import codecs
+import os
+import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +25,8 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST = 500
 """Bytes of a name: no path of these data sets is nearly as long."""
 _DIGITS = 9
+_LEADING_DOTS = re.compile(rb"^(?:\./)+", re.MULTILINE)
+_DOUBLE_SLASHES = re.compile(rb"/(?:\.?/)+")
 _AT_ONCE = 100_000
 """Lines whose characters are gathered at once: 50 MB of positions for names of 60 characters."""
 
@@ -55,6 +59,18 @@ class ImageList:
         """The images where `wanted`, bool (N,), is true."""
         return replace(self, names=self.names[wanted], labels=self.labels[wanted])
 
+    def without(self, prefix: str) -> "ImageList":
+        """The same images named from the folder `prefix` on, which all names begin with; otherwise as they are."""
+        start = os.fsencode(f"{prefix}/")
+        first, last = self.names[0], self.names[-1]  # sorted: what both begin with, all do
+        if not (first.startswith(start) and last.startswith(start)) or first == start:
+            return self
+        width = self.names.itemsize - len(start)
+        characters = self.names.view(np.uint8).reshape(len(self.names), self.names.itemsize)[:, len(start) :]
+        names = np.ascontiguousarray(characters).view(f"S{width}")[:, 0]
+        flaw = f"{self.path}: names begin with {prefix}/, the folder of images itself, which is passed over."
+        return replace(self, names=names, flaws=(*self.flaws, flaw))
+
     def folders(self) -> tuple[list[str], np.ndarray]:
         """The folders of the names, without a slash at the end, and of each image its position among them, (N,)."""
         characters = self.names.view(np.uint8).reshape(len(self.names), self.names.itemsize)
@@ -80,14 +96,18 @@ class ImageList:
 def read_list(path: Path) -> ImageList:
     """Read the file at `path`.
 
-    Byte-order marks, Windows line ends, tabs and commas are read, and are flaws. Raises DataError for a file that
-    cannot be read, is empty or is no text, or if it has lines without a name or a number.
+    Byte-order marks, Windows line ends, tabs, commas, backslashes, `./` and `//` are read, and are flaws. Raises
+    DataError for a file that cannot be read, is empty or is no text, or if it has lines without a name or a number.
     """
     flaws = []
     data = _read(path)
     if data.startswith(codecs.BOM_UTF8):
         flaws.append(f"{path}: begins with a byte-order mark, which is passed over. It is not the distributed file.")
         data = data[len(codecs.BOM_UTF8) :]
+    plain = _with_plain_slashes(data)
+    if plain != data:
+        flaws.append(f"{path}: has backslashes, ./ or // in names, read as / between folders.")
+        data = plain
     text = np.frombuffer(data, np.uint8)
     starts, ends, numbers = _lines(text)
     if (text[ends.clip(max=len(text) - 1)] == _RETURN).any():
@@ -116,8 +136,17 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: the file cannot be read: {error.strerror}.") from None
     if data.startswith(_UTF_16) or b"\0" in data:
         raise DataError(f"{path}: not plain text, or UTF-16 as some programs on Windows write. Save it as UTF-8.")
-    if not data.strip():
+    if not data.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n,"):
         raise DataError(f"{path}: the file is empty. Download or copy it again.")
+    return data
+
+
+def _with_plain_slashes(data: bytes) -> bytes:
+    """The lines with one / between folders, and no folder called `.`."""
+    if b"\\" in data:
+        data = data.replace(b"\\", b"/")
+    if b"./" in data or b"//" in data:
+        data = _DOUBLE_SLASHES.sub(b"/", _LEADING_DOTS.sub(b"", data))
     return data
 
 

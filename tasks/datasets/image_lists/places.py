@@ -10,7 +10,8 @@ from backbones.errors import DataError
 from backbones.images.observing import looking_at
 from tasks.datasets.image_lists.files import compare_with_disk
 from tasks.datasets.image_lists.lines import ImageList, read_list
-from tasks.datasets.image_lists.listed import Listed
+from tasks.datasets.image_lists.listed import Listed, refuse_absent
+from tasks.datasets.image_lists.missing import lies_elsewhere, spelled_otherwise
 from tasks.datasets.labelled import LabelledSplit
 from tasks.datasets.wording import counted, name_some
 
@@ -20,12 +21,14 @@ class Files:
     """Where the lists of a data set are, and the folders from which they name images, by split.
 
     categories: the list of classes; without it the training images' folders have the same names
+    source: by split, what archive its list comes from, in words
     is_complete_without: whether the data set is distributed without the list of classes
     """
 
     lists: Mapping[str, Path]
     images: Mapping[str, Path]
     categories: Path
+    source: Mapping[str, str]
     is_complete_without: bool = False
 
 
@@ -35,7 +38,8 @@ def read_places(root: Path, layout: str, files: Files) -> Listed:
     lists: dict[str, ImageList] = {}
     for split, path in files.lists.items():
         try:
-            lists[split] = read_list(path)
+            refuse_absent(path, files.source[split])
+            lists[split] = _named_below(files.images[split], root, read_list(path))
         except DataError as error:
             found.faults.append(str(error))
             continue
@@ -54,6 +58,11 @@ def read_places(root: Path, layout: str, files: Files) -> Listed:
         note = _absent_note(inside, found.classes) if split == "val" else None
         found.splits[split] = LabelledSplit(root, split, layout, paths, labels, found.classes, note)
     return found
+
+
+def _named_below(folder: Path, root: Path, images: ImageList) -> ImageList:
+    """Without the folder of images itself, which some lists name too."""
+    return images.without(folder.relative_to(root).as_posix()).without(folder.name)
 
 
 def _folders_of_classes(path: Path, lists: Mapping[str, ImageList], found: Listed) -> list[str]:
@@ -102,24 +111,43 @@ def _check_classes(split: str, images: ImageList, folders: Sequence[str], found:
         )
     elif labels.min() == 1 and split == "train":
         found.faults.append(f"{images.path}: no image of class 0, {folders[0]}. Expected numbers from 0, not from 1.")
-    names, of_images = images.folders()
-    numbers = {folder: number for number, folder in enumerate(folders)}
-    if split == "val" and not numbers.keys() & set(names):
-        return
-    expected = np.array([numbers.get(name, -1) for name in names])[of_images]
-    wrong = (expected != labels) & ~outside
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        found.faults.append(
-            f"{images.path}: {counted(int(wrong.sum()), 'image')} of another class than their folder: "
-            f"{_name(images, at)} of class {labels[at]}, which is {folders[labels[at]] or 'none'}. The lists of one "
-            "release belong together: replace the one that is of another."
-        )
+    _check_folders(split, images, folders, found)
     absent = sorted(set(range(len(folders))) - set(np.unique(labels).tolist()))
     if absent and split == "train":
         found.flaws.append(
             f"{images.path}: no training image of {len(absent):,} of {len(folders):,} classes: "
             f"{name_some([folders[label] or label for label in absent], len(absent))}."
+        )
+
+
+def _check_folders(split: str, images: ImageList, folders: Sequence[str], found: Listed) -> None:
+    """An image in some class's folder has to be of that class; where no folder is a class's they say nothing."""
+    names, of_images = images.folders()
+    numbers = {folder: number for number, folder in enumerate(folders) if folder}
+    if not numbers.keys() & set(names):
+        if split == "train":
+            at = int(np.argmax(images.labels < len(folders)))
+            found.flaws.append(
+                f"{images.path}: no folder of its images is a class's: {_name(images, at)} is of class "
+                f"{images.labels[at]}, {folders[images.labels[at] % len(folders)]}. The classes are taken by their "
+                "numbers all the same."
+            )
+        return
+    expected = np.array([numbers.get(name, -1) for name in names])[of_images]
+    wrong = (expected >= 0) & (expected != images.labels) & (images.labels < len(folders))
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        found.faults.append(
+            f"{images.path}: {counted(int(wrong.sum()), 'image')} of another class than their folder: "
+            f"{_name(images, at)} of class {images.labels[at]}, which is {folders[images.labels[at]] or 'none'}. The "
+            "lists of one release belong together: replace the one that is of another."
+        )
+    if (expected < 0).any():
+        at = int(np.flatnonzero(expected < 0)[0])
+        found.faults.append(
+            f"{images.path}: {counted(int((expected < 0).sum()), 'image')} in folders that are no class's: "
+            f"{_name(images, at)} of class {images.labels[at]}. The lists of one release belong together: replace the "
+            "one that is of another."
         )
 
 
@@ -141,7 +169,7 @@ def _present(
             continue
         for split, missing in difference.missing.items():
             if missing:
-                found.faults.append(_describe_missing(below[split], folder, missing))
+                found.faults.append(_describe_missing(below[split], folder, missing, difference.unlisted))
                 gone = np.array([name.encode(errors="surrogateescape") for name in missing])
                 kept[split] = below[split].only(~np.isin(below[split].names, gone))
         if difference.unlisted and len(below) == list(folders.values()).count(folder):
@@ -153,29 +181,26 @@ def _present(
 
 
 def _where_else(root: Path, folder: Path) -> str:
-    """Where the archive's own folder may have put them."""
+    """Where the archive's own folder may have put them, or the lists may have been put."""
     place = folder.relative_to(root)
     for other in sorted(root.glob(f"*/{place}")):
         return f"{other} is there: move it up."
+    above = root.resolve().parent
+    if (above / place).is_dir():
+        return f"{above / place} is there: move what is in {root} up to {above}, and pass {above}."
     return "Unpack the images there."
 
 
-def _describe_missing(images: ImageList, folder: Path, missing: Sequence[str]) -> str:
-    text = (
-        f"{images.path}: {counted(len(missing), 'image')} of {len(images.names):,} not found in {folder}: "
-        f"{name_some(missing, len(missing))}."
+def _describe_missing(images: ImageList, folder: Path, missing: Sequence[str], unlisted: Sequence[str]) -> str:
+    advice = (
+        spelled_otherwise(missing, unlisted)
+        or lies_elsewhere(folder, missing, unlisted)
+        or ("Unpack or copy them again." if len(missing) < len(images.names) else "Unpack the images there.")
     )
-    if len(missing) < len(images.names):
-        return f"{text} Unpack or copy them again."
-    name = missing[0]
-    parts = name.split("/")
-    for tail in ("/".join(parts[start:]) for start in range(1, len(parts))):
-        if (folder / tail).exists():
-            return f"{text} {tail} is there: write the names from that folder on."
-    for above in (folder.parent, *(path for path in sorted(folder.iterdir()) if path.is_dir())):
-        if (above / name).exists():
-            return f"{text} They are in {above}: move them to {folder}."
-    return f"{text} Unpack the images there."
+    return (
+        f"{images.path}: {counted(len(missing), 'image')} of {len(images.names):,} not found in {folder}: "
+        f"{name_some(missing, len(missing))}. {advice}"
+    )
 
 
 def _absent_note(images: ImageList, classes: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from backbones.images.observing import looking_at
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.image_lists.check import check_listed
 from tasks.datasets.image_lists.counts import PLACES205
+from tasks.datasets.image_lists.files import is_filled
 from tasks.datasets.image_lists.listed import Layout, Listed, open_listed
 from tasks.datasets.image_lists.places import Files, read_places
 from tasks.datasets.labelled import LabelledSplit
@@ -38,14 +39,15 @@ def check_places205(
 
 
 def _read(root: Path) -> Listed:
-    for name in (*_LAYOUT.lists, *_IMAGES_FOLDERS):
+    for name in _LAYOUT.lists:
         looking_at(root / name)
     lists = next(root / name for name in _LISTS_FOLDERS if any((root / name / each).exists() for each in _BOTH))
-    images = next((root / name for name in _IMAGES_FOLDERS if (root / name).exists()), root / _IMAGES_FOLDERS[0])
+    images = next((root / name for name in _IMAGES_FOLDERS if is_filled(root / name)), root / _IMAGES_FOLDERS[0])
     places = Files(
         lists={"train": lists / _TRAIN, "val": lists / _VAL},
         images={"train": images, "val": images},
         categories=lists / _CATEGORIES,
+        source=dict.fromkeys(("train", "val"), "from trainvalsplit_places205.tar.gz"),
         is_complete_without=True,
     )
     return read_places(root, "Places205, lists and 256-pixel images", places)
@@ -57,4 +59,5 @@ _LAYOUT = Layout(
     expected=f"{_LISTS_FOLDERS[0]}/{_TRAIN} and {_VAL}, and the images in {_IMAGES_FOLDERS[0]}/",
     read=_read,
     counts=PLACES205,
+    images=_IMAGES_FOLDERS,
 )
