@@ -167,9 +167,11 @@ def write_set(spec: TorchvisionSet, root: Path, patch: pytest.MonkeyPatch) -> Pa
 
 def torchvision_pairs(spec: TorchvisionSet, root: Path) -> Iterator[tuple[str, bytes, str]]:
     """What torchvision gives of `root`, all splits: "train" or "val", the pixels, and the class's name."""
-    for split, several in (("train", spec.train), ("val", spec.val)):
+    parts = (("train", ({},)),) if spec.listing else (("train", spec.train), ("val", spec.val))
+    for split, several in parts:
         for arguments in several:
             data_set = getattr(torchvision.datasets, spec.kind)(root, download=False, **arguments)
             for number in range(len(data_set)):
                 image, label = data_set[number]
-                yield split, np.asarray(image.convert("RGB")).tobytes(), str(getattr(data_set, spec.classes)[label])
+                names = data_set.categories if spec.kind == "Caltech101" else data_set.classes
+                yield split, np.asarray(image.convert("RGB")).tobytes(), str(names[label])

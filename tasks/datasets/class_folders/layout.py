@@ -6,7 +6,8 @@ Three layouts are recognised:
 - the same with the validation images in one flat folder and a file that maps them to classes, as ImageNet
   (Kaggle's archive included) and Tiny ImageNet come;
 - `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time. A `train/` or `val/`
-  beside the other is refused: the folder above was meant. So are `Train/` and `Test/`, which are no classes.
+  beside the other is refused: the folder above was meant. So are `Train/` and `Test/`, which are no classes, and
+  sets whose classes are told by lists.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from backbones.images.folders import (
 )
 from backbones.images.observing import looking_at
 from backbones.images.packed import Paths
+from tasks.datasets.class_folders.foreign_lists import refuse_foreign_lists
 from tasks.datasets.class_folders.halves import (
     KAGGLE_FOLDER,
     VALIDATION_FOLDERS,
@@ -174,6 +176,7 @@ def _open_flat(root: Path, folder: Path, mapping_folders: Sequence[Path], classe
 
 def _open_undivided(root: Path, split: str) -> ClassFolders:
     refuse_half(root)
+    refuse_foreign_lists(root)
     refuse_halves_as_classes(root)
     classes = _find_classes(root, "train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg")
     names, labels, left_out = _label_by_folder(root, classes)

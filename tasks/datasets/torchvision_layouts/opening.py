@@ -10,6 +10,7 @@ from tasks.datasets.image_lists.listed import Layout, open_listed
 from tasks.datasets.labelled import LabelledSplit
 from tasks.datasets.torchvision_layouts import sets
 from tasks.datasets.torchvision_layouts.counts import COUNTS
+from tasks.datasets.torchvision_layouts.places import torchvision_root
 from tasks.datasets.torchvision_layouts.reading import read_set
 from tasks.datasets.torchvision_layouts.sets import TorchvisionSet
 
@@ -19,7 +20,7 @@ def open_set(spec: TorchvisionSet, root: Path) -> tuple[LabelledSplit, LabelledS
 
     Raises DataError for what is neither that nor class folders, and for what cannot be used.
     """
-    return open_listed(_layout(spec), _torchvision_root(spec, root))
+    return open_listed(_layout(spec), torchvision_root(spec, root))
 
 
 def check_set(
@@ -32,14 +33,7 @@ def check_set(
 
     `on_progress(done, total)` is called after each image.
     """
-    return check_listed(_layout(spec), _torchvision_root(spec, Path(root)), on_progress)
-
-
-def _torchvision_root(spec: TorchvisionSet, root: Path) -> Path:
-    """The folder above, if it is the set's own that was passed."""
-    own = root.absolute()
-    is_own = own.name == spec.folder and not (root / spec.folder / spec.files[0]).exists()
-    return own.parent if is_own and (root / spec.files[0]).exists() else root
+    return check_listed(_layout(spec), torchvision_root(spec, Path(root)), on_progress)
 
 
 def _layout(spec: TorchvisionSet) -> Layout:

@@ -17,6 +17,7 @@ from tasks.datasets.image_lists.files import compare_with_disk
 from tasks.datasets.image_lists.listed import Listed
 from tasks.datasets.labelled import LabelledSplit
 from tasks.datasets.torchvision_layouts.cifar import unpack
+from tasks.datasets.torchvision_layouts.places import find_misplaced
 from tasks.datasets.torchvision_layouts.sets import TorchvisionSet
 from tasks.datasets.wording import counted, name_some
 
@@ -32,6 +33,10 @@ def read_set(spec: TorchvisionSet, root: Path) -> Listed:
     base = root / spec.folder
     found = Listed(f"torchvision's {spec.kind}")
     again = f"Unpack {spec.source} as torchvision.datasets.{spec.kind} does"
+    misplaced = find_misplaced(spec, base)
+    if misplaced:
+        found.faults.append(misplaced)
+        return found
     for name in spec.files:
         looking_at(base / name)
         if not (base / name).exists():
@@ -74,12 +79,21 @@ def _checksums(spec: TorchvisionSet) -> Iterator[tuple[str, str]]:
 
 def _divide(spec: TorchvisionSet, root: Path, found: Listed) -> None:
     """Fill in the splits and what is wrong with them."""
+    if spec.listing and spec.splitting:
+        found.classes, whole = spec.listing(root / spec.folder)
+        division = spec.splitting(root / spec.folder, [name for name, _ in whole], [label for _, label in whole])
+        found.layout += f": {division.how}"
+        positions = {"train": division.train, "val": division.val}
+        samples = {split: sorted(whole[at] for at in several) for split, several in positions.items()}
+        _leave_out_missing(spec, root / spec.folder, samples, found)
+        _add(found, root, root / spec.folder, samples, is_drawn=division.is_drawn)
+        return
     place = root.absolute()
     parts = {
         split: [_kind(spec)(place, download=False, **arguments) for arguments in several]
         for split, several in (("train", spec.train), ("val", spec.val))
     }
-    found.classes = _classes(spec, parts)
+    found.classes = _classes(parts)
     if is_pickled(spec):
         first = {split: several[0] for split, several in parts.items()}
         folder, samples = unpack(spec.name, place / spec.folder, first, dict(_checksums(spec)))
@@ -93,25 +107,17 @@ def _divide(spec: TorchvisionSet, root: Path, found: Listed) -> None:
         )
         for split, several in parts.items()
     }
-    division = None
-    if spec.splitting is None:
-        found.layout += f": {_names(spec.train)} to train on, {_names(spec.val)} to evaluate on"
-    else:
-        whole = samples["train"]
-        division = spec.splitting(root / spec.folder, [name for name, _ in whole], [label for _, label in whole])
-        positions = {"train": division.train, "val": division.val}
-        samples = {split: sorted(whole[at] for at in several) for split, several in positions.items()}
-        found.layout += f": {division.how}"
+    found.layout += f": {_names(spec.train)} to train on, {_names(spec.val)} to evaluate on"
     _leave_out_missing(spec, root / spec.folder, samples, found)
-    _add(found, root, root / spec.folder, samples, is_drawn=division is not None and division.is_drawn)
+    _add(found, root, root / spec.folder, samples)
 
 
-def _classes(spec: TorchvisionSet, parts: dict[str, list[Any]]) -> list[str]:
+def _classes(parts: dict[str, list[Any]]) -> list[str]:
     """The names of the classes. Raises ValueError if the splits do not have the same.
 
     DTD and Pets have no list of classes: they are those of the images.
     """
-    each = [[str(name) for name in getattr(part, spec.classes)] for several in parts.values() for part in several]
+    each = [[str(name) for name in part.classes] for several in parts.values() for part in several]
     for other in each[1:]:
         if other != each[0]:
             unlike = sorted(set(other) ^ set(each[0])) or other

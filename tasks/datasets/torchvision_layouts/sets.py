@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.images.folders import image_names
+from tasks.datasets.torchvision_layouts.listings import Listing, class_folders_in, sun_folders
 from tasks.datasets.torchvision_layouts.splits import Splitting, draw_share, first_drawn, sun_partition
 
 Sample = tuple[str | Path, int]
@@ -28,20 +28,6 @@ def _of_cars(data_set: Any) -> list[Sample]:
     return [(file, int(label)) for file, label in data_set._samples]
 
 
-def _of_image_folder(data_set: Any) -> list[Sample]:
-    return [*data_set.samples]
-
-
-def _of_caltech(data_set: Any) -> list[Sample]:
-    """torchvision counts files and makes their names up, one too many where a system left its own there."""
-    root = Path(data_set.root) / "101_ObjectCategories"
-    return [
-        (root / category / name, label)
-        for label, category in enumerate(data_set.categories)
-        for name in image_names(root / category)
-    ]
-
-
 @dataclass(frozen=True)
 class TorchvisionSet:
     """A set as torchvision reads it.
@@ -52,10 +38,10 @@ class TorchvisionSet:
     files:     what has to lie in `folder`, files and folders
     source:    what the makers distribute
     train:     arguments of the class, whose images together are those to train on
-    val:       the same for those to evaluate on; nothing where `splitting` divides what the class lists
-    splitting: how the images are divided where their makers do not
+    val:       the same for those to evaluate on
     samples:   the files that an instance of the class lists, with their labels
-    classes:   the attribute that holds the names of the classes
+    listing:   finds classes and images where their makers do not divide them, instead of the class
+    splitting: how those are divided
     images:    the folders in `folder` whose images should all be listed
     """
 
@@ -66,9 +52,9 @@ class TorchvisionSet:
     source: str
     train: Sequence[Mapping[str, Any]] = ({"split": "train"},)
     val: Sequence[Mapping[str, Any]] = ({"split": "test"},)
-    splitting: Splitting | None = None
     samples: Callable[[Any], list[Sample]] = _of_two_lists
-    classes: str = "classes"
+    listing: Listing | None = None
+    splitting: Splitting | None = None
     images: Sequence[str] = ()
 
 
@@ -153,8 +139,7 @@ SUN397 = TorchvisionSet(
     folder="SUN397",
     files=("ClassName.txt",),
     source="SUN397.tar.gz, and Partitions.zip for the published partitions",
-    train=({},),
-    val=(),
+    listing=sun_folders,
     splitting=sun_partition,
 )
 CALTECH101 = TorchvisionSet(
@@ -163,11 +148,8 @@ CALTECH101 = TorchvisionSet(
     folder="caltech101",
     files=("101_ObjectCategories",),
     source="caltech-101.zip",
-    train=({},),
-    val=(),
+    listing=class_folders_in("101_ObjectCategories", but="BACKGROUND_Google"),
     splitting=first_drawn(30),
-    samples=_of_caltech,
-    classes="categories",
 )
 EUROSAT = TorchvisionSet(
     name="eurosat",
@@ -175,8 +157,6 @@ EUROSAT = TorchvisionSet(
     folder="eurosat",
     files=("2750",),
     source="EuroSAT.zip (the version in colours)",
-    train=({},),
-    val=(),
+    listing=class_folders_in("2750"),
     splitting=draw_share,
-    samples=_of_image_folder,
 )

@@ -122,7 +122,12 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "no images at all": (
         "eurosat",
         lambda base: [path.unlink() for path in base.rglob("*.jpg")],
-        ["torchvision's EuroSAT cannot read it: Found no valid file for the classes"],
+        ["eurosat/2750: 3 class folders without images: abyssinian_cat (an empty folder), beagle (an empty folder), y"],
+    ),
+    "images of a class that is not known": (
+        "sun397",
+        lambda base: draw(base / "z/zoo/sun_1.jpg", 1),
+        ["SUN397: 1 image in folders that ClassName.txt does not name: z/zoo/sun_1.jpg. Move them away"],
     ),
     "unreadable images": (
         "caltech101",

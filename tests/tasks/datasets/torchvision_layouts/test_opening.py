@@ -51,7 +51,7 @@ def test_images_and_classes_are_torchvisions(
     write_set(spec, tmp_path, monkeypatch)
     train, val = open_labelled(spec.name, tmp_path)
     expected = [*torchvision_pairs(spec, tmp_path)]
-    if spec.splitting is None:
+    if spec.listing is None:
         assert sorted(pairs_of(train)) == sorted(pair[1:] for pair in expected if pair[0] == "train")
         assert sorted(pairs_of(val)) == sorted(pair[1:] for pair in expected if pair[0] == "val")
         unlisted = "1 image in no list, left out: images/beagle_999.jpg." if spec.name == "pets" else None
@@ -90,9 +90,10 @@ def test_what_was_found_is_remembered_until_it_changes(
     base = write_set(spec, tmp_path, monkeypatch)
     monkeypatch.setattr("backbones.images.observing.SETTLED_NS", 0)
     first = open_labelled(spec.name, tmp_path)
-    kind = getattr(torchvision.datasets, spec.kind)
     with monkeypatch.context() as patch:
-        patch.setattr(kind, "__init__", lambda *_, **__: pytest.fail("it was read again"))
+        patch.setattr(
+            "tasks.datasets.torchvision_layouts.reading._divide", lambda *_, **__: pytest.fail("it was read again")
+        )
         again = open_labelled(spec.name, tmp_path)
     assert [*map(pairs_of, again)] == [*map(pairs_of, first)] and again[1].root == first[1].root
     shutil.rmtree(base / spec.files[0]) if (base / spec.files[0]).is_dir() else (base / spec.files[0]).unlink()
@@ -146,6 +147,27 @@ class TestDrawn:
         train, val = open_labelled("sun397", tmp_path)
         assert [*np.bincount(train.labels)] == [50] * 3 == [*np.bincount(val.labels)]
         assert not {*train.paths} & {*val.paths} and val.note and "not the makers' partition" in val.note
+
+
+@pytest.mark.parametrize("spec", [sets.CALTECH101, sets.EUROSAT, sets.SUN397], ids=lambda spec: spec.name)
+def test_what_systems_leave_behind_changes_nothing(
+    spec: TorchvisionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision took it for classes and images, or gave up."""
+    base = write_set(spec, tmp_path / "one", monkeypatch)
+    contents = contents_of(*open_labelled(spec.name, tmp_path / "one"))
+    inner = base if spec is sets.SUN397 else base / spec.files[0]
+    shutil.rmtree(inner / "BACKGROUND_Google", ignore_errors=True)
+    images = [*inner.rglob("*.jpg")]
+    for folder in {inner, images[0].parent}:
+        for name in (".DS_Store", "Thumbs.db"):
+            (folder / name).touch()
+        for name in ("@eaDir", ".ipynb_checkpoints", "__MACOSX"):
+            (folder / name).mkdir()
+            shutil.copy(images[0], folder / name)
+        shutil.copy(images[0], folder / f"._{images[0].name}")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert contents_of(*open_labelled(spec.name, tmp_path / "two")) == contents
 
 
 class TestUnpacking:
@@ -208,6 +230,55 @@ def test_the_name_is_earned_by_the_counts(tmp_path: Path) -> None:
     assert name_data_set("pets", tmp_path, Contents(3_681, 3_669, 37, "f" * 16)).name == "own-pets"
 
 
+class TestMisplaced:
+    """Each message's advice, followed, opens the set."""
+
+    @pytest.mark.parametrize("spec", [sets.FOOD101, sets.AIRCRAFT, sets.DTD], ids=lambda spec: spec.name)
+    def test_one_folder_too_many(self, spec: TorchvisionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        outer = tmp_path / spec.folder
+        write_set(spec, outer, monkeypatch)
+        with pytest.raises(
+            DataError, match=f"{outer / spec.folder}: one folder too many. Pass {outer}, or move"
+        ) as told:
+            open_labelled(spec.name, tmp_path)
+        assert "not there" not in str(told.value)
+        assert open_labelled(spec.name, outer)[0].layout.startswith(f"torchvision's {spec.kind}")
+
+    def test_dtd_without_the_folder_that_torchvision_makes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = write_set(sets.DTD, tmp_path, monkeypatch)
+        (base / "dtd").rename(tmp_path / "inner")
+        base.rmdir()
+        (tmp_path / "inner").rename(base)
+        for root in (tmp_path, base):
+            with pytest.raises(
+                DataError, match=f"images/ and labels/ belong one folder deeper.* {base / 'dtd'} and mo"
+            ):
+                open_labelled("dtd", root)
+        (base / "dtd").mkdir()
+        for name in ("images", "labels"):
+            (base / name).rename(base / "dtd" / name)
+        assert len(open_labelled("dtd", tmp_path)[0].paths) == 12
+
+    @pytest.mark.parametrize(
+        ("spec", "name"),
+        [(sets.CALTECH101, "caltech-101"), (sets.DTD, "dtd-r1.0.1"), (sets.FLOWERS102, "oxford-102-flowers")],
+        ids=lambda value: getattr(value, "name", value),
+    )
+    def test_another_name(
+        self, spec: TorchvisionSet, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = write_set(spec, tmp_path, monkeypatch).rename(tmp_path / name)
+        for root in (tmp_path, other)[: 1 if spec is sets.DTD else 2]:  # a level of DTD's has its right name
+            with pytest.raises(
+                DataError, match=f"{other}: looks like {spec.name}. Rename it to {spec.folder}, and pass"
+            ):
+                open_labelled(spec.name, root)
+        other.rename(tmp_path / spec.folder)
+        open_labelled(spec.name, tmp_path)
+
+
 @each_set
 class TestMissing:
     def test_the_set(self, spec: TorchvisionSet, tmp_path: Path) -> None:
@@ -233,7 +304,7 @@ class TestMissing:
 
     def test_an_image(self, spec: TorchvisionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         base = write_set(spec, tmp_path, monkeypatch)
-        if is_pickled(spec) or (spec.splitting and spec is not sets.SUN397):
+        if is_pickled(spec) or (spec.listing and spec is not sets.SUN397):
             return  # no list names an image
         image = next(iter(open_labelled(spec.name, tmp_path)[0].paths))
         image.unlink()
