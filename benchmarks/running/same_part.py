@@ -23,7 +23,7 @@ from benchmarks.planning.cells import PlannedCell
 from benchmarks.running.collecting import warn
 from results import find_runs, run_directory
 from results.store import runs_of_cell
-from tasks.registry import pretraining_name
+from tasks.data_sets import pretraining_name
 
 
 def named_as_before(
