@@ -82,7 +82,7 @@ def fine_tune(
     )
     return TaskOutcome(
         metrics=outcome.metrics,
-        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
+        image_names=[val.paths[number].relative_to(val.names_root).as_posix() for number in metric.numbers],
         per_image=metric.answers | metric.per_image,
         weighted=Answers(**metric.answers).weighted,
         per_class=metric.per_class(train.classes),

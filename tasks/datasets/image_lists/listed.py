@@ -77,7 +77,8 @@ def open_listed(layout: Layout, root: Path) -> tuple[LabelledSplit, LabelledSpli
         note = " ".join(filter(None, [train.note, *found.flaws])) or None
         return replace(train, note=note), found.splits["val"]
 
-    return kept_splits(layout.name, root, find)
+    train, val = kept_splits(layout.name, root, find)
+    return replace(train, is_listed=True), replace(val, is_listed=True)
 
 
 def is_as_distributed(layout: Layout, root: Path) -> bool:
