@@ -20,6 +20,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ _ALIGNMENT = 64
 _SUFFIX = ".kept"
 _UNPACKED = ".unpacked.json"
 """What lies in a folder that `unpacked` made."""
+_DAY = 86_400.0
+"""Seconds after which nobody is still writing what has not been finished."""
 
 
 @dataclass(frozen=True)
@@ -102,28 +105,33 @@ def unpacked(what: str, subject: Path, name: str, write: Callable[[Path], None])
     what:    in a word or two, for `backbench cache ls`
     subject: the data of which it is made
 
-    `LIMIT` does not count it, and only `clear` removes it. Processes that come at the same time each write, and the
-    first to be done is taken. Raises InputError if it cannot be written.
+    `LIMIT` does not count it, and only `clear` removes it. One that has lost files, or parts of them, is written anew.
+    Processes that come at the same time each write, and the first to be done is taken. Raises InputError if it cannot
+    be written.
     """
     folder = cache_folder() / "unpacked" / name
-    partial = folder.with_name(f".{name}.{secrets.token_hex(6)}")
+    partial, aside = (folder.with_name(f".{name}.{secrets.token_hex(6)}") for _ in range(2))
     try:
-        if not folder.is_dir():
+        if not _is_whole(folder):
+            _remove_unfinished()
             partial.mkdir(parents=True)
             write(partial)
             total = _bytes_below(partial)
             told = {"asked": {"what": what, "subject": os.path.abspath(subject)}, "bytes": total}  # noqa: PTH100
             (partial / _UNPACKED).write_text(json.dumps(told))
+            if folder.is_dir() and not _is_whole(folder):
+                folder.rename(aside)
             partial.rename(folder)
     except OSError as error:
-        if not folder.is_dir():
+        if not _is_whole(folder):
             raise not_written(
                 f"{folder}: cannot be written: {error.strerror}. {what} of {subject} go there: set XDG_CACHE_HOME to a "
                 "folder with room that can be written to",
                 error.errno,
             ) from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, aside):
+            shutil.rmtree(left, ignore_errors=True)
     with suppress(OSError):
         os.utime(folder / _UNPACKED)
     return folder
@@ -138,6 +146,9 @@ def entries() -> list[Entry]:
             told = json.loads(path.read_text())
             asked, used = told["asked"], path.stat().st_mtime
             found.append(Entry(path.parent, asked["what"], asked["subject"], told["bytes"], used))
+    for path in cache_folder().glob("unpacked/.*"):
+        with suppress(OSError):
+            found.append(Entry(path, "unfinished", str(path), _bytes_below(path), path.stat().st_mtime))
     for path in [*data, *cache_folder().glob("weights/*.json")]:
         with suppress(OSError, ValueError, AttributeError):
             with path.open("rb") as file:
@@ -167,6 +178,22 @@ def clear() -> int:
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether `unpacked` made it, and as many bytes lie in it as were written."""
+    own = folder / _UNPACKED
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads(own.read_bytes())["bytes"] == _bytes_below(folder) - own.stat().st_size)
+    return False
+
+
+def _remove_unfinished() -> None:
+    """Remove what killed processes left of unpacking, once it is a day old."""
+    for path in cache_folder().glob("unpacked/.*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - _DAY:
+                shutil.rmtree(path)
 
 
 def cache_folder() -> Path:

@@ -74,4 +74,4 @@ def _difference(own: Sequence[str], first: Sequence[str]) -> str:
         for where, names in (("here", here), ("there", there))
         if names
     ]
-    return "; ".join(told) or "the same names, with other labels or annotations"
+    return "; ".join(told) or "the same names, with other labels, class names or annotations"

@@ -22,7 +22,10 @@ def cache_ls(as_json: AsJson = False) -> None:
 
 @cache_app.command("rm")
 def cache_rm() -> None:
-    """Remove all that is kept. It is found out again when it is needed."""
+    """Remove all that is kept. It is found out again when it is needed.
+
+    Not while a run trains on CIFAR: it reads the unpacked images from there, and ends without them.
+    """
     from benchmarks.commands.caches import clear_cache
 
     clear_cache()

@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.commands.console import plain_console
-from benchmarks.mini import TRANSFER_SETS, write_mini, write_transfer_set
+from benchmarks.mini import FEWEST_IMAGES, TRANSFER_SETS, write_mini, write_transfer_set
 from tasks.data_sets import DATA_SETS, DataSet, find_data_set
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.wording import counted
@@ -27,6 +27,13 @@ def draw_mini(root: Path, **settings: Any) -> None:
     )
     print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
     print(f"{root}/ade20k: {summary.ade_train:,} training and {summary.ade_val:,} evaluation images in ADE20K's format")
+
+
+def require_enough_for_transfer(train: int, val: int) -> None:
+    """Raise InputError, before anything is drawn, for fewer images than iNaturalist's and Places' sets have classes."""
+    for split, count in {"train": train, "val": val}.items():
+        if count < FEWEST_IMAGES:
+            raise InputError(f"--transfer-{split} {count}: expected at least {FEWEST_IMAGES}, one image per class.")
 
 
 def draw_transfer_sets(root: Path, **settings: Any) -> None:

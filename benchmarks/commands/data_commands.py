@@ -34,8 +34,10 @@ def data_mini(
     ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's; ROOT/inat2017, /inat2018, /inat2019,
     /places205 and /places365 are as those are distributed.
     """
-    from benchmarks.commands.data import draw_mini, draw_transfer_sets
+    from benchmarks.commands.data import draw_mini, draw_transfer_sets, require_enough_for_transfer
 
+    if transfer_train:
+        require_enough_for_transfer(transfer_train, transfer_val)
     every_set: Any = {"level": level, "image_size": image_size, "seed": seed}
     draw_mini(
         root,

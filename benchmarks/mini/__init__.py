@@ -7,10 +7,11 @@ they are scattered, each is to be found. Each scene knows the exact mask of ever
 from benchmarks.mini.materials import LEVELS, Level
 from benchmarks.mini.scenes import Instance, Scene, draw_scattered_scene, draw_scene
 from benchmarks.mini.shapes import SHAPES
-from benchmarks.mini.transfer import TRANSFER_SETS, TransferSummary, write_transfer_set
+from benchmarks.mini.transfer import FEWEST_IMAGES, TRANSFER_SETS, TransferSummary, write_transfer_set
 from benchmarks.mini.writing import MiniSummary, write_mini
 
 __all__ = [
+    "FEWEST_IMAGES",
     "LEVELS",
     "SHAPES",
     "TRANSFER_SETS",

@@ -83,7 +83,7 @@ def fine_tune(
     answers = Answers(**metric.answers)
     return TaskOutcome(
         metrics=outcome.metrics,
-        image_names=[val.paths[number].relative_to(val.root).as_posix() for number in metric.numbers],
+        image_names=[val.paths[number].relative_to(val.names_root).as_posix() for number in metric.numbers],
         per_image=metric.answers | metric.per_image,
         shares=answers.shares,
         weighted=answers.weighted,

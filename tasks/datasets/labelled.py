@@ -32,6 +32,8 @@ class LabelledSplit:
         labels: the class of each image, a position in `classes`, int32.
         classes: their names, the same in both splits.
         note: what a reader of the numbers should know about this split, or None.
+        is_listed: whether files or torchvision tell which images there are: the folder that they lie in, which may be
+            called otherwise, is then no part of their names.
     """
 
     root: Path
@@ -41,6 +43,12 @@ class LabelledSplit:
     labels: np.ndarray
     classes: list[str]
     note: str | None = None
+    is_listed: bool = False
+
+    @property
+    def names_root(self) -> Path:
+        """The folder below which an image has the name that the record and the fingerprint have of it."""
+        return self.paths.root if self.is_listed else self.root
 
     @property
     def listing(self) -> Listing:
@@ -55,7 +63,7 @@ class LabelledSplit:
 
         Computed when it is first asked for, at the cost of a stat call for each image.
         """
-        digest = hashlib.sha256(fingerprint(self.paths, self.root).encode())
+        digest = hashlib.sha256(fingerprint(self.paths, self.names_root).encode())
         for label in self.labels.tolist():
             digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]

@@ -1,6 +1,8 @@
 """A folder in the cache that holds what was written into it: all of it, or there is no such folder."""
 
 import errno
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,26 @@ def test_a_full_disk_is_worth_another_try(place: Path, tmp_path: Path) -> None:
     with pytest.raises(TryAgainError, match=f"{place}/set-1: cannot be written: No space left on device.*XDG_CACHE_"):
         unpacked("images", tmp_path, "set-1", fill)
     assert not [*place.iterdir()]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_one_that_has_lost_something_is_written_anew(place: Path, tmp_path: Path, cut: bool) -> None:
+    image = unpacked("images", tmp_path, "set-1", write) / "deep" / "image"
+    image.write_bytes(b"") if cut else image.unlink()
+    assert unpacked("images", tmp_path, "set-1", write) == place / "set-1"
+    assert image.read_bytes() == b"12345" and [*place.iterdir()] == [place / "set-1"]
+
+
+def test_what_killed_processes_left_is_listed_and_goes_after_a_day(place: Path, tmp_path: Path) -> None:
+    old, young = place / ".set-1.0123", place / ".set-1.4567"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "image").write_bytes(b"123")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(old, (two_days_ago, two_days_ago))
+    assert [(entry.what, entry.path, entry.bytes) for entry in entries()] == [
+        ("unfinished", old, 3),
+        ("unfinished", young, 3),
+    ]
+    unpacked("images", tmp_path, "set-1", write)
+    assert {*place.iterdir()} == {young, place / "set-1"}

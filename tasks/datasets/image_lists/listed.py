@@ -82,7 +82,8 @@ def open_listed(layout: Layout, root: Path) -> tuple[LabelledSplit, LabelledSpli
         train = found.splits["train"]
         return replace(train, note=_joined(train.note, *found.notes, *found.flaws)), found.splits["val"]
 
-    return kept_splits(layout.name, root, find)
+    train, val = kept_splits(layout.name, root, find)
+    return replace(train, is_listed=True), replace(val, is_listed=True)
 
 
 def _joined(*notes: str | None) -> str | None:

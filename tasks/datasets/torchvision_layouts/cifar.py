@@ -2,7 +2,7 @@
 
 They are unpacked once, into the cache folder, since folders of data are often not to be written to. As PPM and not as
 PNG: nothing is compressed, so that a file's size, which takes part in the fingerprint, is the same for every version of
-every library. Machines of one job that do not share a cache folder unpack each by itself, with `backbench data check`.
+every library. Machines of one job that do not share a cache folder unpack each by itself.
 torchvision compares the pickles' MD5 before it opens them, so that what is unpacked is known without opening them.
 """
 

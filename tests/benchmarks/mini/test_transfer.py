@@ -19,7 +19,7 @@ from benchmarks.mini.scenes import ALL_SPLITS, MAIN_SPLITS, draw_place, draw_spe
 from tasks.data_sets import find_data_set, name_data_set, open_labelled
 from tasks.datasets.identity import Contents
 from tests.support.folders import contents
-from tests.support.in_process import success
+from tests.support.in_process import call, success
 
 SIZES: dict[str, Any] = {"train": 40, "val": 16, "image_size": 24}
 
@@ -209,3 +209,10 @@ def test_the_command_completes_a_set_from_before_them(tmp_path: Path) -> None:
     after = contents(root)
     assert {name: after[name] for name in before} == before
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {*TRANSFER_SETS}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_too_few_are_refused_before_anything_is_drawn(tmp_path: Path, split: str) -> None:
+    result = call("data", "mini", tmp_path / "data", f"--transfer-{split}", "8")
+    assert result.exit_code != 0 and not (tmp_path / "data").exists()
+    assert f"--transfer-{split} 8: expected at least 16, one image per class" in result.output

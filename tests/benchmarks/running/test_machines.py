@@ -125,6 +125,16 @@ def test_files_are_compared_by_place_and_size(tmp_path: Path, size: int, word: s
         assert (first, second) == (None, None)
 
 
+def compare_with_own_caches(rank: int, directory: Path) -> None:
+    """Each has unpacked images into a cache folder of its own, and sees none of the first one's."""
+    require_same_data([(str(directory / "cache0" / "1.ppm"), 1)], directory / "data")
+
+
+def test_images_in_each_machines_own_cache_are_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert in_two(tmp_path, compare_with_own_caches) == [None, None]
+
+
 def test_one_machine_compares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "_first_difference", lambda *given: "looked")
     require_same_data([(str(tmp_path / "gone.jpg"), 1)], tmp_path)

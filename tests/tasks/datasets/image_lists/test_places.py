@@ -66,6 +66,14 @@ def test_places365_as_it_is_unpacked(tmp_path: Path, folders: tuple[str, str]) -
     assert (train.split, val.split, train.note, val.note) == ("train", "val", None, None)
 
 
+def test_folders_of_another_name_hold_the_same_data(tmp_path: Path) -> None:
+    folders = ("data_256", "data_256_standard")
+    splits = [open_places365(write_places365(tmp_path / folder, folder)) for folder in folders]
+    assert contents_of(*splits[0]) == contents_of(*splits[1])
+    for folder, (train, val) in zip(folders, splits, strict=True):
+        assert (train.names_root, val.names_root) == (tmp_path / folder / folder, tmp_path / folder / "val_256")
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_places205(tmp_path: Path, moved: bool) -> None:
     write_places205(tmp_path)
