@@ -179,7 +179,7 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
         assert torch.equal(kept, again)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_compiled_pyramid_is_one_graph_with_the_same_gradients(checkpointing: bool) -> None:
     images = [torch.randn(2, 3, SIZE, SIZE)]
     expected = gradients(checkpointed(False).eval(), images)

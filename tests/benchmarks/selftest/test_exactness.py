@@ -81,6 +81,7 @@ def test_the_autoencoder_passes_and_a_decoder_that_is_off_by_a_thousandth_is_fou
     assert float(found.figures["fp32_gradient_error"] or 0) > 1e-4
 
 
+@pytest.mark.slow
 def test_the_classifier_passes(tmp_path: Path) -> None:
     found = CLASSIFIER.run(Bench("cpu", tmp_path, tmp_path))
     assert found.fine, found.measured

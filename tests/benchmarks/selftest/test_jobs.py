@@ -71,7 +71,9 @@ def test_where_a_gpu_has_no_fixed_order_the_first_loss_after_a_resume_is_held_to
 @pytest.mark.parametrize(
     "task",
     [
-        replace(CLASSIFICATION, changes=("schedule.epochs=4", "schedule.warmup_epochs=1")),
+        pytest.param(
+            replace(CLASSIFICATION, changes=("schedule.epochs=4", "schedule.warmup_epochs=1")), marks=pytest.mark.slow
+        ),
         replace(PRETRAINING, changes=("schedule.epochs=4", "schedule.warmup_epochs=1", "optimizer.batch_size=16")),
     ],
     ids=lambda task: task.recipe,

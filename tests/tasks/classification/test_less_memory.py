@@ -23,7 +23,7 @@ from tests.support.in_process import call, refusal, success
 QUICK = {"schedule__epochs": 1, "schedule__warmup_epochs": 0, "runtime__workers": 0}
 
 
-@pytest.mark.parametrize("augment", ["mixup", "cutmix"])
+@pytest.mark.parametrize("augment", [pytest.param("mixup", marks=pytest.mark.slow), "cutmix"])
 def test_few_images_a_draw_are_a_deviation(mini: Path, tmp_path: Path, augment: str) -> None:
     """Thirty-two images a draw, and eight. Without mixing their number is nothing."""
     deviation = "mixup drawn for 8 images (reference 16 to 256)"

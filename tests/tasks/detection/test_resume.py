@@ -40,6 +40,7 @@ def reference(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finish(detection(few, out, **SETTINGS), out)
 
 
+@pytest.mark.slow
 def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_path: Path) -> None:
     """In training, writing a checkpoint, in both evaluations, between them and the record, and after it."""
     out = tmp_path / "runs"

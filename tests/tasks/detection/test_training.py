@@ -167,6 +167,7 @@ def test_hooks_are_called_in_their_order(mini: Path, tmp_path: Path, watched: Ca
     assert finished.calls == ["train from 6 of 6", "evaluation at 6", "scored"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_the_way_changes_nothing(mini: Path, plain: tuple[Path, TaskOutcome], tmp_path: Path) -> None:
     """Neither the weights nor what is reported in the end, which is of the last weights."""
     directory, outcome = plain
@@ -179,6 +180,7 @@ def test_an_evaluation_on_the_way_changes_nothing(mini: Path, plain: tuple[Path,
     assert pictures == ["detections_2.png", "detections_4.png", "detections_6.png"]
 
 
+@pytest.mark.slow
 def test_a_loader_process_changes_nothing(mini: Path, plain: tuple[Path, TaskOutcome], tmp_path: Path) -> None:
     train(mini, tmp_path, recipe(runtime={"workers": 1}))
     assert differing(tmp_path, plain[0]) == []

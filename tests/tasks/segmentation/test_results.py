@@ -211,6 +211,7 @@ class TestInference:
         assert larger["train_loss"] == other["train_loss"]
         assert not np.array_equal(found, others)
 
+    @pytest.mark.slow
     def test_several_scales_and_mirror_images(self, few: Path, tmp_path: Path) -> None:
         record, predicted = self.finished(few, tmp_path / "single")
         views = {"inference__scales": "[0.5, 1.0, 1.75]", "inference__flip": "true"}
