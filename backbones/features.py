@@ -241,6 +241,11 @@ def try_features(module: Any, images_B3HW: Tensor, on_gpu: bool = False) -> Any:
     return output
 
 
+def is_of_inference_mode(error: BaseException) -> bool:
+    """Whether PyTorch says that features were made under `torch.inference_mode`."""
+    return isinstance(error, RuntimeError) and "Inference tensors cannot be saved for backward" in str(error)
+
+
 def in_half_if_need_be(call: Callable[[], _Given], device: str) -> _Given:
     """What a pass gives in single precision or, where that fails, in bfloat16: some kernels take half precision alone.
 
@@ -248,9 +253,10 @@ def in_half_if_need_be(call: Callable[[], _Given], device: str) -> _Given:
     """
     try:
         return call()
-    except (Exception, SystemExit):  # another author's module can fail in any way
-        with suppress(Exception, SystemExit), torch.autocast(device, torch.bfloat16):
-            return call()
+    except (Exception, SystemExit) as error:  # another author's module can fail in any way
+        if not is_of_inference_mode(error):  # whose copy in another precision would pass, without gradients
+            with suppress(Exception, SystemExit), torch.autocast(device, torch.bfloat16):
+                return call()
         raise
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from backbones.contract import is_timms
 from backbones.errors import InputError
-from backbones.features import ChangedImagesError, in_half_if_need_be, require_unchanged
+from backbones.features import ChangedImagesError, in_half_if_need_be, is_of_inference_mode, require_unchanged
 from backbones.plugins import describe_error
 from backbones.training.machine import device_type, process_count
 
@@ -119,11 +119,6 @@ def _reached(network: nn.Module, name: str, side: int, device: str) -> set[str]:
     if any(each.requires_grad for each in outputs):
         cast(Tensor, sum(each.float().sum() for each in outputs)).backward()
     return {key for key, each in network.named_parameters() if each.grad is not None}
-
-
-def is_of_inference_mode(error: BaseException) -> bool:
-    """Whether PyTorch says that features were made under `torch.inference_mode`."""
-    return isinstance(error, RuntimeError) and "Inference tensors cannot be saved for backward" in str(error)
 
 
 def outputs_of(network: nn.Module, images: Tensor) -> list[Tensor]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from backbones.depth import places_of
 from backbones.errors import InputError
-from backbones.features import ChangedImagesError
+from backbones.features import ChangedImagesError, is_of_inference_mode
 from benchmarks.commands.findings import Finding
-from tasks.unused import NO_GRADIENT, is_of_inference_mode, outputs_of, settle_unused, tried_outputs
+from tasks.unused import NO_GRADIENT, outputs_of, settle_unused, tried_outputs
 
 _SHOWN = 6
 
