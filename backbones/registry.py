@@ -171,6 +171,7 @@ def create_backbone(
     image_size: int | None = None,
     drop_path: float = 0.0,
     for_pyramid: bool = False,
+    empty: bool = False,
 ) -> nn.Module:
     """Build a backbone and load its weights, strictly.
 
@@ -181,13 +182,15 @@ def create_backbone(
     drop_path:  rate in [0, 1)
     for_pyramid: whether `build_pyramid` follows: files whose patch filters have the size that it would bring them to,
                 such as 16 pixels for ViT-H/14, are then taken as well
+    empty:      build it without the weights that it needs: those of a whole network follow, trunk and head
 
     Returns the model in training mode, without a classifier. Its `load_report` says what became of every weight
     (LoadReport), or is None if there was no checkpoint. Raises InputError for whatever does not fit. What the
     features of another author's module are, the tasks find out, and say what to mend.
     """
     entry = find_backbone(name, with_checkpoint=checkpoint is not None)
-    require_checkpoint(entry, checkpoint is not None)
+    if not empty:
+        require_checkpoint(entry, checkpoint is not None)
     model = build_backbone(entry, image_size, drop_path)
     require_trainable(model, name)
     report = None

@@ -150,6 +150,9 @@ class Record(_Checked):
     `plan` is the digest of all that decides the numbers but the data, by which a planned cell finds its record. It
     comes first, so that whoever looks for it need not read on. `run` counts the runs of one key, of which there are
     several where a finished one was run anew.
+    `trained` is empty where the run trained the network itself; else it only evaluated one, of the run whose key it is,
+    or "elsewhere". Of such a record `seed` is that run's, 0 where that is not known, and what tells of a training is
+    None.
     `code` is the digest of backbench's own sources, `model_code` that of a model from elsewhere. Records without them
     are of earlier versions.
     `wall_seconds` were spent on training, `evaluation_seconds` on evaluations on the way and at the end, and
@@ -188,6 +191,7 @@ class Record(_Checked):
     deviations: list[str] = []
     key: Key
     run: Count = 1
+    trained: str = ""
 
     train_loss: FiniteFloat | None = None
     per_class: dict[str, FiniteFloat] = {}

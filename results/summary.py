@@ -40,6 +40,7 @@ LATER = {
     "checkpoint_part": "string",
     "gflops": "float64",
     "gflops_image_size": "Int64",
+    "trained": "string",
 }
 COLUMNS = {
     "suite": "string",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from backbones.forward_cost import ForwardCost
-    from backbones.training.job import Outcome
+    from backbones.training.outcome import Outcome
     from backbones.weights.loading import LoadReport
 
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
@@ -76,6 +78,8 @@ class TaskOutcome:
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
     parameters:   how many the encoder has, without head and pyramid
+    network:      as it was trained, trunk and head, under the names of `weights.safetensors`
+    classes:      their names, in the order of its outputs
     cost:         of a forward pass: of the classifier, or in dense tasks of encoder and pyramid
     """
 
@@ -85,6 +89,8 @@ class TaskOutcome:
     split: str
     training: "Outcome"
     load_report: "LoadReport | None"
+    network: "nn.Module"
+    classes: list[str]
     per_image: dict[str, np.ndarray] = field(default_factory=dict)
     shares: dict[str, WeightedShare] = field(default_factory=dict)
     weighted: dict[str, WeightedMetric] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from timm import is_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.architectures import build_timm_model
 from backbones.errors import InputError
@@ -31,6 +31,7 @@ from backbones.weights.loading import LoadReport
 class PretrainedModel:
     """What pre-training leaves behind.
 
+    network:    with the decoder or whatever else it was trained with
     method:     the row of the tables that the encoder comes to stand in
     begun_with: what became of the weights that it began with, if there were any, and that is known
     parameters: how many the encoder has
@@ -38,6 +39,7 @@ class PretrainedModel:
     """
 
     encoder: Path
+    network: nn.Module
     method: str
     outcome: Outcome
     parameters: int
@@ -86,7 +88,7 @@ def pretrain(
     barrier()
     parameters = sum(each.numel() for each in weights.values())
     cost = _encoder_cost(step.arch, recipe.model.image_size)
-    return PretrainedModel(encoder, step.method, outcome, parameters, report, cost)
+    return PretrainedModel(encoder, step.network, step.method, outcome, parameters, report, cost)
 
 
 def _encoder_cost(arch: str, image_size: int) -> ForwardCost | None:

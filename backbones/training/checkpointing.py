@@ -123,6 +123,13 @@ def _find(directory: Path) -> list[Path]:
     return sorted((p for p, match in numbered.items() if match), key=lambda p: int(p.stem.split("_")[1]))
 
 
+def forget_checkpoints(directory: Path) -> None:
+    """Remove those of a finished run, which its record and its weights outlast."""
+    for path in _find(directory / "checkpoints"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def last_update(directory: Path) -> int:
     """Of how many updates the newest checkpoint is that a run in `directory` can go on from, 0 without one.
 
@@ -245,5 +252,5 @@ class CheckpointHook(Hook):
             "tally": asdict(self.tally),
         }
         save_atomically(content, self.directory / f"iteration_{updates}.pth")
-        for old in self.found()[: -self.keep]:
+        for old in self.found()[: -max(self.keep, 1)]:
             old.unlink(missing_ok=True)

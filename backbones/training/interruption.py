@@ -66,7 +66,7 @@ class Cadence:
 
 
 class InterruptHook(Hook):
-    """Ends a run with KeyboardInterrupt once its state is saved; a second signal ends it at once.
+    """Ends a run with KeyboardInterrupt once its state, if it has any, is saved; a second signal ends it at once.
 
     A closed terminal's SIGHUP is never the second, nor makes the next one that: the shell and the system each send it,
     and others may follow. Where it is ignored, as under nohup, it stays so. A run that is ending takes no notice of
@@ -77,7 +77,7 @@ class InterruptHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, checkpoints: CheckpointHook, accumulation: int) -> None:
+    def __init__(self, checkpoints: CheckpointHook | None, accumulation: int) -> None:
         self.checkpoints, self.accumulation = checkpoints, accumulation
         self.requested = self.insisting = self.ending = False
         self.cadence = Cadence()
@@ -139,7 +139,7 @@ class InterruptHook(Hook):
         return self.cadence.is_due() and self.cadence.ask(self.requested)
 
     def _stop(self, runner: Runner, done: int) -> NoReturn:
-        if self.checkpoints.saved != done:
+        if self.checkpoints and self.checkpoints.saved != done:
             self.checkpoints.save(runner, done)
         self._end()
 

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Iterable, Sized
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from backbones.training.machine import (
     process_rank,
 )
 from backbones.training.measuring import peak_memory_mb
+from backbones.training.outcome import Outcome
 from backbones.training.plan import Evaluation, Job, Plan
 from backbones.training.precision import Precision, resolve_precision, wrap_optimizer
 from backbones.training.profiling import ProfileHook
@@ -32,37 +32,9 @@ from backbones.training.runner import build_runner
 from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
-from backbones.training.step_images import StepImages, StepImagesHook, count_step_images
+from backbones.training.step_images import StepImagesHook, count_step_images
 
 __all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished training says of itself, for the record.
-
-    seconds and evaluation_seconds are those of all parts of the run, peak_memory_mb of the largest process.
-
-    device, cuda, driver, processes: those of the last part that trained; what only evaluates leaves them alone
-    earlier_seconds: what the parts before this one took, with all around training and evaluation
-    step_images:     of each part in which steps differed from those before it; none if all training was an earlier
-                     version's
-    """
-
-    train_loss: float
-    images_per_second: float | None
-    peak_memory_mb: float
-    seconds: float
-    evaluation_seconds: float
-    earlier_seconds: float
-    corrupt: dict[str, str]
-    precision: str
-    device: str
-    cuda: str
-    driver: str
-    processes: int
-    step_images: tuple[StepImages, ...]
-    metrics: dict[str, float]
 
 
 def accumulation_steps(recipe: Recipe, processes: int) -> int:

@@ -15,6 +15,9 @@ from backbones.training.checkpointing import CheckpointHook
 from backbones.training.sampling import EpochBatchSampler
 from backbones.training.settings import Recipe
 
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
+"""What makes a batch of samples that are not to be stacked."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -59,7 +62,7 @@ class Job:
     title: str
     evaluation: Evaluation | None = None
     hooks: Sequence[Hook] = ()
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None
+    collate: Collate | None = None
 
 
 @dataclass(frozen=True)

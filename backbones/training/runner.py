@@ -21,9 +21,10 @@ from backbones.training.evaluated import KeptEvaluation
 from backbones.training.interruption import SIGNALS
 from backbones.training.launching import find_place
 from backbones.training.machine import device_type, join_processes, loader_workers, process_count, process_rank
-from backbones.training.plan import Job, Plan
+from backbones.training.plan import Collate, Evaluation, Plan
 from backbones.training.progress import diverged
 from backbones.training.randomness import seed_generators
+from backbones.training.settings import Recipe
 
 ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 _run_number = itertools.count()
@@ -114,7 +115,7 @@ class JobRunner(Runner):
         self._require_finite_weights()
         if not self.val_loop or not self.evaluated:
             return {}
-        updates = self.iter // self.checkpoints.accumulation
+        updates = self._updates()
         kept = self.evaluated.take(updates)
         if kept is not None:
             self._show(kept)
@@ -124,6 +125,9 @@ class JobRunner(Runner):
         metrics: dict[str, float] = self.val_loop.run()
         self.evaluated.keep(updates, metrics)
         return metrics
+
+    def _updates(self) -> int:
+        return self.iter // self.checkpoints.accumulation
 
     def _show(self, metrics: dict[str, float]) -> None:
         """Let all see the metrics of an evaluation that an earlier part of the run has made."""
@@ -157,7 +161,7 @@ def build_runner(plan: Plan) -> JobRunner:
     if job.evaluation:
         every = job.evaluation.every_steps(plan.sampler.iterations_per_epoch, plan.accumulation) or every
         evaluation = {
-            "val_dataloader": _evaluation_loader(job),
+            "val_dataloader": evaluation_loader(job.evaluation, job.recipe, job.collate),
             "val_cfg": {},
             "val_evaluator": Evaluator([job.evaluation.metric]),
         }
@@ -166,7 +170,7 @@ def build_runner(plan: Plan) -> JobRunner:
     runner = JobRunner(
         model=job.model,
         work_dir=str(job.directory),
-        train_dataloader=_loader(job, job.dataset, batch_sampler=plan.sampler),
+        train_dataloader=_loader(job.dataset, job.recipe, job.collate, batch_sampler=plan.sampler),
         train_cfg={"type": TrainLoop, "max_iters": plan.steps, "val_interval": every},
         optim_wrapper=plan.optimizer,
         default_hooks=dict.fromkeys(ENGINE_HOOKS),
@@ -183,19 +187,22 @@ def build_runner(plan: Plan) -> JobRunner:
     return runner
 
 
-def _evaluation_loader(job: Job) -> DataLoader[dict[str, Any]]:
+def evaluation_loader(
+    evaluation: Evaluation, recipe: Recipe, collate: Collate | None = None
+) -> DataLoader[dict[str, Any]]:
     """This process's share of the evaluation images, each in one process only."""
-    evaluation = job.evaluation
-    assert evaluation and isinstance(evaluation.dataset, Sized)
+    assert isinstance(evaluation.dataset, Sized)
     share = range(process_rank(), len(evaluation.dataset), process_count())
-    return _loader(job, evaluation.dataset, batch_size=evaluation.batch_size, sampler=share)
+    return _loader(evaluation.dataset, recipe, collate, batch_size=evaluation.batch_size, sampler=share)
 
 
-def _loader(job: Job, dataset: Dataset[dict[str, Any]], **batching: Any) -> DataLoader[dict[str, Any]]:
+def _loader(
+    dataset: Dataset[dict[str, Any]], recipe: Recipe, collate: Collate | None, **batching: Any
+) -> DataLoader[dict[str, Any]]:
     return DataLoader(
         dataset,
-        num_workers=loader_workers(job.recipe.runtime.workers),
-        collate_fn=job.collate or stack,
+        num_workers=loader_workers(recipe.runtime.workers),
+        collate_fn=collate or stack,
         pin_memory=device_type() == "cuda",
         worker_init_fn=_leave_signals_to_parent,
         **batching,

@@ -245,7 +245,9 @@ class RuntimeSettings(Settings):
     ] = 30.0
     log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
     checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Annotated[
+        int, Field(ge=0, description="how many; 0: one as long as the run is at work, then none, the weights stay")
+    ] = 2
     pictures_every: Annotated[
         PositiveInt | None, Field(description="epochs between pictures; by default ten times")
     ] = None

@@ -1,27 +1,44 @@
 """The command line. What a command needs is imported when it runs, so that `backbench --help` answers at once."""
 
 import signal
-import sys
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
-from backbones.errors import InputError
 from backbones.plugins import look_in
 from benchmarks.commands.backbone_commands import backbone_app
+from benchmarks.commands.beginning import import_plugins, launch_if_wanted
 from benchmarks.commands.cache_commands import cache_app
-from benchmarks.commands.completion import complete_backbone, complete_recipe
+from benchmarks.commands.completion import complete_backbone
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.doctor_commands import doctor_app
 from benchmarks.commands.listing import LISTS
-from benchmarks.commands.options import AsJson, Begin, Plugin, Processes, Rescan
+from benchmarks.commands.options import (
+    AsJson,
+    Begin,
+    Changed,
+    Data,
+    DryRun,
+    Method,
+    Model,
+    Out,
+    Plugin,
+    PretrainData,
+    Processes,
+    Recipe,
+    Rerun,
+    Rescan,
+    Seed,
+    Set,
+)
 from benchmarks.commands.result_commands import result_app
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
+from benchmarks.commands.trained_commands import trained_app
 
 app = typer.Typer(
     cls=Commands,
@@ -34,93 +51,10 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 
-Recipe = Annotated[
-    str,
-    typer.Option(
-        help="A packaged recipe (`backbench list recipes`) or a YAML file of your own.", autocompletion=complete_recipe
-    ),
-]
-Data = Annotated[Path, typer.Option(help="The data set's root folder.")]
-Out = Annotated[Path, typer.Option(help="Where run directories and results.csv go. Finished runs there are skipped.")]
-Method = Annotated[
-    str | None,
-    typer.Option(help="How the weights came about: the table's row. Insists where the file says otherwise."),
-]
-PretrainData = Annotated[
-    str | None, typer.Option(help="What the weights were trained on: beside the method in the table's row.")
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="What the model is, e.g. ViT-B: the table's column. A module of your own is a column by its name."
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, order, augmentation and masks.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a setting of the recipe, e.g. optimizer.weight_decay=0.1."
-    ),
-]
-
-
 if TYPE_CHECKING:  # type checkers know only enums that are spelt out
     Listable: TypeAlias = str
-    IfChanged: TypeAlias = Literal["keep", "rerun", "fail"]
 else:
     Listable = StrEnum("Listable", {name: name for name in LISTS})
-    IfChanged = StrEnum("IfChanged", {name: name for name in ("keep", "rerun", "fail")})
-
-Rerun = Annotated[
-    bool, typer.Option("--rerun", help="Run anew what has finished, beside it: in seed<N>-<key>.2, .3 and so on.")
-]
-Changed = Annotated[
-    IfChanged,
-    typer.Option(
-        "--if-changed",
-        help="What to do where a run has finished whose code, model or libraries have changed since: tell and keep it, "
-        "rerun it as --rerun does, or fail with exit status 1.",
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Only say what would be run and whether it is finished; exit status 1 if files are missing, or where "
-        "--if-changed fail says no.",
-    ),
-]
-
-
-def _launch(processes: int | None, recipe: str, overrides: list[str], *, pretrains: bool) -> None:
-    """Go on in several processes, if so many are wanted, and end as they do."""
-    if processes is None:
-        return
-    from benchmarks.running.launching import is_to_launch, launch, require_devices
-    from tasks.registry import PRETRAINING, TASKS
-
-    if is_to_launch(processes):
-        require_devices(processes, recipe, overrides, {PRETRAINING} if pretrains else TASKS)
-        raise typer.Exit(launch(processes, sys.argv[1:]))
-
-
-def _import_plugins(files: list[Path] | None, *, meets: bool = False) -> None:
-    """Import files of the user's own, before anything of them is looked up.
-
-    meets: whether the job's processes are about to meet; what one of them alone finds wrong then ends all, and is said
-    """
-    if not files:
-        return
-    from backbones.plugins import import_files
-
-    try:
-        import_files(files)
-    except InputError as error:
-        if meets:
-            from backbones.training.machine import meet_processes
-
-            meet_processes(str(error))
-        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -184,11 +118,11 @@ def pretrain(
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
-    _import_plugins(plugin, meets=not dry_run)
+    import_plugins(plugin, meets=not dry_run)
     if dry_run:
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes, recipe, overrides or [], pretrains=True)
+    launch_if_wanted(processes, recipe, overrides or [], pretrains=True)
     with nothing_else_on_stdout(as_json):
         cell = run_pretraining(
             recipe, data, out, seed=seed, overrides=overrides or [], begin=begin, repeat=repeat, rescan=rescan
@@ -255,11 +189,11 @@ def run(
     from benchmarks.running.repeating import Repeat
 
     declared, repeat, overrides = Declared(method, pretrain_data, model), Repeat(rerun, if_changed), overrides or []
-    _import_plugins(plugin, meets=not dry_run)
+    import_plugins(plugin, meets=not dry_run)
     if dry_run:
         plan = plan_task(recipe, data, backbone, seed=seed, overrides=overrides, declared=declared)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes, recipe, overrides, pretrains=False)
+    launch_if_wanted(processes, recipe, overrides, pretrains=False)
     with nothing_else_on_stdout(as_json):
         cell = run_task(
             recipe, data, backbone, out, seed=seed, overrides=overrides, declared=declared, repeat=repeat, rescan=rescan
@@ -268,6 +202,7 @@ def run(
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
+app.add_typer(trained_app)
 app.add_typer(result_app)
 app.add_typer(store_app)
 
@@ -282,7 +217,7 @@ def list_things(
     """
     from benchmarks.commands.listing import show_list
 
-    _import_plugins(plugin)
+    import_plugins(plugin)
     show_list(what, as_json)
 
 
@@ -309,7 +244,7 @@ def inspect(
         raise typer.BadParameter("tells where each tensor lands: give --backbone as well", param_hint="--full")
     from benchmarks.commands.inspection import show_checkpoint
 
-    _import_plugins(plugin)
+    import_plugins(plugin)
     show_checkpoint(checkpoint, backbone, full=full, as_json=as_json)
 
 

@@ -60,6 +60,13 @@ class PlannedCell:
     part: str = ""
     weights: "Checkpoint | None" = field(default=None, compare=False, repr=False)
 
+    trained = ""
+    """Where the network was trained that this only evaluates; empty where it is to be trained."""
+
+    def protocol_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """The settings that have to agree before its number, of its recipe as it was run, may be compared."""
+        return deciding_settings(recipe)
+
     def with_weights(self) -> "PlannedCell":
         """The plan with its weights read, if it has any; their digest is taken from an earlier look at the same file.
 

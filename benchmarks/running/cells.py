@@ -1,39 +1,31 @@
 """Carrying out one cell: the run itself, and its record. What the first process decides holds for all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import yaml
 
-from backbones.forward_cost import ForwardCost
 from backbones.pretraining.beginning import data_with_beginning
 from backbones.pretraining.job import pretrain
 from backbones.pretraining.settings import MaskedAutoencoderRecipe, PretrainingRecipe
 from backbones.registry import find_backbone
 from backbones.training.agreement import first_decides
-from backbones.training.evaluated import forget_evaluation
-from backbones.training.job import Outcome
 from backbones.training.machine import process_rank
-from backbones.training.measuring import begin_run, run_seconds
-from backbones.training.settings import deciding_settings, protocol
-from backbones.training.step_images import step_deviations, step_notes
+from backbones.training.measuring import begin_run
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
+from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
 from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
-from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway, prepare_pretraining, prepare_task
+from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_start
 from benchmarks.running.together import together
-from benchmarks.running.writing import write_record, write_text
-from results import Metric, Record, environment, read_record
-from results.expectation import with_expected
+from results import Metric, Record, read_record
 from results.store import RECORD
 from tasks.data_sets import pretraining_name
 from tasks.intervals import metrics_with_intervals
@@ -41,44 +33,6 @@ from tasks.outcome import TaskOutcome
 from tasks.registry import PRETRAINING, TASKS
 
 ONCE = Repeat()
-
-
-@dataclass(frozen=True)
-class WeightsOrigin:
-    """Where a backbone's weights came from, as the record tells of it.
-
-    checkpoint is the file's name and checkpoint_part the part of it that was chosen, model the table's column,
-    declared what the call gave of these names, load_report what became of each weight of the checkpoint, parameters how
-    many the encoder has, gflops what a forward pass takes on an image of gflops_image_size pixels a side.
-    """
-
-    method: str
-    pretrain_data: str
-    model: str
-    arch: str
-    checkpoint: str
-    checkpoint_sha256: str | None
-    checkpoint_part: str = ""
-    declared: dict[str, str] = field(default_factory=dict)
-    load_report: dict[str, Any] | None = None
-    parameters: int | None = None
-    gflops: float | None = None
-    gflops_image_size: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What a run measured: its metrics, percentages by class, and evaluation images that were left out, with why.
-
-    images: how many the data set has to evaluate on, None where nothing is evaluated
-    """
-
-    metrics: list[Metric]
-    images: int | None = None
-    table: str = ""
-    per_class: Mapping[str, float] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,9 +113,9 @@ def run_task(
 
 
 def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
-    with _claimed(cell, data, out) as begun:
+    with claimed_run(cell, data, out) as begun:
         if begun.finished:
-            return _finished_meanwhile(begun)
+            return finished_meanwhile(begun)
         settings = begun.cell.recipe
         assert isinstance(settings, PretrainingRecipe)
         pretrain_data = pretraining_name(cell.data.name)
@@ -188,10 +142,11 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 checkpoint_sha256=file_sha256(model.encoder),
                 load_report=asdict(report) if report else None,
                 parameters=model.parameters,
-                **_forward_cost(model.cost),
+                **forward_cost_fields(model.cost),
             )
             notes = (*remarks, *(model.cost.notes if model.cost else ()))
-            return _finish(begun.cell, out, origin, Evaluated([metric], notes=notes), model.outcome)
+            evaluated = Evaluated([metric], notes=notes, network=model.network)
+            return finish_cell(begun.cell, out, origin, evaluated, model.outcome)
 
         return first_decides(finish)
 
@@ -199,9 +154,9 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
 def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
     plan, origin, task = cell.plan, cell.origin, TASKS[cell.recipe.task]
     assert origin is not None
-    with _claimed(cell, data, out) as begun:
+    with claimed_run(cell, data, out) as begun:
         if begun.finished:
-            return _finished_meanwhile(begun)
+            return finished_meanwhile(begun)
         checkpoint = read_checkpoint(plan.checkpoint, cell.sha256, plan.part) if plan.checkpoint else None
         outcome: TaskOutcome = task.module("task").fine_tune(
             *(begun.cell.recipe, data, plan.backbone, checkpoint, cell.directory),
@@ -210,7 +165,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
         )
 
         def finish() -> FinishedCell:
-            _write_per_image(cell.directory, outcome)
+            write_per_image(cell.directory, outcome)
             evaluated = Evaluated(
                 metrics=metrics_with_intervals(outcome),
                 images=cell.contents.evaluation_images,
@@ -218,6 +173,8 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 per_class=outcome.per_class,
                 unreadable=outcome.unreadable,
                 notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
+                network=outcome.network,
+                classes=outcome.classes,
             )
             weights = WeightsOrigin(
                 method=origin.method,
@@ -230,22 +187,15 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,
-                **_forward_cost(outcome.cost),
+                **forward_cost_fields(outcome.cost),
             )
-            return _finish(begun.cell, out, weights, evaluated, outcome.training)
+            return finish_cell(begun.cell, out, weights, evaluated, outcome.training)
 
         return first_decides(finish)
 
 
-def _forward_cost(cost: ForwardCost | None) -> dict[str, Any]:
-    """The fields of `WeightsOrigin` that tell of it; none where it is not known."""
-    if cost is None or cost.gflops is None:
-        return {}
-    return {"gflops": cost.gflops, "gflops_image_size": cost.image_size}
-
-
 @contextmanager
-def _claimed(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
+def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     """The run's directory for this call alone, from which on time and memory are the run's."""
     require_same_code(_own_code(cell))
     require_same_data(cell.contents.sample, data)
@@ -276,7 +226,8 @@ def _begin(cell: Cell) -> Begun:
     return Begun(replace(cell, recipe=recipe), remarks)
 
 
-def _finished_meanwhile(begun: Begun) -> FinishedCell:
+def finished_meanwhile(begun: Begun) -> FinishedCell:
+    """What another call has come to."""
     assert begun.finished is not None
     return FinishedCell(begun.cell.directory, begun.finished, skipped=True, changes=begun.cell.standing.changes)
 
@@ -288,73 +239,3 @@ def _own_code(cell: Cell) -> Code:
     if isinstance(cell.recipe, PretrainingRecipe):
         return Code.of_pretraining(cell.recipe)
     return Code.of(find_backbone(cell.plan.backbone, with_checkpoint=cell.plan.checkpoint is not None))
-
-
-def _write_per_image(directory: Path, outcome: TaskOutcome) -> None:
-    outcome.write(directory)
-    if outcome.per_image:
-        names = pd.Series(
-            outcome.image_names, dtype=object
-        )  # pyarrow, where it is installed, takes no foreign encoding
-        frame = pd.DataFrame({"image": names, **outcome.per_image})
-        write_text(directory / "per_image.csv", frame.to_csv(index=False))
-
-
-def _note_changed_data(cell: Cell) -> list[str]:
-    """What to tell of the first of the sampled files that is not as it was when this call began; nothing if all are."""
-    for path, size in cell.contents.sample:
-        try:
-            found = Path(path).stat().st_size
-        except OSError as error:
-            return [f"the data changed while the run was at work: {path}: {error.strerror}"]
-        if found != size:
-            return [f"the data changed while the run was at work: {path} has {found:,} bytes, and had {size:,}"]
-    return []
-
-
-def _finish(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> FinishedCell:
-    unreadable = {**training.corrupt, **evaluated.unreadable}
-    settings = cell.recipe.model_dump(mode="json")
-    steps = training.step_images[-1] if training.step_images else None
-    record = Record(
-        table=evaluated.table,
-        task=cell.recipe.task,
-        dataset=cell.data.name,
-        metrics=evaluated.metrics,
-        backbone=cell.plan.backbone,
-        normalisation=cell.normalisation.as_dict(),
-        seed=cell.plan.seed,
-        recipe=cell.plan.recipe_name,
-        recipe_settings=settings,
-        protocol=protocol(deciding_settings(cell.recipe)),
-        deviations=[*cell.plan.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
-        key=cell.key,
-        plan=cell.digest,
-        run=cell.standing.run,
-        train_loss=training.train_loss,
-        per_class=dict(evaluated.per_class),
-        data_fingerprint=cell.data.fingerprint,
-        evaluation_images=evaluated.images,
-        corrupt_images=[f"{path}: {why}" for path, why in sorted(unreadable.items())],
-        train_images_per_second=training.images_per_second,
-        peak_memory_mb=training.peak_memory_mb,
-        wall_seconds=training.seconds,
-        evaluation_seconds=training.evaluation_seconds,
-        total_seconds=training.earlier_seconds + run_seconds(),
-        cuda=training.cuda,
-        driver=training.driver,
-        world_size=training.processes,
-        images_per_step=steps.per_step if steps else None,
-        batch_norm_images=steps.batch_norm if steps else None,
-        mixup_images=steps.mixup if steps else None,
-        precision=training.precision,
-        notes=[*cell.data.notes, *evaluated.notes, *step_notes(training.step_images), *_note_changed_data(cell)],
-        **vars(origin),
-        **vars(cell.code),
-        **environment(training.device),
-    )
-    record = with_expected(record, cell.plan.recipe_deviations)
-    write_record(cell.directory, record)
-    forget_evaluation(cell.directory)
-    collect_anyway(out, record)
-    return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)

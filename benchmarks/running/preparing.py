@@ -97,8 +97,8 @@ def prepare_pretraining(
     sha256 = checkpoint.sha256 if checkpoint else None
     with found_anew(rescan):
         contents = kept_contents(settings.task, data, {}, lambda: _identify_images(data))
-    cell = _cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
-    if finished := _already_finished(cell, out):
+    cell = make_cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
+    if finished := already_finished(cell, out):
         return finished
     check_batch_size(settings, contents.train_images)
     plan.require_beginning(checkpoint)
@@ -134,8 +134,8 @@ def prepare_task(
         entry, checkpoint, task.name, settings.model.normalisation, plan.declared, spell=pretraining_name
     )
     sha256 = checkpoint.sha256 if checkpoint else None
-    cell = _cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
-    if finished := _already_finished(cell, out):
+    cell = make_cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
+    if finished := already_finished(cell, out):
         return _renamed(finished, cell, entry, checkpoint, out)
     check_batch_size(settings, contents.train_images)
     return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
@@ -147,7 +147,7 @@ def _identify_images(data: Path) -> Contents:
     return Contents(len(paths), None, None, digest, draw_sample(digest, paths))
 
 
-def _cell(
+def make_cell(
     plan: PlannedCell,
     contents: Contents,
     sha256: str | None,
@@ -177,7 +177,8 @@ def _cell(
     )
 
 
-def _already_finished(cell: Cell, out: Path) -> FinishedCell | None:
+def already_finished(cell: Cell, out: Path) -> FinishedCell | None:
+    """What a call finds where there is nothing to do, collected; else None."""
     record = cell.standing.finished
     if record is None:
         return None

@@ -1,17 +1,20 @@
 """Fine-tuning a backbone for image classification: from the recipe to the scores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
-from backbones.forward_cost import forward_cost
+from backbones.forward_cost import ForwardCost, forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import device_type, process_count
+from backbones.training.outcome import Outcome
 from backbones.training.precision import resolve_precision
 from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
@@ -77,9 +80,24 @@ def fine_tune(
             directory=directory,
             seed=seed,
             title=f"fine-tuning {backbone}",
-            evaluation=_evaluation(recipe, val, metric, batch_of_process),
+            evaluation=evaluation_of(recipe, val, metric, batch_of_process),
         )
     )
+    return outcome_of(outcome, step.network, metric, train.classes, val, [train.note], load_report, parameters, cost)
+
+
+def outcome_of(
+    outcome: Outcome,
+    network: nn.Module,
+    metric: ClassificationMetric,
+    classes: list[str],
+    val: LabelledSplit,
+    notes: Sequence[str | None],
+    load_report: LoadReport | None,
+    parameters: int,
+    cost: ForwardCost,
+) -> TaskOutcome:
+    """What a finished evaluation says, of a network of so many parameters without its head."""
     answers = Answers(**metric.answers)
     return TaskOutcome(
         metrics=outcome.metrics,
@@ -87,20 +105,23 @@ def fine_tune(
         per_image=metric.answers | metric.per_image,
         shares=answers.shares,
         weighted=answers.weighted,
-        per_class=metric.per_class(train.classes),
+        per_class=metric.per_class(classes),
         split=val.split,
         training=outcome,
         load_report=load_report,
+        network=network,
+        classes=classes,
         unreadable=metric.unreadable,
-        notes=list(dict.fromkeys(note for note in (train.note, val.note, *pooling_notes(step.network)) if note)),
+        notes=list(dict.fromkeys(note for note in (*notes, val.note, *pooling_notes(network)) if note)),
         parameters=parameters,
         cost=cost,
     )
 
 
-def _evaluation(
+def evaluation_of(
     recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
 ) -> Evaluation:
+    """How the engine is to evaluate."""
     return Evaluation(
         EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
         metric,
@@ -117,15 +138,20 @@ def create_classifier(
     classes: int,
     seed: int,
     normalisation: Normalisation,
+    *,
+    empty: bool = False,
 ) -> tuple[ClassificationStep, LoadReport | None, int]:
     """A classifier for `classes` classes on a backbone as `recipe` has it.
 
-    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
-    backbone, weights or settings that do not fit each other.
+    `empty` builds it without the backbone's weights, for those of the whole classifier. Returns also where the
+    checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a backbone, weights or
+    settings that do not fit each other.
     """
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path)
+    network: Any = create_backbone(
+        backbone, checkpoint, image_size=settings.image_size, drop_path=settings.drop_path, empty=empty
+    )
     load_report, parameters = network.load_report, count_parameters(network)
     if recipe.runtime.activation_checkpointing:
         recompute_activations(network)

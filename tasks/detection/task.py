@@ -1,6 +1,7 @@
 """Fine-tuning a backbone for object detection and instance segmentation: from the recipe to the scores."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,19 @@ from typing import Any
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
-from backbones.forward_cost import forward_cost
+from backbones.forward_cost import ForwardCost, forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.images.upright import Orientation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, run_job
 from backbones.training.machine import device_type
+from backbones.training.outcome import Outcome
 from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
-from tasks.datasets.coco.layout import contents_of, open_coco
+from tasks.datasets.coco.layout import CocoSet, contents_of, open_coco
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.orientations import describe_orientations
@@ -73,16 +75,8 @@ def fine_tune(
         require_evaluation_images(data, [image.path for image in val.images])
     cost = forward_cost(detector.pyramid, recipe.model.image_size)
     dataset = TrainingSamples(train, recipe.model.image_size, recipe.augment, seed)
-    notes = [*train.notes, *val.notes, *detector.pyramid.notes, *_without_effect(recipe, detector)]
+    notes = [*train.notes, *val.notes, *detector.pyramid.notes, *without_effect(recipe, detector)]
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
-    evaluation = Evaluation(
-        EvaluationSamples(val.images, recipe.model.image_size),
-        metric,
-        batch_size=1,
-        every_iterations=recipe.evaluation.every_iterations,
-        kept=("evaluated", "orientations", "detections", "scores", "unreadable"),
-        kept_types=(Orientation, Scores, Matches, CategoryMatches),
-    )
     job = Job(
         model=DetectionStep(detector),
         dataset=dataset,
@@ -91,12 +85,26 @@ def fine_tune(
         directory=directory,
         seed=seed,
         title=f"training Mask R-CNN on {backbone}",
-        evaluation=evaluation,
+        evaluation=evaluation_of(recipe, val, metric),
         hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
         collate=gather,
     )
     training = run_job(job)
-    scores, evaluated = metric.scores, set(metric.evaluated)
+    return outcome_of(training, detector, metric, train.categories, notes, load_report, parameters, cost)
+
+
+def outcome_of(
+    training: Outcome,
+    detector: Detector,
+    metric: DetectionMetric,
+    categories: list[str],
+    notes: Sequence[str],
+    load_report: LoadReport | None,
+    parameters: int,
+    cost: ForwardCost,
+) -> TaskOutcome:
+    """What a finished evaluation says, of a detector whose encoder has so many parameters."""
+    val, scores, evaluated = metric.coco, metric.scores, set(metric.evaluated)
     assert scores is not None
     return TaskOutcome(
         metrics=training.metrics,
@@ -106,11 +114,25 @@ def fine_tune(
         split=val.split,
         training=training,
         load_report=load_report,
+        network=detector,
+        classes=categories,
         unreadable=metric.unreadable,
         notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
         parameters=parameters,
         cost=cost,
+    )
+
+
+def evaluation_of(recipe: DetectionRecipe, val: CocoSet, metric: DetectionMetric) -> Evaluation:
+    """How the engine is to evaluate."""
+    return Evaluation(
+        EvaluationSamples(val.images, recipe.model.image_size),
+        metric,
+        batch_size=1,
+        every_iterations=recipe.evaluation.every_iterations,
+        kept=("evaluated", "orientations", "detections", "scores", "unreadable"),
+        kept_types=(Orientation, Scores, Matches, CategoryMatches),
     )
 
 
@@ -123,7 +145,7 @@ def _require_possible_order(recipe: DetectionRecipe) -> None:
         )
 
 
-def _without_effect(recipe: DetectionRecipe, detector: Detector) -> list[str]:
+def without_effect(recipe: DetectionRecipe, detector: Detector) -> list[str]:
     """Settings that this backbone has no place for, in words for the record."""
     asked = recipe.model.position_embeddings
     if asked == "loaded" or getattr(detector.pyramid.trunk, "pos_embed", None) is not None:
@@ -145,15 +167,18 @@ def create_detector(
     categories: int,
     seed: int,
     normalisation: Normalisation,
+    *,
+    empty: bool = False,
 ) -> tuple[Detector, LoadReport | None, int]:
     """Mask R-CNN for `categories` categories on a backbone as `recipe` has it.
 
-    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
-    backbone, weights or settings that do not fit each other.
+    `empty` builds it without the backbone's weights, for those of the whole detector. Returns also where the
+    checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a backbone, weights or
+    settings that do not fit each other.
     """
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True, empty=empty)
     parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(

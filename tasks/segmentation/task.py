@@ -7,11 +7,12 @@ from typing import Any
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
-from backbones.forward_cost import forward_cost
+from backbones.forward_cost import ForwardCost, forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
 from backbones.training.job import Evaluation, Job, accumulation_steps, run_job
 from backbones.training.machine import process_count
+from backbones.training.outcome import Outcome
 from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
@@ -19,7 +20,7 @@ from backbones.weights.loading import LoadReport
 from tasks.batch_norm import dense_norm
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
-from tasks.datasets.label_maps.layout import contents_of, open_segmentation, require_annotations
+from tasks.datasets.label_maps.layout import SegmentationSet, contents_of, open_segmentation, require_annotations
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
 from tasks.segmentation.areas import AREAS, Areas, save_areas
@@ -73,17 +74,33 @@ def fine_tune(
         directory=directory,
         seed=seed,
         title=f"training UPerNet on {backbone}",
-        evaluation=Evaluation(
-            EvaluationSamples(val, recipe.inference),
-            metric,
-            batch_size=1,
-            every_iterations=recipe.evaluation.every_iterations,
-            kept=("areas", "per_class", "predictions", "unreadable"),
-            kept_types=(Areas,),
-        ),
+        evaluation=evaluation_of(recipe, val, metric),
         hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
     )
     training = run_job(job)
+    return outcome_of(
+        training,
+        segmentor,
+        metric,
+        train.classes,
+        [*train.notes, *val.notes, *segmentor.pyramid.notes, *notes],
+        load_report,
+        parameters,
+        cost,
+    )
+
+
+def outcome_of(
+    training: Outcome,
+    segmentor: Segmentor,
+    metric: SegmentationMetric,
+    classes: list[str],
+    notes: list[str],
+    load_report: LoadReport | None,
+    parameters: int,
+    cost: ForwardCost,
+) -> TaskOutcome:
+    """What a finished evaluation says, of a segmentor whose encoder has so many parameters."""
     areas = metric.areas
     assert areas is not None
     return TaskOutcome(
@@ -91,14 +108,28 @@ def fine_tune(
         image_names=areas.image_names,
         weighted=areas.weighted,
         per_class=metric.per_class,
-        split=val.split,
+        split=metric.dataset.split,
         training=training,
         load_report=load_report,
+        network=segmentor,
+        classes=classes,
         unreadable=metric.unreadable,
-        notes=[*train.notes, *val.notes, *segmentor.pyramid.notes, *notes],
+        notes=notes,
         write=lambda run: save_areas(run / AREAS, areas),
         parameters=parameters,
         cost=cost,
+    )
+
+
+def evaluation_of(recipe: SegmentationRecipe, val: SegmentationSet, metric: SegmentationMetric) -> Evaluation:
+    """How the engine is to evaluate."""
+    return Evaluation(
+        EvaluationSamples(val, recipe.inference),
+        metric,
+        batch_size=1,
+        every_iterations=recipe.evaluation.every_iterations,
+        kept=("areas", "per_class", "predictions", "unreadable"),
+        kept_types=(Areas,),
     )
 
 
@@ -109,15 +140,18 @@ def create_segmentor(
     classes: int,
     seed: int,
     normalisation: Normalisation,
+    *,
+    empty: bool = False,
 ) -> tuple[Segmentor, LoadReport | None, int]:
     """UPerNet for `classes` classes on a backbone as `recipe` has it.
 
-    Returns also where the checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a
-    backbone, weights or settings that do not fit each other.
+    `empty` builds it without the backbone's weights, for those of the whole segmentor. Returns also where the
+    checkpoint's weights went, and how many parameters the encoder has. Raises InputError for a backbone, weights or
+    settings that do not fit each other.
     """
     settings = recipe.model
     seed_generators(seed, "weights")
-    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True)
+    network: Any = create_backbone(backbone, checkpoint, drop_path=settings.drop_path, for_pyramid=True, empty=empty)
     parameters = count_parameters(network)
     seed_generators(seed, "head")
     pyramid = build_pyramid(

@@ -1,0 +1,1 @@
+"""Trained networks, trunk and head: what a finished run leaves of one in a file, and how a file is put into one."""

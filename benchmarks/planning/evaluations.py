@@ -1,0 +1,195 @@
+"""Planned evaluations of networks that are trained already, here or elsewhere."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import InputError
+from backbones.images.normalisation import Normalisation
+from backbones.trained.file import Description, read_description, trained_file
+from backbones.training.settings import Recipe, deciding_settings, deviations, read_overrides, validate
+from benchmarks.planning.cells import PlannedCell
+from benchmarks.planning.recipe import LoadedRecipe, list_recipes, load_recipe
+from tasks.registry import PRETRAINING, TASKS, settings_kind
+
+if TYPE_CHECKING:
+    from backbones.weights.origin import Declared
+    from tasks.trained import PublishedNetwork
+
+LATER_SECTIONS = ("data", "inference", "evaluation", "runtime", "dataset", "precision")
+"""What of a recipe can be another when a trained network is evaluated; all else was decided by its training."""
+
+ELSEWHERE = "elsewhere"
+"""What records call the place where a network was trained of whose training nothing is known."""
+
+
+@dataclass(frozen=True)
+class PlannedEvaluation(PlannedCell):
+    """An evaluation to be. `checkpoint` is the file of the whole network, trunk and head.
+
+    known: what the file says of it, or what it is recognised as
+    limit: how many images are to be looked at; None for all
+    """
+
+    known: "Description | PublishedNetwork | None" = None
+    limit: int | None = None
+
+    @property
+    def trained(self) -> str:  # type: ignore[override]
+        """The key of the run that trained the network, or `ELSEWHERE`."""
+        return str(self.known.run["key"]) if isinstance(self.known, Description) else ELSEWHERE
+
+    def protocol_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """Those of the training as well, where it is known; else what the evaluation alone decides, and the file: such
+        numbers stand beside others, and are not ranked among them."""
+        settings = deciding_settings(recipe)
+        if isinstance(self.known, Description):
+            return settings
+        size = {"image_size": settings["model"]["image_size"]}
+        return {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, "inference": settings.get("inference", {})}
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the network's pixels were normalised when it was trained."""
+        if isinstance(self.known, Description):
+            return Normalisation(**self.known.normalisation)
+        assert self.known is not None
+        return self.known.normalisation
+
+    def decided_by(self, sha256: str | None, normalisation: Normalisation) -> dict[str, Any]:
+        """All that decides its numbers but the data, its weights being those."""
+        return {
+            "recipe": deciding_settings(self.recipe),
+            "backbone": self.backbone,
+            "trained": sha256,
+            "normalisation": normalisation.as_dict(),
+            **({"limit": self.limit} if self.limit else {}),
+        }
+
+
+def plan_evaluation(
+    recipe: str | None,
+    data: Path,
+    weights: Path,
+    *,
+    overrides: list[str],
+    declared: "Declared | None" = None,
+    backbone: str | None = None,
+    limit: int | None = None,
+) -> PlannedEvaluation:
+    """Plan the evaluation of a run's weights, or of a file that others made.
+
+    Under a run's own recipe; what `recipe` and the overrides have of `LATER_SECTIONS` comes before it. Reads the header
+    of the file. Raises InputError for a wrong recipe or override, and for weights of no network that can be evaluated.
+    """
+    file = trained_file(weights)
+    description = read_description(file)
+    if description is None:
+        return _of_file(file, recipe, data, overrides, declared, backbone, limit)
+    return _of_run(description, file, recipe, data, overrides, declared, backbone, limit)
+
+
+def _of_file(
+    file: Path,
+    recipe: str | None,
+    data: Path,
+    overrides: list[str],
+    declared: "Declared | None",
+    backbone: str | None,
+    limit: int | None,
+) -> PlannedEvaluation:
+    from backbones.weights.checkpoints import read_checkpoint
+
+    if recipe is None:
+        raise InputError(f"{file}: is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe")
+    asked = load_recipe(recipe, overrides, TASKS)
+    checkpoint = read_checkpoint(file)
+    known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
+    own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
+    loaded = load_recipe(recipe, [*own, *overrides], TASKS)
+    return PlannedEvaluation(
+        recipe_name=loaded.name,
+        recipe=loaded.recipe,
+        deviations=(*loaded.deviations(loaded.recipe), f"trained={ELSEWHERE} (reference here)"),
+        data=data,
+        backbone=known.backbone,
+        checkpoint=file,
+        seed=0,
+        declared=declared,
+        part=checkpoint.part,
+        weights=checkpoint,
+        known=known,
+        limit=limit,
+    )
+
+
+def _of_run(
+    description: Description,
+    file: Path,
+    recipe: str | None,
+    data: Path,
+    overrides: list[str],
+    declared: "Declared | None",
+    backbone: str | None,
+    limit: int | None,
+) -> PlannedEvaluation:
+    run = description.run
+    if description.task not in TASKS:
+        own = "a pre-training has no head that could be evaluated: fine-tune it, with `backbench run`"
+        raise InputError(
+            f"{file}: {own if description.task == PRETRAINING else f'task {description.task} is not known'}"
+        )
+    if backbone not in (None, run["backbone"]):
+        raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
+    trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
+    loaded = load_recipe(recipe, [], {description.task}) if recipe else None
+    settings = _settings(trained, loaded, overrides, file)
+    return PlannedEvaluation(
+        recipe_name=run["recipe"],
+        recipe=settings,
+        deviations=_deviations(settings, trained, run),
+        data=data,
+        backbone=run["backbone"],
+        checkpoint=file,
+        seed=run["seed"],
+        declared=declared,
+        known=description,
+        limit=limit,
+    )
+
+
+def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
+    """A run's settings, over which the later sections of another recipe are laid, and overrides of such."""
+    from omegaconf import OmegaConf
+
+    given = read_overrides(overrides)
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if key.partition(".")[0] not in LATER_SECTIONS:
+            raise InputError(
+                f"--set {text}: {key} was decided when {file} was trained. An evaluation can have other settings of "
+                f"{', '.join(LATER_SECTIONS)}"
+            )
+    settings = trained.model_dump(mode="json")
+    if loaded:
+        asked = loaded.recipe.model_dump(mode="json")
+        settings |= {name: asked[name] for name in LATER_SECTIONS if name in asked and name != "precision"}
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(settings), given), resolve=True)
+    assert isinstance(merged, dict)
+    return validate(type(trained), {str(name): value for name, value in merged.items()}, f"{file}, with --set")
+
+
+def _deviations(settings: Recipe, trained: Recipe, run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where settings depart from the reference: what its record says of the run, but for what is otherwise now.
+
+    A run's settings have the precision that the machine chose, which does not deviate.
+    """
+    if settings.precision == trained.precision:
+        settings, trained = (each.model_copy(update={"precision": "auto"}) for each in (settings, trained))
+    name = run["recipe"]
+    if name not in list_recipes():
+        return (*run["deviations"], *deviations(settings, trained))
+    then, now = (load_recipe(name, [], TASKS).deviations(each) for each in (trained, settings))
+    return (*(line for line in run["deviations"] if line not in then), *now)

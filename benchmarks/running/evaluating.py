@@ -1,0 +1,132 @@
+"""Carrying out an evaluation of a network that is trained already, from its key to its record."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from backbones.cache import found_anew
+from backbones.errors import InputError
+from backbones.registry import find_backbone
+from backbones.trained.file import Description
+from backbones.training.agreement import first_decides
+from backbones.training.machine import choose_device, meet_processes
+from backbones.weights.checkpoints import Checkpoint, read_checkpoint
+from backbones.weights.origin import Declared, Origin
+from benchmarks.planning.evaluations import PlannedEvaluation, plan_evaluation
+from benchmarks.planning.names import given, spell_declared
+from benchmarks.running.cells import ONCE, claimed_run, finished_meanwhile
+from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
+from benchmarks.running.preparing import Cell, FinishedCell, already_finished, make_cell
+from benchmarks.running.repeating import Code, Repeat
+from benchmarks.running.together import together
+from tasks.intervals import metrics_with_intervals
+from tasks.outcome import TaskOutcome
+from tasks.registry import TASKS
+from tasks.trained import TrainedNetwork
+
+
+def run_evaluation(
+    recipe: str | None,
+    data: Path,
+    weights: Path,
+    out: Path,
+    *,
+    overrides: list[str],
+    backbone: str | None = None,
+    declared: Declared | None = None,
+    limit: int | None = None,
+    repeat: Repeat = ONCE,
+    rescan: bool = False,
+) -> FinishedCell:
+    """Evaluate, or find it done. Raises InputError for a wrong call or input."""
+
+    def plan() -> PlannedEvaluation:
+        return plan_evaluation(
+            recipe, data, weights, overrides=overrides, declared=declared, backbone=backbone, limit=limit
+        )
+
+    _meet(overrides)
+    with together():
+        cell = first_decides(lambda: _prepare(plan(), out, repeat=repeat, rescan=rescan))
+        return cell if isinstance(cell, FinishedCell) else _evaluate(cell, data, out)
+
+
+def _meet(overrides: list[str]) -> None:
+    """Meet the job's other processes, all on the device that is asked for."""
+    from backbones.training.settings import RuntimeSettings, read_overrides, validate
+
+    complaint = ""
+    try:
+        asked = read_overrides(overrides).get("runtime") or {}
+        choose_device(validate(RuntimeSettings, asked, "--set").device)
+    except InputError as error:
+        complaint = str(error)
+    meet_processes(complaint)
+
+
+def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool) -> Cell | FinishedCell:
+    """Find out what an evaluation is, or that it has finished. Raises InputError for a wrong call or input."""
+    settings: Any = plan.recipe
+    checkpoint = plan.weights or read_checkpoint(plan.checkpoint or "", part=plan.part)
+    entry = find_backbone(plan.backbone, with_checkpoint=True)
+    with found_anew(rescan):
+        contents = TASKS[settings.task].module("task").identify_data(settings, plan.data)
+    cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
+    if finished := already_finished(cell, out):
+        return finished
+    return replace(cell, origin=_origin(plan, checkpoint), arch=entry.arch)
+
+
+def _origin(plan: PlannedEvaluation, checkpoint: Checkpoint) -> Origin:
+    """The row and the column: as declared, else as the run is recorded, or the file is known."""
+    known = plan.known
+    assert known is not None
+    named = known.run if isinstance(known, Description) else vars(known)
+    declared = given(spell_declared(plan.declared or Declared()))
+    names = {name: declared.get(name) or str(named[name]) for name in ("method", "pretrain_data", "model")}
+    where = f"the run with the key {plan.trained}" if isinstance(known, Description) else f"elsewhere: {known.kind}"
+    return Origin(
+        **names, said_by=dict.fromkeys(declared, "declared"), remarks=(f"evaluated only; trained by {where}",)
+    )
+
+
+def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
+    plan, origin, task = cell.plan, cell.origin, TASKS[cell.recipe.task]
+    assert isinstance(plan, PlannedEvaluation) and origin is not None and plan.known and plan.checkpoint
+    with claimed_run(cell, data, out) as begun:
+        if begun.finished:
+            return finished_meanwhile(begun)
+        checkpoint = read_checkpoint(plan.checkpoint, cell.sha256, plan.part)
+        outcome: TaskOutcome = task.module("evaluating").evaluate(
+            *(begun.cell.recipe, data, TrainedNetwork(plan.backbone, checkpoint, plan.known), cell.directory),
+            seed=plan.seed,
+            normalisation=cell.normalisation,
+            limit=plan.limit,
+        )
+
+        def finish() -> FinishedCell:
+            write_per_image(cell.directory, outcome)
+            evaluated = Evaluated(
+                metrics=metrics_with_intervals(outcome),
+                images=cell.contents.evaluation_images,
+                table=task.table_of(cell.data.name),
+                per_class=outcome.per_class,
+                unreadable=outcome.unreadable,
+                notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
+            )
+            weights = WeightsOrigin(
+                method=origin.method,
+                pretrain_data=origin.pretrain_data,
+                model=origin.model,
+                arch=cell.arch,
+                checkpoint=checkpoint.path.absolute().name,
+                checkpoint_sha256=cell.sha256,
+                checkpoint_part=plan.part,
+                declared=given(plan.declared),
+                load_report=asdict(outcome.load_report) if outcome.load_report else None,
+                parameters=outcome.parameters,
+                **forward_cost_fields(outcome.cost),
+            )
+            return finish_cell(begun.cell, out, weights, evaluated, outcome.training)
+
+        return first_decides(finish)

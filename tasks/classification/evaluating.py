@@ -1,0 +1,62 @@
+"""Evaluating a classifier that is trained already: the scores alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from backbones.forward_cost import forward_cost
+from backbones.images.normalisation import Normalisation
+from backbones.trained.loading import load_trained
+from backbones.training.evaluating import EvaluationJob, run_evaluation
+from backbones.training.job import accumulation_steps
+from backbones.training.machine import process_count
+from backbones.training.same_lists import require_same_lists
+from tasks.classification.metric import ClassificationMetric
+from tasks.classification.recipe import ClassificationRecipe
+from tasks.classification.task import create_classifier, evaluation_of, outcome_of
+from tasks.data_sets import open_labelled
+from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.outcome import TaskOutcome
+from tasks.trained import TrainedNetwork, require_classes
+
+
+def evaluate(
+    recipe: ClassificationRecipe,
+    data: Path,
+    trained: TrainedNetwork,
+    directory: Path,
+    *,
+    seed: int,
+    normalisation: Normalisation,
+    limit: int | None = None,
+) -> TaskOutcome:
+    """Classify the evaluation images below `data`, `limit` of them if that is given, each once.
+
+    Raises InputError for unusable data or settings, and for weights that do not fit or are of other classes.
+    """
+    train, val = open_labelled(recipe.dataset, data)
+    require_same_lists(data, train.listing, val.listing)
+    require_classes(trained, val.classes)
+    step, _, parameters = create_classifier(
+        recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
+    )
+    load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
+    if not recipe.evaluation.allow_unreadable:
+        require_evaluation_images(data, val.paths)
+    cost = forward_cost(step.network, recipe.model.image_size)
+    metric = ClassificationMetric(
+        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
+    )
+    batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
+    outcome = run_evaluation(
+        EvaluationJob(
+            model=step,
+            evaluation=evaluation_of(recipe, val, metric, batch),
+            recipe=recipe,
+            directory=directory,
+            seed=seed,
+            title=f"evaluating {trained.backbone}",
+        )
+    )
+    notes = [train.note]
+    return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)

@@ -1,0 +1,14 @@
+"""Trained detectors in the files of others: what each is, and how its names become ours."""
+
+from backbones.errors import InputError
+from backbones.weights.checkpoints import Checkpoint
+from tasks.detection.recipe import DetectionRecipe
+from tasks.trained import PublishedNetwork
+
+
+def recognise(checkpoint: Checkpoint, recipe: DetectionRecipe, backbone: str | None = None) -> PublishedNetwork:
+    """What a file of a whole detector is, by the names of its tensors; `backbone` says which model its trunk is.
+
+    Raises InputError for a file that is none of those that are known here.
+    """
+    raise InputError(f"{checkpoint.name}: no detector that is known here")
