@@ -145,7 +145,7 @@ def _of_run(
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
     trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
     loaded = load_recipe(recipe, [], {description.task}) if recipe else None
-    settings = _settings(trained, loaded, overrides, file)
+    settings = evaluation_settings(trained, loaded, overrides, file)
     return PlannedEvaluation(
         recipe_name=run["recipe"],
         recipe=settings,
@@ -160,7 +160,7 @@ def _of_run(
     )
 
 
-def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
+def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
     """A run's settings, over which the later sections of another recipe are laid, and overrides of such."""
     from omegaconf import OmegaConf
 
