@@ -61,8 +61,13 @@ def spread_numbers(total: int, most: int) -> list[int]:
 
 
 def show_image(image: Tensor, side: int = SHOWN_SIDE) -> np.ndarray:
-    """Resize an image, uint8 (3, H, W), so that its long side has so many pixels: uint8 (H', W', 3)."""
+    """Resize an image, uint8 (3, H, W), so that its long side has so many pixels: uint8 (H', W', 3).
+
+    Of one of hundreds of megabytes, which as floats would take gigabytes, only every so many pixels are looked at.
+    """
     height, width = image.shape[1:]
+    step = max(1, max(height, width) // (4 * side))
+    image = image[:, ::step, ::step]
     scale = side / max(height, width)
     shown = (max(1, round(height * scale)), max(1, round(width * scale)))
     pixels = F.interpolate(image[None].float(), size=shown, mode="bilinear", antialias=True)[0].round().byte()

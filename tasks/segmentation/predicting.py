@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -25,6 +26,9 @@ from tasks.segmentation.task import create_segmentor
 from tasks.trained import TrainedNetwork
 
 NAMED = 4
+AT_ONCE = 1 << 29
+"""Numbers, a class's of a pixel each, that are held at once: two gigabytes. Photographs have more."""
+
 _OPACITY = 0.6
 """Of the classes' colours over the image."""
 
@@ -67,7 +71,11 @@ class SegmentationPredictor:
 
     def _prediction(self, seen: _Seen) -> Prediction:
         views = [view[None].to(device_type()) for view in seen.views]
-        labels = self.segmentor.predict_labels(views, (seen.height, seen.width))[0].cpu().numpy().astype(np.uint8)
+        size = seen.height, seen.width
+        if seen.height * seen.width * len(self.classes) <= AT_ONCE:
+            labels = self.segmentor.predict_labels(views, size)[0].cpu().numpy().astype(np.uint8)
+        else:
+            labels = _labels_by_rows(self.segmentor, views, size, AT_ONCE // len(self.classes))
         pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
         found = [
             {"class": self.classes[number], "number": number, "share": pixels[number] / labels.size}
@@ -93,6 +101,34 @@ class SegmentationPredictor:
         image = Image.fromarray(labels)
         image.putpalette(self.palette.tobytes())
         return image
+
+
+def _labels_by_rows(segmentor: Segmentor, views: list[Tensor], size: tuple[int, int], pixels: int) -> np.ndarray:
+    """`Segmentor.predict_labels` of one image, uint8 (H, W), so many pixels at a time.
+
+    Rows are interpolated by PyTorch's formula for bilinear interpolation without aligned corners, then the columns of
+    these rows by PyTorch.
+    """
+    flips = (False, True) if segmentor.test_cfg.flip else (False,)
+    seen = [segmentor.logits(view, view.shape[-2:], flip) for view in views for flip in flips]
+    (height, width), parts = size, []
+    for rows in torch.arange(height, device=seen[0].device).split(max(1, pixels // width)):
+        logits = [_interpolate_rows(each, rows, height, width) for each in seen]
+        best = logits[0] if len(logits) == 1 else sum(each.softmax(1) for each in logits)
+        assert isinstance(best, Tensor)
+        parts.append(best.argmax(1)[0].byte().cpu())
+    return torch.cat(parts).numpy()
+
+
+def _interpolate_rows(logits: Tensor, rows: Tensor, height: int, width: int) -> Tensor:
+    """Some rows (R,) of what (1, K, h, w) is at another size: (1, K, R, W)."""
+    own = logits.shape[2]
+    places = ((rows + 0.5) * (own / height) - 0.5).clamp(min=0)
+    above = places.long()
+    below = (above + 1).clamp(max=own - 1)
+    share = (places - above)[:, None]
+    taken = logits[:, :, above] * (1 - share) + logits[:, :, below] * share
+    return F.interpolate(taken, size=(len(rows), width), mode="bilinear", align_corners=False)
 
 
 def _borders(labels: np.ndarray) -> np.ndarray:

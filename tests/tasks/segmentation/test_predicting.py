@@ -41,6 +41,20 @@ def test_label_maps_are_those_of_the_evaluation(run: Path, few: Path, tmp_path: 
         assert max(Image.open(tmp_path / image["picture"]).size) > 512
 
 
+@pytest.mark.parametrize("views", [(), ("--set", "inference.scales=[1.0,1.5]", "--set", "inference.flip=true")])
+def test_rows_by_themselves_get_the_same_labels(
+    run: Path, few: Path, tmp_path: Path, views: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = sorted((few / "images" / FOLDERS["val"]).iterdir())[1]
+    maps = []
+    for out, numbers in (("whole", 1 << 29), ("rows", 8 * 400)):
+        monkeypatch.setattr("tasks.segmentation.predicting.AT_ONCE", numbers)
+        success("predict", run, image, "--out", tmp_path / out, *views)
+        maps.append(np.asarray(Image.open(tmp_path / out / f"labels/{image.stem}.png")))
+    assert len(np.unique(maps[0])) > 1
+    assert (maps[0] == maps[1]).all()
+
+
 def test_other_settings_of_inference_are_taken(run: Path, few: Path, tmp_path: Path) -> None:
     image = next((few / "images" / FOLDERS["val"]).iterdir())
     whole = ("--set", "inference.mode=whole", "--set", "inference.stride=null")
