@@ -1,5 +1,6 @@
 """What a trained classifier takes single images for."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from timm.data import ImageNetInfo
 from torch import Tensor
 
 from backbones.images.normalisation import Normalisation
@@ -24,6 +26,8 @@ from tasks.trained import TrainedNetwork
 
 BARS = 12
 """The most that are drawn; the JSON has all that are asked for."""
+
+WORDNET_ID = re.compile(r"n\d{8}")
 
 NAMED = 3
 _WIDTH, _HEIGHT, _THICKNESS = 340, 40, 10
@@ -49,7 +53,13 @@ class ClassificationPredictor:
 
     def __init__(self, recipe: ClassificationRecipe, step: ClassificationStep, classes: list[str], top: int) -> None:
         self.recipe, self.step, self.classes, self.top = recipe, step, classes, min(top, len(classes))
+        self.names = words_of(classes)
         self.about: dict[str, Any] = {"top": self.top, "of": len(classes)}
+
+    def _named(self, number: int) -> dict[str, str]:
+        """What people call a class, where it is called otherwise."""
+        name = self.names.get(self.classes[number])
+        return {"name": name} if name else {}
 
     def read(self, path: Path, number: int) -> _Seen:
         """The central crop, as evaluation makes it. Raises UnreadableImage."""
@@ -68,15 +78,24 @@ class ClassificationPredictor:
         return [self._prediction(each, *row) for each, row in zip(seen, rows, strict=True)]
 
     def _prediction(self, seen: _Seen, numbers: list[int], probabilities: list[float]) -> Prediction:
-        likeliest = [
-            (self.classes[number], number, probability)
+        found = [
+            {"class": self.classes[number], **self._named(number), "number": number, "probability": probability}
             for number, probability in zip(numbers, probabilities, strict=True)
         ]
-        bars = [(name, probability) for name, _, probability in likeliest]
-        found = [dict(zip(("class", "number", "probability"), each, strict=True)) for each in likeliest]
+        names = [self.names.get(self.classes[number], self.classes[number]) for number in numbers]
+        bars = [*zip(names, probabilities, strict=True)]
         words = ", ".join(f"{name} {percent(probability)}" for name, probability in bars[:NAMED])
         said = {"height": seen.height, "width": seen.width, "classes": found}
         return Prediction(words, said, draw_classes(seen.shown, bars[:BARS]))
+
+
+def words_of(classes: Sequence[str]) -> dict[str, str]:
+    """What classes mean that are called by WordNet's ids, as ImageNet's are: "n01440764" is "tench, Tinca tinca"."""
+    if not all(WORDNET_ID.fullmatch(each) for each in classes):
+        return {}
+    info = ImageNetInfo("imagenet-22k")
+    known = {*info.label_names()} & {*classes}
+    return {each: info.label_name_to_description(each) for each in classes if each in known}
 
 
 def draw_classes(image: np.ndarray, classes: Sequence[tuple[str, float]]) -> Image.Image:

@@ -80,7 +80,7 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
         classes: names of all. The legend has those that occur in the picture, the most frequent first.
         heading: what stands above it all.
     """
-    palette = colours_of(classes)
+    palette = colours_of(len(classes))
     panels, pixels = [], np.zeros(len(palette), dtype=np.int64)
     for image, *maps in rows:
         shown = show_image(image)
@@ -92,9 +92,9 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
     save_picture(with_legend(arrange(panels, TITLES, heading), entries), path)
 
 
-def colours_of(classes: Sequence[str]) -> np.ndarray:
-    """The colour of every uint8 number, uint8 (256, 3), where there are so many classes."""
-    return _few_colours() if len(classes) <= len(DISTINCT_COLOURS) else _ade20k_colours()
+def colours_of(classes: int) -> np.ndarray:
+    """The colour of every uint8 number where there are so many classes, uint8 (256, 3)."""
+    return _few_colours() if classes <= len(DISTINCT_COLOURS) else _ade20k_colours()
 
 
 def _few_colours() -> np.ndarray:

@@ -53,7 +53,7 @@ class SegmentationPredictor:
 
     def __init__(self, recipe: SegmentationRecipe, segmentor: Segmentor, classes: Sequence[str]) -> None:
         self.views, self.segmentor, self.classes = Views(recipe.inference), segmentor, classes
-        self.palette = colours_of(classes)
+        self.palette = colours_of(len(classes))
         self.about: dict[str, Any] = {"classes": list(classes)}
 
     def read(self, path: Path, number: int) -> _Seen:
