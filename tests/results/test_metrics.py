@@ -23,6 +23,7 @@ ERRORS = ["ECE"]
 def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
     unknown: dict[str, Any] = {field.name: None for field in fields(Outcome)}
     settings: dict[str, Any] = {"per_class": {}, "split": "val", "load_report": None, "image_names": ["a", "b", "c"]}
+    settings |= {"network": None, "classes": []}
     return TaskOutcome(metrics=metrics, training=Outcome(**unknown), **settings, **evaluation)
 
 
