@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, TextIO
 
 from PIL import Image
 
-from backbones.errors import DataError, InputError, not_written
+from backbones.errors import InputError, not_written
 from backbones.images.normalisation import Normalisation
 from backbones.images.reading import UnreadableImage
-from backbones.trained.file import WEIGHTS, Description, read_description, trained_file
+from backbones.trained.file import WEIGHTS, Description
 from backbones.trained.prediction import Prediction, Predictor
 from backbones.training.machine import choose_device
 from backbones.training.progress_line import progress_line
@@ -22,6 +22,7 @@ from backbones.training.settings import Recipe, validate
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.planning.evaluations import evaluation_settings
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained
 from benchmarks.running.image_files import ImageFile, find_image_files
 from tasks.registry import PRETRAINING, TASKS, interpret
 from tasks.trained import TrainedNetwork
@@ -62,8 +63,8 @@ def predict_images(
     What lies there under the same names is replaced. Raises InputError for a wrong call, and for a network that cannot
     be had. An image that cannot be read is left out and told in what is returned.
     """
-    file = trained_file(run)
-    description = _described(run, file)
+    found = find_trained(run)
+    file, description = found.file, _described(run, found)
     _require_options(description, run, asked)
     files = find_image_files(given, [out / PICTURES, out / LABELS])
     _require_others(files, out)
@@ -95,7 +96,6 @@ def load_predictor(
     trained = validate(kind, settings, f"{file}, recipe")
     if trained.precision == "fp16":  # which a GPU alone has
         trained = trained.model_copy(update={"precision": "auto"})
-    trained = trained.model_copy(update={"runtime": type(trained.runtime)()})
     recipe: Any = evaluation_settings(trained, None, list(overrides), file)
     choose_device(recipe.runtime.device)
     normalisation = Normalisation(**description.normalisation)
@@ -109,28 +109,19 @@ def load_predictor(
     return module.load_predictor(recipe, network, normalisation, **asked), recipe
 
 
-def _described(run: Path, file: Path) -> Description:
-    if not run.exists():
-        raise DataError(f"{run}: no such file or folder. Expected a finished run's folder, or the {WEIGHTS} in it")
-    if run.is_dir() and file == run:
-        if (run / "recipe.yaml").is_file():
-            what = "has not finished. Repeat its command"
-            if (run / "record.json").is_file():
-                what = f"left no {WEIGHTS}. Run it anew, with --rerun"
-            raise InputError(f"{run}: this run {what}")
-        inner = [str(path.parent) for pattern in _BELOW for path in sorted(run.glob(f"{pattern}/{WEIGHTS}"))]
-        more = f". Finished runs below it: {', '.join(inner[:5])}" if inner else ""
-        raise InputError(f"{run}: no run's folder, which would hold {WEIGHTS}{more}")
-    description = read_description(file)
-    if description is None:
-        raise InputError(f"{file}: not written by a run. Expected a finished run's folder, or the {WEIGHTS} in it")
-    if description.task not in {PRETRAINING, *TASKS}:
-        raise InputError(f"{file}: is for the task {description.task}, which is not known here")
-    return description
-
-
-_BELOW = ("*", "*/*/*", "*/*/*/*")
-"""Where runs lie below a folder of theirs, or below a store."""
+def _described(run: Path, found: FoundNetwork) -> Description:
+    """What is known of a run's network. Raises InputError for what is none, or none of which enough is known."""
+    known = found.known
+    if known is None:
+        raise InputError(f"{run}: not written by a run. Expected a finished run's folder, or the {WEIGHTS} in it")
+    if known.task not in {PRETRAINING, *TASKS}:
+        raise InputError(f"{run}: is for the task {known.task}, which is not known here")
+    if known.task != PRETRAINING and not known.classes:
+        raise InputError(
+            f"{run}: an earlier version finished this run, without its classes' names. Run it anew: repeat its "
+            "command with --rerun"
+        )
+    return known
 
 
 def _require_options(description: Description, run: Path, asked: Mapping[str, Any]) -> None:

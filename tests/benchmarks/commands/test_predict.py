@@ -132,9 +132,9 @@ def test_a_run_is_asked_for(finished: Path, photo: Path, tmp_path: Path) -> None
     store, unfinished = finished.parents[3], tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "recipe.yaml").touch()
-    assert f"Finished runs below it: {finished}" in refusal("predict", store, photo)
-    assert "this run has not finished. Repeat its command" in refusal("predict", unfinished, photo)
-    assert "no such file or folder" in refusal("predict", tmp_path / "nowhere", photo, status=3)
+    assert f"a folder of runs. Name one of them: {finished}" in refusal("predict", store, photo)
+    assert "this run has not finished" in refusal("predict", unfinished, photo)
+    assert "no such file or folder" in refusal("predict", tmp_path / "nowhere", photo)
     assert "not written by a run" in refusal("predict", photo, photo)
 
 
