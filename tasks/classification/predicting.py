@@ -13,7 +13,7 @@ from timm.data import ImageNetInfo
 from torch import Tensor
 
 from backbones.images.normalisation import Normalisation
-from backbones.images.panels import FONT, MARGIN, shorten
+from backbones.images.panels import FONT, HEADER, MARGIN, shorten
 from backbones.images.reading import UnreadableImage, read_image
 from backbones.trained.loading import load_trained
 from backbones.trained.prediction import Prediction, percent
@@ -32,6 +32,9 @@ WORDNET_ID = re.compile(r"n\d{8}")
 NAMED = 3
 _WIDTH, _HEIGHT, _THICKNESS = 340, 40, 10
 """Of a class's name with its bar below it, and of the bar, in pixels."""
+
+_SEEN = 224
+"""Pixels of the side in which the network's input is shown."""
 
 _FIRST, _OTHERS, _EMPTY = (67, 99, 216), (160, 178, 236), (232, 234, 240)
 
@@ -86,7 +89,7 @@ class ClassificationPredictor:
         bars = [*zip(names, probabilities, strict=True)]
         words = ", ".join(f"{name} {percent(probability)}" for name, probability in bars[:NAMED])
         said = {"height": seen.height, "width": seen.width, "classes": found}
-        return Prediction(words, said, draw_classes(seen.shown, bars[:BARS]))
+        return Prediction(words, said, draw_classes(seen.shown, bars[:BARS], show_image(seen.crop, _SEEN)))
 
 
 def words_of(classes: Sequence[str]) -> dict[str, str]:
@@ -98,8 +101,11 @@ def words_of(classes: Sequence[str]) -> dict[str, str]:
     return {each: info.label_name_to_description(each) for each in classes if each in known}
 
 
-def draw_classes(image: np.ndarray, classes: Sequence[tuple[str, float]]) -> Image.Image:
-    """An image, uint8 (H, W, 3), and beside it bars for the probabilities of classes."""
+def draw_classes(image: np.ndarray, classes: Sequence[tuple[str, float]], seen: np.ndarray) -> Image.Image:
+    """An image, uint8 (H, W, 3), and beside it bars for the probabilities of classes.
+
+    Below the bars, where there is room, what the network has seen of it, uint8 (h, w, 3).
+    """
     height, width = image.shape[:2]
     size = (width + _WIDTH + 4 * MARGIN, max(height, len(classes) * _HEIGHT) + 2 * MARGIN)
     picture = Image.new("RGB", size, "white")
@@ -118,6 +124,10 @@ def draw_classes(image: np.ndarray, classes: Sequence[tuple[str, float]]) -> Ima
         if length := round(_WIDTH * probability):
             colour = _OTHERS if index else _FIRST
             draw.rectangle((left, bar, left + length - 1, bar + _THICKNESS - 1), fill=colour)
+    top = picture.height - MARGIN - seen.shape[0]
+    if top >= MARGIN + len(classes) * _HEIGHT + HEADER:
+        draw.text((left, top - HEADER + 4), "seen by the network", fill="black", font=FONT)
+        picture.paste(Image.fromarray(seen), (left, top))
     return picture
 
 
