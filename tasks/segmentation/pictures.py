@@ -82,7 +82,7 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
         classes: names of all. The legend has those that occur in the picture, the most frequent first.
         heading: what stands above it all.
     """
-    palette = _few_colours() if len(classes) <= len(DISTINCT_COLOURS) else _ade20k_colours()
+    palette = colours_of(len(classes))
     panels, pixels = [], np.zeros(len(palette), dtype=np.int64)
     for image, *maps in rows:
         shown = show_image(image)
@@ -92,6 +92,11 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
     frequent = [number for number in np.argsort(-pixels, kind="stable").tolist() if pixels[number]]
     entries = [("not annotated" if number == IGNORED else classes[number], palette[number]) for number in frequent]
     save_picture(_with_legend(arrange(panels, TITLES, heading), entries), path)
+
+
+def colours_of(classes: int) -> np.ndarray:
+    """The colour of every uint8 number where there are so many classes, uint8 (256, 3)."""
+    return _few_colours() if classes <= len(DISTINCT_COLOURS) else _ade20k_colours()
 
 
 def _few_colours() -> np.ndarray:

@@ -18,6 +18,7 @@ COMMANDS = [
     "collect",
     "list",
     "inspect",
+    "export",
     "doctor",
     "data",
     "cache",
