@@ -107,25 +107,7 @@ def _names_of_level(level: Any) -> list[str]:
 
 def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> str:
     """detectron2's ViTDet with all that is otherwise here, as a file that `LazyConfig.load` reads."""
-    settings, trunk = recipe.model, detector.pyramid.trunk
-    assert isinstance(trunk, PlainTrunk)
-    block: Any = trunk.blocks[0]
-    windowed = [index for index in range(len(trunk.blocks)) if index not in trunk.global_blocks]
-    is_windowed = settings.window is not None and settings.window < settings.image_size // trunk.stride
-    position = trunk.pos_embed
-    net = {
-        "img_size": settings.image_size,
-        "embed_dim": trunk.width,
-        "depth": len(trunk.blocks),
-        "num_heads": block.attn.attention.num_heads,
-        "mlp_ratio": block.mlp.fc1.out_features / trunk.width,
-        "drop_path_rate": settings.drop_path,
-        "window_size": settings.window if is_windowed else 0,
-        "window_block_indexes": windowed if is_windowed else [],
-        "use_abs_pos": position is not None,
-        "use_rel_pos": settings.relative_position,
-        "pretrain_img_size": trunk.stride * (position.shape[1] if position is not None else 14),
-    }
+    settings, net = recipe.model, _net(detector, recipe)
     channels, mean, std = settings.channels, about.normalisation.mean, about.normalisation.std
     lines = [
         '"""ViTDet as backbench trained it; for detectron2\'s LazyConfig."""',
@@ -146,7 +128,7 @@ def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> 
         f"model.backbone.square_pad = {settings.image_size}",
         f"model.backbone.out_channels = {channels}",
         *(f"model.backbone.net.{name} = {value!r}" for name, value in net.items()),
-        f"model.backbone.net.norm_layer = partial(nn.LayerNorm, eps={block.norm1.eps!r})",
+        f"model.backbone.net.norm_layer = partial(nn.LayerNorm, eps={_epsilon(detector)!r})",
         f"model.proposal_generator.head.in_channels = {channels}",
         f"model.proposal_generator.anchor_generator.sizes = {[[size] for size in settings.anchor_sizes]!r}",
         f"model.proposal_generator.pre_nms_topk = ({2 * settings.proposals}, {settings.proposals})",
@@ -162,3 +144,31 @@ def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> 
         f"heads.mask_head.conv_dims = {[channels] * 5!r}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _epsilon(detector: Detector) -> float:
+    trunk: Any = detector.pyramid.trunk
+    return float(trunk.blocks[0].norm1.eps)
+
+
+def _net(detector: Detector, recipe: DetectionRecipe) -> dict[str, Any]:
+    """The settings of detectron2's ViT."""
+    settings, trunk = recipe.model, detector.pyramid.trunk
+    assert isinstance(trunk, PlainTrunk)
+    block: Any = trunk.blocks[0]
+    windowed = [index for index in range(len(trunk.blocks)) if index not in trunk.global_blocks]
+    is_windowed = settings.window is not None and settings.window < -(-settings.image_size // trunk.stride)
+    position = trunk.pos_embed
+    return {
+        "img_size": settings.image_size,
+        "embed_dim": trunk.width,
+        "depth": len(trunk.blocks),
+        "num_heads": block.attn.attention.num_heads,
+        "mlp_ratio": block.mlp.fc1.out_features / trunk.width,
+        "drop_path_rate": settings.drop_path,
+        "window_size": settings.window if is_windowed else 0,
+        "window_block_indexes": windowed if is_windowed else [],
+        "use_abs_pos": position is not None,
+        "use_rel_pos": settings.relative_position,
+        "pretrain_img_size": trunk.stride * (position.shape[1] if position is not None else 14),
+    }

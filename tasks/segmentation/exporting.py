@@ -26,6 +26,7 @@ _NECK = {2: "upsample_4x", 1: "upsample_2x"}
 
 _TRUNK, _LEVELS = "backbone.pyramid.trunk.", "backbone.pyramid.levels."
 _TABLE = "relative_position_bias_table"
+_NORM = {"type": "SyncBN", "requires_grad": True}
 
 
 def export(
@@ -94,69 +95,31 @@ def _has_separate_biases(trunk: PlainTrunk) -> bool:
 
 def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About) -> dict[str, Any]:
     """mmsegmentation's, of the whole model and of its evaluation."""
-    pyramid, settings, views = segmentor.pyramid, recipe.model, recipe.inference
-    trunk: Any = pyramid.trunk
-    block, side = trunk.blocks[0], settings.image_size
-    norm = {"type": "SyncBN", "requires_grad": True}
-    head = {
-        "dropout_ratio": 0.1,
-        "num_classes": len(about.classes),
-        "norm_cfg": norm,
-        "align_corners": False,
-    }
-    loss = {"type": "CrossEntropyLoss", "use_sigmoid": False}
+    pyramid, views, side = segmentor.pyramid, recipe.inference, recipe.model.image_size
     test: dict[str, Any] = {"mode": views.mode}
     if views.mode == "slide":
         test |= {"crop_size": (side, side), "stride": (views.stride, views.stride)}
+    preprocessor = {
+        "type": "SegDataPreProcessor",
+        "mean": [255 * value for value in about.normalisation.mean],
+        "std": [255 * value for value in about.normalisation.std],
+        "bgr_to_rgb": True,
+        "pad_val": 0,
+        "seg_pad_val": 255,
+        "size": (side, side),
+    }
+    neck = {
+        "type": "Feature2Pyramid",
+        "embed_dim": pyramid.channels[0],
+        "rescales": [_whole(_trunk(segmentor).stride / stride) for stride in pyramid.strides],
+        "norm_cfg": _NORM,
+    }
     model = {
         "type": "EncoderDecoder",
-        "data_preprocessor": {
-            "type": "SegDataPreProcessor",
-            "mean": [255 * value for value in about.normalisation.mean],
-            "std": [255 * value for value in about.normalisation.std],
-            "bgr_to_rgb": True,
-            "pad_val": 0,
-            "seg_pad_val": 255,
-            "size": (side, side),
-        },
-        "backbone": {
-            "type": "BEiT" if _has_separate_biases(trunk) else "MAE",
-            "img_size": (side, side),
-            "patch_size": trunk.stride,
-            "embed_dims": trunk.width,
-            "num_layers": len(trunk.blocks),
-            "num_heads": block.attn.attention.num_heads,
-            "mlp_ratio": _whole(block.mlp.fc1.out_features / trunk.width),
-            "out_indices": list(trunk.taps),
-            "drop_path_rate": settings.drop_path,
-            "norm_cfg": {"type": "LN", "eps": block.norm1.eps},
-            "init_values": settings.layer_scale or 1.0,
-        },
-        "neck": {
-            "type": "Feature2Pyramid",
-            "embed_dim": trunk.width,
-            "rescales": [_whole(trunk.stride / stride) for stride in pyramid.strides],
-            "norm_cfg": norm,
-        },
-        "decode_head": {
-            "type": "UPerHead",
-            "in_channels": list(pyramid.channels),
-            "in_index": [0, 1, 2, 3],
-            "pool_scales": (1, 2, 3, 6),
-            "channels": settings.channels,
-            "loss_decode": loss | {"loss_weight": 1.0},
-            **head,
-        },
-        "auxiliary_head": {
-            "type": "FCNHead",
-            "in_channels": pyramid.channels[AUXILIARY_MAP],
-            "in_index": AUXILIARY_MAP,
-            "channels": settings.auxiliary_channels,
-            "num_convs": 1,
-            "concat_input": False,
-            "loss_decode": loss | {"loss_weight": AUXILIARY_WEIGHT},
-            **head,
-        },
+        "data_preprocessor": preprocessor,
+        "backbone": _backbone(_trunk(segmentor), recipe),
+        "neck": neck,
+        **_heads(segmentor, recipe, len(about.classes)),
         "train_cfg": {},
         "test_cfg": test,
     }
@@ -166,6 +129,54 @@ def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About
         {"type": "PackSegInputs"},
     ]
     return {"default_scope": "mmseg", "model": model, "test_pipeline": pipeline}
+
+
+def _trunk(segmentor: Segmentor) -> Any:
+    return segmentor.pyramid.trunk
+
+
+def _backbone(trunk: Any, recipe: SegmentationRecipe) -> dict[str, Any]:
+    block, side = trunk.blocks[0], recipe.model.image_size
+    return {
+        "type": "BEiT" if _has_separate_biases(trunk) else "MAE",
+        "img_size": (side, side),
+        "patch_size": trunk.stride,
+        "embed_dims": trunk.width,
+        "num_layers": len(trunk.blocks),
+        "num_heads": block.attn.attention.num_heads,
+        "mlp_ratio": _whole(block.mlp.fc1.out_features / trunk.width),
+        "out_indices": list(trunk.taps),
+        "drop_path_rate": recipe.model.drop_path,
+        "norm_cfg": {"type": "LN", "eps": block.norm1.eps},
+        "init_values": recipe.model.layer_scale or 1.0,
+    }
+
+
+def _heads(segmentor: Segmentor, recipe: SegmentationRecipe, classes: int) -> dict[str, Any]:
+    channels = segmentor.pyramid.channels
+    both = {"dropout_ratio": 0.1, "num_classes": classes, "norm_cfg": _NORM, "align_corners": False}
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": False}
+    return {
+        "decode_head": {
+            "type": "UPerHead",
+            "in_channels": list(channels),
+            "in_index": [0, 1, 2, 3],
+            "pool_scales": (1, 2, 3, 6),
+            "channels": recipe.model.channels,
+            "loss_decode": loss | {"loss_weight": 1.0},
+            **both,
+        },
+        "auxiliary_head": {
+            "type": "FCNHead",
+            "in_channels": channels[AUXILIARY_MAP],
+            "in_index": AUXILIARY_MAP,
+            "channels": recipe.model.auxiliary_channels,
+            "num_convs": 1,
+            "concat_input": False,
+            "loss_decode": loss | {"loss_weight": AUXILIARY_WEIGHT},
+            **both,
+        },
+    }
 
 
 def _whole(number: float) -> int | float:
