@@ -33,6 +33,7 @@ class About:
     method, pretrain_data, model: of these weights, as the tables print them
     classes:    the names of its outputs, in their order; empty without a head
     crop_ratio: share of the resized short side that the central crop keeps in its evaluation
+    image_size: side of its images in pixels; None where that is the model's own
     """
 
     method: str
@@ -41,6 +42,7 @@ class About:
     normalisation: Normalisation
     classes: tuple[str, ...] = ()
     crop_ratio: float = 0.875
+    image_size: int | None = None
 
     @property
     def header(self) -> dict[str, str]:
@@ -120,6 +122,10 @@ def require_room(out: Path, is_folder: bool, endings: Mapping[str, Any], overwri
         return
     if out.is_dir():
         raise InputError(f"--out {out}: is a folder, and this target writes a file. Name one: {out / 'model.pth'}")
+    if out.suffix == ".py":
+        raise InputError(
+            f"--out {out}: the weights are no program, and a configuration may lie beside them: name a .pth"
+        )
     for path in (beside(out, ending) for ending in endings):
         if path.exists() and not overwrite:
             raise InputError(f"{path}: is there already. Choose another --out, or replace it with --overwrite")
@@ -198,4 +204,4 @@ def _staged(target: Path) -> Iterator[Path]:
 
 def no_home(what: str, target: str, why: str, others: str) -> InputError:
     """The error for a network that a target has nothing for; `others` says where it can go instead."""
-    return InputError(f"{what} cannot become {target}'s: {why}. {others}")
+    return InputError(f"{what} cannot be handed on to {target}: {why}. {others}")

@@ -29,15 +29,15 @@ def timm_folder(model: nn.Module, about: About) -> Product:
     """
     tensors = _own_tensors(model)
     target = _timms_own(model, tensors)
-    _require_same_output(model, target)
+    _require_same_output(model, target, about)
     names = {"label_names": list(about.classes)} if about.classes else {}
-    pixels = {
+    pixels: dict[str, Any] = {
         "mean": about.normalisation.mean,
         "std": about.normalisation.std,
         "crop_pct": about.crop_ratio,
         "interpolation": "bicubic",
     }
-    if sides := _image_size(model):
+    if sides := _seen(model, about):
         pixels["input_size"] = (3, *sides)
 
     def describe(path: Path) -> None:
@@ -116,6 +116,11 @@ def _image_size(model: Any) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+def _seen(model: Any, about: About) -> tuple[int, int] | None:
+    """Height and width of the images that a model has seen, as far as it is known."""
+    return _image_size(model) or ((about.image_size, about.image_size) if about.image_size else None)
+
+
 def _sizes(model: Any) -> dict[str, Any]:
     """All sizes of a plain ViT whose name is not timm's."""
     try:
@@ -132,9 +137,9 @@ def _sizes(model: Any) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _require_same_output(model: Any, target: Any) -> None:
+def _require_same_output(model: Any, target: Any, about: About) -> None:
     """Raise InputError unless both models make the same of an image of noise."""
-    height, width = _image_size(model) or (224, 224)
+    height, width = _seen(model, about) or (224, 224)
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     was_training, device = model.training, next(model.parameters()).device
     model.eval()

@@ -92,6 +92,7 @@ def _about(description: Description, recipe: Any) -> About:
         normalisation=Normalisation(**description.normalisation),
         classes=tuple(description.classes),
         crop_ratio=share or _usual_share(recipe.model.image_size),
+        image_size=recipe.model.image_size,
     )
 
 
@@ -118,6 +119,7 @@ def _of_backbone(
         model=origin.model,
         normalisation=normalisation_of(entry, checkpoint, spell=pretraining_name),
         crop_ratio=_usual_share(image_size or 224),
+        image_size=image_size,
     )
     return about, export_encoder(network.eval(), about, target, pickled=pickled)
 

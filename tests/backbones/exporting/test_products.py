@@ -69,3 +69,8 @@ def test_a_file_for_a_folder_and_the_reverse(tmp_path: Path) -> None:
         write_product(folder_of("1"), tmp_path / "file", overwrite=True)
     with pytest.raises(InputError, match="is a folder, and this target writes a file"):
         write_product(file_of("1"), tmp_path, overwrite=True)
+
+
+def test_a_program_is_no_place_for_weights(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the weights are no program"):
+        write_product(file_of("1"), tmp_path / "model.py")

@@ -78,5 +78,5 @@ def test_what_vitdet_is_not_is_refused(tmp_path: Path) -> None:
     message = refusal("export", tmp_path / "mini", "--to", "detectron2", "--out", out)
     assert "its patches have 8 pixels" in message
     message = refusal("export", tmp_path / "mini", "--to", "timm", "--out", tmp_path / "timm")
-    assert message.startswith("A detector cannot become timm's") and "Use --to detectron2" in message
+    assert message.startswith("A detector cannot be handed on to timm") and "Use --to detectron2" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fpn", "mini"]

@@ -78,4 +78,4 @@ def test_what_mmsegmentations_mae_is_not_is_refused(tmp_path: Path) -> None:
     message = refusal("export", tmp_path / "fpn", "--to", "mmseg", "--out", tmp_path / "upernet.pth")
     assert "the adapter fpn" in message and "that of the adapter `beit`" in message
     message = refusal("export", tmp_path / "fpn", "--to", "mae", "--out", tmp_path / "mae.pth")
-    assert message.startswith("A segmentor cannot become mae's") and "Use --to mmseg" in message
+    assert message.startswith("A segmentor cannot be handed on to mae") and "Use --to mmseg" in message
