@@ -85,7 +85,12 @@ def as_torch(content: Any) -> Content:
 
 def as_pickle(content: Any) -> Content:
     """Write as detectron2 does its models: a pickle whose tensors are numpy's arrays."""
-    return lambda path: path.write_bytes(pickle.dumps(content))
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            pickle.dump(content, file)
+
+    return write
 
 
 def as_text(text: str) -> Content:
