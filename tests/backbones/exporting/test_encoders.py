@@ -130,6 +130,13 @@ def test_a_classifier_of_transformers_gives_the_same_logits(tmp_path: Path, pool
     assert theirs.config.id2label == dict(enumerate(CLASSES))
     close(theirs(images()).logits, model(images()))
     assert read_statement(read_checkpoint(folder)).method == "MAE"
+    again: Any = create_backbone("mae_vit_mini", folder).eval()
+    assert again.load_report.method == "MAE" and not any("blocks" in name for name in again.load_report.initialised)
+    own, other = (
+        each.forward_intermediates(images(), indices=[3], intermediates_only=True, norm=False)[0]
+        for each in (model, again)
+    )
+    close(other, own)
 
 
 @pytest.mark.parametrize("pool", ["token", "avg"])
