@@ -6,7 +6,7 @@ import pickle
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -171,9 +171,9 @@ def write_product(product: Product, out: Path, overwrite: bool = False) -> list[
 
 def _write_files(product: Product, out: Path) -> list[Path]:
     paths = [beside(out, ending) for ending in product.files]
-    for path, content in reversed(list(zip(paths, product.files.values(), strict=True))):  # the weights come last
-        with written_whole(path) as file:
-            content(Path(file.name))
+    with ExitStack() as files:  # none appears before all are written
+        for path, content in zip(paths, product.files.values(), strict=True):
+            content(Path(files.enter_context(written_whole(path)).name))
     return paths
 
 

@@ -56,7 +56,8 @@ def test_files_are_replaced_only_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_nothing_is_left_half_written(tmp_path: Path, is_folder: bool) -> None:
-    product = Product({"config.json" if is_folder else "": fail}, TENSORS, "a test's", is_folder)
+    names = ("config.json", "model.safetensors") if is_folder else ("", ".py")
+    product = Product({names[0]: as_text("whole"), names[1]: fail}, TENSORS, "a test's", is_folder)
     with pytest.raises(InputError, match="No space left") as refusal:
         write_product(product, tmp_path / "export")
     assert refusal.value.status == 75
