@@ -47,8 +47,9 @@ class Description(BaseModel):
     run: dict[str, Any]
 
     def header(self) -> dict[str, str]:
-        """As strings, for the file's header."""
-        return {name: value if name in _WORDS else json.dumps(value) for name, value in self.model_dump().items()}
+        """As strings, for the file's header; mean and std by themselves too, as other files of weights have them."""
+        own = {name: value if name in _WORDS else json.dumps(value) for name, value in self.model_dump().items()}
+        return own | {name: json.dumps(values) for name, values in self.normalisation.items()}
 
 
 _WORDS = ("task", "method", "pretrain_data", "model")

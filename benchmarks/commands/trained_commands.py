@@ -1,7 +1,8 @@
 """The commands about networks that are trained already."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -24,6 +25,13 @@ from benchmarks.commands.options import (
 )
 
 trained_app = typer.Typer()
+
+TARGETS = ("timm", "transformers", "mmseg", "detectron2", "mae")
+
+if TYPE_CHECKING:  # type checkers know only enums that are spelt out
+    TargetName: TypeAlias = str
+else:
+    TargetName = StrEnum("TargetName", {name: name for name in TARGETS})
 
 
 @trained_app.command()
@@ -150,6 +158,57 @@ def predict(
         )
         show_predicted(done)
     raise typer.Exit(DataError.status if done.unreadable else 0)
+
+
+@trained_app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN|FILE", help="A finished run's folder, its weights.safetensors, or a backbone's."),
+    ],
+    to: Annotated[TargetName, typer.Option(help="In whose names; see above.")],
+    out: Annotated[
+        Path, typer.Option(help="Where to: a folder for timm and transformers, a file for the others (.pth, .pkl).")
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Which model a backbone's file is of.", autocompletion=complete_backbone),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Of a backbone's file: the side in pixels to interpolate positions to.")
+    ] = None,
+    decoder: Annotated[
+        bool, typer.Option("--decoder", help="For transformers, of a pre-training: a ViTMAEForPreTraining.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier export left there.")] = False,
+    plugin: Plugin = None,
+) -> None:
+    """Hand on what was trained here, in the names of another library.
+
+    timm: a folder for timm.create_model("local-dir:DIR", pretrained=True), encoders and classifiers, of any timm model
+
+    transformers: a folder for AutoModel or AutoModelForImageClassification.from_pretrained(DIR), of ViTs and BEiTs
+
+    mae: facebookresearch/mae's pre-trained file, decoder and all, or its fine-tuned one
+
+    mmseg: UPerNet of the adapter `beit`, beside it the configuration that builds it; of an encoder the backbone
+
+    detectron2: ViTDet, which is Mask R-CNN with the adapter `simple`, and its configuration; of an encoder the backbone
+    """
+    from benchmarks.commands.exports import show_export
+    from benchmarks.running.exporting import export as write_export
+
+    import_plugins(plugin)
+    exported = write_export(
+        source,
+        str(to),  # type: ignore[arg-type]
+        out,
+        backbone=backbone,
+        image_size=image_size,
+        decoder=decoder,
+        overwrite=overwrite,
+    )
+    show_export(exported)
 
 
 def _launch(processes: int | None) -> None:

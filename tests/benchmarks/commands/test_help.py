@@ -19,6 +19,7 @@ COMMANDS = [
     "collect",
     "list",
     "inspect",
+    "export",
     "doctor",
     "data",
     "cache",
