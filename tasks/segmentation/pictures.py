@@ -97,11 +97,6 @@ def colours_of(classes: int) -> np.ndarray:
     return _few_colours() if classes <= len(DISTINCT_COLOURS) else _ade20k_colours()
 
 
-def colours_of(classes: int) -> np.ndarray:
-    """The colour of every uint8 number where there are so many classes, uint8 (256, 3)."""
-    return _few_colours() if classes <= len(DISTINCT_COLOURS) else _ade20k_colours()
-
-
 def _few_colours() -> np.ndarray:
     """The colour of every uint8 number, uint8 (256, 3), as far as there are `DISTINCT_COLOURS`."""
     palette = np.zeros((256, 3), dtype=np.uint8)
