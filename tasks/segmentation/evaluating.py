@@ -12,11 +12,12 @@ from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.label_maps.layout import open_segmentation, require_annotations
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
+from tasks.segmentation.known_classes import require_known_classes
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.task import create_segmentor, evaluation_of, outcome_of
-from tasks.trained import TrainedNetwork, require_classes
+from tasks.trained import TrainedNetwork
 
 
 def evaluate(
@@ -36,13 +37,13 @@ def evaluate(
     """
     train, val = open_segmentation(data, recipe.data)
     require_same_lists(data, train.listing, val.listing)
-    require_classes(trained, val.classes)
+    about_classes = require_known_classes(trained, val.classes)
     segmentor, _, parameters = create_segmentor(
         recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
     )
     load_report = load_trained(segmentor, trained.checkpoint, trained.steps, trained.kind)
     cost = forward_cost(segmentor.pyramid, recipe.model.image_size)
-    notes = [*train.notes, *val.notes, *segmentor.pyramid.notes, *require_annotations(data, train, val)]
+    notes = [*train.notes, *val.notes, *about_classes, *segmentor.pyramid.notes, *require_annotations(data, train, val)]
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [path for image in val.images for path in (image.image, image.annotation)])
     metric = SegmentationMetric(
