@@ -16,10 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
+from backbones.trained import WEIGHTS
 from backbones.training.writing import written_whole
-
-WEIGHTS = "weights.safetensors"
-"""What a finished run calls it."""
 
 
 class Description(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Subset
 
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
@@ -67,9 +68,7 @@ def fine_tune(
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, settings.image_size)
-    metric = ClassificationMetric(
-        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
-    )
+    metric = metric_of(recipe, train, val)
     optimizer = recipe.optimizer
     outcome = run_job(
         Job(
@@ -84,6 +83,13 @@ def fine_tune(
         )
     )
     return outcome_of(outcome, step.network, metric, train.classes, val, [train.note], load_report, parameters, cost)
+
+
+def metric_of(recipe: ClassificationRecipe, train: LabelledSplit | None, val: LabelledSplit) -> ClassificationMetric:
+    """What evaluates; without a training split it cannot tell classes of many images from those of few."""
+    classes = len(val.classes)
+    images = None if train is None else np.bincount(train.labels, minlength=classes)
+    return ClassificationMetric(classes, images, allow_unreadable=recipe.evaluation.allow_unreadable)
 
 
 def outcome_of(
@@ -119,11 +125,16 @@ def outcome_of(
 
 
 def evaluation_of(
-    recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
+    recipe: ClassificationRecipe,
+    val: LabelledSplit,
+    metric: ClassificationMetric,
+    batch_size: int,
+    numbers: Sequence[int] | None = None,
 ) -> Evaluation:
-    """How the engine is to evaluate."""
+    """How the engine is to evaluate: on all images, or those of these `numbers`."""
+    images = EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio)
     return Evaluation(
-        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
+        images if numbers is None else Subset(images, numbers),
         metric,
         batch_size=batch_size,
         every_epochs=recipe.evaluation.every_epochs,

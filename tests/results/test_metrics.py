@@ -7,8 +7,9 @@ from typing import Any
 import hotcoco
 import numpy as np
 import pytest
+from torch import nn
 
-from backbones.training.job import Outcome
+from backbones.training.outcome import Outcome
 from results import METRICS, ResultsError, find_metric, statistic_interval
 from tasks.classification.metric import ClassificationMetric
 from tasks.detection.scoring import KINDS
@@ -23,12 +24,13 @@ ERRORS = ["ECE"]
 def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
     unknown: dict[str, Any] = {field.name: None for field in fields(Outcome)}
     settings: dict[str, Any] = {"per_class": {}, "split": "val", "load_report": None, "image_names": ["a", "b", "c"]}
+    settings |= {"network": nn.Identity(), "classes": []}
     return TaskOutcome(metrics=metrics, training=Outcome(**unknown), **settings, **evaluation)
 
 
 def test_every_metric_of_every_task_is_known_and_no_other() -> None:
     answers = [(number, number, 0, 0.9, number == 0, True, 0.5) for number in range(5)]
-    metric = ClassificationMetric(np.array([200, 50, 2, 2, 2]), allow_unreadable=False)
+    metric = ClassificationMetric(5, np.array([200, 50, 2, 2, 2]), allow_unreadable=False)
     classification = metric.compute_metrics(answers)
     areas = np.ones((1, 2), dtype=np.int64)
     segmentation = Areas(["a"], areas, areas, areas).weighted
