@@ -13,19 +13,27 @@ from typing import Any
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images.normalisation import IMAGENET, Normalisation
+from backbones.images.normalisation import IMAGENET
 from backbones.registry import find_backbone
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.openmmlab import looked_up, stated_classes, stated_configuration
+from backbones.weights.openmmlab import stated_classes, stated_configuration
 from tasks.segmentation.published_names import (
     LOGITS,
     allow_no_auxiliary_head,
     from_beits_code,
     from_mmsegmentation,
+    norms_of,
     require_class_count,
     take_off_wrapper,
 )
 from tasks.segmentation.recipe import SegmentationRecipe
+from tasks.segmentation.stated import (
+    require_as_built,
+    stated_epsilon,
+    stated_inference,
+    stated_normalisation,
+    stated_taps,
+)
 from tasks.trained import PublishedNetwork
 
 _KNOWN = (
@@ -111,6 +119,11 @@ def recognise(checkpoint: Checkpoint, recipe: SegmentationRecipe, backbone: str 
     entry = find_backbone(released.backbone if released else name, with_checkpoint=True)
     is_random = entry.method == "random"
     configuration = stated_configuration(checkpoint.meta)
+    try:
+        require_as_built(configuration)
+        normalisation = stated_normalisation(configuration) or IMAGENET
+    except InputError as error:
+        raise InputError(f"{checkpoint.name}: its configuration (meta): {error}") from error
     return PublishedNetwork(
         kind=f"a UPerNet on {'BEiT' if facts.beit else 'a plain ViT'}, named as by {facts.naming}",
         backbone=name,
@@ -120,8 +133,9 @@ def recognise(checkpoint: Checkpoint, recipe: SegmentationRecipe, backbone: str 
             from_beits_code,
             require_class_count,
             allow_no_auxiliary_head,
+            *filter(None, [norms_of(stated_epsilon(configuration))]),
         ),
-        normalisation=_normalisation_of(configuration),
+        normalisation=normalisation,
         settings=_settings_of(facts, configuration, recipe),
         classes=stated_classes(checkpoint.meta),
         method="custom" if is_random else entry.method,
@@ -233,86 +247,26 @@ def _settings_of(facts: _Facts, configuration: Mapping[str, Any], recipe: Segmen
     found: dict[str, object] = {
         "model.adapter": "beit",
         "model.image_size": facts.side,
-        "model.taps": _taps_of(facts, configuration) or model.taps,
+        "model.taps": stated_taps(configuration) or _TAPS.get(facts.depth) or model.taps,
         "model.relative_position": facts.relative_position,
         "model.layer_scale": (model.layer_scale or 1.0) if facts.layer_scale else None,
         "model.channels": facts.channels,
         "model.auxiliary_channels": facts.auxiliary_channels or model.auxiliary_channels,
-        **_inference_of(facts, configuration, recipe),
+        **_usual_inference(facts, recipe),
+        **stated_inference(configuration),
     }
     sections = {"model": model, "inference": inference}
     asked = {key: getattr(sections[key.partition(".")[0]], key.partition(".")[2]) for key in found}
     return {key: value for key, value in found.items() if value != asked[key]}
 
 
-def _taps_of(facts: _Facts, configuration: Mapping[str, Any]) -> tuple[int, ...] | None:
-    stated = looked_up(configuration, "model", "backbone", "out_indices")
-    if isinstance(stated, list) and len(stated) == 4 and all(type(block) is int for block in stated):
-        return tuple(stated)
-    return _TAPS.get(facts.depth)
-
-
-def _inference_of(facts: _Facts, configuration: Mapping[str, Any], recipe: SegmentationRecipe) -> dict[str, object]:
-    """As the configuration has it; without one, what the code bases have for images of that side.
+def _usual_inference(facts: _Facts, recipe: SegmentationRecipe) -> dict[str, object]:
+    """What the code bases have for images of another side than the recipe's.
 
     Windows advance by two thirds of their side, and images become as large as fits four sides by one: 341 and
     (2048, 512) at 512 pixels, 426 and (2560, 640) at 640 (mmsegmentation's configs/beit, BEiT's configs).
     """
-    found: dict[str, object] = {}
-    if facts.side != recipe.model.image_size:
-        found["inference.resize"] = (4 * facts.side, facts.side)
-        if recipe.inference.mode == "slide":
-            found["inference.stride"] = facts.side * 2 // 3
-    test: Any = looked_up(configuration, "model", "test_cfg") or {}
-    stride = _pair(looked_up(test, "stride"))
-    if looked_up(test, "mode") == "whole":
-        found |= {"inference.mode": "whole", "inference.stride": None}
-    elif looked_up(test, "mode") == "slide" and stride and stride[0] == stride[1]:
-        found |= {"inference.mode": "slide", "inference.stride": stride[0]}
-    if resize := _test_resize(configuration):
-        found["inference.resize"] = (max(resize), min(resize))
-    return found
-
-
-def _test_resize(configuration: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Of the pipeline that images are tested with: mmsegmentation's `Resize`, before 1.0 `MultiScaleFlipAug`."""
-    pipelines = (
-        looked_up(configuration, "test_dataloader", "dataset", "pipeline"),
-        looked_up(configuration, "data", "test", "pipeline"),
-        looked_up(configuration, "test_pipeline"),
-    )
-    steps = next((each for each in pipelines if isinstance(each, list)), [])
-    stated = (_pair(looked_up(step, name)) for step in steps for name in ("scale", "img_scale"))
-    return next(filter(None, stated), None)
-
-
-def _pair(value: object) -> tuple[int, int] | None:
-    if isinstance(value, list) and len(value) == 2 and all(type(each) is int and each > 0 for each in value):
-        return value[0], value[1]
-    return None
-
-
-def _normalisation_of(configuration: Mapping[str, Any]) -> Normalisation:
-    """As the configuration has it; ImageNet's in those of all three code bases, and so without one."""
-    stated = next(
-        (
-            found
-            for found in (
-                looked_up(configuration, "model", "data_preprocessor"),
-                looked_up(configuration, "img_norm_cfg"),
-            )
-            if isinstance(found, Mapping) and {"mean", "std"} <= found.keys()
-        ),
-        None,
-    )
-    if stated is None or any(
-        not isinstance(stated[name], list) or len(stated[name]) != 3 or not all(map(_is_number, stated[name]))
-        for name in ("mean", "std")
-    ):
-        return IMAGENET
-    mean, std = ([round(value / 255, 6) for value in stated[name]] for name in ("mean", "std"))
-    return Normalisation.of(mean, std) or IMAGENET
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if facts.side == recipe.model.image_size:
+        return {}
+    windows = {"inference.stride": facts.side * 2 // 3} if recipe.inference.mode == "slide" else {}
+    return {"inference.resize": (4 * facts.side, facts.side), **windows}

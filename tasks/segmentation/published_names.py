@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from backbones.errors import InputError
+from backbones.trained.loading import Step
 from backbones.weights.conversion import Weights
 
 LOGITS = "decode_head.conv_seg"
@@ -91,3 +92,16 @@ def allow_no_auxiliary_head(weights: Weights, network: nn.Module) -> None:
     if not weights.names(re.escape(AUXILIARY)):
         lacking = (name for name in network.state_dict() if name.startswith(AUXILIARY))
         weights.initialised.update(dict.fromkeys(lacking, "the file has no auxiliary head; evaluation needs none"))
+
+
+def norms_of(epsilon: float | None) -> Step | None:
+    """What gives the trunk's norms another epsilon, which no tensor tells; None for none."""
+    if epsilon is None:
+        return None
+
+    def change(weights: Weights, network: Any) -> None:
+        for module in network.pyramid.trunk.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = epsilon
+
+    return change

@@ -1,6 +1,6 @@
 """What `evaluate` makes of a file of a whole segmentor, and files of the restated code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from tests.support.restated_segmentors import RestatedSegmentor, Variant
 CLASSES = ["wall", "sky", "tree", "road", "bed", "person", "door"]
 
 
-def planned(path: Path, backbone: str | None) -> PlannedEvaluation:
+def planned(path: Path, backbone: str | None, overrides: Sequence[str] = ()) -> PlannedEvaluation:
     """Under a recipe that agrees with the file in nothing."""
     recipe = path.parent / "small.yaml"
     recipe.write_text(RECIPE)
-    return plan_evaluation(str(recipe), path.parent, path, overrides=[], backbone=backbone)
+    return plan_evaluation(str(recipe), path.parent, path, overrides=[*overrides], backbone=backbone)
 
 
 def trained_of(plan: PlannedEvaluation) -> TrainedNetwork:

@@ -6,8 +6,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 from mmseg.apis import inference_model, init_model
+from mmseg.models import SegTTAModel
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from backbones.training.runner import stack
 from benchmarks.running.evaluating import run_evaluation
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples
-from tests.support.mmseg_examples import CLASSES, as_mmseg, own_set, write_scenes
+from tests.support.mmseg_examples import CLASSES, as_mmseg, mmseg_set, own_set, write_scenes
 from tests.support.mmseg_files import BACKBONES, RECIPE, RESIZE, STRIDE, small_configuration, write_segmentor
 from tests.support.published_segmentors import own_segmentor, planned
 
@@ -61,6 +63,28 @@ def test_logits_and_label_maps_are_mmsegmentations(
         assert off <= 1e-4
         assert differing == 0
         assert len(labels.unique()) > 5
+
+
+@torch.no_grad()
+def test_several_scales_and_mirror_images_are_mmsegmentations(tmp_path: Path) -> None:
+    """On images of the resized images' size: mmsegmentation measures scales from the images themselves."""
+    data, file, scales = tmp_path / "scenes", tmp_path / "segmentor.pth", [1.0, 1.75]
+    for split in ("train", "val"):
+        write_scenes(data, [(64, 91), (88, 64)], split)
+    configuration = small_configuration("MAE", data)
+    theirs = SegTTAModel(module=write_segmentor(file, configuration).eval())
+    pipeline = configuration.tta_pipeline
+    pipeline[1].transforms[0] = [{"type": "Resize", "scale_factor": scale, "keep_ratio": True} for scale in scales]
+    others = mmseg_set(data, "val", pipeline)
+    views = [f"inference.scales={scales}", "inference.flip=true"]
+    plan = planned(file, BACKBONES["MAE"], views)
+    ours, recipe = own_segmentor(plan, len(CLASSES)), cast(SegmentationRecipe, plan.recipe)
+    alone = own_segmentor(planned(file, BACKBONES["MAE"]), len(CLASSES))
+    for index, sample in enumerate(EvaluationSamples(own_set(data, "val"), recipe.inference)):
+        found: Tensor = ours.val_step(stack([sample]))[0]["predictions"]
+        (expected,) = theirs.test_step(pseudo_collate([others[index]]))
+        assert torch.equal(found, expected.pred_sem_seg.data)
+        assert (found != alone.val_step(stack([sample]))[0]["predictions"]).any()
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
