@@ -43,6 +43,7 @@ class Checkpoint:
     part:       the part that was chosen, "teacher.backbone"; "" where that is left to what fits a model
     prefix:     what was taken off the names in `state_dict`, because the part was chosen: "backbone."
     beside:     tensors of the same container that do not belong to the part
+    meta:       what a file of OpenMMLab's says of itself, as it stands there (openmmlab.py)
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Checkpoint:
     part: str = ""
     prefix: str = ""
     beside: Mapping[str, Tensor] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -171,6 +173,7 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
         containers[container],
         extras | metadata,
         containers,
+        meta=_meta_of(content),
     )
     taken = checkpoint.take_part(chosen) if chosen else checkpoint
     if odd := [key for key, tensor in taken.state_dict.items() if not _is_plain(tensor)]:
@@ -183,6 +186,12 @@ def read_checkpoint(path: str | Path, sha256: str | None = None, part: str = "")
             if name == taken.container or all(_is_plain(tensor) for tensor in held.values())
         },
     )
+
+
+def _meta_of(content: object) -> Mapping[str, Any]:
+    """The entry in which mmcv and mmengine describe a checkpoint."""
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    return meta if isinstance(meta, Mapping) else {}
 
 
 def _choice(path: Path, part: str) -> Choice:

@@ -19,12 +19,13 @@ from tasks.datasets.label_maps.layout import (
 )
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
+from tasks.segmentation.known_classes import require_known_classes
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.task import create_segmentor, evaluation_of, outcome_of
 from tasks.segmentation.task import identify_data as identify_both_splits
-from tasks.trained import TrainedNetwork, chosen_images, require_classes
+from tasks.trained import TrainedNetwork, chosen_images
 
 
 def identify_data(recipe: SegmentationRecipe, data: Path, classes: Sequence[str]) -> Contents:
@@ -58,14 +59,14 @@ def evaluate(
     train, val = open_segmentation_to_evaluate(data, recipe.data)
     sets = [split for split in (train, val) if split]
     require_same_lists(data, *(split.listing for split in sets))
-    require_classes(trained, val.classes)
+    about_classes = require_known_classes(trained, val.classes)
     segmentor, _, parameters = create_segmentor(
         recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
     )
     load_report = load_trained(segmentor, trained.checkpoint, trained.steps, trained.kind)
     cost = forward_cost(segmentor.pyramid, recipe.model.image_size)
     notes = [note for split in sets for note in split.notes]
-    notes += [*segmentor.pyramid.notes, *require_annotations(data, val)]
+    notes += [*about_classes, *segmentor.pyramid.notes, *require_annotations(data, val)]
     numbers = chosen_images(len(val.images), limit)
     if not recipe.evaluation.allow_unreadable:
         images = (val.images[number] for number in numbers)
