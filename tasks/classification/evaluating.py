@@ -1,8 +1,7 @@
 """Evaluating a classifier that is trained already: the scores alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
@@ -11,13 +10,30 @@ from backbones.training.evaluating import EvaluationJob, run_evaluation
 from backbones.training.job import accumulation_steps
 from backbones.training.machine import process_count
 from backbones.training.same_lists import require_same_lists
-from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.task import create_classifier, evaluation_of, outcome_of
-from tasks.data_sets import open_labelled
+from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
+from tasks.classification.task import identify_data as identify_both_splits
+from tasks.data_sets import open_labelled_to_evaluate, opener_of
+from tasks.datasets.class_folders.layout import has_validation_alone
 from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
+from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
 from tasks.trained import TrainedNetwork, require_classes
+
+
+def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[str]) -> Contents:
+    """What tells which data set lies below `data`: both splits, or validation images alone, of the network's `classes`.
+
+    Raises InputError for images in no layout of the recipe's.
+    """
+    if not has_validation_alone(data):
+        return identify_both_splits(recipe, data)
+    places = {"opener": opener_of(recipe.dataset), "splits": ["val"], "classes": [*classes]}
+    return kept_contents(
+        *(recipe.task, data, places),
+        lambda: contents_of(*open_labelled_to_evaluate(recipe.dataset, data, classes)),
+    )
 
 
 def evaluate(
@@ -34,8 +50,8 @@ def evaluate(
 
     Raises InputError for unusable data or settings, and for weights that do not fit or are of other classes.
     """
-    train, val = open_labelled(recipe.dataset, data)
-    require_same_lists(data, train.listing, val.listing)
+    train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
+    require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
     step, _, parameters = create_classifier(
         recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
@@ -44,9 +60,7 @@ def evaluate(
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, recipe.model.image_size)
-    metric = ClassificationMetric(
-        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
-    )
+    metric = metric_of(recipe, train, val)
     batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
     outcome = run_evaluation(
         EvaluationJob(
@@ -58,5 +72,5 @@ def evaluate(
             title=f"evaluating {trained.backbone}",
         )
     )
-    notes = [train.note]
+    notes = [train.note] if train else []
     return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
