@@ -46,6 +46,7 @@ def small_vit(image_size: int | None = None, drop_path: float = 0.0) -> VisionTr
     )
 
 
+CONFIGS = Path(detectron2.__file__).parent / "model_zoo/configs/common/models"
 BACKBONE = f"{__name__}:small_vit"
 SETTINGS = (f"model.proposals={PROPOSALS}", "runtime.workers=0", "runtime.log_every=1", "precision=fp32")
 """What of a recipe has to be set for the scale of these, and what does not matter."""
@@ -78,12 +79,12 @@ def odd_images(root: Path, suffix: str = "png") -> Path:
     return root
 
 
-def learnt(model: nn.Module) -> nn.Module:
+def learnt(model: nn.Module, spread: float = 0.1) -> Any:
     """Moved away from what it was initialised with, running statistics included."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=spread)
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.add_(torch.rand(buffer.shape, generator=generator), alpha=0.3)
@@ -92,8 +93,7 @@ def learnt(model: nn.Module) -> nn.Module:
 
 def configuration() -> Any:
     """detectron2's configuration of ViTDet, scaled down."""
-    configs = Path(detectron2.__file__).parent / "model_zoo/configs/common/models"
-    config = LazyConfig.load(str(configs / "mask_rcnn_vitdet.py")).model
+    config = LazyConfig.load(str(CONFIGS / "mask_rcnn_vitdet.py")).model
     config.backbone.square_pad = SIZE
     config.backbone.net.update(
         img_size=SIZE,
@@ -136,13 +136,13 @@ def save_pkl(model: nn.Module, folder: Path, name: str = "model_final.pkl") -> P
     return folder / name
 
 
-def found_by_detectron2(model: nn.Module, root: Path) -> list[dict[str, Any]]:
+def found_by_detectron2(model: nn.Module, root: Path, sides: tuple[int, int] = (SIZE, SIZE)) -> list[dict[str, Any]]:
     """What detectron2's evaluation finds: its mapper of a test configuration, its model, its results in COCO's format.
 
-    `model` takes detectron2's inputs; category ids are the data set's.
+    `model` takes detectron2's inputs, images with such a longest and a shorter side; category ids are the data set's.
     """
     content = json.loads((root / "annotations/instances_val2017.json").read_text())
-    augmentations = [T.ResizeShortestEdge(short_edge_length=SIZE, max_size=SIZE)]
+    augmentations = [T.ResizeShortestEdge(short_edge_length=sides[1], max_size=sides[0])]
     if isinstance(model, Mimdet):
         augmentations.append(T.FixedSizeCrop((SIZE, SIZE)))
     mapper = DatasetMapper(is_train=False, augmentations=augmentations, image_format="RGB")
@@ -270,4 +270,4 @@ def mimdet() -> Mimdet:
     parts = {"proposal_generator": instantiate(config.proposal_generator), "roi_heads": instantiate(config.roi_heads)}
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     model = Mimdet(backbone=backbone, pixel_mean=mean, pixel_std=std, input_format="RGB", **parts)
-    return learnt(model)
+    return learnt(model, 0.05)

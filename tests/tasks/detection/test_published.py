@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyConfig, instantiate
 from pycocotools import mask as masks
 from torch import Tensor, nn
 
@@ -17,10 +19,12 @@ from backbones.images.normalisation import IMAGENET
 from backbones.registry import find_backbone
 from backbones.trained.loading import load_trained
 from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.conversion import Weights
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.evaluating import run_evaluation
 from results import Record
 from tasks.detection.detector import Detector
+from tasks.detection.naming import read_detectron2, require_categories
 from tasks.detection.published import recognise
 from tasks.detection.recipe import DetectionRecipe
 from tasks.detection.task import create_detector
@@ -87,22 +91,85 @@ def older(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"pixel_mean": torch.tensor(mean).view(3, 1, 1), "pixel_std": torch.tensor(std), **state, **anchors}
 
 
-def packaged(name: str, known: PublishedNetwork | None = None) -> DetectionRecipe:
+def packaged(name: str, known: PublishedNetwork | None = None, *overrides: str) -> DetectionRecipe:
     """A packaged recipe, with what a file decides of it."""
     own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()] if known else []
-    return cast("DetectionRecipe", load_recipe(name, own, TASKS).recipe)
+    return cast("DetectionRecipe", load_recipe(name, [*own, *overrides], TASKS).recipe)
 
 
-def read(state: Mapping[str, Tensor], folder: Path, name: str = "file.pth", categories: int = 3) -> Detector:
+def read(
+    state: Mapping[str, Tensor], folder: Path, name: str = "file.pth", *overrides: str, categories: int = 3
+) -> Detector:
     """As `evaluate` does: recognised, built, loaded."""
     torch.save({"model": dict(state), "iteration": 9}, folder / name)
     checkpoint = read_checkpoint(folder / name)
     known = recognise(checkpoint, packaged("mini_detection"), others.BACKBONE)
-    detector, _, _ = create_detector(
-        packaged("mini_detection", known), known.backbone, None, categories, 0, IMAGENET, empty=True
-    )
+    recipe = packaged("mini_detection", known, *overrides)
+    detector, _, _ = create_detector(recipe, known.backbone, None, categories, 0, IMAGENET, empty=True)
     load_trained(detector, checkpoint, known.steps, known.kind)
     return detector
+
+
+@pytest.mark.parametrize("build", [others.vitdet, others.mimdet])
+def test_the_same_maps_in_double_precision(build: Callable[[], Any], tmp_path: Path) -> None:
+    """Where rounding hides nothing."""
+    theirs = build()
+    ours = read(theirs.state_dict(), tmp_path).eval().double()
+    images = torch.randn(
+        1, 3, others.SIZE, others.SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        found, expected = ours.backbone(images), theirs.double().backbone(images)
+    assert found.keys() == expected.keys()
+    for name, level in expected.items():
+        torch.testing.assert_close(found[name], level, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("sides", [(128, 128), (90, 50)])
+def test_other_sizes_and_thresholds_are_detectron2s(sides: tuple[int, int], tmp_path: Path) -> None:
+    """A larger image in a larger square, and one that does not fill its; more patches than the tables are made for."""
+    model = others.vitdet()
+    look = ["score_threshold=0.3", "nms_threshold=0.7", "detections=25", f"resize={[*sides]}"]
+    overrides = [f"model.proposals={others.PROPOSALS}", *(f"inference.{each}" for each in look)]
+    ours = read(model.state_dict(), tmp_path, "file.pth", *overrides).eval()
+    model.backbone._square_pad = max(others.SIZE, sides[0])
+    predictor: Any = model.roi_heads.box_predictor
+    predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image = 0.3, 0.7, 25
+    data = others.odd_images(tmp_path / "coco")
+    found, expected = (others.found_by_detectron2(each, data, sides) for each in (ours, model))
+    worst = differences(found, expected)
+    print(f"\nat {sides}: {worst}")
+    assert worst["detections"] <= 75 and min(each["score"] for each in found) > 0.3
+    assert worst["score"] < 1e-4 and worst["box"] < 0.01 and worst["mask"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arch", "width", "depth", "heads"),
+    [
+        ("mae_vit_base", 768, 12, 12),
+        pytest.param("mae_vit_large", 1024, 24, 16, marks=pytest.mark.slow),
+        ("mae_vit_huge", 1280, 32, 16),
+    ],
+)
+def test_the_names_and_shapes_of_released_sizes(
+    arch: str, width: int, depth: int, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """detectron2, configs/common/models/mask_rcnn_vitdet.py and projects/ViTDet/configs/COCO; without their numbers."""
+    config = LazyConfig.load(str(others.CONFIGS / "mask_rcnn_vitdet.py")).model
+    quarter = depth // 4
+    windowed = [block for block in range(depth) if (block + 1) % quarter]
+    config.backbone.net.update(embed_dim=width, depth=depth, num_heads=heads, window_block_indexes=windowed)
+    monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))  # of which numbers are asked
+    with torch.device("meta"):
+        theirs = instantiate(config)
+        recipe = packaged(f"coco_simple_{arch.removeprefix('mae_')}")
+        ours, _, _ = create_detector(recipe, arch, None, 80, 0, IMAGENET, empty=True)
+    weights = Weights.from_file(theirs.state_dict())
+    for step in (read_detectron2, require_categories):
+        step(weights, ours)
+    shapes = {name: tensor.shape for name, tensor in ours.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in weights.tensors.items()} == shapes
+    assert set(weights.dropped) == set()
 
 
 def test_pth_and_older_files_hold_the_same(older: dict[str, Tensor], tmp_path: Path) -> None:
