@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from backbones.training.later import Later
 from backbones.training.settings import FixedOptimizer, PositiveInt, Settings
@@ -16,6 +16,16 @@ NoWeightDecay = Annotated[
         "one_dimensional: parameters of one dimension and biases"
     ),
 ]
+
+
+def _long_side_first(sides: tuple[int, int]) -> tuple[int, int]:
+    if sides[0] < sides[1]:
+        raise ValueError("the longest side comes first, then the shorter side")
+    return sides
+
+
+LongAndShortSide = Annotated[tuple[PositiveInt, PositiveInt], Field(strict=False), AfterValidator(_long_side_first)]
+"""Images become as large as fits into such sides, in pixels."""
 
 PatchFilters = Annotated[
     PatchResampling,

@@ -1,7 +1,7 @@
 """Reading files of weights: safely, or not at all.
 
-PyTorch's own (`torch.save`, restricted to weights), safetensors, numpy's `.npz`, and TorchScript, whose code is left
-alone. None can run code.
+PyTorch's own (`torch.save`, restricted to weights), safetensors, numpy's `.npz`, plain pickles of numpy's arrays, and
+TorchScript, whose code is left alone. None can run code.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from backbones.errors import InputError
 from backbones.weights.arrays import holds_arrays, read_arrays
 from backbones.weights.directories import Located, read_index
 from backbones.weights.distributed import Choice, read_distributed
+from backbones.weights.pickles import holds_pickle, read_pickle
 from backbones.weights.programs import holds_program, read_program
 from backbones.weights.unreadable import require_file, why_unreadable
 
-Kind = Literal["torch", "safetensors", "distributed", "numpy", "torchscript"]
+Kind = Literal["torch", "safetensors", "distributed", "numpy", "pickle", "torchscript"]
 
 
 class _Unread:
@@ -79,6 +80,8 @@ def read_file(path: Path) -> tuple[Kind, object, dict[str, str]]:
         return "numpy", read_arrays(path), {}
     if holds_program(path):
         return "torchscript", read_program(path), {}
+    if holds_pickle(path):
+        return "pickle", read_pickle(path), {}
     return "torch", _read_torch(path), {}
 
 

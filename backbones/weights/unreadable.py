@@ -76,16 +76,21 @@ def is_shard(path: Path) -> bool:
     return shard is not None and int(shard[1]) > 1
 
 
+def asks_for_code(path: Path, name: str) -> str:
+    """Say that a file names a function or class to be read by."""
+    return (
+        f"{path}: refused, nothing of it was run. Reading it would run code: it asks for {name}, "
+        "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
+        'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
+    )
+
+
 def why_unreadable(path: Path, error: Exception) -> str:
     """Say what is wrong with a file that torch could not read, and what to do about it."""
     with path.open("rb") as file:
         start = file.read(512)
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return (
-            f"{path}: refused, nothing of it was run. Reading it would run code: it asks for {named[1]}, "
-            "which is neither weights nor known to be harmless. If you trust its origin, save its weights alone with "
-            'torch.save({"model": model.state_dict()}, FILE) where that code is at home, or as safetensors.'
-        )
+        return asks_for_code(path, named[1])
     if told := next((told for sign, told in _PACKED.items() if start.startswith(sign)), None):
         return f"{path}: {told}"
     if path.suffix == ".onnx":
@@ -100,8 +105,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
     if start.startswith(b"\x80"):
         return (
             f"{path}: a pickle that PyTorch's restricted reader refuses ({_first_line(error)}); nothing of it was run. "
-            "It is truncated, or was written by pickle.dump and might run code. Save its weights with torch.save or "
-            "as safetensors."
+            "It is truncated, or might run code. Save its weights with torch.save or as safetensors."
         )
     if start.startswith(b"version https://git-lfs.github.com/spec/"):
         return (

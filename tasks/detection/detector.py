@@ -30,7 +30,8 @@ from backbones.adapters import Pyramid
 from backbones.images.normalisation import IMAGENET, Normalisation
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 from tasks.detection.objects import DetectionPreprocessor
-from tasks.detection.recipe import DetectorSettings
+from tasks.detection.recipe import DetectionInference, DetectorSettings
+from tasks.detection.views import find_in_views
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 """The maps that regions are proposed from, strides 4 to 64; the heads look at all but the last."""
@@ -39,7 +40,20 @@ Norm = str | type[nn.Module]
 
 
 class Detector(GeneralizedRCNN):
-    """detectron2's GeneralizedRCNN, which knows the pyramid within it."""
+    """detectron2's GeneralizedRCNN, which knows the pyramid within it, and in which views it looks at an image.
+
+    flip:      look at the mirror image as well
+    grey_side: side of the square to which images are padded with grey; None where they are with zeros
+    """
+
+    flip: bool = False
+    grey_side: int | None = None
+
+    def inference(self, batched_inputs: list[dict[str, Any]], *given: Any, **options: Any) -> Any:
+        """detectron2's outputs; of an image and its mirror image the boxes of both and the mean of their masks."""
+        if self.flip or self.grey_side is not None:
+            return find_in_views(self, batched_inputs, flip=self.flip, grey_side=self.grey_side)
+        return super().inference(batched_inputs, *given, **options)
 
     @property
     def pyramid(self) -> Pyramid:
@@ -80,18 +94,22 @@ class DetectionStep(BaseModel):
 
 
 class PyramidMaps(Backbone):
-    """A `Pyramid` in detectron2's clothes: its four maps by name."""
+    """A `Pyramid` in detectron2's clothes: its four maps by name.
 
-    def __init__(self, pyramid: Pyramid, names: tuple[str, ...], image_size: int) -> None:
+    image_size: side of the square that images are padded to in training, in pixels
+    seen_size:  likewise in inference
+    """
+
+    def __init__(self, pyramid: Pyramid, names: tuple[str, ...], image_size: int, seen_size: int) -> None:
         super().__init__()
-        self.pyramid, self.image_size = pyramid, image_size
+        self.pyramid, self.image_size, self.seen_size = pyramid, image_size, seen_size
         self._out_features = list(names)
         self._out_feature_strides = dict(zip(names, pyramid.strides, strict=True))
         self._out_feature_channels = dict(zip(names, pyramid.channels, strict=True))
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        return {"square_size": self.image_size}
+        return {"square_size": self.image_size if self.training else self.seen_size}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (B, 3, H, W)."""
@@ -101,8 +119,8 @@ class PyramidMaps(Backbone):
 class SimplePyramidMaps(PyramidMaps):
     """ViTDet's pyramid, whose maps need no FPN, with the coarsest one that only proposals come from."""
 
-    def __init__(self, pyramid: Pyramid, image_size: int) -> None:
-        super().__init__(pyramid, LEVELS[:-1], image_size)
+    def __init__(self, pyramid: Pyramid, image_size: int, seen_size: int) -> None:
+        super().__init__(pyramid, LEVELS[:-1], image_size, seen_size)
         self.top = LastLevelMaxPool()
         self._out_features.append(LEVELS[-1])
         self._out_feature_strides[LEVELS[-1]] = 2 * pyramid.strides[-1]
@@ -111,6 +129,14 @@ class SimplePyramidMaps(PyramidMaps):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.pyramid(images)
         return dict(zip(self._out_features, [*maps, *self.top(maps[-1])], strict=True))
+
+
+class PyramidFPN(FPN):
+    """detectron2's FPN, whose images are padded as its maps ask for."""
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        return self.bottom_up.padding_constraints
 
 
 class Pooler(ROIPooler):
@@ -126,7 +152,11 @@ class Pooler(ROIPooler):
 
 
 def build_detector(
-    pyramid: Pyramid, settings: DetectorSettings, classes: int, normalisation: Normalisation = IMAGENET
+    pyramid: Pyramid,
+    settings: DetectorSettings,
+    classes: int,
+    normalisation: Normalisation = IMAGENET,
+    inference: DetectionInference | None = None,
 ) -> Detector:
     """Mask R-CNN for `classes` categories.
 
@@ -135,27 +165,31 @@ def build_detector(
     throughout; with `fpn` by batch statistics over all processes, with `simple` by LayerNorm.
     """
     simple = settings.adapter == "simple"
-    backbone = SimplePyramidMaps(pyramid, settings.image_size) if simple else _with_fpn(pyramid, settings)
+    inference = inference or DetectionInference()
+    seen = inference.square(settings.image_size)
+    backbone = SimplePyramidMaps(pyramid, settings.image_size, seen) if simple else _with_fpn(pyramid, settings, seen)
     head_norm: Norm = "LN" if simple else SynchronisedBatchNorm
-    return Detector(
+    detector = Detector(
         backbone=backbone,
         proposal_generator=_proposals(settings),
-        roi_heads=_heads(settings, classes, head_norm),
+        roi_heads=_heads(settings, classes, head_norm, inference),
         pixel_mean=[255 * mean for mean in normalisation.mean],
         pixel_std=[255 * std for std in normalisation.std],
         input_format="RGB",
     )
+    detector.flip = inference.flip
+    detector.grey_side = seen if inference.padding == "grey" else None
+    return detector
 
 
-def _with_fpn(pyramid: Pyramid, settings: DetectorSettings) -> FPN:
-    maps = PyramidMaps(pyramid, ("s2", "s3", "s4", "s5"), settings.image_size)
-    return FPN(
+def _with_fpn(pyramid: Pyramid, settings: DetectorSettings, seen_size: int) -> FPN:
+    maps = PyramidMaps(pyramid, ("s2", "s3", "s4", "s5"), settings.image_size, seen_size)
+    return PyramidFPN(
         bottom_up=maps,
         in_features=list(maps.output_shape()),
         out_channels=settings.channels,
         norm=dense_norm(),
         top_block=LastLevelMaxPool(),
-        square_pad=settings.image_size,
     )
 
 
@@ -179,7 +213,7 @@ def _proposals(settings: DetectorSettings) -> RPN:
     )
 
 
-def _heads(settings: DetectorSettings, classes: int, norm: Norm) -> StandardROIHeads:
+def _heads(settings: DetectorSettings, classes: int, norm: Norm, inference: DetectionInference) -> StandardROIHeads:
     channels, levels = settings.channels, list(LEVELS[:-1])
     scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
     pooling: dict[str, Any] = {"scales": scales, "sampling_ratio": 0, "pooler_type": "ROIAlignV2"}
@@ -207,7 +241,9 @@ def _heads(settings: DetectorSettings, classes: int, norm: Norm) -> StandardROIH
             input_shape=ShapeSpec(channels=settings.box_features),
             box2box_transform=Box2BoxTransform(weights=(10, 10, 5, 5)),
             num_classes=classes,
-            test_score_thresh=0.05,
+            test_score_thresh=inference.score_threshold,
+            test_nms_thresh=inference.nms_threshold,
+            test_topk_per_image=inference.detections,
         ),
         mask_in_features=levels,
         mask_pooler=Pooler(output_size=14, **pooling),

@@ -75,4 +75,14 @@ def evaluate(
         )
     )
     notes = [*(train.notes if train else ()), *val.notes, *detector.pyramid.notes, *without_effect(recipe, detector)]
+    notes += _unnamed(trained, len(val.categories))
     return outcome_of(outcome, detector, metric, val.categories, notes, load_report, parameters, cost)
+
+
+def _unnamed(trained: TrainedNetwork, categories: int) -> list[str]:
+    """That nobody could tell whether a file's categories are the data's, in words for the record."""
+    if trained.known.classes:
+        return []
+    return [
+        f"the file does not name its {categories} categories: they were taken for the data's, in the order of their ids"
+    ]

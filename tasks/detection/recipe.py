@@ -15,7 +15,7 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, LongAndShortSide, NoWeightDecay, PatchFilters
 
 
 class DetectorSettings(PixelSettings):
@@ -70,6 +70,55 @@ class LargeScaleJitter(Settings):
     flip: Fraction = 0.5
 
 
+class DetectionInference(Settings):
+    """How a trained detector is applied to a whole image. The defaults are those of ViTDet's and MIMDet's code.
+
+    Images are padded on the right and at the bottom to a square: of model.image_size, or of the longest side in
+    `resize` if that is larger.
+    """
+
+    resize: Annotated[
+        LongAndShortSide | None,
+        Field(
+            description="images become as large as fits: longest side, shorter side, in pixels; null: model.image_size "
+            "both"
+        ),
+        Later(None),
+    ] = None
+    padding: Annotated[
+        Literal["mean", "grey"],
+        Field(
+            description="mean: with zeros after normalisation, which are no part of the image; grey: with grey pixels "
+            "that count as image (MIMDet)"
+        ),
+        Later("mean"),
+    ] = "mean"
+    score_threshold: Annotated[float, Field(ge=0, lt=1, description="detections have a higher score"), Later(0.05)] = (
+        0.05
+    )
+    nms_threshold: Annotated[
+        float,
+        Field(gt=0, le=1, description="of two boxes of a class that overlap by more, the one of the lower score goes"),
+        Later(0.5),
+    ] = 0.5
+    detections: Annotated[
+        PositiveInt, Field(description="at most, an image; COCO's scores look at the best 100"), Later(100)
+    ] = 100
+    flip: Annotated[
+        bool,
+        Field(description="look at the mirror image as well: both views' boxes, the mean of their masks"),
+        Later(False),
+    ] = False
+
+    def sides(self, image_size: int) -> tuple[int, int]:
+        """The longest and the shorter side that images are resized to, in pixels."""
+        return self.resize or (image_size, image_size)
+
+    def square(self, image_size: int) -> int:
+        """Side of the square that they are padded to, in pixels."""
+        return max(image_size, self.sides(image_size)[0])
+
+
 class DetectionRecipe(Recipe):
     """Mask R-CNN on a data set in COCO's format."""
 
@@ -79,4 +128,5 @@ class DetectionRecipe(Recipe):
     optimizer: DetectionOptimizer
     schedule: IterationSchedule
     augment: LargeScaleJitter = LargeScaleJitter()
+    inference: DetectionInference = DetectionInference()
     evaluation: DenseEvaluation = DenseEvaluation()

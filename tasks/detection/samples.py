@@ -93,17 +93,17 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
-    """Images resized to a longer side of `image_size`: `dataset[index]`.
+    """Images as large as fits into a longest and a shorter side: `dataset[index]`.
 
     `inputs` hold "image", uint8 (3, H, W), the original "height" and "width", "image_id", the file's "orientation",
     and whether the image is "readable"; an unreadable one is black, and named under `corrupt`.
     Raises DataError for an image so long that nothing is left of its width.
     """
 
-    def __init__(self, images: CocoImages, image_size: int) -> None:
-        _require_thickness(images, np.arange(len(images)), image_size)
+    def __init__(self, images: CocoImages, longest_side: int, shorter_side: int | None = None) -> None:
+        _require_thickness(images, np.arange(len(images)), longest_side)
         self.images = images
-        self.resize = T.ResizeShortestEdge(image_size, max_size=image_size)
+        self.resize = T.ResizeShortestEdge(shorter_side or longest_side, max_size=longest_side)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from backbones.adapters import build_pyramid, parameter_groups
+from backbones.adapters import Pyramid, build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
 from backbones.forward_cost import ForwardCost, forward_cost
@@ -145,7 +145,7 @@ def evaluation_of(
 
 def evaluation_samples(recipe: DetectionRecipe, images: CocoImages) -> EvaluationSamples:
     """Images as the trained detector takes them. Raises DataError for one that is too thin."""
-    return EvaluationSamples(images, recipe.model.image_size)
+    return EvaluationSamples(images, *recipe.inference.sides(recipe.model.image_size))
 
 
 def _require_possible_order(recipe: DetectionRecipe) -> None:
@@ -206,4 +206,16 @@ def create_detector(
     )
     if pyramid.of_own_forward:
         require_all_used(pyramid, backbone, pyramid.largest_image or USUAL_SIDE)
-    return build_detector(pyramid, settings, categories, normalisation), network.load_report, parameters
+    _require_possible_size(recipe, pyramid, backbone)
+    detector = build_detector(pyramid, settings, categories, normalisation, recipe.inference)
+    return detector, network.load_report, parameters
+
+
+def _require_possible_size(recipe: DetectionRecipe, pyramid: Pyramid, backbone: str) -> None:
+    largest, seen = pyramid.largest_image, recipe.inference.square(recipe.model.image_size)
+    if largest is not None and seen > largest:
+        raise InputError(
+            f'key "inference.resize": images are padded to a square of {seen} pixels, and {backbone} takes them up to '
+            f"{largest}, as it was built for model.image_size={recipe.model.image_size}. Choose a longest side up to "
+            f"{largest}"
+        )

@@ -16,22 +16,14 @@ from backbones.training.settings import (
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings
-from tasks.dense_settings import DenseEvaluation, DenseOptimizer, NoWeightDecay, PatchFilters
+from tasks.dense_settings import DenseEvaluation, DenseOptimizer, LongAndShortSide, NoWeightDecay, PatchFilters
 
 Block = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, le=10)]
 
 
-def _long_side_first(sides: tuple[int, int]) -> tuple[int, int]:
-    if sides[0] < sides[1]:
-        raise ValueError("the longest side comes first, then the shorter side")
-    return sides
-
-
 Resize = Annotated[
-    tuple[PositiveInt, PositiveInt],
-    Field(strict=False, description="images become as large as fits: longest side, shorter side, in pixels"),
-    AfterValidator(_long_side_first),
+    LongAndShortSide, Field(description="images become as large as fits: longest side, shorter side, in pixels")
 ]
 
 

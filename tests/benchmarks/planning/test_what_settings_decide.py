@@ -79,6 +79,10 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "inference.resize": ("inference.resize=[1000,500]",),
     "inference.scales": ("inference.scales=[0.75]",),
     "inference.flip": ("inference.flip=true",),
+    "inference.padding": ("inference.padding=grey",),
+    "inference.score_threshold": ("inference.score_threshold=0.1",),
+    "inference.nms_threshold": ("inference.nms_threshold=0.6",),
+    "inference.detections": ("inference.detections=50",),
 }
 # By setting, what it changes to where that depends on what it is.
 OTHERWISE: dict[str, dict[Any, tuple[str, ...]]] = {
