@@ -30,7 +30,7 @@ from results.store import RECORD
 from tasks.registry import PRETRAINING
 
 _CHECKPOINT = re.compile(r"iteration_(\d+)\.pth")
-_PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|npz|png|md|tex|gz)\.(partial|[0-9a-f]{12})")
+_PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|safetensors|npz|png|md|tex|gz)\.(partial|[0-9a-f]{12})")
 
 _STALE_SECONDS = 3600.0
 """How old a partial file has to be before it is taken to be a dead process's."""
