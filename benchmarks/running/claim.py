@@ -17,6 +17,9 @@ from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
 
+EVALUATES = "# Evaluates alone, without a training, what was trained by: "
+"""With what the recipe of such a run begins; the key of the run that trained it follows, or "elsewhere"."""
+
 WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What makes a run stop that could write at its beginning; Python often does not know of which file."""
 

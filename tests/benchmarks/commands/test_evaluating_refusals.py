@@ -165,7 +165,7 @@ def test_other_settings_of_the_evaluation(small: Path, finished: Path, tmp_path:
     found = success("compare", trained, next(path.parent for path in store.rglob("record.json") if is_of(path, other)))
     assert "both on the same 16 images" in found.output and "inference.crop_ratio" in found.output
     listed = success("runs", store).output
-    assert listed.count(f"an evaluation of the run with the key {read_of(trained)['key']}") == 2
+    assert listed.count(f"an evaluation of the run {read_of(trained)['key']}") == 2
 
 
 def read_of(directory: Path) -> dict[str, object]:
