@@ -27,6 +27,21 @@ _TRIES = 5
 """To make the directory and the claim in it, while another call may be taking the directory back."""
 
 
+def of_what(trained: str) -> str:
+    """What an evaluation is of, in words, from what its record has in `trained`."""
+    return f"an evaluation of {'what was trained elsewhere' if trained == 'elsewhere' else f'the run {trained}'}"
+
+
+def evaluated(directory: Path) -> str:
+    """What a run is to evaluate, or has evaluated, that does not train, in words; empty where it trains."""
+    try:
+        with (directory / RECIPE).open(encoding="utf-8") as file:
+            line = file.readline()
+    except (OSError, ValueError):
+        return ""
+    return of_what(line.removeprefix(EVALUATES).strip()) if line.startswith(EVALUATES) else ""
+
+
 @contextmanager
 def claimed(directory: Path, out: Path, begin: Callable[[], str | None]) -> Iterator[None]:
     """Keep a second call from training in `directory` at the same time, and put the recipe there.

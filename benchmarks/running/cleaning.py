@@ -74,10 +74,10 @@ def find_waste(root: Path) -> Found:
     """What can go below a directory; nothing of a run that somebody may be at work on, and nothing behind a link.
 
     Superseded runs: finished ones of which a later one, `.2` or `.3`, has finished too; no pre-trainings, whose weights
-    others may be made from. Of other finished runs the checkpoints to go on from: all where the run left its weights,
-    else all but the last, which alone has them. And partial files of processes that are gone. Nothing that a finished
-    run below the directory was made from, and nothing of a cell in which directories and records number the runs
-    otherwise. Raises ResultsError if there is no such directory.
+    others may be made from. Of other finished runs the checkpoints to go on from: all where the run left its weights
+    (of a pre-training those that are exported), else all but the last, which alone has them. And partial files of
+    processes that are gone. Nothing that a finished run below the directory was made from, and nothing of a cell in
+    which directories and records number the runs otherwise. Raises ResultsError if there is no such directory.
     """
     inside, runs = root.resolve(), find_all_runs(root)
     mixed_up = _mixed_up(runs)
@@ -210,11 +210,12 @@ def _old_checkpoints(run: Path) -> list[Path]:
     try:
         numbered = {int(match[1]): path for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
         exported = all((folder / name).is_file() for name in ("encoder.pth", "autoencoder.pth"))
-        exported |= (run / WEIGHTS).is_file()
     except OSError:  # none, or gone
         return []
-    if not numbered or not finished_record(run):
+    record = finished_record(run)
+    if not numbered or not record:
         return []
+    exported |= record.task != PRETRAINING and (run / WEIGHTS).is_file()
     ordered = [numbered[number] for number in sorted(numbered)]
     return ordered if exported else ordered[:-1]
 

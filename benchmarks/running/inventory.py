@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
-from benchmarks.running.claim import CLAIM, EVALUATES, RECIPE
+from benchmarks.running.claim import CLAIM, RECIPE, evaluated, of_what
 from benchmarks.running.collecting import warn
 from benchmarks.running.lease import LEASE_SECONDS, Owner, find_owner
 from results import Record, ResultsError, read_record
@@ -179,7 +179,7 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
             return _Look("at work", owner.name, owner, finished_record(directory), _read_recipe(directory)[0])
         try:
             record = read_record(directory, Outline)
-            told = [_of_what(record.trained)] if record.trained else []
+            told = [of_what(record.trained)] if record.trained else []
             return _Look("finished", "; ".join(filter(None, (*told, _silent(directory, owner)))), owner, record)
         except ResultsError as error:
             if is_there(directory / RECORD):
@@ -196,24 +196,9 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
     return _Look("broken", f"{directory / RECIPE}: no such file. Repeating the run's command writes it", owner)
 
 
-def _of_what(trained: str) -> str:
-    """What an evaluation is of."""
-    return f"an evaluation of {'what was trained elsewhere' if trained == 'elsewhere' else f'the run {trained}'}"
-
-
-def _evaluates(directory: Path) -> str:
-    """What a run is to evaluate that does not train, in words; empty where it trains."""
-    try:
-        with (directory / RECIPE).open(encoding="utf-8") as file:
-            line = file.readline()
-    except (OSError, ValueError):
-        return ""
-    return _of_what(line.removeprefix(EVALUATES).strip()) if line.startswith(EVALUATES) else ""
-
-
 def _unfinished(directory: Path, recipe: Any, log: list[dict[str, Any]], owner: Owner | None) -> _Look:
     try:
-        progress = _evaluates(directory) or _progress(recipe, log)
+        progress = evaluated(directory) or _progress(recipe, log)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         return _Look("broken", _unreadable(directory, error), owner)
     silent = _silent(directory, owner)

@@ -122,6 +122,8 @@ def test_what_is_no_run(small: Path, finished: Path, pretrained: Path, tmp_path:
     evaluation = refusal(*arguments(small, run_directory(tmp_path / "evaluated"), tmp_path))
     assert "holds an evaluation alone, no weights. Give the run that trained them, with the key" in evaluation
     assert read_record(finished)["key"] in evaluation
+    trace = refusal("compare", run_directory(tmp_path / "evaluated"), run_directory(finished), "--trace")
+    assert f"an evaluation of the run {read_record(finished)['key']}, which took no course to compare" in trace
 
 
 def test_other_classes(small: Path, finished: Path, tmp_path: Path) -> None:
