@@ -277,6 +277,7 @@ def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differin
     own["data fingerprint"] = own["data fingerprint"][:12]
     part = _part(group[0])
     parts += [f"evaluated on {part}"] * bool(part)
+    parts += ["evaluated by itself, after the training"] * (record.trained not in ("", "elsewhere"))
     parts += ["evaluated on images held out here, not on a published split"] * (group[0].metric.split == HOLDOUT)
     told = {"deviations"} | ({"evaluated images"} if part else set())
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]

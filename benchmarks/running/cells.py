@@ -19,7 +19,7 @@ from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
 from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import given
-from benchmarks.running.claim import claimed
+from benchmarks.running.claim import EVALUATES, claimed
 from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
 from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining, prepare_task
@@ -206,8 +206,11 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     def begin() -> str | None:
         """What recipe.yaml is to hold; None if there is nothing left to do."""
         begun.append(_begin(cell))
+        if begun[0].finished:
+            return None
         settings = begun[0].cell.recipe.model_dump(mode="json")
-        return None if begun[0].finished else yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        of_what = f"{EVALUATES}{cell.plan.trained}\n" if cell.plan.trained else ""
+        return of_what + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
     with claimed(cell.directory, out, begin):
         begin_run()

@@ -17,11 +17,29 @@ from benchmarks.running.writing import write_text
 
 CLAIM, RECIPE, CODE = ".claim", "recipe.yaml", "code.json"
 
+EVALUATES = "# Evaluates alone, without a training, what was trained by: "
+"""With what the recipe of such a run begins; the key of the run that trained it follows, or "elsewhere"."""
+
 WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What makes a run stop that could write at its beginning; Python often does not know of which file."""
 
 _TRIES = 5
 """To make the directory and the claim in it, while another call may be taking the directory back."""
+
+
+def of_what(trained: str) -> str:
+    """What an evaluation is of, in words, from what its record has in `trained`."""
+    return f"an evaluation of {'what was trained elsewhere' if trained == 'elsewhere' else f'the run {trained}'}"
+
+
+def evaluated(directory: Path) -> str:
+    """What a run is to evaluate, or has evaluated, that does not train, in words; empty where it trains."""
+    try:
+        with (directory / RECIPE).open(encoding="utf-8") as file:
+            line = file.readline()
+    except (OSError, ValueError):
+        return ""
+    return of_what(line.removeprefix(EVALUATES).strip()) if line.startswith(EVALUATES) else ""
 
 
 @contextmanager

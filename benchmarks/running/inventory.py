@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
-from benchmarks.running.claim import CLAIM, RECIPE
+from benchmarks.running.claim import CLAIM, RECIPE, evaluated, of_what
 from benchmarks.running.collecting import warn
 from benchmarks.running.lease import LEASE_SECONDS, Owner, find_owner
 from results import Record, ResultsError, read_record
@@ -178,7 +178,9 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
         if owner and owner.lives:
             return _Look("at work", owner.name, owner, finished_record(directory), _read_recipe(directory)[0])
         try:
-            return _Look("finished", _silent(directory, owner), owner, read_record(directory, Outline))
+            record = read_record(directory, Outline)
+            told = [of_what(record.trained)] if record.trained else []
+            return _Look("finished", "; ".join(filter(None, (*told, _silent(directory, owner)))), owner, record)
         except ResultsError as error:
             if is_there(directory / RECORD):
                 return _Look("broken", str(error), owner)
@@ -196,7 +198,7 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
 
 def _unfinished(directory: Path, recipe: Any, log: list[dict[str, Any]], owner: Owner | None) -> _Look:
     try:
-        progress = _progress(recipe, log)
+        progress = evaluated(directory) or _progress(recipe, log)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         return _Look("broken", _unreadable(directory, error), owner)
     silent = _silent(directory, owner)

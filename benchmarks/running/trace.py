@@ -12,6 +12,7 @@ from backbones.training.later import later_settings, without_neutral
 from backbones.training.machine import is_cpu
 from backbones.training.settings import protocol
 from benchmarks.planning.records import renamed
+from benchmarks.running.claim import evaluated
 from results import Record, ResultsError, read_record
 from results.measurements import unlike_origins
 from results.record import Outline
@@ -159,6 +160,8 @@ def _read_settings(recipe: Path) -> dict[str, Any]:
 def _only_log(path: Path) -> Path:
     if (path / LOG).is_file():
         return path / LOG
+    if evaluated(path):
+        raise InputError(f"{path}: {evaluated(path)}, which took no course to compare. Name a run that trained")
     logs = sorted(path.rglob(LOG))
     if len(logs) != 1:
         found = f"{len(logs)} runs, for example {logs[0].parent}" if logs else "none"

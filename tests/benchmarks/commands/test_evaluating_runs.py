@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pandas as pd
 import pytest
 
 from tests.support.commands import Moment, backbench, comparable, metric_values, read_record, run_directory, torchrun
-from tests.support.evaluated_runs import EQUAL, PRODUCTS, arguments, evaluate
-from tests.support.in_process import call, success
+from tests.support.evaluated_runs import EQUAL, PRODUCTS, RUNS, arguments, evaluate
+from tests.support.in_process import call, refusal, success
 
 
 def assert_same_product(task: str, one: Path, other: Path) -> None:
@@ -70,6 +71,33 @@ def test_killed_on_the_way_it_begins_anew(small: Path, finished: Path, tmp_path:
     assert backbench(command, tmp_path / "killed.txt", Moment("mmengine.runner.ValLoop.run_iter")) < 0
     record = evaluate(small, run_directory(finished), tmp_path / "runs")
     assert comparable(record) == comparable(evaluate(small, run_directory(finished), tmp_path / "other"))
+
+
+def test_interrupted_it_ends_well_and_begins_anew(small: Path, finished: Path, tmp_path: Path) -> None:
+    command = arguments(small, run_directory(finished), tmp_path / "runs")
+    moment = Moment("mmengine.runner.ValLoop.run_iter")
+    assert backbench(command, tmp_path / "log", moment, signal.SIGINT) == 130
+    assert "interrupted; repeat the command" in (tmp_path / "log").read_text()
+    key = read_record(finished)["key"]
+    assert "unfinished\tclassification" in (text := success("runs", tmp_path / "runs").output)
+    assert f"an evaluation of the run {key}" in text and "epoch" not in text
+    success(*command)
+    assert metric_values(read_record(tmp_path / "runs")) == metric_values(read_record(finished))
+
+
+def test_windows_or_the_whole(sources: dict[str, Path], tmp_path: Path) -> None:
+    """Another inference is another number, and the run's own settings give the run's own again."""
+    data = sources["segmentation"]
+    success(*RUNS["segmentation"](data, tmp_path / "runs"))
+    run = run_directory(tmp_path / "runs")
+    whole = ("--set", "inference.mode=whole", "--set", "inference.stride=null")
+    record = evaluate(data, run, tmp_path / "whole", *whole, "--set", "inference.flip=true")
+    expected = read_record(tmp_path / "runs")
+    assert record["protocol"] != expected["protocol"] and record["key"] != expected["key"]
+    assert record["protocol"]["inference.mode"] == '"whole"' and record["protocol"]["inference.flip"] == "true"
+    assert 'mode "whole" has none (inference.stride=null)' in refusal(*arguments(data, run, tmp_path, *whole[:2]))
+    back = ("--set", "inference.mode=slide", "--set", f"inference.stride={expected['protocol']['inference.stride']}")
+    assert metric_values(evaluate(data, run, tmp_path / "slide", *back)) == metric_values(expected)
 
 
 @pytest.mark.slow

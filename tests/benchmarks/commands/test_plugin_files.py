@@ -19,7 +19,8 @@ from backbones.weights import methods
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.repeating import Code
 from tests.support.checkpoint_examples import vit_mini
-from tests.support.commands import read_record
+from tests.support.commands import read_record, run_directory
+from tests.support.evaluated_runs import EQUAL, evaluate
 from tests.support.in_process import call, refusal, refusal_before_training, run, success
 from tests.support.results_examples import read_markdown
 
@@ -277,3 +278,14 @@ def test_settings_of_ones_own_are_deviations(
     assert told in planned and ("pool=" in planned) == ("pool" in settings)
     if "pool" in settings:
         assert "pool=" not in call(*arguments, "--set", "model.pool=avg").output
+
+
+def test_what_was_trained_of_a_plugins_model_is_evaluated(
+    small: Path, plugin: Path, weights: Path, tmp_path: Path
+) -> None:
+    success(*run(small, tmp_path / "runs", f"loose_vit={weights}"), "--plugin", plugin)
+    trained = run_directory(tmp_path / "runs")
+    record = evaluate(small, trained, tmp_path / "evaluated", "--plugin", plugin)
+    expected = read_record(tmp_path / "runs")
+    assert {name: record[name] for name in EQUAL} == {name: expected[name] for name in EQUAL}
+    assert (record["method"], record["model"]) == (expected["method"], "ViT-mini")

@@ -143,6 +143,9 @@ def test_checkpoints_to_go_on_from_can_go_where_the_weights_stay(store: Path) ->
     found = waste(store)
     assert set(found.values()) == {"checkpoint of a finished run"}
     names = sorted(path.rpartition("/")[2] for path in found if path.startswith("classification"))
+    assert names == ["iteration_1.pth", checkpoint.name]
+    (fine_tuning(store) / "weights.safetensors").unlink()
+    names = sorted(path.rpartition("/")[2] for path in waste(store) if path.startswith("classification"))
     assert names == ["iteration_1.pth"]  # the last one alone has the fine-tuned weights
     exported = pretraining(store) / "checkpoints"
     iterations = {path.name for path in exported.glob("iteration_*.pth")}
