@@ -48,7 +48,8 @@ class PlannedEvaluation(PlannedCell):
         if isinstance(self.known, Description):
             return settings
         size = {"image_size": settings["model"]["image_size"]}
-        return {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, "inference": settings.get("inference", {})}
+        own: dict[str, Any] = {name: settings[name] for name in ("inference", "data") if name in settings}
+        return {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, **own}
 
     @property
     def normalisation(self) -> Normalisation:

@@ -26,7 +26,7 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.samples import EvaluationImages, LabelledImages
+from tasks.classification.samples import EvaluationImages, LabelledImages, view_of
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -123,7 +123,7 @@ def evaluation_of(
 ) -> Evaluation:
     """How the engine is to evaluate."""
     return Evaluation(
-        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
+        EvaluationImages(val.paths, val.labels, view_of(recipe)),
         metric,
         batch_size=batch_size,
         every_epochs=recipe.evaluation.every_epochs,
