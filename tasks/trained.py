@@ -1,7 +1,10 @@
 """A trained network that is to be judged: its file, and what is known of how it came about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
@@ -23,6 +26,7 @@ class PublishedNetwork:
     method, pretrain_data, model: its row and column in the tables
     expected:      the published numbers of this very file, by metric
     source:        where those are published
+    build:         (recipe, number of classes) -> the network, where it is none that the task builds itself
     """
 
     kind: str
@@ -36,6 +40,7 @@ class PublishedNetwork:
     model: str = ""
     expected: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    build: Callable[[Any, int], nn.Module] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

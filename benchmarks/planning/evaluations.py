@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,12 @@ ELSEWHERE = "elsewhere"
 class PlannedEvaluation(PlannedCell):
     """An evaluation to be. `checkpoint` is the file of the whole network, trunk and head.
 
+    published: what was measured of this very file, by metric, if it is evaluated as it was then
     known: what the file says of it, or what it is recognised as
     limit: how many images are to be looked at; None for all
     """
 
+    published: Mapping[str, float] = field(default_factory=dict)
     known: "Description | PublishedNetwork | None" = None
     limit: int | None = None
 
@@ -110,20 +112,28 @@ def _of_file(
     known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
     own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
     loaded = load_recipe(recipe, [*own, *overrides], TASKS)
+    is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, TASKS).recipe)
     return PlannedEvaluation(
         recipe_name=loaded.name,
         recipe=loaded.recipe,
         deviations=(*loaded.deviations(loaded.recipe), f"trained={ELSEWHERE} (reference here)"),
         data=data,
         backbone=known.backbone,
-        checkpoint=file,
+        checkpoint=checkpoint.path if checkpoint.part else file,
         seed=0,
         declared=declared,
         part=checkpoint.part,
         weights=checkpoint,
+        published=known.expected if is_as_published and not limit else {},
         known=known,
         limit=limit,
     )
+
+
+def _measured_by(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the number of a network that is trained already, but for the last digits."""
+    settings = deciding_settings(recipe)
+    return {name: settings.get(name) for name in ("dataset", "model", "inference")}
 
 
 def _of_run(

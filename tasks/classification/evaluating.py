@@ -4,20 +4,28 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
 from backbones.training.job import accumulation_steps
-from backbones.training.machine import process_count
+from backbones.training.machine import device_type, process_count
+from backbones.training.precision import resolve_precision
 from backbones.training.same_lists import require_same_lists
+from backbones.weights.loading import LoadReport
+from tasks.classification.augmentation import BatchAugmentation
+from tasks.classification.classifier import ClassificationStep
 from tasks.classification.metric import ClassificationMetric
+from tasks.classification.others.classifier import outputs_name
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import create_classifier, evaluation_of, outcome_of
 from tasks.data_sets import open_labelled
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.outcome import TaskOutcome
-from tasks.trained import TrainedNetwork, require_classes
+from tasks.trained import PublishedNetwork, TrainedNetwork, require_classes
+
+UNNAMED = "the file does not tell its classes: its outputs are taken in the order of the data's"
 
 
 def evaluate(
@@ -37,10 +45,7 @@ def evaluate(
     train, val = open_labelled(recipe.dataset, data)
     require_same_lists(data, train.listing, val.listing)
     require_classes(trained, val.classes)
-    step, _, parameters = create_classifier(
-        recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
-    )
-    load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
+    step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, recipe.model.image_size)
@@ -58,5 +63,26 @@ def evaluate(
             title=f"evaluating {trained.backbone}",
         )
     )
-    notes = [train.note]
+    notes = [train.note, None if trained.known.classes else UNNAMED]
     return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+
+
+def load_classifier(
+    recipe: ClassificationRecipe, trained: TrainedNetwork, classes: int, seed: int, normalisation: Normalisation
+) -> tuple[ClassificationStep, LoadReport, int]:
+    """A trained classifier for so many classes, where its weights went, and how many parameters its trunk has.
+
+    Raises InputError for weights that do not fit.
+    """
+    known = trained.known
+    if isinstance(known, PublishedNetwork) and known.build:
+        network = known.build(recipe, classes)
+        head = network.get_submodule(outputs_name(network))
+        parameters = count_parameters(network) - count_parameters(head)
+        augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
+        step = ClassificationStep(network, augmentation, resolve_precision(recipe.precision, device_type()))
+    else:
+        step, _, parameters = create_classifier(
+            recipe, trained.backbone, None, classes, seed, normalisation, empty=True
+        )
+    return step, load_trained(step.network, trained.checkpoint, trained.steps, trained.kind), parameters
