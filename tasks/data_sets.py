@@ -6,7 +6,7 @@ A new set of labelled images is an entry in `DATA_SETS`, with a function that op
 import difflib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +179,21 @@ def open_labelled(recorded: str, root: Path) -> "tuple[LabelledSplit, LabelledSp
     """
     splits: tuple[LabelledSplit, LabelledSplit] = pkgutil.resolve_name(opener_of(recorded))(root)
     return splits
+
+
+def open_labelled_to_evaluate(
+    recorded: str, root: Path, classes: Sequence[str] = ()
+) -> "tuple[LabelledSplit | None, LabelledSplit]":
+    """What `open_labelled` opens; where only validation images lie below `root`, in class folders, those alone.
+
+    Then `classes` are the network's, as far as they are known, see `ClassFolders.open_alone`.
+    Raises DataError for what is in none of its layouts.
+    """
+    from tasks.datasets.class_folders.layout import has_validation_alone, open_validation_alone
+
+    if has_validation_alone(root):
+        return None, open_validation_alone(root, classes)
+    return open_labelled(recorded, root)
 
 
 def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:

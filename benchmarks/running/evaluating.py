@@ -70,7 +70,8 @@ def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool
     checkpoint = plan.weights or read_checkpoint(plan.checkpoint or "", part=plan.part)
     entry = find_backbone(plan.backbone, with_checkpoint=True)
     with found_anew(rescan):
-        contents = TASKS[settings.task].module("task").identify_data(settings, plan.data)
+        classes = plan.known.classes if plan.known else ()
+        contents = TASKS[settings.task].module("evaluating").identify_data(settings, plan.data, classes)
     cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return finished

@@ -100,7 +100,7 @@ def prepare_pretraining(
     cell = make_cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
     if finished := already_finished(cell, out):
         return finished
-    check_batch_size(settings, contents.train_images)
+    check_batch_size(settings, contents.train_images or 0)
     plan.require_beginning(checkpoint)
     return cell
 
@@ -137,7 +137,7 @@ def prepare_task(
     cell = make_cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return _renamed(finished, cell, entry, checkpoint, out)
-    check_batch_size(settings, contents.train_images)
+    check_batch_size(settings, contents.train_images or 0)
     return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
 
 

@@ -33,22 +33,24 @@ class Answers:
 
     labels, predictions: its class, and the one that the classifier takes it for
     confidences:         the softmax probability of that, in 0-1
-    train_images:        how many training images its class has
+    train_images:        how many training images its class has; None where that is not known
     """
 
     labels: np.ndarray
     predictions: np.ndarray
     confidences: np.ndarray
-    train_images: np.ndarray
+    train_images: np.ndarray | None = None
 
     @property
     def shares(self) -> dict[str, WeightedShare]:
         """By name the metrics that are a mean over images in which those of each class have the same weight together.
 
         The mean over classes of each class's accuracy: of all, and by how often a class was seen in training if that is
-        not of one kind for all. Groups without an image have none.
+        not of one kind for all, and known. Groups without an image have none.
         """
         found = {"mean_class_accuracy": self._class_accuracy(np.ones(len(self.labels), dtype=bool))}
+        if self.train_images is None:
+            return found
         groups = {name: group(self.train_images) for name, group in SHOTS.items()}
         if sum(group_N.any() for group_N in groups.values()) > 1:
             found |= {name: self._class_accuracy(group_N) for name, group_N in groups.items() if group_N.any()}

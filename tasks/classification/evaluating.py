@@ -1,8 +1,7 @@
 """Evaluating a classifier that is trained already: the scores alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
@@ -16,16 +15,33 @@ from backbones.training.same_lists import require_same_lists
 from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation
 from tasks.classification.classifier import ClassificationStep
-from tasks.classification.metric import ClassificationMetric
 from tasks.classification.others.classifier import outputs_name
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.task import create_classifier, evaluation_of, outcome_of
-from tasks.data_sets import open_labelled
+from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
+from tasks.classification.task import identify_data as identify_both_splits
+from tasks.data_sets import open_labelled_to_evaluate, opener_of
+from tasks.datasets.class_folders.layout import has_validation_alone
 from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
+from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
 from tasks.trained import PublishedNetwork, TrainedNetwork, require_classes
 
 UNNAMED = "the file does not tell its classes: its outputs are taken in the order of the data's"
+
+
+def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[str]) -> Contents:
+    """What tells which data set lies below `data`: both splits, or validation images alone, of the network's `classes`.
+
+    Raises InputError for images in no layout of the recipe's.
+    """
+    if not has_validation_alone(data):
+        return identify_both_splits(recipe, data)
+    places = {"opener": opener_of(recipe.dataset), "splits": ["val"], "classes": [*classes]}
+    return kept_contents(
+        *(recipe.task, data, places),
+        lambda: contents_of(*open_labelled_to_evaluate(recipe.dataset, data, classes)),
+    )
 
 
 def evaluate(
@@ -42,16 +58,14 @@ def evaluate(
 
     Raises InputError for unusable data or settings, and for weights that do not fit or are of other classes.
     """
-    train, val = open_labelled(recipe.dataset, data)
-    require_same_lists(data, train.listing, val.listing)
+    train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
+    require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
     step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, recipe.model.image_size)
-    metric = ClassificationMetric(
-        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
-    )
+    metric = metric_of(recipe, train, val)
     batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
     outcome = run_evaluation(
         EvaluationJob(
@@ -63,7 +77,7 @@ def evaluate(
             title=f"evaluating {trained.backbone}",
         )
     )
-    notes = [train.note, None if trained.known.classes else UNNAMED]
+    notes = [train.note if train else None, None if trained.known.classes else UNNAMED]
     return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
 
 

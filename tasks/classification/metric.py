@@ -18,7 +18,7 @@ FIELDS = ("labels", "predictions", "confidences", *MEANS)
 class ClassificationMetric(BaseMetric):
     """Collects each image's result from all processes by the image's number.
 
-    `class_images` says how many training images each class has, (C,).
+    `classes` is how many there are; `class_images` says how many training images each has, (C,), if that is known.
 
     After evaluation `numbers` says which images were evaluated, ascending, `answers` what was said of them, and
     `per_image` holds arrays of that length: `top1` and, with five classes or more, `top5` (0 or 100), and `loss`.
@@ -28,8 +28,9 @@ class ClassificationMetric(BaseMetric):
 
     default_prefix = ""
 
-    def __init__(self, class_images: np.ndarray, *, allow_unreadable: bool) -> None:
+    def __init__(self, classes: int, class_images: np.ndarray | None, *, allow_unreadable: bool) -> None:
         super().__init__()
+        self.classes = classes
         self.class_images = class_images
         self.allow_unreadable = allow_unreadable
         self.numbers = np.zeros(0, dtype=np.int64)
@@ -65,10 +66,11 @@ class ClassificationMetric(BaseMetric):
             raise nothing_readable(self.unreadable)
         numbers, *columns = (np.asarray(column) for column in zip(*results, strict=True))
         fields = dict(zip(FIELDS, columns, strict=True))
-        means = [name for name in MEANS if name != TOP5 or len(self.class_images) >= 5]
+        means = [name for name in MEANS if name != TOP5 or self.classes >= 5]
         self.numbers = numbers
         self.answers = {name: fields[name] for name in ("labels", "predictions", "confidences")}
-        self.answers["train_images"] = self.class_images[fields["labels"]]
+        if self.class_images is not None:
+            self.answers["train_images"] = self.class_images[fields["labels"]]
         self.per_image = {name: fields[name] * (1.0 if name == "loss" else 100.0) for name in means}
         return {name: float(values.mean()) for name, values in self.per_image.items()} | Answers(**self.answers).metrics
 

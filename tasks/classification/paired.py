@@ -19,6 +19,8 @@ MEANS = ("top1", TOP5, "loss")
 """What is measured of every image, and whose mean is the metric."""
 
 _ANSWERS = tuple(field.name for field in fields(Answers))
+_OPTIONAL = "train_images"
+"""Of them, what an evaluation does not say that saw no training images."""
 
 
 def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
@@ -62,16 +64,19 @@ def _statistics(runs: Sequence[Answers]) -> dict[str, list[WeightedMetric]]:
 
 def _trained_alike(frames: Sequence[pd.DataFrame]) -> bool:
     """Whether the runs saw as many images of each image's class in training, as far as they say so."""
-    seen = [frame["train_images"].to_numpy() for frame in frames if _has_answers(frame)]
+    answered = [frame for frame in frames if _has_answers(frame)]
+    if not all(_OPTIONAL in frame for frame in answered):
+        return False
+    seen = [frame[_OPTIONAL].to_numpy() for frame in answered]
     return all(np.array_equal(seen[0], each) for each in seen[1:])
 
 
 def _has_answers(frame: pd.DataFrame) -> bool:
-    return all(name in frame for name in _ANSWERS)
+    return all(name in frame for name in _ANSWERS if name != _OPTIONAL)
 
 
 def _answers(frame: pd.DataFrame) -> Answers:
-    return Answers(**{name: frame[name].to_numpy() for name in _ANSWERS})
+    return Answers(**{name: frame[name].to_numpy() for name in _ANSWERS if name in frame})
 
 
 def _per_image(directory: Path) -> pd.DataFrame:

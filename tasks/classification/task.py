@@ -67,9 +67,7 @@ def fine_tune(
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, settings.image_size)
-    metric = ClassificationMetric(
-        np.bincount(train.labels, minlength=len(train.classes)), allow_unreadable=recipe.evaluation.allow_unreadable
-    )
+    metric = metric_of(recipe, train, val)
     optimizer = recipe.optimizer
     outcome = run_job(
         Job(
@@ -84,6 +82,13 @@ def fine_tune(
         )
     )
     return outcome_of(outcome, step.network, metric, train.classes, val, [train.note], load_report, parameters, cost)
+
+
+def metric_of(recipe: ClassificationRecipe, train: LabelledSplit | None, val: LabelledSplit) -> ClassificationMetric:
+    """What evaluates; without a training split it cannot tell classes of many images from those of few."""
+    classes = len(val.classes)
+    images = None if train is None else np.bincount(train.labels, minlength=classes)
+    return ClassificationMetric(classes, images, allow_unreadable=recipe.evaluation.allow_unreadable)
 
 
 def outcome_of(

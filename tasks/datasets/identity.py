@@ -31,7 +31,7 @@ SAMPLE_SIZE = 1000
 class Contents:
     """What lies in a data set's folder, as far as it tells which data set it is.
 
-    train_images, evaluation_images: how many there are; None for what was not looked at
+    train_images, evaluation_images: how many there are; None for what was not looked at, or is not there
     classes:                         how many there are, None for unlabelled images
     fingerprint:                     16 hexadecimal digits that change with the files
     sample:                          some of the files, absolute, with their sizes in bytes, by which another machine's
@@ -39,7 +39,7 @@ class Contents:
     notes:                           what a reader of the numbers should know of both splits together
     """
 
-    train_images: int
+    train_images: int | None
     evaluation_images: int | None
     classes: int | None
     fingerprint: str
@@ -62,7 +62,10 @@ class Counts:
     def fit(self, contents: Contents) -> bool:
         """Whether a folder holds the whole of it and nothing else, as far as it was looked at."""
         return (
-            abs(contents.train_images - self.train_images) <= self.tolerance * self.train_images
+            (
+                contents.train_images is None
+                or abs(contents.train_images - self.train_images) <= self.tolerance * self.train_images
+            )
             and contents.evaluation_images in (self.evaluation_images, None)
             and contents.classes in (self.classes, None)
         )
@@ -123,6 +126,23 @@ def draw_sample(fingerprint: str, *files: Sequence[Path], always: Sequence[Path]
     return tuple((os.path.abspath(path), path.stat().st_size) for path in drawn)  # noqa: PTH100
 
 
+def evaluation_contents(
+    images: int, classes: int, fingerprint: str, *files: Sequence[Path], always: Sequence[Path] = ()
+) -> Contents:
+    """What tells which data set evaluation images are that lie there without training images.
+
+    The fingerprint is that of the evaluation images alone. It differs from that of a run on both splits, so such an
+    evaluation has another key, and is not taken for one that could see how many training images each class has.
+    Raises OSError for a file that has gone.
+    """
+    note = (
+        "no training images lie beside the evaluation images: which data set they are is told by these alone, and what "
+        "goes by the number of a class's training images is left out"
+    )
+    sample = draw_sample(fingerprint, *files, always=always)
+    return Contents(None, images, classes, fingerprint, sample, notes=(note,))
+
+
 def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:
     """The data set's name, and a remark where it is not the one that the recipe speaks of.
 
@@ -140,7 +160,7 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
     if meant is not None:
         name = meant if published[meant].fit(contents) else f"own-{meant}"
     notes = [] if name == claimed else [_describe_difference(name, claimed, contents, published)]
-    if name in published and contents.train_images != published[name].train_images:
+    if name in published and contents.train_images not in (published[name].train_images, None):
         notes.append(
             f"{contents.train_images:,} training images of data set {name}, where {published[name].train_images:,} are "
             "published: that number is uncertain"
@@ -149,9 +169,12 @@ def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[s
 
 
 def _describe_difference(name: str, claimed: str, contents: Contents, published: Mapping[str, Counts]) -> str:
-    images = f"{contents.train_images:,} training image{'' if contents.train_images == 1 else 's'}"
+    parts = []
+    if contents.train_images is not None:
+        parts.append(f"{contents.train_images:,} training image{'' if contents.train_images == 1 else 's'}")
     if contents.evaluation_images is not None:
-        images += f" and {contents.evaluation_images:,} to evaluate on"
+        parts.append(f"{contents.evaluation_images:,} to evaluate on")
+    images = " and ".join(parts)
     classes = contents.classes
     kinds = "" if classes is None else f" in {classes:,} class{'' if classes == 1 else 'es'}"
     text = f"recorded as data set {name} ({images}{kinds}), not {claimed}"

@@ -15,7 +15,7 @@ from backbones.images.folders import fingerprint
 from backbones.images.packed import Paths
 from backbones.training.same_lists import Listing
 from results.code import code_digest
-from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, evaluation_contents, join_fingerprints
 from tasks.datasets.shared_images import shared_images
 
 
@@ -122,8 +122,10 @@ def _put_together(root: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.
     return LabelledSplit(root, paths=paths, labels=arrays["labels"], **known)
 
 
-def contents_of(train: LabelledSplit, val: LabelledSplit) -> Contents:
-    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
+def contents_of(train: LabelledSplit | None, val: LabelledSplit) -> Contents:
+    """What tells which data set the splits are. Raises DataError if an image has gone since they were opened."""
+    if train is None:
+        return evaluation_contents(len(val.paths), len(val.classes), val.fingerprint, val.paths)
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     sample = draw_sample(fingerprint, train.paths, val.paths)
     shared = images_in_both(train, val)

@@ -1,5 +1,6 @@
 """Evaluating a detector that is trained already: the scores alone."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,17 +9,30 @@ from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
 from backbones.training.same_lists import require_same_lists
-from tasks.datasets.coco.layout import open_coco
+from tasks.datasets.coco.layout import contents_of, has_training_split, open_coco_to_evaluate
 from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.identity import Contents, kept_contents
 from tasks.detection.detector import DetectionStep
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import draw_evaluation
 from tasks.detection.recipe import DetectionRecipe
 from tasks.detection.samples import gather
 from tasks.detection.task import create_detector, evaluation_of, outcome_of, without_effect
+from tasks.detection.task import identify_data as identify_both_splits
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
 from tasks.trained import TrainedNetwork, require_classes
+
+
+def identify_data(recipe: DetectionRecipe, data: Path, classes: Sequence[str]) -> Contents:
+    """What tells which data set lies below `data`: both splits, or the evaluation split alone.
+
+    Its categories are its own, whatever the network's `classes`. Raises InputError for what is no COCO-format set.
+    """
+    if has_training_split(data, recipe.data):
+        return identify_both_splits(recipe, data)
+    places = recipe.data.model_dump() | {"splits": ["val"]}
+    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_coco_to_evaluate(data, recipe.data)))
 
 
 def evaluate(
@@ -36,8 +50,8 @@ def evaluate(
     Leaves detections and pictures in `directory`. Raises InputError for unusable data or settings, and for weights that
     do not fit or are of other categories.
     """
-    train, val = open_coco(data, recipe.data)
-    require_same_lists(data, train.listing, val.listing)
+    train, val = open_coco_to_evaluate(data, recipe.data)
+    require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.categories)
     detector, _, parameters = create_detector(
         recipe, trained.backbone, None, len(val.categories), seed, normalisation, empty=True
@@ -59,5 +73,5 @@ def evaluate(
             collate=gather,
         )
     )
-    notes = [*train.notes, *val.notes, *detector.pyramid.notes, *without_effect(recipe, detector)]
+    notes = [*(train.notes if train else ()), *val.notes, *detector.pyramid.notes, *without_effect(recipe, detector)]
     return outcome_of(outcome, detector, metric, val.categories, notes, load_report, parameters, cost)

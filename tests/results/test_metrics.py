@@ -28,7 +28,7 @@ def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
 
 def test_every_metric_of_every_task_is_known_and_no_other() -> None:
     answers = [(number, number, 0, 0.9, number == 0, True, 0.5) for number in range(5)]
-    metric = ClassificationMetric(np.array([200, 50, 2, 2, 2]), allow_unreadable=False)
+    metric = ClassificationMetric(5, np.array([200, 50, 2, 2, 2]), allow_unreadable=False)
     classification = metric.compute_metrics(answers)
     areas = np.ones((1, 2), dtype=np.int64)
     segmentation = Areas(["a"], areas, areas, areas).weighted

@@ -8,9 +8,12 @@ Three layouts are recognised:
 - `CLASS/…` alone: a fifth of each class is held out for validation, the same one every time. A `train/` or `val/`
   beside the other is refused: the folder above was meant. So are `Train/` and `Test/`, which are no classes, and
   sets whose classes are told by lists.
+
+An evaluation alone also takes the validation images of the first two without a `train/`.
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ from tasks.datasets.class_folders.halves import (
     refuse_halves_as_classes,
     training_folders,
 )
-from tasks.datasets.class_folders.validation_labels import read_validation_labels
+from tasks.datasets.class_folders.validation_labels import read_validation_labels, validation_classes
 from tasks.datasets.labelled import LabelledSplit, kept_split
 from tasks.datasets.wording import name_some, unlike_spelling
 
@@ -63,10 +66,7 @@ class ClassFolders(LabelledSplit):
         a class without images, a validation class that training doesn't know.
         """
         root = Path(root)
-        images = root / KAGGLE_FOLDER
-        looking_at(images)
-        if not images.is_dir():
-            images = root
+        images = _images_below(root)
         if not _is_divided(images):
             return _open_undivided(root, split)
         classes = _find_classes(images / "train", f"train/CLASS/*.jpg{_other_training_folders(images)}")
@@ -76,8 +76,47 @@ class ClassFolders(LabelledSplit):
         flat = _find_flat_folder(validation, classes)
         if flat is None:
             return _open_classes(root, validation, "val", classes)
-        mapping_folders = [validation, images, root, images / "meta", root / "ILSVRC2012_devkit_t12" / "data"]
-        return _open_flat(root, flat, mapping_folders, classes)
+        return _open_flat(root, flat, _mapping_folders(root, images, validation), classes)
+
+    @classmethod
+    def open_alone(cls, root: str | Path, classes: Sequence[str] = ()) -> "ClassFolders":
+        """List the validation images of a folder without training images, see `has_validation_alone`.
+
+        `classes` are known from elsewhere, and in the order that counts: some may have no image. If they are not known,
+        or other ones lie there, the classes are those of the validation folder or its mapping file.
+        Raises DataError where `ClassFolders.open` does.
+        """
+        root = Path(root)
+        images = _images_below(root)
+        validation = _find_validation_folder(images)
+        flat = _find_flat_folder(validation, classes)
+        if flat is None:
+            found = _find_classes(validation, "val/CLASS/*.jpg")
+            return _open_classes(root, validation, "val", [*classes] if {*found} <= {*classes} else found)
+        folders = _mapping_folders(root, images, validation)
+        if not classes:
+            classes = validation_classes([name for name in list_folder(flat)[0] if "/" not in name], folders)
+        return _open_flat(root, flat, folders, [*classes])
+
+
+def has_validation_alone(root: Path) -> bool:
+    """Whether a folder has validation images, and nothing that may be its training images.
+
+    Raises DataError for a folder that is itself called so, below another that would be one.
+    """
+    images = _images_below(root)
+    folders = folder_names(images) if images.is_dir() else []
+    if any(name in folders for name in VALIDATION_FOLDERS):
+        return not training_folders(folders)
+    absolute = Path(os.path.abspath(root))  # noqa: PTH100 - a link stays a link
+    if folders and absolute.name in VALIDATION_FOLDERS and not training_folders(folder_names(absolute.parent)):
+        raise DataError(f"{root}: the validation images themselves. Pass the folder above, {absolute.parent}")
+    return False
+
+
+def _images_below(root: Path) -> Path:
+    looking_at(root / KAGGLE_FOLDER)
+    return root / KAGGLE_FOLDER if (root / KAGGLE_FOLDER).is_dir() else root
 
 
 def open_class_folders(root: Path) -> tuple[LabelledSplit, LabelledSplit]:
@@ -86,6 +125,13 @@ def open_class_folders(root: Path) -> tuple[LabelledSplit, LabelledSplit]:
     Raises DataError where `ClassFolders.open` does.
     """
     return _open_kept(root, "train"), _open_kept(root, "val")
+
+
+def open_validation_alone(root: Path, classes: Sequence[str]) -> LabelledSplit:
+    """`ClassFolders.open_alone`, or what it found before in the same folders for the same classes."""
+    digest = hashlib.sha256("\0".join(classes).encode(errors="surrogateescape")).hexdigest()
+    question = {"split": "val alone", "classes": digest}
+    return kept_split("class folders", root, question, lambda: ClassFolders.open_alone(root, classes))
 
 
 def _open_kept(root: Path, split: Literal["train", "val"]) -> LabelledSplit:
@@ -126,6 +172,11 @@ def _find_validation_folder(images: Path) -> Path:
         f"{images / 'val'}: no such folder. {expected} To hold out a part of the training images "
         f"instead, pass {images / 'train'}."
     )
+
+
+def _mapping_folders(root: Path, images: Path, validation: Path) -> list[Path]:
+    """Where the file may lie that says which class an image of a flat validation folder is of."""
+    return [validation, images, root, images / "meta", root / "ILSVRC2012_devkit_t12" / "data"]
 
 
 def _other_training_folders(images: Path) -> str:

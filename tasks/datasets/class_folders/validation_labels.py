@@ -4,6 +4,7 @@ ImageNet ships its 50,000 validation images unsorted, and half a dozen files tha
 """
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -32,6 +33,8 @@ ORDERED_FILES = ("imagenet_2012_validation_synset_labels.txt", "synset_labels.tx
 DEVKIT_FILE = "ILSVRC2012_validation_ground_truth.txt"
 """One ILSVRC2012 id a line, in the order of the images' names; `meta.mat` beside it translates the ids."""
 
+_WORDNET = re.compile(r"n\d{8}")
+
 
 def read_validation_labels(
     images: Sequence[str], folders: Sequence[Path], classes: Sequence[str]
@@ -46,13 +49,35 @@ def read_validation_labels(
     Returns the label of each image and the mapping file's path. Raises DataError if there is no mapping file, or if
     it doesn't give each image one of the classes.
     """
+    named, path = _find_entries(images, folders)
+    positions = {name: position for position, name in enumerate(classes)}
+    return [_find_label(entry, positions, image, path) for image, entry in named], path
+
+
+def validation_classes(images: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The names of the classes, sorted, where nothing but the mapping file knows them.
+
+    Raises DataError as `read_validation_labels`, and for a file that has numbers where names are needed.
+    """
+    named, path = _find_entries(images, folders)
+    entries = [entry for _, entry in named]
+    words = [entry.split(maxsplit=1)[0] if entry else "" for entry in entries]
+    names = words if all(map(_WORDNET.fullmatch, words)) else entries
+    if all(map(str.isdecimal, names)):
+        raise DataError(
+            f"{path}: says which class an image is of by a number alone, and no train/ is there that has their names. "
+            "Sort the images into class folders, or take a file with the classes' names"
+        )
+    return sorted(set(names))
+
+
+def _find_entries(images: Sequence[str], folders: Sequence[Path]) -> tuple[Iterator[tuple[str, str]], Path]:
+    """Each image with what the first mapping file says of it, and that file. Raises DataError without one."""
     for name in (*NAMED_FILES, *ORDERED_FILES, DEVKIT_FILE):
         for path in (folder / name for folder in folders):
             looking_at(path)
             if path.is_file():
-                named = _read_named(path, images) if name in NAMED_FILES else _read_ordered(path, images)
-                positions = {name: position for position, name in enumerate(classes)}
-                return [_find_label(entry, positions, image, path) for image, entry in named], path
+                return (_read_named if name in NAMED_FILES else _read_ordered)(path, images), path
     raise DataError(
         f"{folders[0]}: {len(images):,} images without class folders, and no file that says which class they are. "
         f"Sort them into class folders, or put one of these there or in {folders[1]}: "

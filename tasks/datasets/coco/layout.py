@@ -27,7 +27,7 @@ from tasks.datasets.coco.annotation_json import CocoJson, read_coco_json
 from tasks.datasets.coco.images import CocoImages
 from tasks.datasets.coco.missing import missing_files
 from tasks.datasets.coco.rules import Findings, Split, examine
-from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, evaluation_contents, join_fingerprints
 from tasks.datasets.places import explain_absence
 from tasks.datasets.shared_images import shared_images
 from tasks.datasets.wording import name_some, unlike_spelling
@@ -129,6 +129,23 @@ def open_coco(root: Path, settings: CocoDataSettings) -> tuple[CocoSet, CocoSet]
     return train, val
 
 
+def open_coco_to_evaluate(root: Path, settings: CocoDataSettings) -> tuple[CocoSet | None, CocoSet]:
+    """What `open_coco` opens; where the training images or their annotations are not there, the evaluation split alone.
+
+    Raises DataError where `open_coco` does.
+    """
+    if has_training_split(root, settings):
+        return open_coco(root, settings)
+    if absent := explain_absence(root, settings.model_dump(include={"val_images", "val_json"}), KIND):
+        raise DataError(absent)
+    return None, _open_kept(root / settings.val_images, root / settings.val_json, "val")
+
+
+def has_training_split(root: Path, settings: CocoDataSettings) -> bool:
+    """Whether training images lie there with their annotations, right or wrong."""
+    return (root / settings.train_images).is_dir() and (root / settings.train_json).is_file()
+
+
 def _open_kept(images: Path, annotations: Path, split: Split) -> CocoSet:
     """`CocoSet.open`, or what it found before of the same file and folders, mapped into memory."""
     question = {"split": split, "images": os.path.abspath(images), "code": code_digest(), "python": sys.version}  # noqa: PTH100
@@ -148,8 +165,12 @@ def _open_kept(images: Path, annotations: Path, split: Split) -> CocoSet:
     )
 
 
-def contents_of(train: CocoSet, val: CocoSet) -> Contents:
-    """What tells which data set the two splits are. Raises DataError if an image has gone since they were opened."""
+def contents_of(train: CocoSet | None, val: CocoSet) -> Contents:
+    """What tells which data set the splits are. Raises DataError if an image has gone since they were opened."""
+    if train is None:
+        evaluated = [image.path for image in val.images]
+        counts = len(val.images), len(val.categories)
+        return evaluation_contents(*counts, val.fingerprint, evaluated, always=[val.annotation_file])
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
     images = [[(image.name, image.path) for image in split.images] for split in (train, val)]
     paths = ([path for _, path in part] for part in images)

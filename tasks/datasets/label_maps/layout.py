@@ -31,7 +31,7 @@ from backbones.training.progress_line import with_progress
 from backbones.training.same_lists import Listing
 from backbones.training.settings import Settings
 from results.code import code_digest
-from tasks.datasets.identity import Contents, draw_sample, join_fingerprints
+from tasks.datasets.identity import Contents, draw_sample, evaluation_contents, join_fingerprints
 from tasks.datasets.label_maps.class_lists import find_class_list, read_class_list
 from tasks.datasets.label_maps.images import AnnotatedImage, AnnotatedImages, annotation_of, pack_images
 from tasks.datasets.label_maps.maps import IGNORED, WrongLabels, read_label_map
@@ -101,6 +101,11 @@ class SegmentationSet:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     @property
+    def files(self) -> list[Path]:
+        """Each image and its annotation."""
+        return [path for image in self.images for path in (image.image, image.annotation)]
+
+    @property
     def listing(self) -> Listing:
         """What other processes of a job have to find too."""
         names = [image.name for image in self.images]
@@ -121,19 +126,43 @@ def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[S
     """
     if absent := explain_absence(root, settings.folders, KIND):
         raise DataError(absent)
+    train, val = _open(root, settings, ("train", "val"))
+    return train, val
+
+
+def open_segmentation_to_evaluate(
+    root: Path, settings: SegmentationDataSettings
+) -> tuple[SegmentationSet | None, SegmentationSet]:
+    """What `open_segmentation` opens; where the training images or their label maps are not there, the evaluation split
+    alone.
+
+    Raises DataError where `open_segmentation` does.
+    """
+    if has_training_split(root, settings):
+        return open_segmentation(root, settings)
+    places = {name: place for name, place in settings.folders.items() if name.startswith("val_")}
+    if absent := explain_absence(root, places, KIND):
+        raise DataError(absent)
+    return None, _open(root, settings, ("val",))[0]
+
+
+def has_training_split(root: Path, settings: SegmentationDataSettings) -> bool:
+    """Whether training images lie there with their label maps, right or wrong."""
+    return all(folder.is_dir() for folder in split_folders(root, settings, "train"))
+
+
+def _open(root: Path, settings: SegmentationDataSettings, splits: Sequence[Split]) -> list[SegmentationSet]:
+    """The splits, listed or found before."""
 
     def find() -> Finding:
         classes = read_class_list(find_class_list(root, settings.classes))
-        train, val = _list_split(root, settings, "train"), _list_split(root, settings, "val")
-        notes = {"train": [], "val": images_in_both(root, settings, train, val)}
-        arrays = {
-            f"{split} {name}": array
-            for split, images in (("train", train), ("val", val))
-            for name, array in images.paths.arrays.items()
-        }
-        return Finding({"classes": classes, "notes": notes}, arrays)
+        listed = {split: _list_split(root, settings, split) for split in splits}
+        shared = images_in_both(root, settings, *listed.values()) if len(listed) == 2 else []
+        arrays = {f"{split} {name}": part for split in listed for name, part in listed[split].paths.arrays.items()}
+        return Finding({"classes": classes, "notes": {"train": [], "val": shared}}, arrays)
 
-    finding = kept("label maps", root, {"places": settings.model_dump(), "code": code_digest()}, find)
+    question = {"places": settings.model_dump(), "splits": [*splits], "code": code_digest()}
+    finding = kept("label maps", root, question, find)
 
     def opened(split: Split) -> SegmentationSet:
         images, annotations = folders = split_folders(root, settings, split)
@@ -141,7 +170,7 @@ def open_segmentation(root: Path, settings: SegmentationDataSettings) -> tuple[S
         pairs, notes = AnnotatedImages(paths, annotations), [*finding.facts["notes"][split]]
         return SegmentationSet(split, pairs, finding.facts["classes"], settings.reduce_zero_label, folders, notes)
 
-    return opened("train"), opened("val")
+    return [opened(split) for split in splits]
 
 
 def check_annotations(*sets: SegmentationSet) -> list[str]:
@@ -243,10 +272,12 @@ def _examine(
     return orientation, bool((labels != IGNORED).any())
 
 
-def contents_of(train: SegmentationSet, val: SegmentationSet) -> Contents:
-    """What tells which data set the two splits are."""
+def contents_of(train: SegmentationSet | None, val: SegmentationSet) -> Contents:
+    """What tells which data set the splits are."""
+    if train is None:
+        return evaluation_contents(len(val.images), len(val.classes), val.fingerprint, val.files)
     fingerprint = join_fingerprints(train.fingerprint, val.fingerprint)
-    files = ([path for image in split.images for path in (image.image, image.annotation)] for split in (train, val))
+    files = (train.files, val.files)
     return Contents(
         len(train.images), len(val.images), len(train.classes), fingerprint, draw_sample(fingerprint, *files)
     )

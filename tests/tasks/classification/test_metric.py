@@ -23,7 +23,7 @@ def results(labels: np.ndarray, logits: np.ndarray, numbers: range, **about: Any
 
 
 def metric_of(classes: int, *, allow_unreadable: bool = False) -> ClassificationMetric:
-    return ClassificationMetric(np.full(classes, 50), allow_unreadable=allow_unreadable)
+    return ClassificationMetric(classes, np.full(classes, 50), allow_unreadable=allow_unreadable)
 
 
 def test_metrics_equal_an_independent_computation() -> None:

@@ -103,7 +103,7 @@ def test_targets_without_device_are_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_metric_that_takes_arrays_from_the_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     found = rehearse(step(mini()))
-    metric = ClassificationMetric(np.ones(1_000, dtype=int), allow_unreadable=False)
+    metric = ClassificationMetric(1_000, np.ones(1_000, dtype=int), allow_unreadable=False)
     with rehearsal():
         metric.process(batch(), [found])
         assert len(metric.results) == IMAGES
