@@ -11,6 +11,7 @@ from backbones.images.normalisation import Normalisation
 from backbones.trained.file import Description
 from backbones.trained.loading import Step
 from backbones.weights.checkpoints import Checkpoint
+from results.measurements import simplified
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,13 @@ class TrainedNetwork:
 def require_classes(trained: TrainedNetwork, classes: Sequence[str]) -> None:
     """Raise InputError unless the data have the classes, in their order, that the network was trained for.
 
-    Of a file that does not tell its classes their number is all that can be checked, when it is loaded.
+    Of a file that does not tell its classes their number is all that can be checked, when it is loaded. Others may
+    spell their names with other capitals and punctuation.
     """
     known = list(trained.known.classes)
     if not known or known == list(classes):
+        return
+    if isinstance(trained.known, PublishedNetwork) and [*map(simplified, known)] == [*map(simplified, classes)]:
         return
     name, numbers = trained.checkpoint.name, f"{len(known):,} and {len(classes):,}"
     if {*known} == {*classes}:

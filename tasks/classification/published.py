@@ -9,6 +9,7 @@ from backbones.normalising import normalisation_of
 from backbones.registry import find_backbone
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.contradictions import fine_tuning_data
+from backbones.weights.methods import METHODS
 from backbones.weights.origin import Declared, choose_names, find_known
 from backbones.weights.prefixes import looks_of
 from backbones.weights.statements import read_statement
@@ -44,9 +45,7 @@ def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: st
     pixels = recipe.model.normalisation or found.normalisation
     statement, looks = read_statement(checkpoint), looks_of(checkpoint)
     names = choose_names(entry, Declared(), statement, find_known(checkpoint), looks, pretraining_name)
-    data = names.pretrain_data
-    if names.method in ("MAE", "MoCo v3", "BEiT") and "labels" not in data:
-        data = f"{data}{fine_tuning_data(count)}"
+    method = found.method or names.method
     settings = found.sight.settings() | ({"model.pool": found.pool} if found.pool else {})
     if find_backbone(recipe.model.arch).arch != entry.arch:
         settings["model.arch"] = entry.arch
@@ -58,13 +57,23 @@ def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: st
         normalisation=pixels or normalisation_of(entry, checkpoint, recipe.task),
         settings=settings,
         classes=classes,
-        method=names.method,
-        pretrain_data=data,
+        method=method,
+        pretrain_data=_trained_on(method, names.pretrain_data, count),
         model=names.model,
         expected=numbers,
         source=known.source if known and numbers else "",
         build=_Builder(checkpoint.name, found, count),
     )
+
+
+def _trained_on(method: str, stated: str, count: int) -> str:
+    """The data of a method's trunk, as stated or else as the method's are, and that labels were seen since."""
+    unstated = METHODS["custom"].pretrain_data
+    usual = METHODS[method].pretrain_data if method in METHODS else unstated
+    if "labels" in usual:
+        return usual if stated.startswith(unstated) and count == IMAGENETS else stated
+    data = usual if stated.startswith(unstated) else stated
+    return data if "labels" in data or data == unstated else f"{data}{fine_tuning_data(count)}"
 
 
 def _find(checkpoint: Checkpoint, known: Published | None, backbone: str | None) -> Classifier:

@@ -25,7 +25,7 @@ from tests.support.checkpoint_examples import prefixed, randomised, renamed, sav
 from tests.support.restated import WIDTH, State, beit_shapes, random_state, vit_features, vit_shapes
 from tests.support.small_architectures import DEPTH, HEADS, PATCH, SIDE
 
-CLASSES = 10
+CLASSES = 8
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5,) * 3, (0.5,) * 3)
 _CONFIG = {
@@ -143,14 +143,15 @@ def _torchvisions_vit(folder: Path) -> tuple[Path, Callable[[Image.Image], Tenso
     return save(trained(network).state_dict(), folder, "vit.pth"), seen_by(network, see)
 
 
-def _transformers(name: str, model: str, processor: str, backbone: str, size: dict[str, Any], **options: Any) -> Peer:
+def _transformers(
+    name: str, model: str, processor: str, backbone: str | None, size: dict[str, Any], **options: Any
+) -> Peer:
     def write(folder: Path) -> tuple[Path, Callable[[Image.Image], Tensor]]:
         import transformers
 
         sizes = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS, "patch_size": PATCH}
-        config = getattr(transformers, model.split("For")[0] + "Config")(
-            **sizes, intermediate_size=4 * WIDTH, image_size=SIDE, num_labels=CLASSES, **options
-        )
+        sizes |= {"intermediate_size": 4 * WIDTH, "image_size": SIDE, "num_labels": CLASSES} | options
+        config = getattr(transformers, model.split("For")[0] + "Config")(**sizes)
         theirs = randomised(getattr(transformers, model)(config))
         theirs.save_pretrained(folder)
         images = getattr(transformers, processor)(**size)
@@ -227,12 +228,19 @@ PEERS = (
     _timm("resnet18", ".a1_in1k"),
     _timm("mobilenetv3_small_050", ".lamb_in1k"),
     _timm("levit_128s", ".fb_dist_in1k"),
+    _timm("deit_tiny_distilled_patch16_224", ".fb_in1k"),
     Peer("timm, hub folder, average", None, _timms_folder),
     VIT,
     _transformers(
         *("BEiT", "BeitForImageClassification", "BeitImageProcessorPil", "beit_mite_patch8_32"),
         {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True},
         use_relative_position_bias=True,
+    ),
+    _transformers(
+        *("DeiT", "DeiTForImageClassificationWithTeacher", "DeiTImageProcessorPil", None),
+        {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}},
+        **{"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},
+        **{"image_size": 224, "patch_size": 16},
     ),
     Peer("torchvision, ViT", "vit_mite_patch8_32", _torchvisions_vit),
     _torchvision("resnet18", None, 224, 256, "bilinear"),

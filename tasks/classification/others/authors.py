@@ -6,7 +6,7 @@ from backbones.names import SIZES
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.prefixes import looks_of
 from backbones.weights.recognition import Recognised
-from tasks.classification.others.classifier import Classifier, Sight, require_timm
+from tasks.classification.others.classifier import Classifier, Pool, Sight, require_timm
 from tasks.classification.others.expected import Published
 from tasks.classification.others.hub import beit_options
 
@@ -89,34 +89,37 @@ def _registered(prefix: str, arch: str) -> str:
 
 
 def _vit(kind: str, prefix: str, arch: str, sight: Sight, averaged: bool, **options: object) -> Classifier:
-    pool = "avg" if averaged else "token"
-    return Classifier(kind, _registered(prefix, arch), arch, sight, IMAGENET, pool, options)  # type: ignore[arg-type]
+    pool: Pool = "avg" if averaged else "token"
+    method = "MoCo v3" if prefix == "mocov3" else "MAE"
+    return Classifier(kind, _registered(prefix, arch), arch, sight, IMAGENET, pool, options, method=method)
 
 
 def _deits(arch: str, sight: Sight, averaged: bool) -> Classifier:
-    pool = None if "distilled" in arch else "avg" if averaged else "token"
-    return Classifier("facebookresearch/deit's classifiers", arch, arch, sight, IMAGENET, pool)  # type: ignore[arg-type]
+    pool: Pool | None = None if "distilled" in arch else "avg" if averaged else "token"
+    kind = "facebookresearch/deit's classifiers"
+    return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")
 
 
 def _beits(checkpoint: Checkpoint, arch: str, side: int, averaged: bool, method: str | None) -> Classifier:
     """microsoft/unilm, beit/datasets.py, lines 231-246; 0.5 unless the pre-training was on ImageNet-1K alone
-    (beit/README.md, line 119), as data2vec's and SimMIM's was."""
-    sight = Sight(side, 0.875 if side < 384 else 1.0)
-    normalisation = None if method in ("data2vec", "SimMIM", "BEiT v2") else HALF
-    pool, name = "avg" if averaged else "token", _registered("beit", arch)
-    kind = "microsoft/unilm's fine-tuned BEiT"
-    return Classifier(kind, name, arch, sight, normalisation, pool, beit_options(checkpoint))  # type: ignore[arg-type]
+    (beit/README.md, line 119), as data2vec's and SimMIM's was, and that of BEiT's own file with absolute positions."""
+    sight, options = Sight(side, 0.875 if side < 384 else 1.0), beit_options(checkpoint)
+    told = method in ("data2vec", "SimMIM", "BEiT v2")
+    normalisation = None if told else IMAGENET if options["use_abs_pos_emb"] else HALF
+    pool: Pool = "avg" if averaged else "token"
+    kind, name = "microsoft/unilm's fine-tuned BEiT", _registered("beit", arch)
+    return Classifier(kind, name, arch, sight, normalisation, pool, options, method="" if method else "BEiT")
 
 
 def _torchvisions(arch: str, known: Published | None, looks: Recognised) -> Classifier:
     """With torchvision's own evaluation of these weights, or of the first that it has of the architecture."""
     from torchvision import models
 
-    pool = "token" if looks.family == "ViT" else None
+    pool: Pool | None = "token" if looks.family == "ViT" else None
     kind, theirs = "torchvision's classifiers", known.arch if known else _TORCHVISIONS.get(arch, arch)
     if theirs not in models.list_models(module=models):  # its training's own, references/classification/train.py
         sight = Sight(looks.image_size or 224, 0.875, interpolation="bilinear")
-        return Classifier(kind, arch, arch, sight, IMAGENET, pool)  # type: ignore[arg-type]
+        return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")
     kinds = models.get_model_weights(theirs)
     weights = kinds[known.weights] if known and known.weights else next(iter(kinds))
     shown = weights.transforms.keywords
@@ -127,4 +130,4 @@ def _torchvisions(arch: str, known: Published | None, looks: Recognised) -> Clas
         shown.get("resize_size", 256),
         interpolation=shown["interpolation"].value if "interpolation" in shown else "bilinear",
     )
-    return Classifier(kind, arch, arch, sight, IMAGENET, pool)  # type: ignore[arg-type]
+    return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")

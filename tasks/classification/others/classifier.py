@@ -16,6 +16,8 @@ from backbones.images.crops import EVALUATION_SHARE, Interpolation
 from backbones.images.normalisation import Normalisation
 from backbones.images.views import Shape
 
+Pool = Literal["avg", "token"]
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -51,8 +53,7 @@ class Classifier:
     pool:          of a ViT; None where timm's model has its own way
     options:       of timm's model
     classes:       names of its outputs; empty where the file does not tell
-    expected:      published of this very file on ImageNet's validation images, by metric, and where: source
-    trained_on:    what to call the data of its own training by, where the file is known for it
+    method:        how its trunk came about, as the tables print it; empty where others have to tell
     """
 
     kind: str
@@ -60,11 +61,10 @@ class Classifier:
     arch: str
     sight: Sight
     normalisation: Normalisation | None = None
-    pool: Literal["avg", "token"] | None = None
+    pool: Pool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
-    expected: Mapping[str, float] = field(default_factory=dict)
-    source: str = ""
+    method: str = ""
 
     def build(self, image_size: int, outputs: int) -> nn.Module:
         """The network with its head, without the weights. Raises InputError where timm cannot build it so."""
@@ -108,6 +108,6 @@ def require_timm(name: str) -> None:
     """Raise InputError unless timm has a model of that name."""
     if not timm.is_model(name):
         raise InputError(
-            f"--backbone {name}: only timm's models can be evaluated with the head of a file of others. Fine-tune it "
-            "here, and give the run"
+            f"{name}: none of timm's models, and of files of others only those can be evaluated with their heads. "
+            "Fine-tune it here, and give the run"
         )

@@ -23,7 +23,7 @@ SIDES = [(333, 257), (41, 190), (64, 64), (33, 35), (500, 301)]
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes of two images each, of odd sizes, in colour, grey and with a palette."""
+    """Eight classes of two images each, of odd sizes, in colour, grey and with a palette."""
     root = tmp_path_factory.mktemp("odd")
     for split in ("train", "val"):
         for label in range(CLASSES):
@@ -51,7 +51,14 @@ def logits_here(plan: PlannedEvaluation, files: list[Path]) -> Tensor:
         return step.network.eval()(normalise(images, plan.normalisation))
 
 
-LARGE = ("timm, resnet18.a1_in1k", "timm, levit_128s.fb_dist_in1k", "torchvision, swin_t", "torchvision, convnext_tiny")
+LARGE = (
+    "timm, deit_tiny_distilled_patch16_224.fb_in1k",
+    "transformers, DeiTForImageClassificationWithTeacher",
+    "timm, resnet18.a1_in1k",
+    "timm, levit_128s.fb_dist_in1k",
+    "torchvision, swin_t",
+    "torchvision, convnext_tiny",
+)
 MARKED = [pytest.param(peer, id=peer.name, marks=[pytest.mark.slow] * (peer.name in LARGE)) for peer in PEERS]
 
 
