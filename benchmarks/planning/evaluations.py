@@ -67,6 +67,7 @@ class PlannedEvaluation(PlannedCell):
             "recipe": deciding_settings(self.recipe),
             "backbone": self.backbone,
             "trained": sha256,
+            **({"part": self.part} if self.part else {}),
             "normalisation": normalisation.as_dict(),
             **({"limit": self.limit} if self.limit else {}),
         }

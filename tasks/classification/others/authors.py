@@ -97,7 +97,7 @@ def _vit(kind: str, prefix: str, arch: str, sight: Sight, averaged: bool, **opti
 def _deits(arch: str, sight: Sight, averaged: bool) -> Classifier:
     pool: Pool | None = None if "distilled" in arch else "avg" if averaged else "token"
     kind = "facebookresearch/deit's classifiers"
-    return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")
+    return Classifier(kind, _registered("supervised", arch), arch, sight, IMAGENET, pool, method="supervised")
 
 
 def _beits(checkpoint: Checkpoint, arch: str, side: int, averaged: bool, method: str | None) -> Classifier:

@@ -50,10 +50,10 @@ def _deits(arch: str, top1: float, top5: float) -> Published:
 # By the first digits of their SHA-256, which end their names: facebookresearch/deit, README_deit.md, "Model Zoo";
 # mmpretrain, configs/mae/metafile.yml, lines 173-186 and 338-366.
 _BY_DIGEST = {
-    "a1311bcf": _deits("deit_tiny_patch16_224", 72.2, 91.1),
-    "cd65a155": _deits("deit_small_patch16_224", 79.9, 95.0),
-    "b5f2ef4d": _deits("deit_base_patch16_224", 81.8, 95.6),
-    "8de9b5d1": _deits("deit_base_patch16_384", 82.9, 96.2),
+    "a1311bcf": _deits("vit_tiny_patch16_224", 72.2, 91.1),
+    "cd65a155": _deits("vit_small_patch16_224", 79.9, 95.0),
+    "b5f2ef4d": _deits("vit_base_patch16_224", 81.8, 95.6),
+    "8de9b5d1": _deits("vit_base_patch16_224", 82.9, 96.2),
     "b40b3cf7": _deits("deit_tiny_distilled_patch16_224", 74.5, 91.9),
     "649709d9": _deits("deit_small_distilled_patch16_224", 81.2, 95.4),
     "df68dfff": _deits("deit_base_distilled_patch16_224", 83.4, 96.5),

@@ -16,6 +16,7 @@ from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.published import published
 from benchmarks.planning.evaluations import PlannedEvaluation, plan_evaluation
 from benchmarks.running.evaluating import run_evaluation
+from results import cell_key
 from results.expectation import with_expected
 from tasks.classification.others import expected
 from tasks.classification.others.classes import imagenet_classes, named_classes
@@ -78,6 +79,17 @@ def test_rows_of_self_supervised_methods_say_that_labels_were_seen(tmp_path: Pat
         ("MoCo v3", "IN1K, then labels"),
         ("BEiT", "IN22K+DALLE, then labels"),
     ]
+
+
+def test_the_entry_of_a_file_is_part_of_its_key(tmp_path: Path) -> None:
+    """As in timm's training, which leaves averaged weights beside the last ones."""
+    content = torch.load(BY_NAME["timm, vit_mite_patch8_32"].write(tmp_path)[0])
+    averaged = {name: 0.5 * tensor for name, tensor in content["state_dict"].items()}
+    weights = save(content | {"state_dict_ema": averaged}, tmp_path, "both.pth.tar")
+    plans = [plan_of(Path(f"{weights}{part}"), MITE) for part in ("", "::state_dict_ema")]
+    assert [plan.checkpoint for plan in plans] == [weights, weights]
+    keys = [cell_key(plan.decided_by("0", plan.normalisation)) for plan in plans]
+    assert keys[0] != keys[1]
 
 
 def test_settings_of_the_call_come_before_those_of_the_file(file: Path) -> None:
