@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "backbones.weights": ("backbones.errors", "backbones.images"),
     "backbones.pretraining": (
         *("backbones", "backbones.errors", "backbones.images", "backbones.training", "backbones.weights"),
-        *("backbones.mae.reconstructions", "backbones.cache"),
+        *("backbones.mae.reconstructions", "backbones.cache", "backbones.trained"),
     ),
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
     "results": (),

@@ -16,10 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
+from backbones.trained import WEIGHTS
 from backbones.training.writing import written_whole
-
-WEIGHTS = "weights.safetensors"
-"""What a finished run calls it."""
 
 
 class Description(BaseModel):
@@ -29,6 +27,7 @@ class Description(BaseModel):
     method, pretrain_data, model: of these weights, which have seen the labels of the task's data as well
     recipe:         all settings of the recipe
     classes:        their names, in the order of the network's outputs; empty in pre-training
+    class_ids:      the number of each in the data, where those are others than their positions: COCO's category ids
     normalisation:  "mean" and "std" of pixels between 0 and 1
     metrics:        what the run measured, by the metric's name
     run:            how its record calls it: backbone, dataset, seed, key, method, pretrain_data, model, …
@@ -42,6 +41,7 @@ class Description(BaseModel):
     model: str
     recipe: dict[str, Any]
     classes: list[str]
+    class_ids: list[int] = []
     normalisation: dict[str, tuple[float, float, float]]
     metrics: dict[str, float]
     run: dict[str, Any]

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from backbones.errors import DataError
 from benchmarks.commands.beginning import import_plugins
 from benchmarks.commands.completion import complete_backbone, complete_recipe
 from benchmarks.commands.options import (
     AsJson,
     Changed,
     Data,
+    DryRun,
     Method,
     Model,
     Plugin,
@@ -53,6 +55,7 @@ def evaluate(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     processes: Processes = None,
+    dry_run: DryRun = False,
     rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,13 +66,23 @@ def evaluate(
     Weights that others trained: … --recipe imagenet_vit_base --weights mae_finetuned_vit_base.pth
     """
     from backbones.weights.origin import Declared
-    from benchmarks.commands.screen import show_cell
+    from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.commands.sheets import nothing_else_on_stdout
+    from benchmarks.planning.evaluations import plan_evaluation
     from benchmarks.running.evaluating import run_evaluation
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
-    import_plugins(plugin, meets=True)
+    import_plugins(plugin, meets=not dry_run)
+    if dry_run:
+        plan = plan_evaluation(
+            *(recipe, data, weights),
+            overrides=overrides or [],
+            declared=Declared(method, pretrain_data, model),
+            backbone=backbone,
+            limit=limit,
+        )
+        raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_evaluation(
@@ -83,6 +96,60 @@ def evaluate(
         )
     show_cell(cell, as_json=as_json)
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
+
+
+@trained_app.command()
+def predict(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run's folder, or the weights.safetensors in it.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Images, and folders of images, searched to any depth.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Where pictures/ and predictions.json go. What is there of the same name is replaced.")
+    ] = Path("predictions"),
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Classification: so many classes of each image; by default 5.")
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Detection: objects that score at least this; by default 0.3.")
+    ] = None,
+    mask_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Autoencoders: the share to hide; by default as in training.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Autoencoders: which patches are hidden; by default 0.")
+    ] = None,
+    plugin: Plugin = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw what a trained network sees in images: classes, objects with masks, the class of every pixel, or what an
+    autoencoder paints where patches are hidden.
+
+    backbench predict runs/…/seed0-KEY photo.jpg holiday/ --out seen
+
+    Images are read and resized as in evaluation. Those that cannot be read are named at the end, with exit status 3.
+    """
+    import sys
+
+    from benchmarks.commands.screen import show_predicted
+    from benchmarks.commands.sheets import nothing_else_on_stdout
+    from benchmarks.running.predicting import predict_images
+
+    import_plugins(plugin)
+    asked = {"top": top, "score": score, "mask_ratio": mask_ratio, "seed": seed}
+    stdout = sys.stdout
+    with nothing_else_on_stdout(as_json):
+        done = predict_images(
+            *(run, images, out),
+            asked={name: value for name, value in asked.items() if value is not None},
+            overrides=overrides or [],
+            stream=stdout if as_json else None,
+        )
+        show_predicted(done)
+    raise typer.Exit(DataError.status if done.unreadable else 0)
 
 
 def _launch(processes: int | None) -> None:

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
-from backbones.trained.file import Description, read_description, trained_file
+from backbones.trained.file import Description
 from backbones.training.settings import Recipe, deciding_settings, deviations, read_overrides, validate
 from benchmarks.planning.cells import PlannedCell
 from benchmarks.planning.recipe import LoadedRecipe, list_recipes, load_recipe
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained
+from results import Record
+from results.measurements import LIMIT
 from tasks.registry import PRETRAINING, TASKS, settings_kind
 
 if TYPE_CHECKING:
@@ -47,11 +50,22 @@ class PlannedEvaluation(PlannedCell):
         """Those of the training as well, where it is known; else what the evaluation alone decides, and the file: such
         numbers stand beside others, and are not ranked among them."""
         settings = deciding_settings(recipe)
-        if isinstance(self.known, Description):
-            return settings
-        size = {"image_size": settings["model"]["image_size"]}
-        own: dict[str, Any] = {name: settings[name] for name in ("inference", "data") if name in settings}
-        return {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, **own}
+        if not isinstance(self.known, Description):
+            size = {"image_size": settings["model"]["image_size"]}
+            own: dict[str, Any] = {name: settings[name] for name in ("inference", "data") if name in settings}
+            settings = {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, **own}
+        return settings | ({LIMIT: self.limit} if self.limit else {})
+
+    def on(self, images: int | None) -> "PlannedEvaluation":
+        """The plan for a data set with so many images to evaluate on: a limit that leaves none out is none."""
+        if self.limit is None or images is None or self.limit < images:
+            return self
+        without = tuple(line for line in self.deviations if line != _limited(self.limit))
+        return replace(self, limit=None, deviations=without)
+
+    def _is_answered_by_earlier(self, record: Record, decided: Mapping[str, Any]) -> bool:
+        """No version evaluated what was trained before it wrote plans."""
+        return False
 
     @property
     def normalisation(self) -> Normalisation:
@@ -69,8 +83,13 @@ class PlannedEvaluation(PlannedCell):
             "trained": sha256,
             **({"part": self.part} if self.part else {}),
             "normalisation": normalisation.as_dict(),
-            **({"limit": self.limit} if self.limit else {}),
+            **({LIMIT: self.limit} if self.limit else {}),
         }
+
+
+def _limited(limit: int) -> str:
+    """A limit as a deviation."""
+    return f"{LIMIT}={limit} (reference all images)"
 
 
 def plan_evaluation(
@@ -88,15 +107,14 @@ def plan_evaluation(
     Under a run's own recipe; what `recipe` and the overrides have of `LATER_SECTIONS` comes before it. Reads the header
     of the file. Raises InputError for a wrong recipe or override, and for weights of no network that can be evaluated.
     """
-    file = trained_file(weights)
-    description = read_description(file)
-    if description is None:
-        return _of_file(file, recipe, data, overrides, declared, backbone, limit)
-    return _of_run(description, file, recipe, data, overrides, declared, backbone, limit)
+    found = find_trained(weights)
+    if found.known is None:
+        return _of_file(found, recipe, data, overrides, declared, backbone, limit)
+    return _of_run(found, found.known, recipe, data, overrides, declared, backbone, limit)
 
 
 def _of_file(
-    file: Path,
+    found: FoundNetwork,
     recipe: str | None,
     data: Path,
     overrides: list[str],
@@ -106,10 +124,11 @@ def _of_file(
 ) -> PlannedEvaluation:
     from backbones.weights.checkpoints import read_checkpoint
 
+    checkpoint = read_checkpoint(found.file, part=found.part)
     if recipe is None:
-        raise InputError(f"{file}: is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe")
+        unknown = "is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe"
+        raise InputError(f"{found.file}: {unknown}")
     asked = load_recipe(recipe, overrides, TASKS)
-    checkpoint = read_checkpoint(file)
     known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
     own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
     loaded = load_recipe(recipe, [*own, *overrides], TASKS)
@@ -117,10 +136,14 @@ def _of_file(
     return PlannedEvaluation(
         recipe_name=loaded.name,
         recipe=loaded.recipe,
-        deviations=(*loaded.deviations(loaded.recipe), f"trained={ELSEWHERE} (reference here)"),
+        deviations=(
+            *loaded.deviations(loaded.recipe),
+            f"trained={ELSEWHERE} (reference here)",
+            *([_limited(limit)] if limit else []),
+        ),
         data=data,
         backbone=known.backbone,
-        checkpoint=checkpoint.path if checkpoint.part else file,
+        checkpoint=found.file,
         seed=0,
         declared=declared,
         part=checkpoint.part,
@@ -138,8 +161,8 @@ def _measured_by(recipe: Recipe) -> dict[str, Any]:
 
 
 def _of_run(
+    found: FoundNetwork,
     description: Description,
-    file: Path,
     recipe: str | None,
     data: Path,
     overrides: list[str],
@@ -147,7 +170,7 @@ def _of_run(
     backbone: str | None,
     limit: int | None,
 ) -> PlannedEvaluation:
-    run = description.run
+    run, file = description.run, found.file
     if description.task not in TASKS:
         own = "a pre-training has no head that could be evaluated: fine-tune it, with `backbench run`"
         raise InputError(
@@ -157,23 +180,27 @@ def _of_run(
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
     trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
     loaded = load_recipe(recipe, [], {description.task}) if recipe else None
-    settings = _settings(trained, loaded, overrides, file)
+    settings = evaluation_settings(trained, loaded, overrides, file)
     return PlannedEvaluation(
         recipe_name=run["recipe"],
         recipe=settings,
-        deviations=_deviations(settings, trained, run),
+        deviations=(*_deviations(settings, trained, run), *([_limited(limit)] if limit else [])),
         data=data,
         backbone=run["backbone"],
         checkpoint=file,
         seed=run["seed"],
         declared=declared,
+        part=found.part,
         known=description,
         limit=limit,
     )
 
 
-def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
-    """A run's settings, over which the later sections of another recipe are laid, and overrides of such."""
+def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
+    """A run's settings, over which the later sections of another recipe are laid, and overrides of such.
+
+    How its machine went about the training says nothing of how this one is to evaluate.
+    """
     from omegaconf import OmegaConf
 
     given = read_overrides(overrides)
@@ -184,7 +211,7 @@ def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str]
                 f"--set {text}: {key} was decided when {file} was trained. An evaluation can have other settings of "
                 f"{', '.join(LATER_SECTIONS)}"
             )
-    settings = trained.model_dump(mode="json")
+    settings = trained.model_dump(mode="json", exclude={"runtime"})
     if loaded:
         asked = loaded.recipe.model_dump(mode="json")
         settings |= {name: asked[name] for name in LATER_SECTIONS if name in asked and name != "precision"}

@@ -16,6 +16,7 @@ from backbones.training.measuring import run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.settings import protocol
 from backbones.training.step_images import step_deviations, step_notes
+from benchmarks.planning.trained_runs import run_of
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment
@@ -56,6 +57,7 @@ class Evaluated:
     network: that the run trained, to be left in its directory; None where it only evaluated one
     published: the numbers that were published of the very weights that it evaluated, by metric
     classes: the names of its outputs
+    class_ids: their numbers in the data, where those are others than their positions
     """
 
     metrics: list[Metric]
@@ -67,6 +69,7 @@ class Evaluated:
     network: nn.Module | None = None
     published: Mapping[str, float] = field(default_factory=dict)
     classes: Sequence[str] = ()
+    class_ids: Sequence[int] = ()
 
 
 def forward_cost_fields(cost: ForwardCost | None) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
     record = _record_of(cell, origin, evaluated, training)
     record = with_expected(record, cell.plan.recipe_deviations, evaluated.published)
     if evaluated.network is not None:
-        write_weights(cell.directory, evaluated.network, _description(record, evaluated.classes))
+        write_weights(cell.directory, evaluated.network, _description(record, evaluated))
     write_record(cell.directory, record)
     forget_evaluation(cell.directory)
     if cell.recipe.runtime.keep_checkpoints == 0:
@@ -116,7 +119,7 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)
 
 
-def _description(record: Record, classes: Sequence[str]) -> Description:
+def _description(record: Record, evaluated: Evaluated) -> Description:
     """What stands in the header of the weights."""
     pretrain_data = record.pretrain_data
     if record.task != PRETRAINING:
@@ -127,17 +130,12 @@ def _description(record: Record, classes: Sequence[str]) -> Description:
         pretrain_data=pretrain_data,
         model=record.model,
         recipe=record.recipe_settings,
-        classes=list(classes),
+        classes=list(evaluated.classes),
+        class_ids=list(evaluated.class_ids),
         normalisation=dict(record.normalisation),
         metrics={metric.name: metric.value for metric in record.metrics},
-        run=record.model_dump(mode="json", include=_OF_THE_RUN),
+        run=run_of(record),
     )
-
-
-_OF_THE_RUN = {
-    *("backbone", "arch", "dataset", "data_fingerprint", "seed", "recipe", "key", "deviations", "precision"),
-    *("method", "pretrain_data", "model", "checkpoint", "checkpoint_sha256", "checkpoint_part", "backbench_version"),
-}
 
 
 def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> Record:

@@ -99,12 +99,16 @@ class ClassificationStep(BaseModel):
         logits_BC = self.network(inputs).float()
         return {"loss": -(targets_BC * F.log_softmax(logits_BC, dim=1)).sum(1).mean()}
 
+    def logits(self, images: Tensor) -> Tensor:
+        """What the network makes of images, uint8 (B, 3, H, W), in single precision: (B, C)."""
+        with autocast(self.precision, images.device.type):
+            logits_BC: Tensor = self.network(normalise(images, self.augmentation.normalisation))
+        return logits_BC.float()
+
     def predict(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Each image's label, prediction, the probability given to that, cross-entropy, and whether the label is among
         the first one and five."""
-        with autocast(self.precision, images.device.type):
-            logits_BC = self.network(normalise(images, self.augmentation.normalisation))
-        logits_BC = logits_BC.float()
+        logits_BC = self.logits(images)
         best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
         hit = best == labels[:, None]
         return {

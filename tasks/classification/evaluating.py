@@ -8,7 +8,6 @@ from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
-from backbones.training.job import accumulation_steps
 from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.same_lists import require_same_lists
@@ -25,9 +24,12 @@ from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
-from tasks.trained import PublishedNetwork, TrainedNetwork, require_classes
+from tasks.trained import PublishedNetwork, TrainedNetwork, chosen_images, require_classes
 
 UNNAMED = "the file does not tell its classes: its outputs are taken in the order of the data's"
+
+MOST_IMAGES = 128
+"""Of a step, where nothing else is asked for: more take memory, and no less time."""
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[str]) -> Contents:
@@ -56,21 +58,25 @@ def evaluate(
 ) -> TaskOutcome:
     """Classify the evaluation images below `data`, `limit` of them if that is given, each once.
 
+    A step's images are `runtime.batch_per_device`, by default those of a training step, `MOST_IMAGES` at most: nothing
+    is divided among processes but the images.
+
     Raises InputError for unusable data or settings, and for weights that do not fit or are of other classes.
     """
     train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
     require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
     step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
+    numbers = chosen_images(len(val.paths), limit)
     if not recipe.evaluation.allow_unreadable:
-        require_evaluation_images(data, val.paths)
+        require_evaluation_images(data, [val.paths[number] for number in numbers])
     cost = forward_cost(step.network, recipe.model.image_size)
     metric = metric_of(recipe, train, val)
-    batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
+    usual = max(1, min(MOST_IMAGES, recipe.optimizer.batch_size // process_count()))
     outcome = run_evaluation(
         EvaluationJob(
             model=step,
-            evaluation=evaluation_of(recipe, val, metric, batch),
+            evaluation=evaluation_of(recipe, val, metric, recipe.runtime.batch_per_device or usual, numbers),
             recipe=recipe,
             directory=directory,
             seed=seed,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Subset
 
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
@@ -26,7 +27,7 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.samples import EvaluationImages, LabelledImages, view_of
+from tasks.classification.samples import EvaluationImages, LabelledImages, Labels, view_of
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -124,16 +125,26 @@ def outcome_of(
 
 
 def evaluation_of(
-    recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
+    recipe: ClassificationRecipe,
+    val: LabelledSplit,
+    metric: ClassificationMetric,
+    batch_size: int,
+    numbers: Sequence[int] | None = None,
 ) -> Evaluation:
-    """How the engine is to evaluate."""
+    """How the engine is to evaluate: on all images, or those of these `numbers`."""
+    images = evaluation_images(recipe, val.paths, val.labels)
     return Evaluation(
-        EvaluationImages(val.paths, val.labels, view_of(recipe)),
+        images if numbers is None else Subset(images, numbers),
         metric,
         batch_size=batch_size,
         every_epochs=recipe.evaluation.every_epochs,
         kept=("numbers", "answers", "per_image", "unreadable"),
     )
+
+
+def evaluation_images(recipe: ClassificationRecipe, paths: Sequence[Path], labels: Labels) -> EvaluationImages:
+    """Images as the trained network takes them."""
+    return EvaluationImages(paths, labels, view_of(recipe))
 
 
 def create_classifier(

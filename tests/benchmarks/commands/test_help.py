@@ -11,6 +11,7 @@ COMMANDS = [
     "demo",
     "pretrain",
     "run",
+    "predict",
     "table",
     "compare",
     "runs",
