@@ -26,12 +26,15 @@ from tasks.trained import PublishedNetwork
 IMAGENET_DATA = "imagenet1k"
 """The data set on whose validation images all numbers that are known here were measured."""
 
+_SIZES = ("inference.crop_ratio", "inference.resized")
+"""The two ways to say how large an image becomes before it is cropped."""
+
 
 def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: str | None = None) -> PublishedNetwork:
     """What a file of a whole classifier is: by what lies beside it, by its bytes, by `backbone`, by its names.
 
-    Pooling, head, size and pixels are the file's, and what of an image it sees is as it was published with. Raises
-    InputError for a file that is none of those that are known here.
+    Pooling, head, size and pixels are the file's, and what of an image it sees is as it was published with, but where
+    the recipe says how large images become. Raises InputError for a file that is none of those that are known here.
     """
     known = find_classifier(checkpoint)
     found = _find(checkpoint, known, backbone)
@@ -47,9 +50,11 @@ def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: st
     names = choose_names(entry, Declared(), statement, find_known(checkpoint), looks, pretraining_name)
     method = found.method or names.method
     settings = found.sight.settings() | ({"model.pool": found.pool} if found.pool else {})
+    if says := bool(recipe.inference.crop_ratio or recipe.inference.resized):
+        settings = {key: value for key, value in settings.items() if key not in _SIZES}
     if find_backbone(recipe.model.arch).arch != entry.arch:
         settings["model.arch"] = entry.arch
-    numbers = known.numbers if known and recipe.dataset == IMAGENET_DATA else {}
+    numbers = known.numbers if known and recipe.dataset == IMAGENET_DATA and not says else {}
     return PublishedNetwork(
         kind=found.kind,
         backbone=found.backbone,

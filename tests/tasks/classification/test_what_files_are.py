@@ -97,6 +97,13 @@ def test_settings_of_the_call_come_before_those_of_the_file(file: Path) -> None:
     assert (recipe.inference.interpolation, recipe.inference.crop_ratio) == ("bilinear", 0.5)
 
 
+def test_a_recipe_that_says_how_large_images_become_is_followed(tmp_path: Path) -> None:
+    weights, _ = BY_NAME["torchvision, resnet18"].write(tmp_path)
+    recipe: Any = plan_of(weights, None, "inference.crop_ratio=1.0").recipe
+    assert (recipe.inference.resized, recipe.inference.crop_ratio) == (None, 1.0)
+    assert recipe.inference.interpolation == "bilinear"
+
+
 def changed(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
     content = torch.load(file)
     change(content["model"])
@@ -218,7 +225,8 @@ def test_published_numbers_are_those_of_the_very_file(file: Path, monkeypatch: p
     digest = read_checkpoint(file).sha256[:8]
     monkeypatch.setitem(expected._BY_DIGEST, digest, Published("MAE", MITE, numbers, "https://example.org"))
     assert plan().published == plan("data.decoder=pillow").published == numbers
-    assert plan("inference.crop_ratio=1.0").published == {}
+    for other in ("inference.crop_ratio=1.0", "inference.resized=250", "inference.shape=square"):
+        assert plan(other).published == {}
     assert plan(recipe="mini_classification").published == {}
 
 
