@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
-from backbones.training.machine import process_count
+from backbones.training.machine import device_type, process_count
+from backbones.training.precision import resolve_precision
 from backbones.training.same_lists import require_same_lists
+from backbones.weights.loading import LoadReport
+from tasks.classification.augmentation import BatchAugmentation
+from tasks.classification.classifier import ClassificationStep
+from tasks.classification.others.classifier import outputs_name
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
 from tasks.classification.task import identify_data as identify_both_splits
@@ -18,7 +24,9 @@ from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
-from tasks.trained import TrainedNetwork, chosen_images, require_classes
+from tasks.trained import PublishedNetwork, TrainedNetwork, chosen_images, require_classes
+
+UNNAMED = "the file does not tell its classes: its outputs are taken in the order of the data's"
 
 MOST_IMAGES = 128
 """Of a step, where nothing else is asked for: more take memory, and no less time."""
@@ -58,10 +66,7 @@ def evaluate(
     train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
     require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
-    step, _, parameters = create_classifier(
-        recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
-    )
-    load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
+    step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
     numbers = chosen_images(len(val.paths), limit)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [val.paths[number] for number in numbers])
@@ -78,5 +83,26 @@ def evaluate(
             title=f"evaluating {trained.backbone}",
         )
     )
-    notes = [train.note] if train else []
+    notes = [train.note if train else None, None if trained.known.classes else UNNAMED]
     return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+
+
+def load_classifier(
+    recipe: ClassificationRecipe, trained: TrainedNetwork, classes: int, seed: int, normalisation: Normalisation
+) -> tuple[ClassificationStep, LoadReport, int]:
+    """A trained classifier for so many classes, where its weights went, and how many parameters its trunk has.
+
+    Raises InputError for weights that do not fit.
+    """
+    known = trained.known
+    if isinstance(known, PublishedNetwork) and known.build:
+        network = known.build(recipe, classes)
+        head = network.get_submodule(outputs_name(network))
+        parameters = count_parameters(network) - count_parameters(head)
+        augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
+        step = ClassificationStep(network, augmentation, resolve_precision(recipe.precision, device_type()))
+    else:
+        step, _, parameters = create_classifier(
+            recipe, trained.backbone, None, classes, seed, normalisation, empty=True
+        )
+    return step, load_trained(step.network, trained.checkpoint, trained.steps, trained.kind), parameters

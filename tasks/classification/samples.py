@@ -13,12 +13,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from backbones.errors import InputError
-from backbones.images.crops import evaluation_crop, horizontal_flip, random_resized_crop
+from backbones.images.crops import horizontal_flip, random_resized_crop
 from backbones.images.normalisation import Normalisation
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import read_or_replace
+from backbones.images.views import View
 from backbones.training.randomness import mix, seed_generators
-from tasks.classification.recipe import FineTuningAugmentation
+from tasks.classification.recipe import ClassificationRecipe, FineTuningAugmentation
 
 Labels = Sequence[int] | np.ndarray
 ASPECT_RATIO = (3 / 4, 4 / 3)
@@ -87,14 +88,27 @@ class LabelledImages(Dataset[dict[str, Any]]):
         return {"images": image.contiguous(), "labels": int(self.labels[index]), "corrupt": corrupt}
 
 
-class EvaluationImages(Dataset[dict[str, Any]]):
-    """Evaluation images by number: the central crop, the label, the number itself and whether it could be read.
+def view_of(recipe: ClassificationRecipe) -> View:
+    """What a trained network sees of an image under a recipe."""
+    inference = recipe.inference
+    return View(
+        recipe.model.image_size,
+        inference.crop_ratio,
+        inference.resized,
+        inference.shape,
+        inference.interpolation,
+        recipe.data.decoder,
+    )
 
-    The crop is that of `evaluation_crop`, with the same `size` and `ratio`.
+
+class EvaluationImages(Dataset[dict[str, Any]]):
+    """Evaluation images by number: the pixels, the label, the number itself and whether it could be read.
+
+    `view` says what is seen of each.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Labels, size: int, ratio: float | None = None) -> None:
-        self.paths, self.labels, self.size, self.ratio = paths, labels, size, ratio
+    def __init__(self, paths: Sequence[Path], labels: Labels, view: View) -> None:
+        self.paths, self.labels, self.view = paths, labels, view
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -102,8 +116,8 @@ class EvaluationImages(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = {"labels": int(self.labels[index]), "numbers": index}
         try:
-            image = evaluation_crop(read_image(self.paths[index]), self.size, self.ratio).contiguous()
+            image = self.view.read(self.paths[index]).contiguous()
         except UnreadableImage as error:
-            blank = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+            blank = torch.zeros(3, self.view.size, self.view.size, dtype=torch.uint8)
             return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}
         return sample | {"images": image, "readable": True, "corrupt": {}}
