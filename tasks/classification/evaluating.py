@@ -1,6 +1,7 @@
 """Evaluating a classifier that is trained already: the scores alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backbones.forward_cost import forward_cost
@@ -10,10 +11,11 @@ from backbones.training.evaluating import EvaluationJob, run_evaluation
 from backbones.training.job import accumulation_steps
 from backbones.training.machine import process_count
 from backbones.training.same_lists import require_same_lists
+from tasks.classification.corrupted import evaluate_corrupted, outcome_of_corrupted
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
 from tasks.classification.task import identify_data as identify_both_splits
-from tasks.data_sets import open_labelled_to_evaluate, opener_of
+from tasks.data_sets import is_evaluation_only, open_labelled_to_evaluate, opener_of
 from tasks.datasets.class_folders.layout import has_validation_alone
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -27,6 +29,11 @@ def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[st
 
     Raises InputError for images in no layout of the recipe's.
     """
+    if is_evaluation_only(recipe.dataset):
+        return kept_contents(
+            *(recipe.task, data, {"opener": opener_of(recipe.dataset)}),
+            lambda: replace(contents_of(*open_labelled_to_evaluate(recipe.dataset, data)), notes=()),
+        )
     if not has_validation_alone(data):
         return identify_both_splits(recipe, data)
     places = {"opener": opener_of(recipe.dataset), "splits": ["val"], "classes": [*classes]}
@@ -57,11 +64,17 @@ def evaluate(
         recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
     )
     load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
-    if not recipe.evaluation.allow_unreadable:
+    if val.candidates:
+        step.answer_among(val.candidates, len(val.classes))
+    if not recipe.evaluation.allow_unreadable and not val.parts:
         require_evaluation_images(data, val.paths)
     cost = forward_cost(step.network, recipe.model.image_size)
     metric = metric_of(recipe, train, val)
     batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
+    title = f"evaluating {trained.backbone}"
+    if val.parts:
+        found = evaluate_corrupted(step, recipe, val, batch, directory, seed, title)
+        return outcome_of_corrupted(found, step.network, val, load_report, parameters, cost)
     outcome = run_evaluation(
         EvaluationJob(
             model=step,
@@ -69,8 +82,20 @@ def evaluate(
             recipe=recipe,
             directory=directory,
             seed=seed,
-            title=f"evaluating {trained.backbone}",
+            title=title,
         )
     )
     notes = [train.note] if train else []
-    return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+    told = outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+    return told if val.accepted is None else of_several_labels(told)
+
+
+def of_several_labels(outcome: TaskOutcome) -> TaskOutcome:
+    """What can be said of images of which several classes are right: whether an answer is, and how sure it was."""
+    return replace(
+        outcome,
+        metrics={name: value for name, value in outcome.metrics.items() if name in ("top1", "top5", "ECE")},
+        per_image={name: values for name, values in outcome.per_image.items() if name not in ("labels", "loss")},
+        shares={},
+        per_class={},
+    )

@@ -90,20 +90,39 @@ class LabelledImages(Dataset[dict[str, Any]]):
 class EvaluationImages(Dataset[dict[str, Any]]):
     """Evaluation images by number: the central crop, the label, the number itself and whether it could be read.
 
-    The crop is that of `evaluation_crop`, with the same `size` and `ratio`.
+    The crop is that of `evaluation_crop`, with the same `size` and `ratio`. `accepted` are each image's classes where
+    several are right: the samples have them, -1 where there are fewer.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Labels, size: int, ratio: float | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Labels,
+        size: int,
+        ratio: float | None = None,
+        accepted: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.paths, self.labels, self.size, self.ratio = paths, labels, size, ratio
+        self.accepted = None if accepted is None else _padded(accepted)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = {"labels": int(self.labels[index]), "numbers": index}
+        sample: dict[str, Any] = {"labels": int(self.labels[index]), "numbers": index}
+        if self.accepted is not None:
+            sample["accepted"] = torch.from_numpy(self.accepted[index])
         try:
             image = evaluation_crop(read_image(self.paths[index]), self.size, self.ratio).contiguous()
         except UnreadableImage as error:
             blank = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
             return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}
         return sample | {"images": image, "readable": True, "corrupt": {}}
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> np.ndarray:
+    """Lists of unequal length as one array, -1 after their ends."""
+    padded = np.full((len(lists), max(map(len, lists))), -1, dtype=np.int64)
+    for row, entries in zip(padded, lists, strict=True):
+        row[: len(entries)] = entries
+    return padded

@@ -128,7 +128,7 @@ def evaluation_of(
 ) -> Evaluation:
     """How the engine is to evaluate."""
     return Evaluation(
-        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio),
+        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio, val.accepted),
         metric,
         batch_size=batch_size,
         every_epochs=recipe.evaluation.every_epochs,
