@@ -1,8 +1,9 @@
 """Which of several runs of one cell counts: one rule for planners, tables and comparisons.
 
 Of one key the highest run counts. Two records of the same run, as copies of a store that went different ways have them,
-count by when they finished, then by what they say. Of several keys the latest finished counts. So nothing depends on
-the order in which records are given.
+count by when they finished, then by what they say. Of several keys the latest finished counts; an evaluation of what
+was trained before never takes the place of the run that trained it. So nothing depends on the order in which records
+are given.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from results.record import Record
 
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Runs of one seed, key by key; the one that counts comes last, as of each key."""
-    of_keys = sorted(_by_key(records), key=lambda runs: (runs[-1].finished_at, runs[-1].key))
+    of_keys = sorted(_by_key(records), key=lambda runs: (not runs[-1].trained, runs[-1].finished_at, runs[-1].key))
     return [record for runs in of_keys for record in runs]
 
 

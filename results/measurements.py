@@ -13,10 +13,14 @@ from typing import Literal
 
 from results.latest import in_order, latest_of_each_seed
 from results.metrics import MetricKind, find_metric
+from results.paper_tables import ROBUSTNESS
 from results.record import Metric, Record
 from results.statistics import seed_interval
 
 SETTING = "setting "
+LIMIT = "limit"
+"""What the protocol of an evaluation has that was to look at so many of the images only."""
+
 HOLDOUT = "holdout"
 """What the images are called that were drawn to evaluate on where their makers did not divide them."""
 
@@ -147,7 +151,7 @@ def unlike_repeats(records: Iterable[Record], metrics: Sequence[str]) -> list[st
     """Of each seed that was run more than once, not with the same numbers: those of a metric, and what else differs.
 
     "seed 0 was run 2 times: top1 17.40, then 11.60; they differ in code (1a2b3c4d5e6f, 9f8e7d6c5b4a)". The last one
-    counts. Copies of one record are one run.
+    counts. Copies of one record are one run. Evaluations of what a run trained are no runs beside it.
     """
     of_seed: dict[int, list[Record]] = {}
     for record in records:
@@ -157,6 +161,7 @@ def unlike_repeats(records: Iterable[Record], metrics: Sequence[str]) -> list[st
     told = []
     for seed, runs in sorted(of_seed.items()):
         runs = in_order(runs)
+        runs = [record for record in runs if bool(record.trained) == bool(runs[-1].trained)]
         for name in metrics:
             measured = [
                 Measurement(record, metric) for record in runs for metric in record.metrics if metric.name == name
@@ -273,6 +278,8 @@ def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differin
     own["data fingerprint"] = own["data fingerprint"][:12]
     part = _part(group[0])
     parts += [f"evaluated on {part}"] * bool(part)
+    by_itself = record.trained not in ("", "elsewhere") and record.table != ROBUSTNESS  # where all are
+    parts += ["evaluated by itself, after the training"] * by_itself
     parts += ["evaluated on images held out here, not on a published split"] * (group[0].metric.split == HOLDOUT)
     told = {"deviations"} | ({"evaluated images"} if part else set())
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]
@@ -322,10 +329,11 @@ def checkpoint_name(record: Record) -> str:
 def _ranked(groups: Sequence[Sequence[Measurement]], differing: Sequence[str]) -> list[int]:
     """The positions of the groups that may be compared.
 
-    All whose seeds were made alike; where protocols differ, those of them that deviate in nothing and were evaluated on
-    all images.
+    All whose seeds were made alike, but for first looks at a part of the images; where protocols differ, those of them
+    that deviate in nothing and were evaluated on all images.
     """
-    alike = [index for index, group in enumerate(groups) if not unlike_origins([one.record for one in group])]
+    whole = [index for index, group in enumerate(groups) if LIMIT not in group[0].record.protocol]
+    alike = [index for index in whole if not unlike_origins([one.record for one in groups[index]])]
     if not differing:
         return alike
     firsts = [group[0] for group in groups]

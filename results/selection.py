@@ -11,9 +11,10 @@ from results.record import Record
 FIELDS = (
     *("task", "dataset", "method", "pretrain_data", "model", "backbone", "arch", "checkpoint_sha256", "seed", "recipe"),
     *("suite", "key", "device", "world_size", "precision", "backbench_version", "git_commit", "checkpoint"),
-    "checkpoint_part",
+    *("checkpoint_part", "trained"),
 )
-"""By what records can be chosen; `checkpoint` is the name of the file of weights, as footnotes have it."""
+"""By what records can be chosen; `checkpoint` is the name of the file of weights, as footnotes have it, and `trained`
+the key of the run that an evaluation alone is of, or "elsewhere"; empty where the run trained the network itself."""
 
 
 def select_records(

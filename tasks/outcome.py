@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """A metric that is no mean over images, such as AP, given how often each image counts: (R, N) integers to (R,)."""
 
+ANEW = "this makes another run that has it: backbench evaluate --data DATA --weights"
+"""What to do where a finished run lacks what its evaluation left; the run's directory follows."""
+
 
 @dataclass(frozen=True)
 class WeightedShare:

@@ -62,6 +62,13 @@ class TrainedNetwork:
         return self.known.kind if isinstance(self.known, PublishedNetwork) else "a run's weights"
 
 
+def chosen_images(images: int, limit: int | None) -> Sequence[int]:
+    """The numbers of the images to look at: of all, or of `limit` of so many, at equal distances and from 0."""
+    if limit is None or limit >= images:
+        return range(images)
+    return [images * index // limit for index in range(limit)]
+
+
 def require_classes(trained: TrainedNetwork, classes: Sequence[str]) -> None:
     """Raise InputError unless the data have the classes, in their order, that the network was trained for.
 

@@ -6,6 +6,7 @@ recorded under stands in `run`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
-from backbones.training.writing import written_whole
-
-WEIGHTS = "weights.safetensors"
-"""What a finished run calls it."""
+from backbones.trained import WEIGHTS
+from backbones.training.writing import check_before_writing, written_whole
 
 
 class Description(BaseModel):
@@ -57,19 +56,29 @@ _WORDS = ("task", "method", "pretrain_data", "model")
 def write_weights(directory: Path, network: nn.Module, description: Description) -> Path:
     """Write `directory/weights.safetensors`, whole or not at all; its path.
 
-    Raises what `not_written` gives where it cannot be written.
+    What killed processes left of it goes before. Raises what `not_written` gives where it cannot be written.
     """
     path = directory / WEIGHTS
     try:
+        check_before_writing()
+        for left in directory.glob(f".{WEIGHTS}.*"):
+            left.unlink(missing_ok=True)
         with written_whole(path) as file:
             save_file(_tensors_of(network), file.name, {"format": "pt", **description.header()})
     except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason, number = _reason(error)
         raise not_written(
-            f"{path}: cannot be written ({reason}). Make room and repeat the command: nothing is trained again",
-            getattr(error, "errno", None),
+            f"{path}: cannot be written ({reason}). Make room and repeat the command: nothing is trained again", number
         ) from error
     return path
+
+
+def _reason(error: Exception) -> tuple[str, int | None]:
+    """What the system said and its number for that, which safetensors has in words."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error), error.errno
+    said = re.search(r"I/O error: (.+) \(os error (\d+)\)", str(error))
+    return (said[1], int(said[2])) if said else (str(error).splitlines()[0], None)
 
 
 def _tensors_of(network: nn.Module) -> dict[str, Tensor]:

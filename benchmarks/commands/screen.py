@@ -9,7 +9,8 @@ from rich.text import Text
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.pretraining.settings import PretrainingRecipe
-from backbones.registry import BackboneEntry
+from backbones.registry import BackboneEntry, find_backbone
+from backbones.trained import WEIGHTS
 from backbones.training.machine import process_rank
 from backbones.training.settings import Recipe
 from backbones.training.step_images import MIXUP_REFERENCE
@@ -19,8 +20,10 @@ from backbones.weights.references import SEPARATOR
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import nothing_else_on_stdout, print_json
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
+from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.collecting import warn
+from benchmarks.running.evaluating import origin_of
 from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.same_part import named_as_before
@@ -93,7 +96,9 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     """
     entry = names = None
     with nothing_else_on_stdout(as_json):  # another author's model may print
-        if plan.recipe.task != PRETRAINING:
+        if isinstance(plan, PlannedEvaluation):
+            entry, names = find_backbone(plan.backbone, with_checkpoint=True), origin_of(plan)
+        elif plan.recipe.task != PRETRAINING:
             plan = plan.with_weights() if plan.can_be_read else plan
             entry, plan = find_planned_backbone(plan, plan.weights)
             plan, checkpoint = named_as_before(plan, entry, plan.weights, out)
@@ -160,8 +165,8 @@ def _show_standing(
                 console.print(KEPT, soft_wrap=True)
             return
     else:
-        console.print(f"  to be run; results go below {out}", soft_wrap=True)
-    for line in _decided_at_start(plan.recipe):
+        console.print(f"  to be {'evaluated' if plan.trained else 'run'}; results go below {out}", soft_wrap=True)
+    for line in [] if plan.trained else _decided_at_start(plan.recipe):
         console.print(f"  decided at start: {line}", soft_wrap=True)
 
 
@@ -190,6 +195,7 @@ def _plan_document(
         "checkpoint": plan.checkpoint and str(plan.checkpoint),
         "part": plan.part,
         "seed": plan.seed,
+        "trained": plan.trained,
         "names": names and asdict(names),
         "normalisation": plan.normalisation.as_dict() if plan.can_be_read else None,
         "missing": [str(path) for path in plan.missing],
@@ -227,7 +233,7 @@ def _interval(metric: Metric) -> str:
 
 
 def outputs(directory: Path) -> list[Path]:
-    """The files of a finished run that a person opens next: record, exported weights, last picture."""
+    """The files of a finished run that a person opens or uses next: record, weights, last picture."""
     pictures = sorted((directory / "pictures").glob("*.png"), key=lambda path: path.stat().st_mtime)
-    wanted = [directory / "record.json", directory / "checkpoints/encoder.pth", *pictures[-1:]]
+    wanted = [directory / "record.json", directory / "checkpoints/encoder.pth", directory / WEIGHTS, *pictures[-1:]]
     return [path for path in wanted if path.exists()]

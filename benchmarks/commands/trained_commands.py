@@ -11,6 +11,7 @@ from benchmarks.commands.options import (
     AsJson,
     Changed,
     Data,
+    DryRun,
     Method,
     Model,
     Plugin,
@@ -53,6 +54,7 @@ def evaluate(
     rerun: Rerun = False,
     if_changed: Changed = "keep",
     processes: Processes = None,
+    dry_run: DryRun = False,
     rescan: Rescan = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,13 +65,23 @@ def evaluate(
     Weights that others trained: … --recipe imagenet_vit_base --weights mae_finetuned_vit_base.pth
     """
     from backbones.weights.origin import Declared
-    from benchmarks.commands.screen import show_cell
+    from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.commands.sheets import nothing_else_on_stdout
+    from benchmarks.planning.evaluations import plan_evaluation
     from benchmarks.running.evaluating import run_evaluation
     from benchmarks.running.repeating import Repeat
 
     repeat = Repeat(rerun, if_changed)
-    import_plugins(plugin, meets=True)
+    import_plugins(plugin, meets=not dry_run)
+    if dry_run:
+        plan = plan_evaluation(
+            *(recipe, data, weights),
+            overrides=overrides or [],
+            declared=Declared(method, pretrain_data, model),
+            backbone=backbone,
+            limit=limit,
+        )
+        raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     _launch(processes)
     with nothing_else_on_stdout(as_json):
         cell = run_evaluation(

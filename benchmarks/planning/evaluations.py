@@ -3,16 +3,19 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
-from backbones.trained.file import Description, read_description, trained_file
+from backbones.trained.file import Description
 from backbones.training.settings import Recipe, deciding_settings, deviations, read_overrides, validate
 from benchmarks.planning.cells import PlannedCell
 from benchmarks.planning.recipe import LoadedRecipe, list_recipes, load_recipe
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained
+from results import Record
+from results.measurements import LIMIT
 from tasks.registry import PRETRAINING, TASKS, settings_kind
 
 if TYPE_CHECKING:
@@ -46,10 +49,22 @@ class PlannedEvaluation(PlannedCell):
         """Those of the training as well, where it is known; else what the evaluation alone decides, and the file: such
         numbers stand beside others, and are not ranked among them."""
         settings = deciding_settings(recipe)
-        if isinstance(self.known, Description):
-            return settings
-        size = {"image_size": settings["model"]["image_size"]}
-        return {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, "inference": settings.get("inference", {})}
+        if not isinstance(self.known, Description):
+            size = {"image_size": settings["model"]["image_size"]}
+            inference = settings.get("inference", {})
+            settings = {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, "inference": inference}
+        return settings | ({LIMIT: self.limit} if self.limit else {})
+
+    def on(self, images: int | None) -> "PlannedEvaluation":
+        """The plan for a data set with so many images to evaluate on: a limit that leaves none out is none."""
+        if self.limit is None or images is None or self.limit < images:
+            return self
+        without = tuple(line for line in self.deviations if line != _limited(self.limit))
+        return replace(self, limit=None, deviations=without)
+
+    def _is_answered_by_earlier(self, record: Record, decided: Mapping[str, Any]) -> bool:
+        """No version evaluated what was trained before it wrote plans."""
+        return False
 
     @property
     def normalisation(self) -> Normalisation:
@@ -66,8 +81,13 @@ class PlannedEvaluation(PlannedCell):
             "backbone": self.backbone,
             "trained": sha256,
             "normalisation": normalisation.as_dict(),
-            **({"limit": self.limit} if self.limit else {}),
+            **({LIMIT: self.limit} if self.limit else {}),
         }
+
+
+def _limited(limit: int) -> str:
+    """A limit as a deviation."""
+    return f"{LIMIT}={limit} (reference all images)"
 
 
 def plan_evaluation(
@@ -85,11 +105,10 @@ def plan_evaluation(
     Under a run's own recipe; what `recipe` and the overrides have of `LATER_SECTIONS` comes before it. Reads the header
     of the file. Raises InputError for a wrong recipe or override, and for weights of no network that can be evaluated.
     """
-    file = trained_file(weights)
-    description = read_description(file)
-    if description is None:
-        return _of_file(file, recipe, data, overrides, declared, backbone, limit)
-    return _of_run(description, file, recipe, data, overrides, declared, backbone, limit)
+    found = find_trained(weights)
+    if found.known is None:
+        return _of_file(found.file, recipe, data, overrides, declared, backbone, limit)
+    return _of_run(found, found.known, recipe, data, overrides, declared, backbone, limit)
 
 
 def _of_file(
@@ -103,17 +122,21 @@ def _of_file(
 ) -> PlannedEvaluation:
     from backbones.weights.checkpoints import read_checkpoint
 
+    checkpoint = read_checkpoint(file)
     if recipe is None:
         raise InputError(f"{file}: is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe")
     asked = load_recipe(recipe, overrides, TASKS)
-    checkpoint = read_checkpoint(file)
     known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
     own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
     loaded = load_recipe(recipe, [*own, *overrides], TASKS)
     return PlannedEvaluation(
         recipe_name=loaded.name,
         recipe=loaded.recipe,
-        deviations=(*loaded.deviations(loaded.recipe), f"trained={ELSEWHERE} (reference here)"),
+        deviations=(
+            *loaded.deviations(loaded.recipe),
+            f"trained={ELSEWHERE} (reference here)",
+            *([_limited(limit)] if limit else []),
+        ),
         data=data,
         backbone=known.backbone,
         checkpoint=file,
@@ -127,8 +150,8 @@ def _of_file(
 
 
 def _of_run(
+    found: FoundNetwork,
     description: Description,
-    file: Path,
     recipe: str | None,
     data: Path,
     overrides: list[str],
@@ -136,7 +159,7 @@ def _of_run(
     backbone: str | None,
     limit: int | None,
 ) -> PlannedEvaluation:
-    run = description.run
+    run, file = description.run, found.file
     if description.task not in TASKS:
         own = "a pre-training has no head that could be evaluated: fine-tune it, with `backbench run`"
         raise InputError(
@@ -150,19 +173,23 @@ def _of_run(
     return PlannedEvaluation(
         recipe_name=run["recipe"],
         recipe=settings,
-        deviations=_deviations(settings, trained, run, loaded),
+        deviations=(*_deviations(settings, trained, run, loaded), *([_limited(limit)] if limit else [])),
         data=data,
         backbone=run["backbone"],
         checkpoint=file,
         seed=run["seed"],
         declared=declared,
+        part=found.part,
         known=description,
         limit=limit,
     )
 
 
 def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
-    """A run's settings, over which the later sections of another recipe are laid, and overrides of such."""
+    """A run's settings, over which the later sections of another recipe are laid, and overrides of such.
+
+    How its machine went about the training says nothing of how this one is to evaluate.
+    """
     from omegaconf import OmegaConf
 
     given = read_overrides(overrides)
@@ -173,7 +200,7 @@ def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str]
                 f"--set {text}: {key} was decided when {file} was trained. An evaluation can have other settings of "
                 f"{', '.join(LATER_SECTIONS)}"
             )
-    settings = trained.model_dump(mode="json")
+    settings = trained.model_dump(mode="json", exclude={"runtime"})
     if loaded:
         asked = loaded.recipe.model_dump(mode="json")
         if asked["dataset"] != settings["dataset"]:

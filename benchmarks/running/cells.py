@@ -17,13 +17,14 @@ from backbones.training.measuring import begin_run
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
+from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import given
 from benchmarks.running.claim import claimed
 from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
 from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Code, Repeat
-from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_start
+from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_evaluation, tell_start
 from benchmarks.running.together import together
 from results import Metric, Record, read_record
 from results.store import RECORD
@@ -220,7 +221,10 @@ def _begin(cell: Cell) -> Begun:
         return Begun(cell, finished=read_record(cell.directory))
     precision, notes = settle_precision(cell.recipe, cell.directory)
     recipe = cell.recipe.model_copy(update={"precision": precision})
-    tell_start(cell.directory, recipe, cell.normalisation)
+    if isinstance(cell.plan, PlannedEvaluation):
+        tell_evaluation(cell.directory, recipe, cell.normalisation, cell.plan.limit)
+    else:
+        tell_start(cell.directory, recipe, cell.normalisation)
     remarks = (*notes, *note_code(cell.directory, cell.code))
     tell(cell.directory, remarks)
     return Begun(replace(cell, recipe=recipe), remarks)

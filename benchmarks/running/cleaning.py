@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from backbones.errors import NO_ROOM, InputError
+from backbones.trained import WEIGHTS
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
 from benchmarks.running.inventory import (
@@ -29,7 +30,7 @@ from results.store import RECORD
 from tasks.registry import PRETRAINING
 
 _CHECKPOINT = re.compile(r"iteration_(\d+)\.pth")
-_PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|npz|png|md|tex|gz)\.(partial|[0-9a-f]{12})")
+_PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|safetensors|npz|png|md|tex|gz)\.(partial|[0-9a-f]{12})")
 
 _STALE_SECONDS = 3600.0
 """How old a partial file has to be before it is taken to be a dead process's."""
@@ -73,10 +74,10 @@ def find_waste(root: Path) -> Found:
     """What can go below a directory; nothing of a run that somebody may be at work on, and nothing behind a link.
 
     Superseded runs: finished ones of which a later one, `.2` or `.3`, has finished too; no pre-trainings, whose weights
-    others may be made from. Of other finished runs the checkpoints to go on from: all of a pre-training whose exported
-    weights are there, else all but the last, which alone has the fine-tuned weights. And partial files of processes
-    that are gone. Nothing that a finished run below the directory was made from, and nothing of a cell in which
-    directories and records number the runs otherwise. Raises ResultsError if there is no such directory.
+    others may be made from. Of other finished runs the checkpoints to go on from: all where the run left its weights,
+    else all but the last, which alone has them. And partial files of processes that are gone. Nothing that a finished
+    run below the directory was made from, and nothing of a cell in which directories and records number the runs
+    otherwise. Raises ResultsError if there is no such directory.
     """
     inside, runs = root.resolve(), find_all_runs(root)
     mixed_up = _mixed_up(runs)
@@ -197,6 +198,8 @@ def _origins(runs: Sequence[Run]) -> dict[str, Path]:
     for run in runs:
         report = run.record.load_report if run.record else None
         path = PurePath(str((report or {}).get("path", "")))
+        if path.name == WEIGHTS:
+            found[path.parent.name] = run.directory
         if path.parts[-2:-1] == ("checkpoints",):
             found |= {path.parent.parent.name: run.directory, "/".join(path.parts[-3:]): run.directory}
     return found
@@ -207,6 +210,7 @@ def _old_checkpoints(run: Path) -> list[Path]:
     try:
         numbered = {int(match[1]): path for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
         exported = all((folder / name).is_file() for name in ("encoder.pth", "autoencoder.pth"))
+        exported |= (run / WEIGHTS).is_file()
     except OSError:  # none, or gone
         return []
     if not numbered or not finished_record(run):

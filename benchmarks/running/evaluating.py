@@ -9,11 +9,14 @@ from backbones.errors import InputError
 from backbones.registry import find_backbone
 from backbones.trained.file import Description
 from backbones.training.agreement import first_decides
-from backbones.training.machine import choose_device, meet_processes
+from backbones.training.compiling import require_compiler
+from backbones.training.machine import choose_device, device_type, meet_processes
+from backbones.training.settings import RuntimeSettings, read_overrides, validate
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.origin import Declared, Origin
 from benchmarks.planning.evaluations import PlannedEvaluation, plan_evaluation
 from benchmarks.planning.names import given, spell_declared
+from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.cells import ONCE, claimed_run, finished_meanwhile
 from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
 from benchmarks.running.preparing import Cell, FinishedCell, already_finished, make_cell
@@ -45,20 +48,22 @@ def run_evaluation(
             recipe, data, weights, overrides=overrides, declared=declared, backbone=backbone, limit=limit
         )
 
-    _meet(overrides)
+    _meet(recipe, overrides)
     with together():
         cell = first_decides(lambda: _prepare(plan(), out, repeat=repeat, rescan=rescan))
         return cell if isinstance(cell, FinishedCell) else _evaluate(cell, data, out)
 
 
-def _meet(overrides: list[str]) -> None:
+def _meet(recipe: str | None, overrides: list[str]) -> None:
     """Meet the job's other processes, all on the device that is asked for."""
-    from backbones.training.settings import RuntimeSettings, read_overrides, validate
-
     complaint = ""
     try:
-        asked = read_overrides(overrides).get("runtime") or {}
-        choose_device(validate(RuntimeSettings, asked, "--set").device)
+        asked = load_recipe(recipe, [], TASKS).recipe.runtime.model_dump() if recipe else {}
+        asked |= read_overrides(overrides).get("runtime") or {}
+        runtime = validate(RuntimeSettings, asked, "--set, section runtime")
+        choose_device(runtime.device)
+        if runtime.compile:
+            require_compiler(device_type())
     except InputError as error:
         complaint = str(error)
     meet_processes(complaint)
@@ -72,13 +77,14 @@ def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool
     with found_anew(rescan):
         classes = plan.known.classes if plan.known else ()
         contents = TASKS[settings.task].module("evaluating").identify_data(settings, plan.data, classes)
+    plan = plan.on(contents.evaluation_images)
     cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return finished
-    return replace(cell, origin=_origin(plan, checkpoint), arch=entry.arch)
+    return replace(cell, origin=origin_of(plan), arch=entry.arch)
 
 
-def _origin(plan: PlannedEvaluation, checkpoint: Checkpoint) -> Origin:
+def origin_of(plan: PlannedEvaluation) -> Origin:
     """The row and the column: as declared, else as the run is recorded, or the file is known."""
     known = plan.known
     assert known is not None
@@ -89,6 +95,15 @@ def _origin(plan: PlannedEvaluation, checkpoint: Checkpoint) -> Origin:
     return Origin(
         **names, said_by=dict.fromkeys(declared, "declared"), remarks=(f"evaluated only; trained by {where}",)
     )
+
+
+def _weights_of(plan: PlannedEvaluation, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The file that the record names: of a run that which its training began with, so that the seeds of one backbone
+    stay one cell; else the file that is evaluated. That one the report of what was loaded names in either case."""
+    names = ("checkpoint", "checkpoint_sha256", "checkpoint_part")
+    if isinstance(plan.known, Description):
+        return {name: plan.known.run[name] for name in names}
+    return dict(zip(names, (checkpoint.path.absolute().name, checkpoint.sha256, plan.part), strict=True))
 
 
 def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
@@ -120,9 +135,7 @@ def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 pretrain_data=origin.pretrain_data,
                 model=origin.model,
                 arch=cell.arch,
-                checkpoint=checkpoint.path.absolute().name,
-                checkpoint_sha256=cell.sha256,
-                checkpoint_part=plan.part,
+                **_weights_of(plan, checkpoint),
                 declared=given(plan.declared),
                 load_report=asdict(outcome.load_report) if outcome.load_report else None,
                 parameters=outcome.parameters,

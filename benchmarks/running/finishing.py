@@ -16,6 +16,7 @@ from backbones.training.measuring import run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.settings import protocol
 from backbones.training.step_images import step_deviations, step_notes
+from benchmarks.planning.trained_runs import run_of
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment
@@ -127,14 +128,8 @@ def _description(record: Record, classes: Sequence[str]) -> Description:
         classes=list(classes),
         normalisation=dict(record.normalisation),
         metrics={metric.name: metric.value for metric in record.metrics},
-        run=record.model_dump(mode="json", include=_OF_THE_RUN),
+        run=run_of(record),
     )
-
-
-_OF_THE_RUN = {
-    *("backbone", "arch", "dataset", "data_fingerprint", "seed", "recipe", "key", "deviations", "precision"),
-    *("method", "pretrain_data", "model", "checkpoint", "checkpoint_sha256", "checkpoint_part", "backbench_version"),
-}
 
 
 def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> Record:

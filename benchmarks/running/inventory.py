@@ -178,7 +178,9 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
         if owner and owner.lives:
             return _Look("at work", owner.name, owner, finished_record(directory), _read_recipe(directory)[0])
         try:
-            return _Look("finished", _silent(directory, owner), owner, read_record(directory, Outline))
+            record = read_record(directory, Outline)
+            told = [f"an evaluation of {_trained(record)}"] if record.trained else []
+            return _Look("finished", "; ".join(filter(None, (*told, _silent(directory, owner)))), owner, record)
         except ResultsError as error:
             if is_there(directory / RECORD):
                 return _Look("broken", str(error), owner)
@@ -192,6 +194,11 @@ def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
     if owner and not log:
         return _Look("unfinished", f"not begun; {_silent(directory, owner)}", owner)
     return _Look("broken", f"{directory / RECIPE}: no such file. Repeating the run's command writes it", owner)
+
+
+def _trained(record: Record) -> str:
+    """What an evaluation is of."""
+    return "what was trained elsewhere" if record.trained == "elsewhere" else f"the run with the key {record.trained}"
 
 
 def _unfinished(directory: Path, recipe: Any, log: list[dict[str, Any]], owner: Owner | None) -> _Look:

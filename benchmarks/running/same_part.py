@@ -44,7 +44,8 @@ def named_as_before(
     if checkpoint is None or not plan.part:
         return plan, checkpoint
     runs = find_runs(out, plan.recipe.task, plan.backbone, None, on_unreadable=warn)
-    records = [record for _, record in runs if record.checkpoint_sha256 == checkpoint.sha256]
+    trained = [record for _, record in runs if not record.trained]
+    records = [record for record in trained if record.checkpoint_sha256 == checkpoint.sha256]
     names = {record.checkpoint_part for record in records}
     identities = {data} if data else {(record.dataset, record.data_fingerprint) for record in records}
     if not names or plan.part in names or _has_begun(plan, entry, checkpoint, out, identities):

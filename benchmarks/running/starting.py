@@ -80,6 +80,17 @@ def tell_start(directory: Path, recipe: Recipe, normalisation: Normalisation) ->
     print(line, file=sys.stderr, flush=True)
 
 
+def tell_evaluation(directory: Path, recipe: Recipe, normalisation: Normalisation, limit: int | None) -> None:
+    """Print the first line of an evaluation: on what it runs, of how many images, where."""
+    processes = process_count()
+    images = f"{limit:,} of the images" if limit else "all images"
+    line = (
+        f"evaluates: {device_name()}; {processes} process{'es' if processes > 1 else ''}; {recipe.precision}; "
+        f"{images}; normalisation {normalisation}; in {directory}"
+    )
+    print(line, file=sys.stderr, flush=True)
+
+
 def note_code(directory: Path, code: Code) -> list[str]:
     """Write down with which code and libraries a run begins or goes on. Returns what has changed meanwhile, for notes.
 

@@ -74,10 +74,11 @@ class CorruptionErrors:
 
 @dataclass(frozen=True)
 class CorruptedEvaluation:
-    """What came of evaluating all parts: `numbers` are of the images that could be read in each, ascending."""
+    """What came of evaluating all parts: `numbers` are of the images, of so many, that could be read in each."""
 
     errors: CorruptionErrors
     numbers: np.ndarray
+    images: int
     unreadable: dict[str, str]
     outcome: Outcome
 
@@ -86,12 +87,13 @@ def evaluate_corrupted(
     step: ClassificationStep,
     recipe: ClassificationRecipe,
     val: LabelledSplit,
+    numbers: Sequence[int],
     batch_size: int,
     directory: Path,
     seed: int,
     title: str,
 ) -> CorruptedEvaluation:
-    """Classify the images of each of `val.parts`, each part but once, however often this is begun.
+    """Classify the images of these numbers in each of `val.parts`, each part but once, however often this is begun.
 
     Raises DataError for images that cannot be read, unless the recipe allows them: then they count in no part.
     """
@@ -102,12 +104,12 @@ def evaluate_corrupted(
     for row, folder in enumerate(val.parts):
         part = val.part(folder)
         if not recipe.evaluation.allow_unreadable:
-            require_evaluation_images(val.root / folder, part.paths)
+            require_evaluation_images(val.root / folder, [part.paths[number] for number in numbers])
         metric = ClassificationMetric(len(val.classes), None, allow_unreadable=recipe.evaluation.allow_unreadable)
         name = part_name(folder)
         job = EvaluationJob(
             model=step,
-            evaluation=evaluation_of(recipe, part, metric, batch_size),
+            evaluation=evaluation_of(recipe, part, metric, batch_size, numbers),
             recipe=recipe,
             directory=directory / "checkpoints" / PARTS / name.replace("/", "-"),
             seed=seed,
@@ -119,9 +121,10 @@ def evaluate_corrupted(
         read_PN[row, metric.numbers] = True
         wrong_PN[row, metric.numbers] = metric.per_image["top1"] == 0
         unreadable |= metric.unreadable
-    numbers = np.flatnonzero(read_PN.all(axis=0))
+    readable = np.flatnonzero(read_PN.all(axis=0))
     parts = [(name, int(severity)) for name, severity in (part_name(folder).split("/") for folder in val.parts)]
-    return CorruptedEvaluation(CorruptionErrors(parts, wrong_PN[:, numbers]), numbers, unreadable, _united(outcomes))
+    errors = CorruptionErrors(parts, wrong_PN[:, readable])
+    return CorruptedEvaluation(errors, readable, len(numbers), unreadable, _united(outcomes))
 
 
 def _united(outcomes: Sequence[Outcome]) -> Outcome:
@@ -145,8 +148,8 @@ def outcome_of_corrupted(
     """What the evaluation of all parts says. An image stands for all that was made of it, so intervals are over images
     and not over parts of one another."""
     per_image = found.errors.per_image
-    lost = len(val.paths) - len(found.numbers)
-    notes = [f"{lost:,} of {len(val.paths):,} images left out, of which not all parts can be read."] if lost else []
+    lost = found.images - len(found.numbers)
+    notes = [f"{lost:,} of {found.images:,} images left out, of which not all parts can be read."] if lost else []
     names = [*val.paths.names()]
     return TaskOutcome(
         metrics={name: float(values.mean()) for name, values in per_image.items()},

@@ -8,7 +8,6 @@ from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
-from backbones.training.job import accumulation_steps
 from backbones.training.machine import process_count
 from backbones.training.same_lists import require_same_lists
 from tasks.classification.corrupted import evaluate_corrupted, outcome_of_corrupted
@@ -21,7 +20,10 @@ from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
-from tasks.trained import TrainedNetwork, require_classes
+from tasks.trained import TrainedNetwork, chosen_images, require_classes
+
+MOST_IMAGES = 128
+"""Of a step, where nothing else is asked for: more take memory, and no less time."""
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[str]) -> Contents:
@@ -55,6 +57,9 @@ def evaluate(
 ) -> TaskOutcome:
     """Classify the evaluation images below `data`, `limit` of them if that is given, each once.
 
+    A step's images are `runtime.batch_per_device`, by default those of a training step, `MOST_IMAGES` at most: nothing
+    is divided among processes but the images.
+
     Raises InputError for unusable data or settings, and for weights that do not fit or are of other classes.
     """
     train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
@@ -66,19 +71,20 @@ def evaluate(
     load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
     if val.candidates:
         step.answer_among(val.candidates, len(val.classes))
-    if not recipe.evaluation.allow_unreadable and not val.parts:
-        require_evaluation_images(data, val.paths)
+    numbers = chosen_images(len(val.paths), limit)
     cost = forward_cost(step.network, recipe.model.image_size)
-    metric = metric_of(recipe, train, val)
-    batch = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
-    title = f"evaluating {trained.backbone}"
+    usual = max(1, min(MOST_IMAGES, recipe.optimizer.batch_size // process_count()))
+    batch, title = recipe.runtime.batch_per_device or usual, f"evaluating {trained.backbone}"
     if val.parts:
-        found = evaluate_corrupted(step, recipe, val, batch, directory, seed, title)
+        found = evaluate_corrupted(step, recipe, val, numbers, batch, directory, seed, title)
         return outcome_of_corrupted(found, step.network, val, load_report, parameters, cost)
+    if not recipe.evaluation.allow_unreadable:
+        require_evaluation_images(data, [val.paths[number] for number in numbers])
+    metric = metric_of(recipe, train, val)
     outcome = run_evaluation(
         EvaluationJob(
             model=step,
-            evaluation=evaluation_of(recipe, val, metric, batch),
+            evaluation=evaluation_of(recipe, val, metric, batch, numbers),
             recipe=recipe,
             directory=directory,
             seed=seed,

@@ -12,7 +12,7 @@ from results import paired_difference
 from results.errors import StoreError
 from results.metrics import CORRUPTION_ERROR, CORRUPTIONS
 from tasks.classification.answers import SHOTS, Answers
-from tasks.outcome import WeightedMetric
+from tasks.outcome import ANEW, WeightedMetric
 from tasks.pairing import PairedRuns, compare_statistics, require_same_images
 
 TOP5 = "top5"
@@ -92,7 +92,7 @@ def _per_image(directory: Path) -> pd.DataFrame:
         columns = [first, *(name for name in (*MEANS, *CORRUPTED, *_ANSWERS) if name in frame and name != first)]
         frame = frame.set_index("image")[columns].astype(np.float64)
     except FileNotFoundError:
-        raise StoreError(f"{path}: no such file. A finished classification run has one; repeat the run") from None
+        raise StoreError(f"{path}: no such file. A finished classification run has one; {ANEW} {directory}") from None
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path}: not a table of {', '.join(MEANS)} by image: {error}") from error
     if not frame.index.is_unique:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Subset
 
 from backbones.activations import recompute_activations
 from backbones.architectures import count_parameters
@@ -124,11 +125,16 @@ def outcome_of(
 
 
 def evaluation_of(
-    recipe: ClassificationRecipe, val: LabelledSplit, metric: ClassificationMetric, batch_size: int
+    recipe: ClassificationRecipe,
+    val: LabelledSplit,
+    metric: ClassificationMetric,
+    batch_size: int,
+    numbers: Sequence[int] | None = None,
 ) -> Evaluation:
-    """How the engine is to evaluate."""
+    """How the engine is to evaluate: on all images, or those of these `numbers`."""
+    images = EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio, val.accepted)
     return Evaluation(
-        EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio, val.accepted),
+        images if numbers is None else Subset(images, numbers),
         metric,
         batch_size=batch_size,
         every_epochs=recipe.evaluation.every_epochs,

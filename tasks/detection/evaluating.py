@@ -21,7 +21,7 @@ from tasks.detection.task import create_detector, evaluation_of, outcome_of, wit
 from tasks.detection.task import identify_data as identify_both_splits
 from tasks.outcome import TaskOutcome
 from tasks.pictures import PictureHook
-from tasks.trained import TrainedNetwork, require_classes
+from tasks.trained import TrainedNetwork, chosen_images, require_classes
 
 
 def identify_data(recipe: DetectionRecipe, data: Path, classes: Sequence[str]) -> Contents:
@@ -57,14 +57,15 @@ def evaluate(
         recipe, trained.backbone, None, len(val.categories), seed, normalisation, empty=True
     )
     load_report = load_trained(detector, trained.checkpoint, trained.steps, trained.kind)
+    numbers = chosen_images(len(val.images), limit)
     if not recipe.evaluation.allow_unreadable:
-        require_evaluation_images(data, [image.path for image in val.images])
+        require_evaluation_images(data, [val.images[number].path for number in numbers])
     cost = forward_cost(detector.pyramid, recipe.model.image_size)
     metric = DetectionMetric(val, allow_unreadable=recipe.evaluation.allow_unreadable)
     outcome = run_evaluation(
         EvaluationJob(
             model=DetectionStep(detector),
-            evaluation=evaluation_of(recipe, val, metric),
+            evaluation=evaluation_of(recipe, val, metric, numbers),
             recipe=recipe,
             directory=directory,
             seed=seed,

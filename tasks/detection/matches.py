@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import DataError
 from backbones.training.writing import written_whole
-from tasks.outcome import checked_weights
+from tasks.outcome import ANEW, checked_weights
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -112,9 +112,9 @@ def load_matches(path: Path) -> Matches:
         with np.load(path, allow_pickle=False) as arrays:
             return Matches.from_arrays(arrays)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. A finished detection run has one; evaluate the run again") from None
+        raise DataError(f"{path}: no such file. A finished detection run has one; {ANEW} {path.parent}") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of matches ({error}). Delete it and evaluate the run again") from error
+        raise DataError(f"{path}: not a file of matches ({error}); {ANEW} {path.parent}") from error
 
 
 def _average_precision(category: CategoryMatches, weights_RN: Floats, objects_R: Floats) -> Floats:

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import Subset
+
 from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
@@ -124,10 +126,13 @@ def outcome_of(
     )
 
 
-def evaluation_of(recipe: DetectionRecipe, val: CocoSet, metric: DetectionMetric) -> Evaluation:
-    """How the engine is to evaluate."""
+def evaluation_of(
+    recipe: DetectionRecipe, val: CocoSet, metric: DetectionMetric, numbers: Sequence[int] | None = None
+) -> Evaluation:
+    """How the engine is to evaluate: on all images, or those of these `numbers`."""
+    samples = EvaluationSamples(val.images, recipe.model.image_size)
     return Evaluation(
-        EvaluationSamples(val.images, recipe.model.image_size),
+        samples if numbers is None else Subset(samples, numbers),
         metric,
         batch_size=1,
         every_iterations=recipe.evaluation.every_iterations,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import DataError
 from backbones.training.writing import written_whole
-from tasks.outcome import WeightedMetric, checked_weights, mean_percentage
+from tasks.outcome import ANEW, WeightedMetric, checked_weights, mean_percentage
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -93,6 +93,6 @@ def load_areas(path: Path) -> Areas:
             pixels = [arrays[name] for name in ("intersection", "annotated", "predicted")]
             return Areas(arrays["image_names"].tolist(), *pixels)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. A finished segmentation run has one; evaluate the run again") from None
+        raise DataError(f"{path}: no such file. A finished segmentation run has one; {ANEW} {path.parent}") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a file of areas ({error}). Delete it and evaluate the run again") from error
+        raise DataError(f"{path}: not a file of areas ({error}); {ANEW} {path.parent}") from error

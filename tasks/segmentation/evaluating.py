@@ -24,7 +24,7 @@ from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.recipe import SegmentationRecipe
 from tasks.segmentation.task import create_segmentor, evaluation_of, outcome_of
 from tasks.segmentation.task import identify_data as identify_both_splits
-from tasks.trained import TrainedNetwork, require_classes
+from tasks.trained import TrainedNetwork, chosen_images, require_classes
 
 
 def identify_data(recipe: SegmentationRecipe, data: Path, classes: Sequence[str]) -> Contents:
@@ -65,16 +65,20 @@ def evaluate(
     load_report = load_trained(segmentor, trained.checkpoint, trained.steps, trained.kind)
     cost = forward_cost(segmentor.pyramid, recipe.model.image_size)
     notes = [note for split in sets for note in split.notes]
-    notes += [*segmentor.pyramid.notes, *require_annotations(data, *sets)]
+    notes += [*segmentor.pyramid.notes, *require_annotations(data, val)]
+    numbers = chosen_images(len(val.images), limit)
     if not recipe.evaluation.allow_unreadable:
-        require_evaluation_images(data, val.files)
+        images = (val.images[number] for number in numbers)
+        require_evaluation_images(data, [path for image in images for path in (image.image, image.annotation)])
     metric = SegmentationMetric(
-        val, allow_unreadable=recipe.evaluation.allow_unreadable, shown=numbers_shown(len(val.images))
+        val,
+        allow_unreadable=recipe.evaluation.allow_unreadable,
+        shown=[numbers[position] for position in numbers_shown(len(numbers))],
     )
     outcome = run_evaluation(
         EvaluationJob(
             model=segmentor,
-            evaluation=evaluation_of(recipe, val, metric),
+            evaluation=evaluation_of(recipe, val, metric, numbers),
             recipe=recipe,
             directory=directory,
             seed=seed,

@@ -60,7 +60,7 @@ def draw_evaluation(
     One that cannot be read, or not any more, is left out.
     """
     rows = []
-    for number in numbers_shown(len(dataset.images)):
+    for number in sorted(metric.shown):
         if number not in metric.predictions:
             continue
         with suppress(UnreadableImage):

@@ -1,8 +1,11 @@
 """Fine-tuning a backbone for semantic segmentation: from the recipe to the scores."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch.utils.data import Subset
 
 from backbones.adapters import Pyramid, build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
@@ -121,10 +124,16 @@ def outcome_of(
     )
 
 
-def evaluation_of(recipe: SegmentationRecipe, val: SegmentationSet, metric: SegmentationMetric) -> Evaluation:
-    """How the engine is to evaluate."""
+def evaluation_of(
+    recipe: SegmentationRecipe,
+    val: SegmentationSet,
+    metric: SegmentationMetric,
+    numbers: Sequence[int] | None = None,
+) -> Evaluation:
+    """How the engine is to evaluate: on all images, or those of these `numbers`."""
+    samples = EvaluationSamples(val, recipe.inference)
     return Evaluation(
-        EvaluationSamples(val, recipe.inference),
+        samples if numbers is None else Subset(samples, numbers),
         metric,
         batch_size=1,
         every_iterations=recipe.evaluation.every_iterations,

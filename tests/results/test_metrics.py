@@ -7,8 +7,9 @@ from typing import Any
 import hotcoco
 import numpy as np
 import pytest
+from torch import nn
 
-from backbones.training.job import Outcome
+from backbones.training.outcome import Outcome
 from results import METRICS, ResultsError, find_metric, statistic_interval
 from results.metrics import CORRUPTIONS
 from tasks.classification.corrupted import CorruptionErrors
@@ -26,6 +27,7 @@ ERRORS = ["ECE"]
 def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
     unknown: dict[str, Any] = {field.name: None for field in fields(Outcome)}
     settings: dict[str, Any] = {"per_class": {}, "split": "val", "load_report": None, "image_names": ["a", "b", "c"]}
+    settings |= {"network": nn.Identity(), "classes": []}
     return TaskOutcome(metrics=metrics, training=Outcome(**unknown), **settings, **evaluation)
 
 

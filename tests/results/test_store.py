@@ -29,7 +29,7 @@ CONTRACT = (
     "world_size, data_fingerprint, train_loss, backbench_version, git_commit, finished_at, key, "
     "precision, torch, protocol, images_per_step, corrupt_images, total_seconds, evaluation_seconds, expected, run, "
     "code, cuda, driver, parameters, directory, checkpoint, settings, evaluation_images, schema_version, "
-    "checkpoint_part, gflops, gflops_image_size"
+    "checkpoint_part, gflops, gflops_image_size, trained"
 )
 
 

@@ -44,7 +44,9 @@ def refusal(*arguments: object, status: int = 2) -> str:
     """The message of a command that ends with that status: all that it prints, but for its first line and progress."""
     result = call(*arguments)
     assert result.exit_code == status, result.output
-    lines = [line for line in result.output.splitlines() if not line.startswith(("starts: ", "goes on: "))]
+    lines = [
+        line for line in result.output.splitlines() if not line.startswith(("starts: ", "goes on: ", "evaluates: "))
+    ]
     message = "\n".join(line for line in lines if not line.endswith(" s left"))
     assert message.startswith("backbench: ") and message.count("backbench: ") == 1, result.output
     return message.removeprefix("backbench: ")

@@ -14,6 +14,7 @@ import mmengine.runner  # noqa: F401  (looks for devices when it is imported)
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from mmengine.model import BaseDataPreprocessor
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -73,7 +74,7 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield given.tensor
 
 
-_move, _read, _save, _load = nn.Module.to, DataLoader.__iter__, torch.save, torch.load
+_move, _read, _save, _load, _save_file = nn.Module.to, DataLoader.__iter__, torch.save, torch.load, save_file
 
 
 def _moved(module: nn.Module, *arguments: Any, **options: Any) -> nn.Module:
@@ -117,12 +118,21 @@ def _saved(content: Any, *arguments: Any, **options: Any) -> None:
         _save(content, *arguments, **options)
 
 
+def _weights_saved(tensors: dict[str, Tensor], *arguments: Any, **options: Any) -> None:
+    """safetensors' `save_file`, likewise."""
+    with off_stage():
+        _save_file(
+            {name: torch.zeros(each.shape, dtype=each.dtype) for name, each in tensors.items()}, *arguments, **options
+        )
+
+
 def _loaded(*arguments: Any, **options: Any) -> Any:
     with off_stage():
         return _load(*arguments, **options)
 
 
 CLAIMS: dict[str, Any] = {
+    "backbones.trained.file.save_file": _weights_saved,
     "backbones.training.machine._chosen": "cuda",
     "backbones.training.machine.choose_device": lambda wanted: None,
     "benchmarks.running.starting.choose_device": lambda wanted: None,

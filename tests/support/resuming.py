@@ -17,7 +17,8 @@ from tests.support.commands import (
 
 LOG = "backbones.training.progress.ProgressHook._log"
 WRITE = "torch.save"
-WRITE_RECORD = Moment("benchmarks.running.cells.write_record")
+WRITE_WEIGHTS = Moment("benchmarks.running.finishing.write_weights")
+WRITE_RECORD = Moment("benchmarks.running.finishing.write_record")
 WRITE_RESULTS = Moment("benchmarks.running.collecting.write_results_csv")
 
 

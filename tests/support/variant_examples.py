@@ -75,6 +75,12 @@ def write_classifier(directory: Path, classes: list[str] | None = None, scale: f
     run = {
         **names,
         "backbone": "random_vit_mini",
+        "arch": "vit_mini_patch8_48",
+        "checkpoint": "",
+        "checkpoint_sha256": None,
+        "checkpoint_part": "",
+        "data_fingerprint": "0" * 16,
+        "precision": "fp32",
         "dataset": "imagenet1k",
         "seed": 0,
         "recipe": "mini_classification",

@@ -28,7 +28,9 @@ def intervals(answers: Answers) -> dict[str, tuple[float, float]]:
     """Those of a classification's record, in fractions."""
     images = len(answers.labels)
     named: dict[str, Any] = {"image_names": [str(number) for number in range(images)], "per_class": {}, "split": "val"}
-    outcome = TaskOutcome(answers.metrics, shares=answers.shares, **named, training=Any, load_report=None)  # type: ignore[arg-type]
+    outcome = TaskOutcome(
+        answers.metrics, shares=answers.shares, **named, training=Any, load_report=None, network=Any, classes=[]
+    )  # type: ignore[arg-type]
     return {
         each.name: (each.ci_low / 100, each.ci_high / 100)
         for each in metrics_with_intervals(outcome)

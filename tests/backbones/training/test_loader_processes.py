@@ -24,6 +24,6 @@ class Signalled(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 def test_a_loader_process_outlives_signals_to_the_whole_job() -> None:
     """The run was stopped by "DataLoader worker is killed by signal: Terminated", unsaved, instead."""
-    job: Any = SimpleNamespace(recipe=SimpleNamespace(runtime=SimpleNamespace(workers=1)), collate=None)
-    groups = torch.cat([batch["group"] for batch in _loader(job, Signalled(), batch_size=2)])
+    recipe: Any = SimpleNamespace(runtime=SimpleNamespace(workers=1))
+    groups = torch.cat([batch["group"] for batch in _loader(Signalled(), recipe, None, batch_size=2)])
     assert len(groups) == 4 and len(groups.unique()) == 1 and groups[0] != os.getpgrp()

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import detection_runs, segmentation_runs
 from tests.support.commands import run_directory
+from tests.support.evaluated_runs import RUNS
 from tests.support.in_process import pretrain, run, success
 
 
@@ -48,4 +50,31 @@ def finished(small: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactor
     """The `--out` of a finished fine-tuning of that."""
     out = tmp_path_factory.mktemp("finished")
     success(*run(small, out, f"mae_vit_mini={encoder}"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def sources(mini: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Few images of each task, by its name."""
+    root = tmp_path_factory.mktemp("sources")
+    return {
+        "classification": small,
+        "detection": detection_runs.few_scenes(mini / "coco", root / "coco"),
+        "segmentation": segmentation_runs.few_scenes(mini / "ade20k", root / "ade20k"),
+    }
+
+
+@pytest.fixture(scope="session", params=[*RUNS])
+def task(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def trained(task: str, sources: dict[str, Path], finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `--out` of one finished run of the task."""
+    if task == "classification":
+        return finished
+    out = tmp_path_factory.mktemp(task)
+    success(*RUNS[task](sources[task], out))
     return out

@@ -95,7 +95,7 @@ def test_images_that_change_under_a_run_are_noted(
     def change(directory: Path, outcome: object) -> None:
         path.write_bytes(path.read_bytes() + b"more")
 
-    monkeypatch.setattr("benchmarks.running.cells._write_per_image", change)
+    monkeypatch.setattr("benchmarks.running.cells.write_per_image", change)
     success(*run(copied, tmp_path / "out"))
     (note,) = [note for note in read_record(tmp_path / "out")["notes"] if "changed while" in note]
     assert note.endswith(f"{path} has {size + 4:,} bytes, and had {size:,}")

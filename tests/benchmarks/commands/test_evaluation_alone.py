@@ -1,16 +1,14 @@
 """`backbench evaluate` where only images to evaluate on lie there, for all tasks."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.support import detection_runs, segmentation_runs
 from tests.support.commands import metric_values, read_record, run_directory
-from tests.support.in_process import refusal, run, success
+from tests.support.evaluated_runs import evaluate
+from tests.support.in_process import refusal, success
 
 WITHOUT_TRAINING: dict[str, tuple[str, ...]] = {
     "classification": ("train",),
@@ -22,50 +20,11 @@ WITHOUT_TRAINING: dict[str, tuple[str, ...]] = {
 NOTE = "no training images lie beside the evaluation images"
 
 
-@pytest.fixture(scope="module")
-def sources(mini: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("sources")
-    return {
-        "classification": small,
-        "detection": detection_runs.few_scenes(mini / "coco", root / "coco"),
-        "segmentation": segmentation_runs.few_scenes(mini / "ade20k", root / "ade20k"),
-    }
-
-
-ARGUMENTS: dict[str, Callable[..., list[str]]] = {
-    "classification": run,
-    "detection": detection_runs.detection,
-    "segmentation": segmentation_runs.segmentation,
-}
-
-
-@pytest.fixture(scope="module", params=[*ARGUMENTS])
-def task(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def trained(task: str, sources: dict[str, Path], finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of one finished run."""
-    if task == "classification":
-        return finished
-    out = tmp_path_factory.mktemp(task)
-    success(*ARGUMENTS[task](sources[task], out))
-    return out
-
-
 def without_training(task: str, source: Path, root: Path) -> Path:
     """A copy of a data set without its training split."""
     gone = {source / place for place in WITHOUT_TRAINING[task]}
     shutil.copytree(source, root, ignore=lambda folder, names: {name for name in names if Path(folder, name) in gone})
     return root
-
-
-def evaluate(data: Path, weights: Path, out: Path, *more: object) -> dict[str, Any]:
-    """The record of an evaluation, the only one below `out`."""
-    success("evaluate", "--data", data, "--weights", weights, "--out", out, "--set", "runtime.device=cpu", *more)
-    return read_record(out)
 
 
 def test_evaluation_images_alone_are_enough(task: str, sources: dict[str, Path], trained: Path, tmp_path: Path) -> None:

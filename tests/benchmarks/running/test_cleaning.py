@@ -377,3 +377,22 @@ def test_a_run_whose_recipe_is_all_there_is_stays(tmp_path: Path) -> None:
     run = put_run(tmp_path, finished=False, checkpoints=1)
     (run / "recipe.yaml").write_text(RECIPE_TEXT)
     assert find_waste(tmp_path).waste == [] == find_waste(run).waste
+
+
+def test_all_checkpoints_of_a_run_go_that_left_its_weights(tmp_path: Path) -> None:
+    run = put_run(tmp_path)
+    (run / "weights.safetensors").write_bytes(b"weights")
+    assert waste(tmp_path) == [
+        str((run / f"checkpoints/iteration_{number}.pth").relative_to(tmp_path)) for number in (1, 2)
+    ]
+    assert success("clean", tmp_path, "--yes").exit_code == 0
+    assert (run / "weights.safetensors").is_file() and not list(run.rglob("*.pth"))
+
+
+def test_a_superseded_run_stays_whose_weights_were_evaluated(store: Path) -> None:
+    first = run_of(store, 0, 1)
+    evaluation = put_run(store / "others", seed=5, checkpoints=0)
+    report = {"path": str(first / "weights.safetensors")}
+    write_record(evaluation, make_record(key=KEY, seed=5, trained=KEY, load_report=report))
+    place = str(first.relative_to(store))
+    assert place not in waste(store) and f"{evaluation} was made from its weights" in left(store)[place]

@@ -14,6 +14,7 @@ from tests.support.resuming import (
     WRITE,
     WRITE_RECORD,
     WRITE_RESULTS,
+    WRITE_WEIGHTS,
     assert_same_result,
     finish,
     finish_after,
@@ -89,19 +90,21 @@ def test_killed_pretraining_ends_the_same(mini: Path, pretrained: Path, tmp_path
 
 
 def test_killed_fine_tuning_ends_the_same(mini: Path, fine_tuned: Path, tmp_path: Path) -> None:
-    """Killed in training, in the evaluation on the way and the last, and twice between that and the end."""
+    """Killed in training, in the evaluation on the way and the last, and thrice between that and the end."""
     out = tmp_path / "runs"
     moments = [
         Moment(LOG, 5),
         Moment(EVALUATE, 2),
         Moment(EVALUATE, 3),
+        WRITE_WEIGHTS,
         WRITE_RECORD,
         WRITE_RESULTS,
     ]
     finish_killed(run_arguments(mini, out, **FINE_TUNING), out, moments)
     assert_same_result(out, fine_tuned)
-    tables = [next(root.glob("**/per_image.csv")).read_text() for root in (out, fine_tuned)]
-    assert tables[0] == tables[1]
+    for name in ("per_image.csv", "weights.safetensors"):
+        files = [next(root.glob(f"**/{name}")).read_bytes() for root in (out, fine_tuned)]
+        assert files[0] == files[1]
     assert len((out / "results.csv").read_text().splitlines()) == 1 + len(read_record(out)["metrics"])
 
 

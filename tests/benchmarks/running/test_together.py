@@ -19,7 +19,7 @@ from backbones.training.agreement import each_says, first_decides
 from backbones.training.launching import Place
 from backbones.training.machine import meet_processes
 from backbones.training.meeting import TALKING, meet
-from benchmarks.commands.cli import _import_plugins
+from benchmarks.commands.beginning import import_plugins
 from benchmarks.running import together as ending
 from benchmarks.running.together import together
 from tests.support.commands import PATIENCE
@@ -78,7 +78,7 @@ def test_a_fault_before_they_meet_is_told_too(tmp_path: Path) -> None:
 def import_plugin(rank: int, files: list[Path]) -> None:
     ending._PATIENCE = 1.0
     socket.gethostname = lambda: f"node{rank}"
-    _import_plugins([files[rank]], meets=True)
+    import_plugins([files[rank]], meets=True)
     meet_processes()
 
 

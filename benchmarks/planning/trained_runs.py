@@ -1,0 +1,142 @@
+"""Finding what a run has trained: behind its folder, the file in it, or a copy of that file elsewhere."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import DataError, InputError
+from backbones.images.normalisation import IMAGENET
+from backbones.trained.file import WEIGHTS, Description, read_description
+from results import Record, ResultsError, read_record
+from results.store import RECORD, find_directories, is_there
+
+_RECIPE = "recipe.yaml"
+
+_OF_THE_RUN = {
+    *("backbone", "arch", "dataset", "data_fingerprint", "seed", "recipe", "key", "deviations", "precision"),
+    *("method", "pretrain_data", "model", "checkpoint", "checkpoint_sha256", "checkpoint_part", "backbench_version"),
+}
+
+_PARTS = {"classification": "model.network", "detection": "model.detector", "segmentation": "model"}
+"""Where a run's checkpoint, by its task, has the network that it trained."""
+
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class FoundNetwork:
+    """The file of a network, the part of it that is meant, and what is known of it if a run of ours trained it."""
+
+    file: Path
+    part: str = ""
+    known: Description | None = None
+
+
+def run_of(record: Record) -> dict[str, Any]:
+    """How a record calls its run, as the header of its weights has it."""
+    return record.model_dump(mode="json", include=_OF_THE_RUN)
+
+
+def find_trained(path: Path) -> FoundNetwork:
+    """What lies behind a path: of a finished run its weights, or its last checkpoint if an earlier version made it.
+
+    Raises InputError for what is not there, for a run that has not finished or whose record is another's, and for a
+    folder of runs, which it lists.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder. Expected a finished run's folder, or a file of weights")
+        return FoundNetwork(path, known=_with_record(path, read_description(path)))
+    weights = path / WEIGHTS
+    if is_there(path / RECORD):
+        record = _read_record(path)
+        if record.trained:
+            raise InputError(
+                f"{path}: holds an evaluation alone, no weights. Give the run that trained them, with the key "
+                f"{record.trained}, or the file that was evaluated"
+            )
+        return _of_run(weights, record) if weights.is_file() else _of_earlier(path, record)
+    if (path / _RECIPE).is_file():
+        raise InputError(f"{path}: this run has not finished, so there is nothing to evaluate. Repeat its command")
+    if weights.is_file():
+        return FoundNetwork(weights, known=_described(weights))
+    _refuse_store(path)
+    return FoundNetwork(path)
+
+
+def _refuse_store(path: Path) -> None:
+    try:
+        runs = find_directories([path], (RECORD, _RECIPE), lambda error: None)
+    except ResultsError:
+        return
+    if runs:
+        listed = ", ".join(shlex.quote(str(run)) for run in runs[:_LISTED])
+        more = f" and {len(runs) - _LISTED:,} more" if len(runs) > _LISTED else ""
+        raise InputError(f"{path}: a folder of runs. Name one of them: {listed}{more}")
+
+
+def _read_record(directory: Path) -> Record:
+    try:
+        return read_record(directory)
+    except ResultsError as error:
+        raise InputError(str(error)) from error
+
+
+def _described(weights: Path) -> Description:
+    description = read_description(weights)
+    if description is None:
+        raise DataError(f"{weights}: not a run's weights, or a part of them. Copy the file anew, or repeat the run")
+    return description
+
+
+def _of_run(weights: Path, record: Record) -> FoundNetwork:
+    return FoundNetwork(weights, known=_agreeing(weights, _described(weights), record))
+
+
+def _with_record(file: Path, description: Description | None) -> Description | None:
+    """What the file says, under the names that the record beside it has, if there is one."""
+    if description is None or file.name != WEIGHTS or not (file.parent / RECORD).is_file():
+        return description
+    return _agreeing(file, description, _read_record(file.parent))
+
+
+def _agreeing(file: Path, description: Description, record: Record) -> Description:
+    """What the file says, under the names that the run has meanwhile. Raises DataError for another run's record."""
+    metrics = {metric.name: metric.value for metric in record.metrics}
+    if description.run.get("key") != record.key or description.metrics != metrics:
+        raise DataError(
+            f"{file}: is of the run with the key {description.run.get('key')}, and {RECORD} beside it is of another "
+            f"or has other numbers: key {record.key}. One of them was copied there: put back the run's own"
+        )
+    return description.model_copy(update={"run": run_of(record)})
+
+
+def _of_earlier(directory: Path, record: Record) -> FoundNetwork:
+    """The last checkpoint of a run that left no weights, and what its record says of it, which is all but the classes.
+
+    Raises InputError where there is none.
+    """
+    numbered = {path: re.fullmatch(r"iteration_(\d+)\.pth", path.name) for path in directory.glob("checkpoints/*.pth")}
+    checkpoints = {int(match[1]): path for path, match in numbered.items() if match}
+    part = _PARTS.get(record.task)
+    if part is None:
+        raise InputError(f"{directory}: a run of {record.task} has no head that could be evaluated")
+    if not checkpoints:
+        raise InputError(
+            f"{directory}: neither {WEIGHTS} nor a checkpoint is left of this run. Run it anew: repeat its command "
+            "with --rerun"
+        )
+    known = Description(
+        task=record.task,
+        method=record.method,
+        pretrain_data=record.pretrain_data,
+        model=record.model,
+        recipe=record.recipe_settings,
+        classes=[],
+        normalisation=record.normalisation or {name: tuple(of) for name, of in IMAGENET.as_dict().items()},
+        metrics={metric.name: metric.value for metric in record.metrics},
+        run=run_of(record),
+    )
+    return FoundNetwork(checkpoints[max(checkpoints)], part, known)
