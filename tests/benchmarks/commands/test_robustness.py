@@ -17,7 +17,7 @@ from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
 from tasks.datasets.imagenet_variants.classes import classes_of_subset, imagenet_classes
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, all_parts, category_of
-from tests.support.commands import metric_values, read_record, run_directory
+from tests.support.commands import metric_values, read_record, run_directory, torchrun
 from tests.support.in_process import refusal, success
 from tests.support.results_examples import read_markdown
 from tests.support.variant_examples import (
@@ -32,13 +32,19 @@ from tests.support.variant_examples import (
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    directory = tmp_path_factory.mktemp("run")
+    return directory, write_classifier(directory)
 
 
 @pytest.fixture(scope="module")
-def network(weights: Path) -> nn.Module:
-    return write_classifier(weights)
+def weights(classifier: tuple[Path, nn.Module]) -> Path:
+    return classifier[0]
+
+
+@pytest.fixture(scope="module")
+def network(classifier: tuple[Path, nn.Module]) -> nn.Module:
+    return classifier[1]
 
 
 TWO = ("gaussian_noise", "fog")
@@ -250,3 +256,23 @@ def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
         *("run", "--recipe", "imagenet_sketch", "--data", data, "--backbone", "random_vit_mini", "--out", tmp_path)
     )
     assert message.startswith("data set imagenet-sketch: is there to evaluate") and "backbench evaluate" in message
+
+
+@pytest.mark.usefixtures("two_corruptions")
+def test_a_first_look_at_some_of_the_images(weights: Path, corrupted: Path, tmp_path: Path) -> None:
+    """Of ImageNet-C the same images in every part."""
+    record = evaluate("imagenet_c", corrupted, weights, tmp_path / "runs", "--limit", 3)
+    whole = evaluate("imagenet_c", corrupted, weights, tmp_path / "whole")
+    assert {metric["n_eval"] for metric in record["metrics"]} == {3} and record["evaluation_images"] == 8
+    frames = [pd.read_csv(run_directory(tmp_path / name) / "per_image.csv", index_col=0) for name in ("runs", "whole")]
+    pd.testing.assert_frame_equal(frames[0], frames[1].loc[frames[0].index])
+    assert metric_values(whole)["mCE"] == frames[1]["mCE"].mean()
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(weights: Path, tmp_path: Path) -> None:
+    data = draw_corrupted(tmp_path / "imagenet-c", all_parts(), images=1)
+    one = evaluate("imagenet_c", data, weights, tmp_path / "one")
+    torchrun([*map(str, arguments("imagenet_c", data, weights, tmp_path / "two"))])
+    two = read_record(tmp_path / "two")
+    assert two["world_size"] == 2 and metric_values(one) == metric_values(two)
