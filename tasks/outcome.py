@@ -1,6 +1,6 @@
 """What every task gives back: its numbers, and what must be known to compare them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,7 @@ class TaskOutcome:
     parameters:   how many the encoder has, without head and pyramid
     network:      as it was trained, trunk and head, under the names of `weights.safetensors`
     classes:      their names, in the order of its outputs
+    class_ids:    the number of each in the data, where they have others than their positions
     cost:         of a forward pass: of the classifier, or in dense tasks of encoder and pyramid
     """
 
@@ -94,6 +95,7 @@ class TaskOutcome:
     load_report: "LoadReport | None"
     network: "nn.Module"
     classes: list[str]
+    class_ids: Sequence[int] = ()
     per_image: dict[str, np.ndarray] = field(default_factory=dict)
     shares: dict[str, WeightedShare] = field(default_factory=dict)
     weighted: dict[str, WeightedMetric] = field(default_factory=dict)

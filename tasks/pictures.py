@@ -1,4 +1,4 @@
-"""What the tasks' pictures share: when they are drawn, which images they show, how they are laid out, and their file.
+"""What the tasks' pictures share: when they are drawn, which images they show, in which colours, and their file.
 
 H and W are pixels.
 """
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from backbones.training.writing import written_whole
@@ -20,10 +20,8 @@ from results.metrics import METRICS
 SHOWN_SIDE = 512
 """Pixels of an image's long side in the picture: lines and letters look alike whatever the image's own size."""
 
-MARGIN = 6
-HEADER = 24
-FONT = ImageFont.load_default(size=14)
-
+LARGEST_SIDE = 1024
+"""Pixels of the long side of an image that is shown by itself."""
 
 DISTINCT_COLOURS = np.array(
     [
@@ -62,43 +60,28 @@ def spread_numbers(total: int, most: int) -> list[int]:
     return [total * index // shown for index in range(shown)]
 
 
-def show_image(image: Tensor) -> np.ndarray:
-    """Resize an image, uint8 (3, H, W), so that its long side has `SHOWN_SIDE` pixels: uint8 (H', W', 3)."""
+def show_image(image: Tensor, side: int = SHOWN_SIDE) -> np.ndarray:
+    """Resize an image, uint8 (3, H, W), so that its long side has so many pixels: uint8 (H', W', 3).
+
+    Of one of hundreds of megabytes, which as floats would take gigabytes, only every so many pixels are looked at.
+    """
     height, width = image.shape[1:]
-    scale = SHOWN_SIDE / max(height, width)
+    step = max(1, max(height, width) // (4 * side))
+    image = image[:, ::step, ::step]
+    scale = side / max(height, width)
     shown = (max(1, round(height * scale)), max(1, round(width * scale)))
     pixels = F.interpolate(image[None].float(), size=shown, mode="bilinear", antialias=True)[0].round().byte()
     return pixels.permute(1, 2, 0).cpu().numpy()
 
 
+def shown_side(height: int, width: int) -> int:
+    """The long side of an image that is shown by itself: its own, but neither tiny nor larger than a screen."""
+    return min(max(height, width, SHOWN_SIDE), LARGEST_SIDE)
+
+
 def resize_labels(labels: np.ndarray, shown: tuple[int, int]) -> np.ndarray:
     """Resize a map of uint8 numbers (H, W) to `shown`, height and width, without a number between two others."""
     return np.asarray(Image.fromarray(labels).resize(shown[::-1], Image.Resampling.NEAREST))
-
-
-def arrange(panels: Sequence[Sequence[np.ndarray]], titles: Sequence[str], heading: str = "") -> Image.Image:
-    """Put panels, uint8 (H, W, 3), into rows below the titles of their columns, and these below the heading, if any.
-
-    panels: at least one row, each with as many as there are titles. All columns are as wide as the widest panel or
-    title, so that none runs into the next.
-    """
-    above = HEADER if heading else 0
-    width = max(panel.shape[1] for row in panels for panel in row)
-    width = max(width, *(round(FONT.getlength(title)) for title in titles))
-    heights = [max(panel.shape[0] for panel in row) for row in panels]
-    across = max(len(titles) * (width + MARGIN) + MARGIN, 2 * MARGIN + round(FONT.getlength(heading)))
-    size = (across, above + HEADER + sum(heights) + MARGIN * len(heights))
-    picture = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, 4), heading, fill="black", font=FONT)
-    for column, title in enumerate(titles):
-        left = MARGIN + column * (width + MARGIN)
-        draw.text((left, above + 4), title, fill="black", font=FONT)
-        top = above + HEADER
-        for row, height in zip(panels, heights, strict=True):
-            picture.paste(Image.fromarray(row[column]), (left, top))
-            top += height + MARGIN
-    return picture
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

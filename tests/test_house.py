@@ -36,11 +36,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "backbones.images": ("backbones.errors",),
     "backbones.running_statistics": (),
     "backbones.training": ("backbones.errors", "backbones.images", "backbones.running_statistics"),
+    "backbones.exporting": (
+        *("backbones", "backbones.errors", "backbones.images", "backbones.training", "backbones.weights"),
+        *("backbones.trained", "backbones.pretraining"),
+    ),
     "backbones.trained": ("backbones.errors", "backbones.training", "backbones.weights"),
     "backbones.weights": ("backbones.errors", "backbones.images"),
     "backbones.pretraining": (
         *("backbones", "backbones.errors", "backbones.images", "backbones.training", "backbones.weights"),
-        *("backbones.mae.reconstructions", "backbones.cache"),
+        *("backbones.mae.reconstructions", "backbones.cache", "backbones.trained"),
     ),
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
     "results": (),

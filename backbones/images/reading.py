@@ -36,6 +36,9 @@ MAX_PIXELS = 178_956_970
 
 # Whatever a file is called, only these decoders see it: some of Pillow's others start a subprocess (EPS: Ghostscript).
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+"""Of images that are coded as HEVC video (ISO/IEC 23008-12), which Pillow does not decode."""
+
 _TAIL_BYTES = 256
 
 # Pillow warns about metadata, palettes and large images that it then reads without fault. A filter set once, unlike
@@ -169,8 +172,7 @@ def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:
                     image.load()
             return np.array(_convert_to_rgb(image))
     except UnidentifiedImageError:
-        why = "text, not an image" if _is_text(data[:1024]) else "not an image in a known format"
-        raise UnreadableImage(path, why) from None
+        raise UnreadableImage(path, _foreign(data[:1024])) from None
     except Image.DecompressionBombError:
         raise UnreadableImage(path, f"it claims more than {MAX_PIXELS:,} pixels") from None
     # On damaged data Pillow's plugins raise nearly everything: OSError, SyntaxError, struct.error, IndexError, ...
@@ -184,6 +186,13 @@ def _convert_to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError("32-bit pixels, whose range is unknown; store them with 8 or 16 bits")
     return image.convert("RGB")
+
+
+def _foreign(head: bytes) -> str:
+    """Why a file that begins so is no image in a known format."""
+    if head[4:8] == b"ftyp" and any(brand in head[8:64] for brand in HEIC_BRANDS):
+        return "HEIC, as telephones write it, which is not read. Convert it to JPEG"
+    return "text, not an image" if _is_text(head) else "not an image in a known format"
 
 
 def _is_text(head: bytes) -> bool:

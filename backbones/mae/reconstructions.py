@@ -20,14 +20,21 @@ from backbones.training.writing import written_whole
 IMAGES = 8
 
 
-@torch.no_grad()
 def reconstruct(
     model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noise: Tensor, normalisation: Normalisation
 ) -> Tensor:
+    """What `paint` gives, but for the loss and the mask."""
+    return paint(model, images, mask_ratio, noise, normalisation)[0]
+
+
+@torch.no_grad()
+def paint(
+    model: MaskedAutoencoder, images: Tensor, mask_ratio: float, noise: Tensor, normalisation: Normalisation
+) -> tuple[Tensor, Tensor, Tensor]:
     """The original, the masked input and the reconstruction of each image side by side.
 
     images: uint8 (B, 3, H, W); noise: as `draw_noise` gives it. Returns (3B, 3, H, W) between 0 and 1, three in a row
-    for each image.
+    for each image; the loss, a scalar; and the mask (B, L), 1 where a patch is hidden.
     The visible patches are shown as they are, the hidden ones in the normalisation's mean, as in the reference's
     demo/mae_visualize.ipynb (`run_one_image`). A model trained on normalised pixels predicts each patch up to its mean
     and deviation; the picture borrows those of the original patch.
@@ -35,7 +42,7 @@ def reconstruct(
     training = model.training
     model.eval()
     inputs = normalise(images, normalisation)
-    _, prediction, mask = model(inputs, mask_ratio, noise)
+    loss, prediction, mask = model(inputs, mask_ratio, noise)
     model.train(training)
     assert prediction is not None
     patches = model.patchify(inputs)
@@ -47,7 +54,7 @@ def reconstruct(
     painted = model.unpatchify(torch.where(masked, prediction, patches))
     hidden = model.unpatchify(torch.where(masked, 0.0, patches))
     shown = [to_pixels(each, normalisation) for each in (inputs, hidden, painted)]
-    return torch.stack(shown, dim=1).flatten(0, 1)
+    return torch.stack(shown, dim=1).flatten(0, 1), loss, mask
 
 
 class PictureHook(Hook):

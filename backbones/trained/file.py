@@ -28,6 +28,7 @@ class Description(BaseModel):
     method, pretrain_data, model: of these weights, which have seen the labels of the task's data as well
     recipe:         all settings of the recipe
     classes:        their names, in the order of the network's outputs; empty in pre-training
+    class_ids:      the number of each in the data, where those are others than their positions: COCO's category ids
     normalisation:  "mean" and "std" of pixels between 0 and 1
     metrics:        what the run measured, by the metric's name
     run:            how its record calls it: backbone, dataset, seed, key, method, pretrain_data, model, …
@@ -41,13 +42,15 @@ class Description(BaseModel):
     model: str
     recipe: dict[str, Any]
     classes: list[str]
+    class_ids: list[int] = []
     normalisation: dict[str, tuple[float, float, float]]
     metrics: dict[str, float]
     run: dict[str, Any]
 
     def header(self) -> dict[str, str]:
-        """As strings, for the file's header."""
-        return {name: value if name in _WORDS else json.dumps(value) for name, value in self.model_dump().items()}
+        """As strings, for the file's header; mean and std by themselves too, as other files of weights have them."""
+        own = {name: value if name in _WORDS else json.dumps(value) for name, value in self.model_dump().items()}
+        return own | {name: json.dumps(values) for name, values in self.normalisation.items()}
 
 
 _WORDS = ("task", "method", "pretrain_data", "model")

@@ -1,7 +1,7 @@
 """Weights in a file, in a folder or in several files: which files they are.
 
 Read are Hugging Face's folders, with one file or with shards, and its cache; `torch.distributed.checkpoint`'s;
-mmengine's work_dir; our own runs of pre-training; and any folder with a single file of weights.
+mmengine's work_dir; our own runs, of pre-training and of fine-tuning; and any folder with a single file of weights.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ METADATA = ".metadata"
 
 _MMENGINE = "last_checkpoint"
 _OWN = Path("checkpoints/encoder.pth")
+_FINE_TUNED = "weights.safetensors"
 _AUTOENCODER = _OWN.with_name("autoencoder.pth")
 _LISTED = 8
 
@@ -82,6 +83,8 @@ def _in_folder(folder: Path) -> Located:
         return locate(_last_of_mmengine(folder))
     if (folder / _OWN).is_file():
         return locate(folder / _OWN)
+    if (folder / _FINE_TUNED).is_file():
+        return locate(folder / _FINE_TUNED)
     indexes, found = sorted(folder.glob(f"*{INDEX}")), weights_in(folder)
     if len(indexes) == 1:
         return locate(indexes[0])
@@ -107,7 +110,7 @@ def _what_it_has(folder: Path) -> str:
     inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
     return (
         "Expected model.safetensors or pytorch_model.bin (or their index and shards), a distributed checkpoint "
-        f"({METADATA}), mmengine's {_MMENGINE}, a run with {_OWN}, or a single file of weights."
+        f"({METADATA}), mmengine's {_MMENGINE}, a run with {_OWN} or {_FINE_TUNED}, or a single file of weights."
         + (f" It has folders: {', '.join(inner[:_LISTED])}" if inner else "")
     )
 

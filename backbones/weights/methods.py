@@ -7,6 +7,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.weights.code_bases.huggingface import from_huggingface
 from backbones.weights.code_bases.jax import from_jax
 from backbones.weights.code_bases.mmpretrain import from_mmpretrain
+from backbones.weights.code_bases.own_networks import from_own_network
 from backbones.weights.code_bases.timm_readers import through_timm
 from backbones.weights.code_bases.torchvision import from_row, from_torchvision
 from backbones.weights.naming import (
@@ -19,7 +20,10 @@ from backbones.weights.naming import (
     take_moco_encoder,
 )
 
-_OPENING: tuple[Step, ...] = (strip_wrappers, from_row, from_torchvision, from_huggingface, from_mmpretrain, from_jax)
+_OPENING: tuple[Step, ...] = (
+    *(strip_wrappers, from_own_network, from_row),
+    *(from_torchvision, from_huggingface, from_mmpretrain, from_jax),
+)
 _CLOSING: tuple[Step, ...] = (through_timm, drop_heads, match_final_norm)
 
 

@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.collecting import warn
 from benchmarks.running.evaluating import origin_of
+from benchmarks.running.predicting import PICTURES, PREDICTIONS, Predicted
 from benchmarks.running.preparing import FinishedCell
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.same_part import named_as_before
@@ -86,6 +88,17 @@ def show_cell(cell: FinishedCell, *, as_json: bool = False) -> None:
         console.print(f"  and {more} more unreadable images, all named in record.json")
     for path in outputs(cell.directory):
         console.print(f"  {path}", soft_wrap=True)
+
+
+def show_predicted(done: Predicted) -> None:
+    """Where pictures and answers of images lie, and which images are not among them."""
+    if done.images:
+        console = plain_console()
+        console.print(f"{done.images:,} image{'' if done.images == 1 else 's'}", soft_wrap=True)
+        console.print(f"  {done.directory / PICTURES}", soft_wrap=True)
+        console.print(f"  {done.directory / PREDICTIONS}", soft_wrap=True)
+    for path, why in done.unreadable.items():
+        print(f"backbench: {path}: unreadable image: {why}", file=sys.stderr)
 
 
 def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = False) -> bool:

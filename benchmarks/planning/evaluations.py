@@ -169,7 +169,7 @@ def _of_run(
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
     trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
     loaded = load_recipe(recipe, [], {description.task}) if recipe else None
-    settings = _settings(trained, loaded, overrides, file)
+    settings = evaluation_settings(trained, loaded, overrides, file)
     return PlannedEvaluation(
         recipe_name=run["recipe"],
         recipe=settings,
@@ -185,7 +185,7 @@ def _of_run(
     )
 
 
-def _settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
+def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides: list[str], file: Path) -> Recipe:
     """A run's settings, over which the later sections of another recipe are laid, and overrides of such.
 
     How its machine went about the training says nothing of how this one is to evaluate.

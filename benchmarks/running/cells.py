@@ -176,6 +176,7 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
                 network=outcome.network,
                 classes=outcome.classes,
+                class_ids=outcome.class_ids,
             )
             weights = WeightsOrigin(
                 method=origin.method,

@@ -56,6 +56,7 @@ class Evaluated:
     images:  how many the data set has to evaluate on, None where nothing is evaluated
     network: that the run trained, to be left in its directory; None where it only evaluated one
     classes: the names of its outputs
+    class_ids: their numbers in the data, where those are others than their positions
     """
 
     metrics: list[Metric]
@@ -66,6 +67,7 @@ class Evaluated:
     notes: tuple[str, ...] = ()
     network: nn.Module | None = None
     classes: Sequence[str] = ()
+    class_ids: Sequence[int] = ()
 
 
 def forward_cost_fields(cost: ForwardCost | None) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
     """
     record = with_expected(_record_of(cell, origin, evaluated, training), cell.plan.recipe_deviations)
     if evaluated.network is not None:
-        write_weights(cell.directory, evaluated.network, _description(record, evaluated.classes))
+        write_weights(cell.directory, evaluated.network, _description(record, evaluated))
     write_record(cell.directory, record)
     forget_evaluation(cell.directory)
     if cell.recipe.runtime.keep_checkpoints == 0:
@@ -114,7 +116,7 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
     return FinishedCell(cell.directory, record, skipped=False, changes=cell.standing.changes)
 
 
-def _description(record: Record, classes: Sequence[str]) -> Description:
+def _description(record: Record, evaluated: Evaluated) -> Description:
     """What stands in the header of the weights."""
     pretrain_data = record.pretrain_data
     if record.task != PRETRAINING:
@@ -125,7 +127,8 @@ def _description(record: Record, classes: Sequence[str]) -> Description:
         pretrain_data=pretrain_data,
         model=record.model,
         recipe=record.recipe_settings,
-        classes=list(classes),
+        classes=list(evaluated.classes),
+        class_ids=list(evaluated.class_ids),
         normalisation=dict(record.normalisation),
         metrics={metric.name: metric.value for metric in record.metrics},
         run=run_of(record),

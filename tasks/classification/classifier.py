@@ -111,6 +111,16 @@ class ClassificationStep(BaseModel):
         logits_BC = self.network(inputs).float()
         return {"loss": -(targets_BC * F.log_softmax(logits_BC, dim=1)).sum(1).mean()}
 
+    def logits(self, images: Tensor) -> Tensor:
+        """What the network makes of images, uint8 (B, 3, H, W), in single precision: (B, C).
+
+        Of classes that are no answer -inf.
+        """
+        with autocast(self.precision, images.device.type):
+            logits_BC: Tensor = self.network(normalise(images, self.augmentation.normalisation))
+        logits_BC = logits_BC.float()
+        return logits_BC if self.barred is None else logits_BC.masked_fill(self.barred, -torch.inf)
+
     def predict(self, images: Tensor, labels: Tensor, accepted: Tensor | None = None) -> dict[str, Tensor]:
         """Each image's label, prediction, the probability given to that, cross-entropy, and whether the label is among
         the first one and five.
@@ -118,11 +128,7 @@ class ClassificationStep(BaseModel):
         accepted: (B, K), the classes of which each is right, -1 where there are fewer; the label is then the one that
                   was predicted, where that is among them
         """
-        with autocast(self.precision, images.device.type):
-            logits_BC = self.network(normalise(images, self.augmentation.normalisation))
-        logits_BC = logits_BC.float()
-        if self.barred is not None:
-            logits_BC = logits_BC.masked_fill(self.barred, -torch.inf)
+        logits_BC = self.logits(images)
         best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
         if accepted is None:
             hit = best == labels[:, None]

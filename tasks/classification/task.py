@@ -27,7 +27,7 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.samples import EvaluationImages, LabelledImages
+from tasks.classification.samples import EvaluationImages, LabelledImages, Labels
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -132,7 +132,7 @@ def evaluation_of(
     numbers: Sequence[int] | None = None,
 ) -> Evaluation:
     """How the engine is to evaluate: on all images, or those of these `numbers`."""
-    images = EvaluationImages(val.paths, val.labels, recipe.model.image_size, recipe.inference.crop_ratio, val.accepted)
+    images = evaluation_images(recipe, val.paths, val.labels, val.accepted)
     return Evaluation(
         images if numbers is None else Subset(images, numbers),
         metric,
@@ -140,6 +140,16 @@ def evaluation_of(
         every_epochs=recipe.evaluation.every_epochs,
         kept=("numbers", "answers", "per_image", "unreadable"),
     )
+
+
+def evaluation_images(
+    recipe: ClassificationRecipe,
+    paths: Sequence[Path],
+    labels: Labels,
+    accepted: Sequence[Sequence[int]] | None = None,
+) -> EvaluationImages:
+    """Images as the trained network takes them; `accepted` are each one's classes where several are right."""
+    return EvaluationImages(paths, labels, recipe.model.image_size, recipe.inference.crop_ratio, accepted)
 
 
 def create_classifier(

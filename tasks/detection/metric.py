@@ -13,6 +13,12 @@ from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.detection.scoring import Scores, score
 
 
+def coco_results(outputs: dict[str, Any], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """detectron2's outputs for an image in COCO's results format; `category_ids` has the id of each class."""
+    found = instances_to_coco_json(outputs["instances"].to("cpu"), image_id)
+    return [each | {"category_id": category_ids[each["category_id"]]} for each in found]
+
+
 class DetectionMetric(BaseMetric):
     """COCO's average precision and recall of boxes and masks.
 
@@ -45,8 +51,7 @@ class DetectionMetric(BaseMetric):
             self.turns[inputs["image_id"]] = inputs["orientation"]
 
     def _found(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> list[dict[str, Any]]:
-        found = instances_to_coco_json(outputs["instances"].to("cpu"), inputs["image_id"])
-        return [each | {"category_id": self.coco.category_ids[each["category_id"]]} for each in found]
+        return coco_results(outputs, inputs["image_id"], self.coco.category_ids)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Unite all processes' detections and score them. `size`: images in the data set."""

@@ -11,13 +11,14 @@ from detectron2.utils.visualizer import Visualizer
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
+from backbones.images.panels import arrange
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import read_upright
 from tasks.datasets.coco.layout import CocoSet
 from tasks.detection.metric import DetectionMetric
 from tasks.pictures import (
     DISTINCT_COLOURS,
-    arrange,
+    SHOWN_SIDE,
     describe_evaluation,
     resize_labels,
     save_picture,
@@ -82,27 +83,25 @@ def save_detections(
         categories: name of each `category_id`. A category has one colour in the whole picture.
         heading: what stands above it all.
     """
-    few = len(categories) <= len(DISTINCT_COLOURS)
-    palette = DISTINCT_COLOURS / 255 if few else colormap(rgb=True, maximum=1)
-    colours = {identity: palette[index % len(palette)] for index, identity in enumerate(sorted(categories))}
     panels = []
     for image, truth, detections in rows:
         ranked = sorted(detections, key=lambda detection: -detection["score"])
         found = [detection for detection in ranked if detection["score"] >= threshold] or ranked[:BEST]
-        panels.append([_draw(image, objects, categories, colours) for objects in (truth, found)])
+        panels.append([draw_objects(image, objects, categories) for objects in (truth, found)])
     title = f"detections that score at least {threshold:.0%}, or else the best {BEST}"
     save_picture(arrange(panels, ("truth", title), heading), path)
 
 
-def _draw(
-    image: Tensor,
-    objects: Sequence[Mapping[str, Any]],
-    categories: Mapping[int, str],
-    colours: Mapping[int, np.ndarray],
+def draw_objects(
+    image: Tensor, objects: Sequence[Mapping[str, Any]], categories: Mapping[int, str], side: int = SHOWN_SIDE
 ) -> np.ndarray:
-    """The image with its objects, uint8 (H, W, 3), at the size in which it is shown."""
+    """The image, uint8 (3, H, W), with its objects, as `save_detections` has them: uint8 (H', W', 3), of that long
+    side."""
+    few = len(categories) <= len(DISTINCT_COLOURS)
+    palette = DISTINCT_COLOURS / 255 if few else colormap(rgb=True, maximum=1)
+    colours = {identity: palette[index % len(palette)] for index, identity in enumerate(sorted(categories))}
     height, width = image.shape[1:]
-    pixels = show_image(image)
+    pixels = show_image(image, side)
     shown = pixels.shape[:2]
     canvas = Visualizer(pixels)
     if not objects:

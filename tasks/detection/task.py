@@ -23,6 +23,7 @@ from backbones.training.same_lists import require_same_lists
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.loading import LoadReport
+from tasks.datasets.coco.images import CocoImages
 from tasks.datasets.coco.layout import CocoSet, contents_of, open_coco
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -118,6 +119,7 @@ def outcome_of(
         load_report=load_report,
         network=detector,
         classes=categories,
+        class_ids=val.category_ids,
         unreadable=metric.unreadable,
         notes=[*notes, *describe_orientations(val.split, metric.orientations.values()), *scores.notes],
         write=partial(_write, metric.detections, scores),
@@ -130,7 +132,7 @@ def evaluation_of(
     recipe: DetectionRecipe, val: CocoSet, metric: DetectionMetric, numbers: Sequence[int] | None = None
 ) -> Evaluation:
     """How the engine is to evaluate: on all images, or those of these `numbers`."""
-    samples = EvaluationSamples(val.images, recipe.model.image_size)
+    samples = evaluation_samples(recipe, val.images)
     return Evaluation(
         samples if numbers is None else Subset(samples, numbers),
         metric,
@@ -139,6 +141,11 @@ def evaluation_of(
         kept=("evaluated", "orientations", "detections", "scores", "unreadable"),
         kept_types=(Orientation, Scores, Matches, CategoryMatches),
     )
+
+
+def evaluation_samples(recipe: DetectionRecipe, images: CocoImages) -> EvaluationSamples:
+    """Images as the trained detector takes them. Raises DataError for one that is too thin."""
+    return EvaluationSamples(images, recipe.model.image_size)
 
 
 def _require_possible_order(recipe: DetectionRecipe) -> None:

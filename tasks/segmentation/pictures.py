@@ -12,15 +12,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from backbones.images.panels import FONT, MARGIN, arrange, shorten
 from backbones.images.reading import UnreadableImage
 from backbones.images.upright import read_upright
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
 from tasks.pictures import (
     DISTINCT_COLOURS,
-    FONT,
-    MARGIN,
-    arrange,
     describe_evaluation,
     resize_labels,
     save_picture,
@@ -82,7 +80,7 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
         classes: names of all. The legend has those that occur in the picture, the most frequent first.
         heading: what stands above it all.
     """
-    palette = _few_colours() if len(classes) <= len(DISTINCT_COLOURS) else _ade20k_colours()
+    palette = colours_of(len(classes))
     panels, pixels = [], np.zeros(len(palette), dtype=np.int64)
     for image, *maps in rows:
         shown = show_image(image)
@@ -91,7 +89,12 @@ def save_segmentations(path: Path, rows: Sequence[Row], classes: Sequence[str], 
         pixels += np.bincount(np.concatenate(labels, axis=None), minlength=len(palette))
     frequent = [number for number in np.argsort(-pixels, kind="stable").tolist() if pixels[number]]
     entries = [("not annotated" if number == IGNORED else classes[number], palette[number]) for number in frequent]
-    save_picture(_with_legend(arrange(panels, TITLES, heading), entries), path)
+    save_picture(with_legend(arrange(panels, TITLES, heading), entries), path)
+
+
+def colours_of(classes: int) -> np.ndarray:
+    """The colour of every uint8 number where there are so many classes, uint8 (256, 3)."""
+    return _few_colours() if classes <= len(DISTINCT_COLOURS) else _ade20k_colours()
 
 
 def _few_colours() -> np.ndarray:
@@ -114,7 +117,7 @@ def _ade20k_colours() -> np.ndarray:
     return palette
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+def with_legend(picture: Image.Image, entries: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
     """The picture above its legend: lines of coloured squares with names."""
     columns = max(1, (picture.width - MARGIN) // ENTRY_WIDTH)
     lines = -(-len(entries) // columns)
@@ -126,15 +129,6 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, np.ndarray]]
         line, column = divmod(index, columns)
         left, top = MARGIN + column * ENTRY_WIDTH, picture.height + line * ENTRY_HEIGHT
         draw.rectangle((left, top, left + SWATCH - 1, top + SWATCH - 1), fill=tuple(colour.tolist()))
-        text = _shorten(name, ENTRY_WIDTH - SWATCH - 3 * MARGIN)
+        text = shorten(name, ENTRY_WIDTH - SWATCH - 3 * MARGIN)
         draw.text((left + SWATCH + MARGIN, top), text, fill="black", font=FONT)
     return whole
-
-
-def _shorten(name: str, room: int) -> str:
-    """As much of the name as fits into so many pixels."""
-    short = name
-    while FONT.getlength(short) > room:
-        name = name[:-1]
-        short = f"{name}…"
-    return short

@@ -3,6 +3,7 @@
 H and W are an image's height and width in pixels, S is the side of a training crop.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,23 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         return _channels_first(results["img"][..., ::-1]), torch.from_numpy(results["gt_seg_map"].copy())
 
 
+class Views:
+    """An image at every scale of the inference.
+
+    shortest_length: the least that the longer side may become, in pixels
+    """
+
+    def __init__(self, inference: Inference) -> None:
+        longest, shorter = inference.resize
+        sizes = [(int(longest * scale), int(shorter * scale)) for scale in inference.scales]
+        self.resizes = [Resize(scale=size, keep_ratio=True) for size in sizes]
+        self.shortest_length = min(length for length, _ in sizes)
+
+    def of(self, pixels: np.ndarray) -> list[Tensor]:
+        """Each of them uint8 (3, h, w), of pixels (H, W, 3)."""
+        return [_channels_first(resize({"img": pixels})["img"]) for resize in self.resizes]
+
+
 class EvaluationSamples(Dataset[dict[str, Any]]):
     """Whole images at every scale of the inference, with their label maps in full: `dataset[index]`.
 
@@ -78,11 +96,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, dataset: SegmentationSet, inference: Inference) -> None:
-        self.dataset = dataset
-        longest, shorter = inference.resize
-        sizes = [(int(longest * scale), int(shorter * scale)) for scale in inference.scales]
-        self.resizes = [Resize(scale=size, keep_ratio=True) for size in sizes]
-        self.shortest_length = min(length for length, _ in sizes)
+        self.dataset, self.views = dataset, Views(inference)
 
     def __len__(self) -> int:
         return len(self.dataset.images)
@@ -90,12 +104,11 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         corrupt = {}
         try:
-            image, labels = _read(self.dataset, self.dataset.images[index], self.shortest_length)
+            image, labels = _read(self.dataset, self.dataset.images[index], self.views.shortest_length)
         except UnreadableImage as error:
             (image, labels), corrupt = _nothing(32), {str(error.path): error.why}
-        views = [_channels_first(resize({"img": image})["img"]) for resize in self.resizes]
         about = {"labels": torch.from_numpy(labels), "numbers": index, "readable": not corrupt}
-        return {"views": views, **about, "corrupt": corrupt}
+        return {"views": self.views.of(image), **about, "corrupt": corrupt}
 
 
 def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,11 +121,16 @@ def _read(dataset: SegmentationSet, image: AnnotatedImage, shortest_length: int)
     """
     labels = dataset.labels(image)
     pixels = read_upright(image.image, labels.shape)[0].permute(1, 2, 0).numpy()
-    height, width = pixels.shape[:2]
-    require_size(image, labels, height, width)
-    if max(height, width) >= 2 * shortest_length * min(height, width):
-        raise UnreadableImage(image.image, f"{in_words(height, width)} pixels are too thin to be resized")
+    require_size(image, labels, *pixels.shape[:2])
+    require_thickness(image.image, pixels, shortest_length)
     return pixels, labels
+
+
+def require_thickness(path: Path, pixels: np.ndarray, shortest_length: int) -> None:
+    """Raise UnreadableImage for pixels (H, W, 3) of which at most half a one would be left across."""
+    height, width = pixels.shape[:2]
+    if max(height, width) >= 2 * shortest_length * min(height, width):
+        raise UnreadableImage(path, f"{in_words(height, width)} pixels are too thin to be resized")
 
 
 def _nothing(side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -133,3 +133,11 @@ def resnet(image_size: int | None, drop_path: float) -> nn.Module:
 
 def deit_distilled(image_size: int | None, drop_path: float) -> nn.Module:
     return VisionTransformerDistilled(img_size=image_size or SIDE, **_SIZES)
+
+
+def vit_of_large_patches(image_size: int | None, drop_path: float) -> nn.Module:
+    return _vit(image_size, patch_size=16, depth=4)
+
+
+def beit_of_large_patches(image_size: int | None, drop_path: float) -> nn.Module:
+    return _beit(image_size, patch_size=16, depth=4, use_rel_pos_bias=True, global_pool="token", use_abs_pos_emb=False)

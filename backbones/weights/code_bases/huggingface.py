@@ -116,7 +116,7 @@ def from_huggingface(weights: Weights, model: nn.Module) -> None:
     else:
         return
     for name in weights.names(rf"{_BLOCK}\.attn\.query\.weight"):
-        _join_projections(weights, name.removesuffix("query.weight"))
+        _join_projections(weights, model, name.removesuffix("query.weight"))
     _drop_zero_biases(weights, model)
 
 
@@ -186,8 +186,11 @@ def _join_gates(weights: Weights, gate: str) -> None:
     weights.remove_joined(names)
 
 
-def _join_projections(weights: Weights, attention: str) -> None:
-    """Stack one block's query, key and value as timm's `qkv`; BEiT's two biases (the key has none) stay apart there."""
+def _join_projections(weights: Weights, model: nn.Module, attention: str) -> None:
+    """Stack one block's query, key and value as timm's `qkv`; BEiT's two biases (the key has none) stay apart there.
+
+    A model that has a bias for all three gets zeros for the keys', which computes the same.
+    """
     parts = ("query", "key", "value")
     for kind in ("weight", "bias"):
         names = [f"{attention}{part}.{kind}" for part in parts]
@@ -195,5 +198,11 @@ def _join_projections(weights: Weights, attention: str) -> None:
             joined = torch.cat([weights.tensors[name] for name in names])
             weights.make(f"{attention}qkv.{kind}", joined, names, "query, key and value joined")
             weights.remove_joined(names)
+    two = [f"{attention}{part}.bias" for part in ("query", "value")]
+    if f"{attention}qkv.bias" in model.state_dict() and all(name in weights.tensors for name in two):
+        query, value = (weights.tensors[name] for name in two)
+        joined = torch.cat([query, torch.zeros_like(query), value])
+        weights.make(f"{attention}qkv.bias", joined, two, "query and value joined, with zeros for the key")
+        weights.remove_joined(two)
     weights.rename(re.escape(attention) + r"query\.bias", f"{attention}q_bias")
     weights.rename(re.escape(attention) + r"value\.bias", f"{attention}v_bias")

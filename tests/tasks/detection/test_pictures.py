@@ -9,9 +9,10 @@ from PIL import Image
 from pycocotools import mask as mask_codec
 from torch import Tensor
 
+from backbones.images.panels import HEADER, MARGIN
 from tasks.detection.metric import DetectionMetric
 from tasks.detection.pictures import decode_mask, draw_evaluation, save_detections
-from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE
+from tasks.pictures import SHOWN_SIDE
 from tests.support import coco_examples
 from tests.support.image_examples import assert_kept_where_saving_fails, save_tagged
 

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from backbones.images.panels import HEADER, MARGIN, arrange
 from tasks.datasets.label_maps.images import AnnotatedImage
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
-from tasks.pictures import HEADER, MARGIN, SHOWN_SIDE, PictureHook, arrange, spread_numbers
+from tasks.pictures import SHOWN_SIDE, PictureHook, spread_numbers
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import (
     ENTRY_HEIGHT,

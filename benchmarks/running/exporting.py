@@ -1,0 +1,133 @@
+"""Handing on what was trained: a run's network, or a backbone's file, in the names of other libraries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from backbones.errors import InputError
+from backbones.exporting import huggingface, timm_folders
+from backbones.exporting.encoders import export_encoder
+from backbones.exporting.pretrained import pretrained_network
+from backbones.exporting.products import About, Product, Target, require_room, write_product
+from backbones.images.crops import EVALUATION_SHARE
+from backbones.images.normalisation import Normalisation
+from backbones.normalising import normalisation_of
+from backbones.registry import create_backbone, find_backbone
+from backbones.trained.file import Description, read_description, trained_file
+from backbones.training.settings import validate
+from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.origin import settle_origin
+from backbones.weights.references import split_part
+from tasks.data_sets import pretraining_name
+from tasks.registry import PRETRAINING, TASKS, interpret
+from tasks.trained import TrainedNetwork
+
+_FOLDERS = {"timm": timm_folders.FILES, "transformers": huggingface.FILES}
+"""The files of the targets that write a folder."""
+
+_ONE_FILE = ("",)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and of which network."""
+
+    paths: list[Path]
+    product: Product
+    about: About
+
+
+def export(
+    source: str,
+    target: Target,
+    out: Path,
+    *,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    decoder: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a finished run's network, or a backbone's file, as `target` reads it.
+
+    Raises InputError for a run that has not finished, a file that is no network's, a network that the target does not
+    have, and where `out` is there already.
+    """
+    require_room(out, target in _FOLDERS, dict.fromkeys(_FOLDERS.get(target, _ONE_FILE)), overwrite)
+    pickled = target == "detectron2" and out.suffix == ".pkl"
+    file = trained_file(Path(source))
+    if description := read_description(file):
+        about, product = _of_run(description, file, target, backbone, decoder, pickled)
+    else:
+        about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
+    return Exported(write_product(product, out, overwrite), product, about)
+
+
+def _of_run(
+    description: Description, file: Path, target: Target, backbone: str | None, decoder: bool, pickled: bool
+) -> tuple[About, Product]:
+    run = description.run
+    if backbone not in (None, run["backbone"]):
+        raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
+    kind, settings = interpret(description.task, description.recipe)
+    recipe: Any = validate(kind, settings, f"{file}, recipe")
+    about = _about(description, recipe)
+    checkpoint = read_checkpoint(file)
+    if description.task == PRETRAINING:
+        network = pretrained_network(recipe, checkpoint)
+        return about, export_encoder(network, about, target, decoder=decoder, pickled=pickled)
+    if decoder:
+        raise InputError(f"--decoder: {file} is of {description.task}, which has none")
+    trained = TrainedNetwork(run["backbone"], checkpoint, description)
+    return about, TASKS[description.task].module("exporting").export(recipe, trained, about, target, pickled=pickled)
+
+
+def _about(description: Description, recipe: Any) -> About:
+    share = getattr(getattr(recipe, "inference", None), "crop_ratio", None)
+    return About(
+        method=description.method,
+        pretrain_data=description.pretrain_data,
+        model=description.model,
+        normalisation=Normalisation(**description.normalisation),
+        classes=tuple(description.classes),
+        crop_ratio=share or _usual_share(recipe.model.image_size),
+        image_size=recipe.model.image_size,
+    )
+
+
+def _usual_share(image_size: int) -> float:
+    return EVALUATION_SHARE if image_size <= 224 else 1.0
+
+
+def _of_backbone(
+    source: str, target: Target, backbone: str | None, image_size: int | None, decoder: bool, pickled: bool
+) -> tuple[About, Product]:
+    """An encoder, in a file of any code base."""
+    path, _ = split_part(source)
+    if backbone is None:
+        raise InputError(_not_known(path))
+    if decoder:
+        raise InputError("--decoder: a backbone's file is taken without one. Give the run that trained it")
+    entry = find_backbone(backbone, with_checkpoint=True)
+    checkpoint = read_checkpoint(source)
+    network: nn.Module = create_backbone(backbone, checkpoint, image_size)
+    origin = settle_origin(entry, checkpoint, spell=pretraining_name)
+    about = About(
+        method=origin.method,
+        pretrain_data=origin.pretrain_data,
+        model=origin.model,
+        normalisation=normalisation_of(entry, checkpoint, spell=pretraining_name),
+        crop_ratio=_usual_share(image_size or 224),
+        image_size=image_size,
+    )
+    return about, export_encoder(network.eval(), about, target, pickled=pickled)
+
+
+def _not_known(path: Path) -> str:
+    if (path / "recipe.yaml").is_file():
+        return f"{path}: a run that has not left its weights.safetensors yet. Repeat its command, to its end"
+    return (
+        f"{path}: no weights.safetensors of a finished run. Of a backbone's file say which model it is: "
+        "--backbone mae_vit_base"
+    )

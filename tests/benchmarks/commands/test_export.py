@@ -1,0 +1,94 @@
+"""`backbench export`: of runs and of files, what it says, and what it refuses."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from backbones import create_backbone
+from backbones.weights.checkpoints import read_checkpoint
+from tests.support.commands import run_directory
+from tests.support.in_process import call, refusal, success, usage_refusal
+
+
+def same_tensors(one: Path, other: Path, backbone: str = "mae_vit_mini") -> None:
+    """Two files are the same backbone's, to the last digit."""
+    ours, theirs = (create_backbone(backbone, path).state_dict() for path in (one, other))
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("target", ["timm", "transformers", "mae", "mmseg"])
+def test_a_pretrained_encoder_comes_back_as_it_went(
+    pretrained: Path, encoder: Path, tmp_path: Path, target: str
+) -> None:
+    """With the names that it has here: method and data stand in the file, or beside it."""
+    out = tmp_path / "exported"
+    result = success("export", run_directory(pretrained), "--to", target, "--out", out)
+    assert str(out) in result.output and "tensors" in result.output and "pixels: mean 0.485" in result.output
+    same_tensors(encoder, out)
+    assert read_checkpoint(out).extras["method"] == "MAE"
+    inspected = success("inspect", out, "--backbone", "mae_vit_mini")
+    assert "0 initialised" in inspected.output
+
+
+def test_an_encoder_of_ours_is_an_automodel(pretrained: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    success("export", run_directory(pretrained), "--to", "transformers", "--out", tmp_path / "vit")
+    _, report = AutoModel.from_pretrained(tmp_path / "vit", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    success("export", run_directory(pretrained), "--to", "transformers", "--decoder", "--out", tmp_path / "vit_mae")
+    assert '"ViTMAEForPreTraining"' in (tmp_path / "vit_mae/config.json").read_text()
+
+
+def test_a_fine_tuned_classifier_goes_out_with_its_classes(finished: Path, tmp_path: Path) -> None:
+    run = run_directory(finished)
+    for target in ("timm", "transformers", "mae"):
+        success("export", run, "--to", target, "--out", tmp_path / target)
+        same_tensors(run / "weights.safetensors", tmp_path / target) if target != "transformers" else None
+    assert "square" in (tmp_path / "timm/config.json").read_text()
+    assert "BeitForImageClassification" in (tmp_path / "transformers/config.json").read_text()
+
+
+def test_a_file_of_others_goes_out_under_the_backbone_that_it_is(encoder: Path, tmp_path: Path) -> None:
+    message = refusal("export", encoder, "--to", "timm", "--out", tmp_path / "timm")
+    assert f"{encoder}: no weights.safetensors of a finished run" in message and "--backbone" in message
+    success("export", encoder, "--backbone", "mae_vit_mini", "--to", "timm", "--out", tmp_path / "timm")
+    same_tensors(encoder, tmp_path / "timm")
+
+
+def test_what_is_there_is_not_overwritten_by_chance(pretrained: Path, tmp_path: Path) -> None:
+    arguments = ["export", run_directory(pretrained), "--to", "mae", "--out", tmp_path / "mae.pth"]
+    (tmp_path / "mae.pth").write_text("precious")
+    assert "is there already" in refusal(*arguments)
+    assert (tmp_path / "mae.pth").read_text() == "precious"
+    success(*arguments, "--overwrite")
+    assert len(read_checkpoint(tmp_path / "mae.pth").state_dict) > 10
+
+
+def test_a_run_without_finished_weights_says_so(pretrained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_directory(pretrained), tmp_path / "run"))
+    (run / "weights.safetensors").unlink()
+    message = refusal("export", run, "--to", "mae", "--out", tmp_path / "mae.pth")
+    assert message.startswith(f"{run}: a run that has not left its weights.safetensors yet. Repeat its command")
+
+
+def test_a_target_that_there_is_not_and_one_that_has_no_place(finished: Path, tmp_path: Path) -> None:
+    run = run_directory(finished)
+    assert "'timm', 'transformers'" in usage_refusal("export", run, "--to", "keras", "--out", tmp_path / "x")
+    assert "Use --to timm, transformers or mae" in refusal("export", run, "--to", "mmseg", "--out", tmp_path / "x")
+    assert "--decoder" in refusal("export", run, "--to", "mae", "--decoder", "--out", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_says_in_a_line_what_each_target_is() -> None:
+    output = " ".join(call("export", "--help").output.split())
+    for words in (
+        'timm.create_model("local-dir:DIR"',
+        "from_pretrained(DIR)",
+        "facebookresearch/mae",
+        "UPerNet",
+        "ViTDet",
+    ):
+        assert words in output
