@@ -14,7 +14,8 @@ def build_timm_model(arch: str, image_size: int | None = None, drop_path: float 
     """Build timm's model of that name with random weights and no classifier.
 
     image_size reaches the models that are built for one size (ViT, BEiT, Swin); the others take any and ignore it.
-    drop_path, in [0, 1), replaces the architecture's own rate (Swin's is 0.1). options go to timm.
+    drop_path, in [0, 1), replaces the architecture's own rate (Swin's is 0.1). options go to timm, num_classes for a
+    classifier among them.
 
     Raises InputError if the size does not fit, or drop path is asked of an architecture that has none.
     """
@@ -37,14 +38,15 @@ def build_timm_model(arch: str, image_size: int | None = None, drop_path: float 
 
 
 def _create(arch: str, drop_path: float, options: dict[str, Any]) -> nn.Module:
+    options = {"num_classes": 0} | options
     try:
-        return timm.create_model(arch, pretrained=False, num_classes=0, drop_path_rate=drop_path, **options)
+        return timm.create_model(arch, pretrained=False, drop_path_rate=drop_path, **options)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise
         if drop_path > 0:
             raise InputError(f"{arch} has no drop path; set it to 0 (it was {drop_path}).") from error
-        return timm.create_model(arch, pretrained=False, num_classes=0, **options)
+        return timm.create_model(arch, pretrained=False, **options)
 
 
 def _require_whole_patches(model: nn.Module, arch: str, image_size: int | None) -> None:

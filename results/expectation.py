@@ -9,12 +9,21 @@ from results.record import Metric, Record
 from results.reference import reference_value
 
 
-def with_expected(record: Record, recipe_deviations: Collection[str] = ()) -> Record:
-    """The record with what is expected of each of its metrics, see `expected_value`."""
-    metrics = [
-        metric.model_copy(update={"expected": expected_value(record, metric, recipe_deviations)})
-        for metric in record.metrics
-    ]
+def with_expected(
+    record: Record, recipe_deviations: Collection[str] = (), published: Mapping[str, float] | None = None
+) -> Record:
+    """The record with what is expected of each of its metrics, see `expected_value`.
+
+    published: of the very weights that it evaluated, by metric, on all of the recipe's data
+    """
+
+    def expected(metric: Metric) -> float | None:
+        if not published:
+            return expected_value(record, metric, recipe_deviations)
+        whole = record.dataset == record.recipe_settings.get("dataset") and not record.evaluated_part(metric)
+        return published.get(metric.name) if whole else None
+
+    metrics = [metric.model_copy(update={"expected": expected(metric)}) for metric in record.metrics]
     return record.model_copy(update={"metrics": metrics})
 
 

@@ -1,13 +1,17 @@
 """A trained network that is to be judged: its file, and what is known of how it came about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
 
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.trained.file import Description
 from backbones.trained.loading import Step
 from backbones.weights.checkpoints import Checkpoint
+from results.measurements import simplified
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class PublishedNetwork:
     method, pretrain_data, model: its row and column in the tables
     expected:      the published numbers of this very file, by metric
     source:        where those are published
+    build:         (recipe, number of classes) -> the network, where it is none that the task builds itself
     """
 
     kind: str
@@ -36,6 +41,7 @@ class PublishedNetwork:
     model: str = ""
     expected: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    build: Callable[[Any, int], nn.Module] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,13 @@ def chosen_images(images: int, limit: int | None) -> Sequence[int]:
 def require_classes(trained: TrainedNetwork, classes: Sequence[str]) -> None:
     """Raise InputError unless the data have the classes, in their order, that the network was trained for.
 
-    Of a file that does not tell its classes their number is all that can be checked, when it is loaded.
+    Of a file that does not tell its classes their number is all that can be checked, when it is loaded. Others may
+    spell their names with other capitals and punctuation.
     """
     known = list(trained.known.classes)
     if not known or known == list(classes):
+        return
+    if isinstance(trained.known, PublishedNetwork) and [*map(simplified, known)] == [*map(simplified, classes)]:
         return
     name, numbers = trained.checkpoint.name, f"{len(known):,} and {len(classes):,}"
     if {*known} == {*classes}:

@@ -8,6 +8,7 @@ an image's augmentation can be drawn again.
 
 import math
 from random import Random
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ MAX_RESIZED_PIXELS = 2**26
 
 Rectangle = tuple[int, int, int, int]
 """top, left, height, width"""
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 def draw_rectangle(
@@ -91,8 +94,8 @@ def horizontal_flip(image: Tensor, rng: Random, p: float = 0.5) -> Tensor:
     return image.flip(-1) if rng.random() < p else image
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resize `image`, uint8 (3, H, W), to (3, height, width): bicubic, antialiased when it shrinks, as Pillow does.
+def resize(image: Tensor, height: int, width: int, mode: Interpolation = "bicubic") -> Tensor:
+    """Resize `image`, uint8 (3, H, W), to (3, height, width), antialiased when it shrinks, as Pillow does.
 
     Pillow shrinks the sides one after the other and rounds in between, so their order shows (by up to ten levels at
     hard edges). Since version 13 it begins with the height where that loses more than twice as many pixels as the
@@ -100,24 +103,24 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     """
     lost_height, lost_width = image.shape[1] - height, image.shape[2] - width
     if lost_height > 2 * max(0, lost_width):
-        image = _interpolate(image, height, image.shape[2])
-    return _interpolate(image, height, width)
+        image = _interpolate(image, height, image.shape[2], mode)
+    return _interpolate(image, height, width, mode)
 
 
-def _interpolate(image: Tensor, height: int, width: int) -> Tensor:
+def _interpolate(image: Tensor, height: int, width: int, mode: Interpolation) -> Tensor:
     if image.shape[1:] == (height, width):
         return image
     # A view's rows lie apart, which torch's kernel for packed pixels does not take; copying them costs less than that.
     packed = image[None].contiguous(memory_format=torch.channels_last)
-    return F.interpolate(packed, size=(height, width), mode="bicubic", antialias=True)[0]
+    return F.interpolate(packed, size=(height, width), mode=mode, antialias=True)[0]
 
 
-def resize_short_side(image: Tensor, size: int) -> Tensor:
+def resize_short_side(image: Tensor, size: int, mode: Interpolation = "bicubic") -> Tensor:
     """Resize `image`, uint8 (3, H, W), so that its shorter side measures `size`; the longer one is rounded down."""
     height, width = image.shape[1:]
     if height <= width:
-        return resize(image, size, int(size * width / height))
-    return resize(image, int(size * height / width), size)
+        return resize(image, size, int(size * width / height), mode)
+    return resize(image, int(size * height / width), size, mode)
 
 
 def centre_crop(image: Tensor, size: int) -> Tensor:
@@ -140,17 +143,27 @@ def evaluation_crop(image: Tensor, size: int, ratio: float | None = None) -> Ten
     The short side becomes `size` / `ratio`. None is the MAE reference's ratio (util/datasets.py, lines 53 to 57): up to
     224 pixels 224/256, so that the short side of 224 becomes 256; above them 1, no margin.
     """
+    resized = resized_side(size, ratio)
+    return centre_crop(resize_short_side(trim_far_ends(image, resized), resized), size)
+
+
+def resized_side(size: int, ratio: float | None = None) -> int:
+    """The side in pixels, of `evaluation_crop`, that an image is resized to before the centre is cut out."""
     if ratio is None:
         ratio = EVALUATION_SHARE if size <= 224 else 1.0
-    resized = int(size / ratio)
-    return centre_crop(resize_short_side(_trim_far_ends(image, resized), resized), size)
+    return int(size / ratio)
 
 
-def _trim_far_ends(image: Tensor, short_side: int) -> Tensor:
+def trim_far_ends(image: Tensor, short_side: int) -> Tensor:
     """Trim a strip of a few pixels by thousands to what a centre crop sees: resized whole it would take gigabytes."""
-    height, width = image.shape[1:]
+    top, left, height, width = within_far_ends(image.shape[1], image.shape[2], short_side)
+    return image[:, top : top + height, left : left + width]
+
+
+def within_far_ends(height: int, width: int, short_side: int) -> Rectangle:
+    """What `trim_far_ends` leaves of an image of so many pixels; nearly always all of it."""
     longest = MAX_RESIZED_PIXELS // short_side * min(height, width) // short_side
     if max(height, width) <= longest:
-        return image
+        return 0, 0, height, width
     margin = (max(height, width) - longest) // 2
-    return image[:, margin : margin + longest] if height > width else image[:, :, margin : margin + longest]
+    return (margin, 0, longest, width) if height > width else (0, margin, height, longest)

@@ -18,7 +18,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -77,6 +77,15 @@ def read_image(path: str | Path) -> Tensor:
     return torch.from_numpy(decode(path, read_file(path))).permute(2, 0, 1)
 
 
+def read_with_pillow(path: str | Path) -> Image.Image:
+    """Decode one image file by Pillow alone, as torchvision's ImageFolder does: `convert("RGB")`, whatever the pixels.
+
+    That clips 16-bit greyscale at 255, where `read_image` keeps the high byte. Raises UnreadableImage as that does.
+    """
+    path = Path(path)
+    return _open_with_pillow(path, read_file(path), lambda image: image.convert("RGB"))
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """Open a file to be read. Raises OSError where there is none, and for what is none, such as a named pipe, at once:
     opening that waits for somebody to write to it, and a device may never end."""
@@ -108,7 +117,7 @@ def read_file(path: Path) -> bytes:
 def decode(path: Path, data: bytes) -> np.ndarray:
     """The pixels (H, W, 3), as stored, of the file `path` that holds `data`. Raises UnreadableImage."""
     pixels = _decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
-    return _decode_with_pillow(path, data) if pixels is None else pixels
+    return np.array(_open_with_pillow(path, data, _convert_to_rgb)) if pixels is None else pixels
 
 
 def find_fault(path: str | Path) -> str | None:
@@ -164,13 +173,13 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _decode_with_pillow(path: Path, data: bytes) -> np.ndarray:
+def _open_with_pillow(path: Path, data: bytes, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             if image.format == "TIFF":
                 with _silent_stderr():
                     image.load()
-            return np.array(_convert_to_rgb(image))
+            return convert(image)
     except UnidentifiedImageError:
         raise UnreadableImage(path, _foreign(data[:1024])) from None
     except Image.DecompressionBombError:

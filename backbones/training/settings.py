@@ -285,6 +285,9 @@ class Recipe(Settings):
 UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")
 """The sections of a recipe that decide no number: where the data lie, how the machine goes about it, what is said."""
 
+READING = ("decoder",)
+"""What of the section "data" decides numbers all the same: how the files are read."""
+
 
 def deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that decides its numbers, without what came later and is set as it was before: of that keys
@@ -293,7 +296,14 @@ def deciding_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=set(UNDECIDING))
+    return _without_undeciding(recipe.model_dump(mode="json"))
+
+
+def _without_undeciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in settings.items() if name not in UNDECIDING}
+    data = settings.get("data")
+    reading = {name: data[name] for name in READING if name in data} if isinstance(data, Mapping) else {}
+    return kept | ({"data": reading} if reading else {})
 
 
 def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -301,8 +311,8 @@ def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
 
     `settings` are `deciding_settings`, or a recipe's in full. Numbers may be compared where these agree.
     """
-    deciding = {name: value for name, value in settings.items() if name not in UNDECIDING}
-    return {name: json.dumps(value, sort_keys=True) for name, value in _flatten(deciding).items()}
+    deciding = _flatten(_without_undeciding(settings))
+    return {name: json.dumps(value, sort_keys=True) for name, value in deciding.items()}
 
 
 def read_settings(paths: list[Path], overrides: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,12 @@ ELSEWHERE = "elsewhere"
 class PlannedEvaluation(PlannedCell):
     """An evaluation to be. `checkpoint` is the file of the whole network, trunk and head.
 
+    published: what was measured of this very file, by metric, if it is evaluated as it was then
     known: what the file says of it, or what it is recognised as
     limit: how many images are to be looked at; None for all
     """
 
+    published: Mapping[str, float] = field(default_factory=dict)
     known: "Description | PublishedNetwork | None" = None
     limit: int | None = None
 
@@ -51,8 +53,8 @@ class PlannedEvaluation(PlannedCell):
         settings = deciding_settings(recipe)
         if not isinstance(self.known, Description):
             size = {"image_size": settings["model"]["image_size"]}
-            inference = settings.get("inference", {})
-            settings = {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, "inference": inference}
+            own: dict[str, Any] = {name: settings[name] for name in ("inference", "data") if name in settings}
+            settings = {"trained": f"{ELSEWHERE}, {self._sha256}", "model": size, **own}
         return settings | ({LIMIT: self.limit} if self.limit else {})
 
     def on(self, images: int | None) -> "PlannedEvaluation":
@@ -80,6 +82,7 @@ class PlannedEvaluation(PlannedCell):
             "recipe": deciding_settings(self.recipe),
             "backbone": self.backbone,
             "trained": sha256,
+            **({"part": self.part} if self.part else {}),
             "normalisation": normalisation.as_dict(),
             **({LIMIT: self.limit} if self.limit else {}),
         }
@@ -107,12 +110,12 @@ def plan_evaluation(
     """
     found = find_trained(weights)
     if found.known is None:
-        return _of_file(found.file, recipe, data, overrides, declared, backbone, limit)
+        return _of_file(found, recipe, data, overrides, declared, backbone, limit)
     return _of_run(found, found.known, recipe, data, overrides, declared, backbone, limit)
 
 
 def _of_file(
-    file: Path,
+    found: FoundNetwork,
     recipe: str | None,
     data: Path,
     overrides: list[str],
@@ -122,13 +125,15 @@ def _of_file(
 ) -> PlannedEvaluation:
     from backbones.weights.checkpoints import read_checkpoint
 
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(found.file, part=found.part)
     if recipe is None:
-        raise InputError(f"{file}: is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe")
+        unknown = "is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe"
+        raise InputError(f"{found.file}: {unknown}")
     asked = load_recipe(recipe, overrides, TASKS)
     known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
     own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
     loaded = load_recipe(recipe, [*own, *overrides], TASKS)
+    is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, TASKS).recipe)
     return PlannedEvaluation(
         recipe_name=loaded.name,
         recipe=loaded.recipe,
@@ -139,14 +144,21 @@ def _of_file(
         ),
         data=data,
         backbone=known.backbone,
-        checkpoint=file,
+        checkpoint=found.file,
         seed=0,
         declared=declared,
         part=checkpoint.part,
         weights=checkpoint,
+        published=known.expected if is_as_published and not limit else {},
         known=known,
         limit=limit,
     )
+
+
+def _measured_by(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the number of a network that is trained already, but for the last digits."""
+    settings = deciding_settings(recipe)
+    return {name: settings.get(name) for name in ("dataset", "model", "inference")}
 
 
 def _of_run(

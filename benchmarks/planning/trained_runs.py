@@ -9,6 +9,7 @@ from typing import Any
 from backbones.errors import DataError, InputError
 from backbones.images.normalisation import IMAGENET
 from backbones.trained.file import WEIGHTS, Description, read_description
+from backbones.weights.references import split_part
 from results import Record, ResultsError, read_record
 from results.store import RECORD, find_directories, is_there
 
@@ -47,6 +48,9 @@ def find_trained(path: Path) -> FoundNetwork:
     """
     if not path.is_dir():
         if not path.exists():
+            file, part = split_part(path)
+            if part and file.exists():
+                return FoundNetwork(file, part)
             raise InputError(f"{path}: no such file or folder. Expected a finished run's folder, or a file of weights")
         return FoundNetwork(path, known=_with_record(path, read_description(path)))
     weights = path / WEIGHTS

@@ -91,10 +91,11 @@ def origin_of(plan: PlannedEvaluation) -> Origin:
     named = known.run if isinstance(known, Description) else vars(known)
     declared = given(spell_declared(plan.declared or Declared()))
     names = {name: declared.get(name) or str(named[name]) for name in ("method", "pretrain_data", "model")}
-    where = f"the run with the key {plan.trained}" if isinstance(known, Description) else f"elsewhere: {known.kind}"
-    return Origin(
-        **names, said_by=dict.fromkeys(declared, "declared"), remarks=(f"evaluated only; trained by {where}",)
-    )
+    if isinstance(known, Description):
+        where = f"by the run with the key {plan.trained}"
+    else:
+        where = f"elsewhere: {known.kind}" + (f", its numbers by {known.source}" if plan.published else "")
+    return Origin(**names, said_by=dict.fromkeys(declared, "declared"), remarks=(f"evaluated only; trained {where}",))
 
 
 def _weights_of(plan: PlannedEvaluation, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
                 table=task.table_of(cell.data.name),
                 per_class=outcome.per_class,
                 unreadable=outcome.unreadable,
+                published=plan.published,
                 notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
             )
             weights = WeightsOrigin(

@@ -55,6 +55,7 @@ class Evaluated:
 
     images:  how many the data set has to evaluate on, None where nothing is evaluated
     network: that the run trained, to be left in its directory; None where it only evaluated one
+    published: the numbers that were published of the very weights that it evaluated, by metric
     classes: the names of its outputs
     class_ids: their numbers in the data, where those are others than their positions
     """
@@ -66,6 +67,7 @@ class Evaluated:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     network: nn.Module | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
     classes: Sequence[str] = ()
     class_ids: Sequence[int] = ()
 
@@ -105,7 +107,8 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
 
     Raises ResultsError or InputError for what cannot be written.
     """
-    record = with_expected(_record_of(cell, origin, evaluated, training), cell.plan.recipe_deviations)
+    record = _record_of(cell, origin, evaluated, training)
+    record = with_expected(record, cell.plan.recipe_deviations, evaluated.published)
     if evaluated.network is not None:
         write_weights(cell.directory, evaluated.network, _description(record, evaluated))
     write_record(cell.directory, record)

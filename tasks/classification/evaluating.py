@@ -4,13 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
 from backbones.training.evaluating import EvaluationJob, run_evaluation
-from backbones.training.machine import process_count
+from backbones.training.machine import device_type, process_count
+from backbones.training.precision import resolve_precision
 from backbones.training.same_lists import require_same_lists
+from backbones.weights.loading import LoadReport
+from tasks.classification.augmentation import BatchAugmentation
+from tasks.classification.classifier import ClassificationStep
 from tasks.classification.corrupted import evaluate_corrupted, outcome_of_corrupted
+from tasks.classification.others.classifier import outputs_name
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
 from tasks.classification.task import identify_data as identify_both_splits
@@ -20,7 +26,9 @@ from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import contents_of
 from tasks.outcome import TaskOutcome
-from tasks.trained import TrainedNetwork, chosen_images, require_classes
+from tasks.trained import PublishedNetwork, TrainedNetwork, chosen_images, require_classes
+
+UNNAMED = "the file does not tell its classes: its outputs are taken in the order of the data's"
 
 MOST_IMAGES = 128
 """Of a step, where nothing else is asked for: more take memory, and no less time."""
@@ -65,10 +73,7 @@ def evaluate(
     train, val = open_labelled_to_evaluate(recipe.dataset, data, trained.known.classes)
     require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
-    step, _, parameters = create_classifier(
-        recipe, trained.backbone, None, len(val.classes), seed, normalisation, empty=True
-    )
-    load_report = load_trained(step.network, trained.checkpoint, trained.steps, trained.kind)
+    step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
     if val.candidates:
         step.answer_among(val.candidates, len(val.classes))
     numbers = chosen_images(len(val.paths), limit)
@@ -91,9 +96,30 @@ def evaluate(
             title=title,
         )
     )
-    notes = [train.note] if train else []
+    notes = [train.note if train else None, None if trained.known.classes else UNNAMED]
     told = outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
     return told if val.accepted is None else of_several_labels(told)
+
+
+def load_classifier(
+    recipe: ClassificationRecipe, trained: TrainedNetwork, classes: int, seed: int, normalisation: Normalisation
+) -> tuple[ClassificationStep, LoadReport, int]:
+    """A trained classifier for so many classes, where its weights went, and how many parameters its trunk has.
+
+    Raises InputError for weights that do not fit.
+    """
+    known = trained.known
+    if isinstance(known, PublishedNetwork) and known.build:
+        network = known.build(recipe, classes)
+        head = network.get_submodule(outputs_name(network))
+        parameters = count_parameters(network) - count_parameters(head)
+        augmentation = BatchAugmentation(recipe.augment, classes, normalisation)
+        step = ClassificationStep(network, augmentation, resolve_precision(recipe.precision, device_type()))
+    else:
+        step, _, parameters = create_classifier(
+            recipe, trained.backbone, None, classes, seed, normalisation, empty=True
+        )
+    return step, load_trained(step.network, trained.checkpoint, trained.steps, trained.kind), parameters
 
 
 def of_several_labels(outcome: TaskOutcome) -> TaskOutcome:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from backbones.training.later import Later
 from backbones.training.settings import (
@@ -33,6 +33,19 @@ class FineTuningOptimizer(ScaledOptimizer):
     layer_decay: Annotated[float | None, Field(gt=0, le=1, description="null: the same rate everywhere")] = None
 
 
+class ClassificationDataSettings(Settings):
+    """How images are read when a model is evaluated."""
+
+    decoder: Annotated[
+        Literal["auto", "pillow"],
+        Field(
+            description="pillow: evaluation images are decoded and resized by Pillow, pixel for pixel as in MAE's "
+            "code and torchvision; auto: the fast way, two levels of 255 at most from that"
+        ),
+        Later("auto"),
+    ] = "auto"
+
+
 class Inference(Settings):
     """How an image becomes the network's input when the trained model is applied to it."""
 
@@ -46,6 +59,24 @@ class Inference(Settings):
         ),
         Later(None),
     ] = None
+    resized: Annotated[
+        PositiveInt | None, Field(description="the resized side in pixels, in place of crop_ratio"), Later(None)
+    ] = None
+    shape: Annotated[
+        Literal["short", "square"],
+        Field(description="short: the short side is resized; square: both sides, whatever the image's shape"),
+        Later("short"),
+    ] = "short"
+    interpolation: Annotated[Literal["bicubic", "bilinear"], Later("bicubic")] = "bicubic"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "Inference":
+        if self.resized and self.crop_ratio:
+            raise ValueError(
+                f"crop_ratio ({self.crop_ratio:g}) and resized ({self.resized}) both say how large the image becomes. "
+                "Give one of them, and null for the other"
+            )
+        return self
 
 
 class EvaluationSettings(Settings):
@@ -75,6 +106,7 @@ class ClassificationRecipe(Recipe):
     optimizer: FineTuningOptimizer
     schedule: EpochSchedule
     augment: FineTuningAugmentation = FineTuningAugmentation()
+    data: ClassificationDataSettings = ClassificationDataSettings()
     inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()
 

@@ -13,12 +13,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from backbones.errors import InputError
-from backbones.images.crops import evaluation_crop, horizontal_flip, random_resized_crop
+from backbones.images.crops import horizontal_flip, random_resized_crop
 from backbones.images.normalisation import Normalisation
-from backbones.images.reading import UnreadableImage, read_image
+from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import read_or_replace
+from backbones.images.views import View
 from backbones.training.randomness import mix, seed_generators
-from tasks.classification.recipe import FineTuningAugmentation
+from tasks.classification.recipe import ClassificationRecipe, FineTuningAugmentation
 
 Labels = Sequence[int] | np.ndarray
 ASPECT_RATIO = (3 / 4, 4 / 3)
@@ -87,22 +88,34 @@ class LabelledImages(Dataset[dict[str, Any]]):
         return {"images": image.contiguous(), "labels": int(self.labels[index]), "corrupt": corrupt}
 
 
-class EvaluationImages(Dataset[dict[str, Any]]):
-    """Evaluation images by number: the central crop, the label, the number itself and whether it could be read.
+def view_of(recipe: ClassificationRecipe) -> View:
+    """What a trained network sees of an image under a recipe."""
+    inference = recipe.inference
+    return View(
+        recipe.model.image_size,
+        inference.crop_ratio,
+        inference.resized,
+        inference.shape,
+        inference.interpolation,
+        recipe.data.decoder,
+    )
 
-    The crop is that of `evaluation_crop`, with the same `size` and `ratio`. `accepted` are each image's classes where
-    several are right: the samples have them, -1 where there are fewer.
+
+class EvaluationImages(Dataset[dict[str, Any]]):
+    """Evaluation images by number: the pixels, the label, the number itself and whether it could be read.
+
+    `view` says what is seen of each. `accepted` are each image's classes where several are right: the samples have
+    them, -1 where there are fewer.
     """
 
     def __init__(
         self,
         paths: Sequence[Path],
         labels: Labels,
-        size: int,
-        ratio: float | None = None,
+        view: View,
         accepted: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.paths, self.labels, self.size, self.ratio = paths, labels, size, ratio
+        self.paths, self.labels, self.view = paths, labels, view
         self.accepted = None if accepted is None else _padded(accepted)
 
     def __len__(self) -> int:
@@ -113,9 +126,9 @@ class EvaluationImages(Dataset[dict[str, Any]]):
         if self.accepted is not None:
             sample["accepted"] = torch.from_numpy(self.accepted[index])
         try:
-            image = evaluation_crop(read_image(self.paths[index]), self.size, self.ratio).contiguous()
+            image = self.view.read(self.paths[index]).contiguous()
         except UnreadableImage as error:
-            blank = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+            blank = torch.zeros(3, self.view.size, self.view.size, dtype=torch.uint8)
             return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}
         return sample | {"images": image, "readable": True, "corrupt": {}}
 

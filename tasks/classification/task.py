@@ -27,7 +27,7 @@ from tasks.classification.classifier import ClassificationStep, add_head, parame
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.samples import EvaluationImages, LabelledImages, Labels
+from tasks.classification.samples import EvaluationImages, LabelledImages, Labels, view_of
 from tasks.data_sets import open_labelled, opener_of
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -149,7 +149,7 @@ def evaluation_images(
     accepted: Sequence[Sequence[int]] | None = None,
 ) -> EvaluationImages:
     """Images as the trained network takes them; `accepted` are each one's classes where several are right."""
-    return EvaluationImages(paths, labels, recipe.model.image_size, recipe.inference.crop_ratio, accepted)
+    return EvaluationImages(paths, labels, view_of(recipe), accepted)
 
 
 def create_classifier(

@@ -165,7 +165,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_part(
     weights: Path, corrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is finished is not looked at again, and the result is that of an evaluation in one go."""
-    from tasks.classification import samples
+    from backbones.images import views
 
     read: list[Path] = []
 
@@ -175,7 +175,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_part(
             raise KeyboardInterrupt
         return read_image(path)
 
-    monkeypatch.setattr(samples, "read_image", reading)
+    monkeypatch.setattr(views, "read_image", reading)
     command = arguments("imagenet_c", corrupted, weights, tmp_path / "killed")
     with pytest.raises(BaseException):  # noqa: B017 - whatever ends the process
         success(*command)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backbones.training.settings import UNDECIDING, deciding_settings, protocol
+from backbones.training.settings import READING, UNDECIDING, deciding_settings, protocol
 from benchmarks.planning.recipe import list_recipes, load_recipe
 from results import cell_key
 from tasks.registry import RECIPES
@@ -74,6 +74,10 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "augment.cat_max_ratio": ("augment.cat_max_ratio=0.9",),
     "augment.photometric_distortion": (),
     "inference.crop_ratio": ("inference.crop_ratio=0.9",),
+    "inference.resized": ("inference.resized=232", "inference.crop_ratio=null"),
+    "inference.shape": ("inference.shape=square",),
+    "inference.interpolation": ("inference.interpolation=bilinear",),
+    "data.decoder": ("data.decoder=pillow",),
     "inference.mode": ("inference.mode=whole", "inference.stride=null"),
     "inference.stride": ("inference.stride=48",),
     "inference.resize": ("inference.resize=[1000,500]",),
@@ -130,7 +134,10 @@ def leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def deciding(name: str) -> dict[str, Any]:
     settings = load_recipe(name, [], RECIPES).recipe.model_dump(mode="json")
-    return leaves({section: value for section, value in settings.items() if section not in UNDECIDING})
+    reading = {name: value for name, value in settings.get("data", {}).items() if name in READING}
+    return leaves(
+        {section: value for section, value in settings.items() if section not in UNDECIDING} | {"data": reading}
+    )
 
 
 @cache
@@ -174,6 +181,8 @@ def test_what_decides_no_number_moves_nothing(name: str) -> None:
     for section in ("evaluation", "data"):
         assert section in UNDECIDING
         for key, value in settings.get(section, {}).items():
+            if (section, key) in {("data", name) for name in READING}:
+                continue
             if key.startswith("every_"):
                 overrides.append(f"{section}.{key}=5")
             elif isinstance(value, str):

@@ -17,6 +17,8 @@ from backbones.errors import InputError
 from backbones.images.crops import evaluation_crop
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
+from backbones.images.reading import read_image
+from backbones.images.views import View
 from backbones.registry import create_backbone
 from benchmarks.running.cells import run_task
 from tasks.classification.augmentation import BatchAugmentation, check_even_batches
@@ -263,11 +265,11 @@ def test_a_broken_evaluation_image_is_found_before_training(data: Path, tmp_path
 def test_the_crop_ratio_decides_what_is_evaluated(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float | None] = []
 
-    def crop(image: Tensor, size: int, ratio: float | None) -> Tensor:
-        seen.append(ratio)
-        return evaluation_crop(image, size, ratio)
+    def read(view: View, path: Path) -> Tensor:
+        seen.append(view.ratio)
+        return evaluation_crop(read_image(path), view.size, view.ratio)
 
-    monkeypatch.setattr("tasks.classification.samples.evaluation_crop", crop)
+    monkeypatch.setattr(View, "read", read)
     cells = [
         run_task(
             "mini_classification",

@@ -1,0 +1,66 @@
+"""From the names in files of others' classifiers to those of timm's models, head and all."""
+
+import re
+
+from torch import nn
+
+from backbones.weights.code_bases.huggingface import from_huggingface
+from backbones.weights.code_bases.jax import from_jax
+from backbones.weights.code_bases.mmpretrain import from_mmpretrain
+from backbones.weights.code_bases.timm_readers import through_timm
+from backbones.weights.code_bases.torchvision import from_torchvision
+from backbones.weights.conversion import Weights
+from backbones.weights.naming import drop_masking, spread_position_biases, strip_wrappers
+from tasks.classification.others.classifier import outputs_name
+
+_HEADS = ("head", "head.fc", "fc", "classifier")
+_WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.|model\.)*")
+
+
+def bare(name: str) -> str:
+    """A tensor's name without what wrappers of the whole network put before it."""
+    return _WRAPPERS.sub("", name, count=1)
+
+
+def join_head(weights: Weights, network: nn.Module) -> None:
+    """Bring the head to where the trunk is: beside it in mmpretrain's files, deeper in torchvision's ViT."""
+    if weights.names(r"backbone\."):
+        weights.rename(r"head\.(?:layers\.head|fc)\.", "backbone.head.")
+    weights.rename(r"heads\.head\.", "head.")
+    weights.rename(r"cls_classifier\.", "head.")
+    weights.rename(r"distillation_classifier\.", "head_dist.")
+
+
+def name_head(weights: Weights, network: nn.Module) -> None:
+    """Call the linear layer that gives the classes as the network does."""
+    own, names = outputs_name(network), network.state_dict().keys()
+    if f"{own}.weight" in weights.tensors:
+        return
+    for name in _HEADS:
+        if f"{name}.weight" in weights.tensors and f"{name}.weight" not in names:
+            weights.rename(rf"{re.escape(name)}\.(?=weight$|bias$)", f"{own}.")
+            return
+
+
+def begin_counts(weights: Weights, network: nn.Module) -> None:
+    """Do without batch norm's counts of batches, which files of old versions of PyTorch lack: only training asks."""
+    for name in network.state_dict():
+        if name.endswith("num_batches_tracked") and name not in weights.tensors:
+            weights.initialised[name] = "counts batches, for training alone"
+
+
+STEPS = (
+    join_head,
+    strip_wrappers,
+    from_torchvision,
+    from_huggingface,
+    from_mmpretrain,
+    from_jax,
+    drop_masking,
+    spread_position_biases,
+    name_head,
+    through_timm,
+    name_head,
+    begin_counts,
+)
+"""All that is needed for any of them. Nothing of a head is left out, and no norm begins anew."""
