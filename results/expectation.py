@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from results.measurements import simplified
+from results.paper_tables import ROBUSTNESS
 from results.record import Metric, Record
 from results.reference import reference_value
 
@@ -34,6 +35,8 @@ def expected_value(record: Record, metric: Metric, recipe_deviations: Collection
     cell of the record's method is expected. Nothing is expected of a run that deviates otherwise than its recipe does
     as it stands (`recipe_deviations`), is of other data than the recipe's, or was evaluated on a part of them.
     """
+    if record.table == ROBUSTNESS and record.trained and set(record.deviations) == set(recipe_deviations):
+        return _of_robustness(record, metric)
     settings = record.recipe_settings
     own, named = _mapping(settings, "expect").get(metric.name), _mapping(settings, "expect_of")
     if own is None or set(record.deviations) != set(recipe_deviations):
@@ -46,6 +49,14 @@ def expected_value(record: Record, metric: Metric, recipe_deviations: Collection
         return float(own)
     if reference_value(*place, method, pretrain_data, record.model) != own:
         return None
+    return reference_value(*place, record.method, record.pretrain_data, record.model)
+
+
+def _of_robustness(record: Record, metric: Metric) -> float | None:
+    """Of a classifier that was trained here, on a whole data set, what the table's cell has."""
+    if record.trained == "elsewhere" or record.evaluated_part(metric):
+        return None
+    place = (record.table, record.dataset, metric.name)
     return reference_value(*place, record.method, record.pretrain_data, record.model)
 
 

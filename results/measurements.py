@@ -13,6 +13,7 @@ from typing import Literal
 
 from results.latest import in_order, latest_of_each_seed
 from results.metrics import MetricKind, find_metric
+from results.paper_tables import ROBUSTNESS
 from results.record import Metric, Record
 from results.statistics import seed_interval
 
@@ -277,7 +278,8 @@ def _notes(group: Sequence[Measurement], rivals: Sequence[Measurement], differin
     own["data fingerprint"] = own["data fingerprint"][:12]
     part = _part(group[0])
     parts += [f"evaluated on {part}"] * bool(part)
-    parts += ["evaluated by itself, after the training"] * (record.trained not in ("", "elsewhere"))
+    by_itself = record.trained not in ("", "elsewhere") and record.table != ROBUSTNESS  # where all are
+    parts += ["evaluated by itself, after the training"] * by_itself
     parts += ["evaluated on images held out here, not on a published split"] * (group[0].metric.split == HOLDOUT)
     told = {"deviations"} | ({"evaluated images"} if part else set())
     parts += [f"{name} {own.get(name, 'not set')}" for name in differing if name not in told]

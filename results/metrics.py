@@ -42,8 +42,22 @@ def _loss(name: str, label: str) -> MetricKind:
     return MetricKind(name, label, unit="", bounds=(0, math.inf), higher_is_better=False)
 
 
+def _error(name: str, label: str) -> MetricKind:
+    """In percent of another classifier's error, which it can be above."""
+    return MetricKind(name, label, bounds=(0, math.inf), higher_is_better=False)
+
+
 # COCO's twelve: average precision, overall, at two overlaps and by the object's size; recall by detections and size.
 _COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+"""Of ImageNet-C, in the order of its authors' table: under each a classifier has an error in relation to AlexNet's."""
+
+CORRUPTION_ERROR = "CE_"
+"""What comes before a corruption's name in that of the metric."""
 
 METRICS = {
     metric.name: metric
@@ -57,6 +71,9 @@ METRICS = {
         MetricKind("medium_shot", "medium-shot"),
         MetricKind("few_shot", "few-shot"),
         MetricKind("ECE", "ECE", higher_is_better=False),
+        _error("mCE", "mCE"),
+        MetricKind("mean_error", "mean error", higher_is_better=False),
+        *(_error(f"{CORRUPTION_ERROR}{name}", f"CE {name.replace('_', ' ')}") for name in CORRUPTIONS),
         *(MetricKind(f"{name}_{kind}", f"{name} {kind}") for kind in ("box", "mask") for name in _COCO),
         MetricKind("mIoU", "mIoU"),
         MetricKind("mAcc", "mAcc"),

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from results.errors import ResultsError
@@ -17,7 +17,8 @@ class PaperTable:
 
     `datasets` maps our names to the paper's, or their authors'; `metrics` are named as in `results.metrics`. With
     `datasets_as_rows`, under a `title`, the data sets lie one below the other; otherwise the table is of one data set.
-    `remark` is what a reader of the numbers should know, whole sentences.
+    `remark` is what a reader of the numbers should know, whole sentences. With `metric_of` each data set has its own
+    one of the metrics, and all stand in the same columns.
     """
 
     name: str
@@ -27,7 +28,21 @@ class PaperTable:
     datasets_as_rows: bool = False
     title: str = ""
     remark: str = ""
+    metric_of: Mapping[str, str] = field(default_factory=dict)
 
+    def metric_on(self, dataset: str) -> str | None:
+        """The metric of a data set where each has its own; None where all have all."""
+        if not self.metric_of:
+            return None
+        return self.metric_of.get(dataset.removeprefix("own-"), self.metrics[0])
+
+    def place(self, metric: str) -> int:
+        """Where a metric's columns stand among the others'."""
+        return 0 if self.metric_of else self.metrics.index(metric)
+
+
+ROBUSTNESS = "robustness"
+"""The table of data sets that are there to evaluate on only."""
 
 PAPER_TABLES = {
     table.name: table
@@ -85,6 +100,26 @@ PAPER_TABLES = {
             title="Transfer to more data sets",
             remark="All are top-1; where the literature gives mean per-class accuracy, as for Flowers-102, Oxford-IIIT "
             "Pets, FGVC Aircraft and Caltech-101, that stands in the records as mean_class_accuracy.",
+        ),
+        PaperTable(
+            name=ROBUSTNESS,
+            measures="top-1 accuracy in %, on ImageNet-C mCE in % of AlexNet's errors",
+            datasets={
+                "imagenet-c": "ImageNet-C (mCE, lower is better)",
+                "imagenet-a": "ImageNet-A",
+                "imagenet-r": "ImageNet-R",
+                "imagenet-sketch": "ImageNet-Sketch",
+                "imagenet-v2": "ImageNet-V2",
+                "imagenet-v2-threshold": "ImageNet-V2, threshold 0.7",
+                "imagenet-v2-top": "ImageNet-V2, top images",
+                "imagenet-real": "ImageNet-ReaL",
+            },
+            metrics=("top1", "mCE"),
+            datasets_as_rows=True,
+            title="Robustness",
+            remark="Of classifiers that were fine-tuned on ImageNet-1K, evaluated only. On ImageNet-A and ImageNet-R "
+            "the answers are restricted to their 200 classes. Of mCE the lowest is the best.",
+            metric_of={"imagenet-c": "mCE"},
         ),
     )
 }

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from results.measurements import Number
+from results.paper_tables import find_table
 from results.reference import PREVIOUS_BEST
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def table_lines(table: "Table") -> list[dict[str, Any]]:
 
 def _line(table: str, row: "Row", column: "Column", cell: Number | float) -> list[object]:
     method, pretrain_data = row.labels[-2:]
+    metric = find_table(table).metric_on(row.dataset) or column.metric
     if isinstance(cell, float):
         names = (PREVIOUS_BEST, "", "") if column.model == PREVIOUS_BEST else (method, pretrain_data, column.model)
-        return [table, row.dataset, "", column.metric, *names, True, cell, *[None] * 7]
+        return [table, row.dataset, "", metric, *names, True, cell, *[None] * 7]
     names = (method, pretrain_data, column.model)
     seeds = " ".join(str(seed) for seed in cell.seeds)
     measured = (cell.value, cell.low, cell.high, cell.interval, seeds, cell.n_eval, cell.best, cell.note)
-    return [table, row.dataset, cell.split, column.metric, *names, False, *measured]
+    return [table, row.dataset, cell.split, metric, *names, False, *measured]

@@ -33,7 +33,10 @@ SOURCES = {"seed": "MAE (arXiv 2111.06377) tables 4-6"}
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of one model, measured here or published. `label` is its heading."""
+    """One metric of one model, measured here or published. `label` is its heading.
+
+    Where each data set has its own metric, `PaperTable.metric_on` tells which a row is of.
+    """
 
     metric: str
     model: str
@@ -96,7 +99,7 @@ Runs = dict[str, list[Record]]  # all by their key
 
 
 def build_table(records: Sequence[Record], name: str) -> Table:
-    """Lay out records as the paper does: "imagenet", "coco", "ade20k", "transfer" or "transfer-more".
+    """Lay out records as the paper does: "imagenet", "coco", "ade20k", "transfer", "transfer-more" or "robustness".
 
     Records of other tables are left out, and what was run anew: of that the latest run counts, whatever came out of it.
     The order of the records does not matter.
@@ -109,7 +112,7 @@ def build_table(records: Sequence[Record], name: str) -> Table:
         runs.setdefault(record.key, []).append(record)
     standing = latest_of_each_key(records)
     fitting = [record for record in standing if table_of(record) == table.name]
-    measured = measurements(fitting, table.metrics)
+    measured = [one for one in measurements(fitting, table.metrics) if _is_shown(one, table)]
     if not measured:
         raise ResultsError(_nothing_fits(standing, fitting, table))
     paper = _Paper(table)
@@ -139,6 +142,10 @@ def build_tables(records: Sequence[Record]) -> list[Table]:
 
 def _fits(record: Record, table: PaperTable) -> bool:
     return table_of(record) == table.name and any(metric.name in table.metrics for metric in record.metrics)
+
+
+def _is_shown(one: Measurement, table: PaperTable) -> bool:
+    return table.metric_on(one.record.dataset) in (one.metric.name, None)
 
 
 def _require_some(records: Sequence[Record]) -> None:
@@ -243,13 +250,20 @@ def _published_cells(paper: _Paper, published: Sequence[ReferenceRow], places: S
 
 
 def _column(paper: _Paper, metric: str, model: str, published: bool) -> Column:
-    label = f"{find_metric(metric).label} {model}" if len(paper.table.metrics) > 1 else model
+    if paper.table.metric_of:
+        metric = paper.table.metrics[0]
+    several = len(paper.table.metrics) > 1 and not paper.table.metric_of
+    label = f"{find_metric(metric).label} {model}" if several else model
     return Column(metric, model, published, f"{label} (paper)" if published else label)
 
 
 def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, str], bool]:
-    metric = paper.table.metrics.index(column.metric)
-    return column.model == PREVIOUS_BEST, metric, paper.order_model(column.model), column.published
+    return (
+        column.model == PREVIOUS_BEST,
+        paper.table.place(column.metric),
+        paper.order_model(column.model),
+        column.published,
+    )
 
 
 def _own_place(one: Measurement) -> _Place:

@@ -15,6 +15,7 @@ from backbones.errors import InputError
 from results.measurements import simplified
 from tasks.datasets.identity import Contents, Counts, NamedData, name_data
 from tasks.datasets.image_lists.counts import INAT2017, INAT2018, INAT2019, PLACES205, PLACES365
+from tasks.datasets.imagenet_variants.counts import COUNTS as VARIANT_COUNTS
 from tasks.datasets.torchvision_layouts.counts import COUNTS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class DataSet:
     layout:   its folder structure, in words
     checker:  the function (root, settings, on_progress) -> CheckReport that looks for every mistake in it
     opener:   the function (root) -> (train, val), both `LabelledSplit`, for a set to classify; None for other tasks'
+    evaluation_only: whether there is nothing to train on: the opener's train is None
     settings: the class of the settings that say where its parts are; None where the folder structure is recognised
     recorded: as recipes and records call it, where that is another name
     counts:   as published, None where any number will do
@@ -39,6 +41,7 @@ class DataSet:
     layout: str
     checker: str
     opener: str | None = None
+    evaluation_only: bool = False
     settings: str | None = None
     recorded: str | None = None
     counts: Counts | None = None
@@ -63,6 +66,20 @@ _INATURALIST = "tasks.datasets.image_lists.inaturalist"
 def _of_torchvision(name: str, layout: str) -> DataSet:
     module = "tasks.datasets.torchvision_layouts.opening"
     return DataSet(name, layout, f"{module}:check_{name}", f"{module}:open_{name}", counts=COUNTS[name])
+
+
+def _variant(name: str, layout: str) -> DataSet:
+    """A set to evaluate ImageNet's classifiers on."""
+    function, room = name.replace("-", "_"), "tasks.datasets.imagenet_variants"
+    module = {"imagenet-c": "corrupted", "imagenet-real": "reassessed"}.get(name, "layout")
+    return DataSet(
+        name=name,
+        layout=layout,
+        checker=f"{room}.check:check_{function}",
+        opener=f"{room}.{module}:open_{function}",
+        evaluation_only=True,
+        counts=VARIANT_COUNTS[name],
+    )
 
 
 DATA_SETS = {
@@ -146,6 +163,15 @@ DATA_SETS = {
         _of_torchvision("sun397", "SUN397/LETTER/CLASS/*.jpg and Training_01.txt, Testing_01.txt"),
         _of_torchvision("caltech101", "caltech101/101_ObjectCategories/CLASS/*.jpg"),
         _of_torchvision("eurosat", "eurosat/2750/CLASS/*.jpg"),
+        # For classifiers of ImageNet, to evaluate only.
+        _variant("imagenet-a", "imagenet-a/n*/*.jpg, 200 of ImageNet's classes"),
+        _variant("imagenet-c", "noise/, blur/, weather/ and digital/, CORRUPTION/SEVERITY/n*/*.JPEG in each"),
+        _variant("imagenet-r", "imagenet-r/n*/*.jpg, 200 of ImageNet's classes"),
+        _variant("imagenet-sketch", "sketch/n*/*.JPEG"),
+        _variant("imagenet-real", "ImageNet's val/, in class folders or not, and real.json"),
+        _variant("imagenet-v2", "imagenetv2-matched-frequency-format-val/0 to 999/*.jpeg"),
+        _variant("imagenet-v2-threshold", "imagenetv2-threshold0.7-format-val/0 to 999/*.jpeg"),
+        _variant("imagenet-v2-top", "imagenetv2-top-images-format-val/0 to 999/*.jpeg"),
     )
 }
 
@@ -172,11 +198,26 @@ def opener_of(recorded: str) -> str:
     return openers.get(recorded) or _OPEN_FOLDERS
 
 
+def is_evaluation_only(recorded: str) -> bool:
+    """Whether the data set that recipes call so has nothing to train on."""
+    return any(each.evaluation_only for each in DATA_SETS.values() if each.record_name == recorded)
+
+
+def _recipe_of(recorded: str) -> str:
+    """The packaged recipe that evaluates on it."""
+    return "_".join(recorded.split("-")[:2])
+
+
 def open_labelled(recorded: str, root: Path) -> "tuple[LabelledSplit, LabelledSplit]":
     """Open both splits, training first, of the data set to classify that recipes call so.
 
-    Raises DataError for what is in none of its layouts.
+    Raises DataError for what is in none of its layouts, InputError for one that has nothing to train on.
     """
+    if is_evaluation_only(recorded):
+        raise InputError(
+            f"data set {recorded}: is there to evaluate classifiers of ImageNet on, and has nothing to train on. "
+            f"Use `backbench evaluate --recipe {_recipe_of(recorded)} --data {root} --weights RUN`"
+        )
     splits: tuple[LabelledSplit, LabelledSplit] = pkgutil.resolve_name(opener_of(recorded))(root)
     return splits
 
@@ -191,6 +232,9 @@ def open_labelled_to_evaluate(
     """
     from tasks.datasets.class_folders.layout import has_validation_alone, open_validation_alone
 
+    if is_evaluation_only(recorded):
+        alone: tuple[None, LabelledSplit] = pkgutil.resolve_name(opener_of(recorded))(root)
+        return alone
     if has_validation_alone(root):
         return None, open_validation_alone(root, classes)
     return open_labelled(recorded, root)
@@ -202,7 +246,7 @@ def name_data_set(claimed: str, root: Path, contents: Contents) -> NamedData:
     Raises InputError for a dataset.json whose name is none.
     """
     published = {each.record_name: each.counts for each in DATA_SETS.values() if each.counts}
-    return name_data(claimed, root, contents, published)
+    return name_data(claimed, root, contents, published, otherwise=claimed if is_evaluation_only(claimed) else "")
 
 
 def pretraining_name(data_set: str) -> str:

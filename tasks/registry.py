@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from results.paper_tables import PAPER_TABLES
+from results.paper_tables import PAPER_TABLES, ROBUSTNESS
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,19 @@ class Task:
 
     def table_of(self, dataset: str) -> str:
         """Which of the paper's tables a number on that data set, by its recorded name, belongs to."""
-        return next((name for name in self.tables if dataset in PAPER_TABLES[name].datasets), self.tables[0])
+        shown = (name for name in self.tables if dataset in PAPER_TABLES[name].datasets)
+        return next(shown, ROBUSTNESS if _is_part_of_variant(dataset) else self.tables[0])
 
     def column_of(self, model: str, image_size: int) -> str:
         """The table's column for a model such as "ViT-B"."""
         if not self.columns_by_image_size or image_size == IMAGE_SIZES.get(model, image_size):
             return model
         return f"{model}-{image_size}"
+
+
+def _is_part_of_variant(dataset: str) -> bool:
+    """Whether images are in the layout of one of those sets, though not all of it."""
+    return dataset.startswith("own-") and dataset.removeprefix("own-") in PAPER_TABLES[ROBUSTNESS].datasets
 
 
 IMAGE_SIZES = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
@@ -63,9 +69,11 @@ TASKS = {
                 *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
                 *("mini", "folders", "cifar10", "cifar100", "flowers102", "pets", "cars", "aircraft"),
                 *("dtd", "food101", "sun397", "caltech101", "eurosat"),
+                *("imagenet-a", "imagenet-c", "imagenet-r", "imagenet-sketch", "imagenet-real"),
+                *("imagenet-v2", "imagenet-v2-threshold", "imagenet-v2-top"),
             ),
             # images of one's own are what a backbone is carried over to
-            tables=("transfer", "transfer-more", "imagenet"),
+            tables=("transfer", "transfer-more", "imagenet", "robustness"),
             columns_by_image_size=True,
         ),
         Task(

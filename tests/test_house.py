@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 
 _DRAWERS = (
     *("tasks.datasets.class_folders", "tasks.datasets.coco", "tasks.datasets.image_lists"),
-    *("tasks.datasets.label_maps", "tasks.datasets.torchvision_layouts"),
+    *("tasks.datasets.imagenet_variants", "tasks.datasets.label_maps", "tasks.datasets.torchvision_layouts"),
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 

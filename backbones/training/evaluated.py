@@ -1,5 +1,6 @@
 """A finished evaluation, kept beside the checkpoints: a run that is killed after it does not make it again."""
 
+import shutil
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from backbones.training.checkpointing import Tally, save_atomically
 from backbones.training.plan import Evaluation
 
 EVALUATION = "evaluation.pt"
+PARTS = "parts"
+"""The folder, among the checkpoints, of evaluations that are made one after the other and recorded together."""
 COSTS = ("evaluation_seconds", "total_seconds", "peak_memory_mb")
 """What an evaluation adds to a run's tally."""
 
@@ -98,3 +101,4 @@ def forget_evaluation(directory: Path) -> None:
     """Remove what a run keeps of its evaluation, once its record tells of it."""
     with suppress(OSError):  # it is passed over anyway
         (directory / "checkpoints" / EVALUATION).unlink(missing_ok=True)
+    shutil.rmtree(directory / "checkpoints" / PARTS, ignore_errors=True)

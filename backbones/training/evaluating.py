@@ -33,8 +33,19 @@ _run_number = itertools.count()
 
 
 @dataclass(frozen=True)
+class Share:
+    """One of several evaluations of the same length, `done` of which are finished: how far all are is shown."""
+
+    done: int = 0
+    total: int = 1
+
+
+@dataclass(frozen=True)
 class EvaluationJob:
-    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names."""
+    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names.
+
+    share: of how many such evaluations it is which
+    """
 
     model: BaseModel
     evaluation: Evaluation
@@ -44,6 +55,7 @@ class EvaluationJob:
     title: str
     hooks: Sequence[Hook] = ()
     collate: Collate | None = None
+    share: Share = Share()
 
 
 class EvaluationRunner(JobRunner):
@@ -77,17 +89,19 @@ class EvaluationRunner(JobRunner):
 class _ProgressHook(Hook):
     """How far it is, and what it costs."""
 
-    def __init__(self, title: str, tally: Tally) -> None:
-        self.title, self.tally = title, tally
+    def __init__(self, title: str, tally: Tally, share: Share) -> None:
+        self.title, self.tally, self.share = title, tally, share
         self.line: ProgressLine | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.began = run_seconds()
-        self.line = ProgressLine(self.title, len(runner.val_dataloader), "batches")
+        self.first = self.share.done * len(runner.val_dataloader)
+        self.line = ProgressLine(self.title, self.share.total * len(runner.val_dataloader), "batches")
+        self.line.start_at(self.first)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
         assert self.line is not None
-        self.line.update(batch_idx + 1)
+        self.line.update(self.first + batch_idx + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
@@ -115,7 +129,7 @@ def _run(job: EvaluationJob) -> Outcome:
     precision = resolve_precision(recipe.precision, device_type())
     if recipe.runtime.compile:
         compile_network(job.model.network)
-    progress, interrupt = _ProgressHook(job.title, tally), InterruptHook(None, 1)
+    progress, interrupt = _ProgressHook(job.title, tally, job.share), InterruptHook(None, 1)
     runner = EvaluationRunner(
         model=job.model,
         work_dir=str(job.directory),
@@ -136,7 +150,8 @@ def _run(job: EvaluationJob) -> Outcome:
         progress.close()
         runner.close_log()
     del runner
-    gc.collect()
+    if job.share.done + 1 == job.share.total:
+        gc.collect()
     return Outcome(
         train_loss=None,
         images_per_second=None,

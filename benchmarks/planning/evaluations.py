@@ -1,6 +1,7 @@
 """Planned evaluations of networks that are trained already, here or elsewhere."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,7 +185,7 @@ def _of_run(
     return PlannedEvaluation(
         recipe_name=run["recipe"],
         recipe=settings,
-        deviations=(*_deviations(settings, trained, run), *([_limited(limit)] if limit else [])),
+        deviations=(*_deviations(settings, trained, run, loaded), *([_limited(limit)] if limit else [])),
         data=data,
         backbone=run["backbone"],
         checkpoint=file,
@@ -214,19 +215,28 @@ def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides:
     settings = trained.model_dump(mode="json", exclude={"runtime"})
     if loaded:
         asked = loaded.recipe.model_dump(mode="json")
+        if asked["dataset"] != settings["dataset"]:
+            settings |= {"expect": {}, "expect_of": None}
         settings |= {name: asked[name] for name in LATER_SECTIONS if name in asked and name != "precision"}
     merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(settings), given), resolve=True)
     assert isinstance(merged, dict)
     return validate(type(trained), {str(name): value for name, value in merged.items()}, f"{file}, with --set")
 
 
-def _deviations(settings: Recipe, trained: Recipe, run: Mapping[str, Any]) -> tuple[str, ...]:
+def _deviations(
+    settings: Recipe, trained: Recipe, run: Mapping[str, Any], loaded: LoadedRecipe | None
+) -> tuple[str, ...]:
     """Where settings depart from the reference: what its record says of the run, but for what is otherwise now.
 
+    The recipe of another data set is the reference for what it decides.
     A run's settings have the precision that the machine chose, which does not deviate.
     """
     if settings.precision == trained.precision:
         settings, trained = (each.model_copy(update={"precision": "auto"}) for each in (settings, trained))
+    if loaded and loaded.reference and loaded.reference.dataset != trained.dataset:
+        of_training = (line for line in run["deviations"] if re.split(r"[.=]", line)[0] not in LATER_SECTIONS)
+        asked = {name: getattr(loaded.reference, name) for name in LATER_SECTIONS if hasattr(loaded.reference, name)}
+        return (*of_training, *deviations(settings, settings.model_copy(update=asked | {"precision": "auto"})))
     name = run["recipe"]
     if name not in list_recipes():
         return (*run["deviations"], *deviations(settings, trained))

@@ -3,8 +3,10 @@
 B images, C classes.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from timm.layers import trunc_normal_
@@ -84,33 +86,55 @@ def parameter_groups(classifier: Any, weight_decay: float, layer_decay: float | 
 class ClassificationStep(BaseModel):
     """The classifier as mmengine's loops want it: a batch of bytes in, the loss or each image's result out."""
 
+    barred: Tensor | None
+
     def __init__(self, network: nn.Module, augmentation: BatchAugmentation, precision: Precision) -> None:
         super().__init__(BaseDataPreprocessor(non_blocking=True))
         self.network, self.augmentation, self.precision = network, augmentation, precision
+        self.register_buffer("barred", None, persistent=False)
+
+    def answer_among(self, candidates: Sequence[int], classes: int) -> None:
+        """Take only these of the classes for an answer: their probabilities sum to one."""
+        self.barred = torch.ones(classes, dtype=torch.bool)
+        self.barred[list(candidates)] = False
 
     def init_weights(self) -> None:
         """Leave the weights as they are: they were loaded or initialised with the backbone."""
 
-    def forward(self, images: Tensor, labels: Tensor, mode: str, **about: object) -> Any:
+    def forward(
+        self, images: Tensor, labels: Tensor, mode: str, accepted: Tensor | None = None, **about: object
+    ) -> Any:
         """images: uint8 (B, 3, H, W), labels: (B,). Gives `{"loss": …}`, or for "predict" [`predict`'s dict]."""
         if mode == "predict":
-            return [self.predict(images, labels)]
+            return [self.predict(images, labels, accepted)]
         inputs, targets_BC = self.augmentation(images, labels)
         logits_BC = self.network(inputs).float()
         return {"loss": -(targets_BC * F.log_softmax(logits_BC, dim=1)).sum(1).mean()}
 
     def logits(self, images: Tensor) -> Tensor:
-        """What the network makes of images, uint8 (B, 3, H, W), in single precision: (B, C)."""
+        """What the network makes of images, uint8 (B, 3, H, W), in single precision: (B, C).
+
+        Of classes that are no answer -inf.
+        """
         with autocast(self.precision, images.device.type):
             logits_BC: Tensor = self.network(normalise(images, self.augmentation.normalisation))
-        return logits_BC.float()
+        logits_BC = logits_BC.float()
+        return logits_BC if self.barred is None else logits_BC.masked_fill(self.barred, -torch.inf)
 
-    def predict(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def predict(self, images: Tensor, labels: Tensor, accepted: Tensor | None = None) -> dict[str, Tensor]:
         """Each image's label, prediction, the probability given to that, cross-entropy, and whether the label is among
-        the first one and five."""
+        the first one and five.
+
+        accepted: (B, K), the classes of which each is right, -1 where there are fewer; the label is then the one that
+                  was predicted, where that is among them
+        """
         logits_BC = self.logits(images)
         best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
-        hit = best == labels[:, None]
+        if accepted is None:
+            hit = best == labels[:, None]
+        else:
+            hit = (best[:, :, None] == accepted[:, None, :]).any(2)
+            labels = torch.where(hit[:, 0], best[:, 0], labels)
         return {
             "labels": labels,
             "predictions": best[:, 0],

@@ -1,6 +1,7 @@
 """Evaluating a classifier that is trained already: the scores alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backbones.architectures import count_parameters
@@ -14,11 +15,12 @@ from backbones.training.same_lists import require_same_lists
 from backbones.weights.loading import LoadReport
 from tasks.classification.augmentation import BatchAugmentation
 from tasks.classification.classifier import ClassificationStep
+from tasks.classification.corrupted import evaluate_corrupted, outcome_of_corrupted
 from tasks.classification.others.classifier import outputs_name
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import create_classifier, evaluation_of, metric_of, outcome_of
 from tasks.classification.task import identify_data as identify_both_splits
-from tasks.data_sets import open_labelled_to_evaluate, opener_of
+from tasks.data_sets import is_evaluation_only, open_labelled_to_evaluate, opener_of
 from tasks.datasets.class_folders.layout import has_validation_alone
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -37,6 +39,11 @@ def identify_data(recipe: ClassificationRecipe, data: Path, classes: Sequence[st
 
     Raises InputError for images in no layout of the recipe's.
     """
+    if is_evaluation_only(recipe.dataset):
+        return kept_contents(
+            *(recipe.task, data, {"opener": opener_of(recipe.dataset)}),
+            lambda: replace(contents_of(*open_labelled_to_evaluate(recipe.dataset, data)), notes=()),
+        )
     if not has_validation_alone(data):
         return identify_both_splits(recipe, data)
     places = {"opener": opener_of(recipe.dataset), "splits": ["val"], "classes": [*classes]}
@@ -67,24 +74,31 @@ def evaluate(
     require_same_lists(data, *(split.listing for split in (train, val) if split))
     require_classes(trained, val.classes)
     step, load_report, parameters = load_classifier(recipe, trained, len(val.classes), seed, normalisation)
+    if val.candidates:
+        step.answer_among(val.candidates, len(val.classes))
     numbers = chosen_images(len(val.paths), limit)
+    cost = forward_cost(step.network, recipe.model.image_size)
+    usual = max(1, min(MOST_IMAGES, recipe.optimizer.batch_size // process_count()))
+    batch, title = recipe.runtime.batch_per_device or usual, f"evaluating {trained.backbone}"
+    if val.parts:
+        found = evaluate_corrupted(step, recipe, val, numbers, batch, directory, seed, title)
+        return outcome_of_corrupted(found, step.network, val, load_report, parameters, cost)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [val.paths[number] for number in numbers])
-    cost = forward_cost(step.network, recipe.model.image_size)
     metric = metric_of(recipe, train, val)
-    usual = max(1, min(MOST_IMAGES, recipe.optimizer.batch_size // process_count()))
     outcome = run_evaluation(
         EvaluationJob(
             model=step,
-            evaluation=evaluation_of(recipe, val, metric, recipe.runtime.batch_per_device or usual, numbers),
+            evaluation=evaluation_of(recipe, val, metric, batch, numbers),
             recipe=recipe,
             directory=directory,
             seed=seed,
-            title=f"evaluating {trained.backbone}",
+            title=title,
         )
     )
     notes = [train.note if train else None, None if trained.known.classes else UNNAMED]
-    return outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+    told = outcome_of(outcome, step.network, metric, val.classes, val, notes, load_report, parameters, cost)
+    return told if val.accepted is None else of_several_labels(told)
 
 
 def load_classifier(
@@ -106,3 +120,14 @@ def load_classifier(
             recipe, trained.backbone, None, classes, seed, normalisation, empty=True
         )
     return step, load_trained(step.network, trained.checkpoint, trained.steps, trained.kind), parameters
+
+
+def of_several_labels(outcome: TaskOutcome) -> TaskOutcome:
+    """What can be said of images of which several classes are right: whether an answer is, and how sure it was."""
+    return replace(
+        outcome,
+        metrics={name: value for name, value in outcome.metrics.items() if name in ("top1", "top5", "ECE")},
+        per_image={name: values for name, values in outcome.per_image.items() if name not in ("labels", "loss")},
+        shares={},
+        per_class={},
+    )

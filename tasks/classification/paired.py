@@ -10,6 +10,7 @@ import pandas as pd
 from backbones.training.progress_line import with_progress
 from results import paired_difference
 from results.errors import StoreError
+from results.metrics import CORRUPTION_ERROR, CORRUPTIONS
 from tasks.classification.answers import SHOTS, Answers
 from tasks.outcome import ANEW, WeightedMetric
 from tasks.pairing import PairedRuns, compare_statistics, require_same_images
@@ -17,6 +18,9 @@ from tasks.pairing import PairedRuns, compare_statistics, require_same_images
 TOP5 = "top5"
 MEANS = ("top1", TOP5, "loss")
 """What is measured of every image, and whose mean is the metric."""
+
+CORRUPTED = ("mCE", "mean_error", *(f"{CORRUPTION_ERROR}{name}" for name in CORRUPTIONS))
+"""The same of images that were changed in several ways."""
 
 _ANSWERS = tuple(field.name for field in fields(Answers))
 _OPTIONAL = "train_images"
@@ -51,7 +55,7 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
 
 def _means(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """By name, a value for each image that counts, whose mean is the metric."""
-    means = {name: frame[name].to_numpy() for name in MEANS if name in frame}
+    means = {name: frame[name].to_numpy() for name in (*MEANS, *CORRUPTED) if name in frame}
     shares = _answers(frame).shares if _has_answers(frame) else {}
     return means | {name: share.values for name, share in shares.items()}
 
@@ -84,7 +88,8 @@ def _per_image(directory: Path) -> pd.DataFrame:
     path = directory / "per_image.csv"
     try:
         frame = pd.read_csv(path, dtype={"image": str}, na_filter=False, float_precision="round_trip")
-        columns = ["top1", "loss", *(name for name in (TOP5, *_ANSWERS) if name in frame)]
+        first = "mCE" if "mCE" in frame else "top1"
+        columns = [first, *(name for name in (*MEANS, *CORRUPTED, *_ANSWERS) if name in frame and name != first)]
         frame = frame.set_index("image")[columns].astype(np.float64)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file. A finished classification run has one; {ANEW} {directory}") from None

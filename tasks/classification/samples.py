@@ -104,20 +104,38 @@ def view_of(recipe: ClassificationRecipe) -> View:
 class EvaluationImages(Dataset[dict[str, Any]]):
     """Evaluation images by number: the pixels, the label, the number itself and whether it could be read.
 
-    `view` says what is seen of each.
+    `view` says what is seen of each. `accepted` are each image's classes where several are right: the samples have
+    them, -1 where there are fewer.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Labels, view: View) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Labels,
+        view: View,
+        accepted: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.paths, self.labels, self.view = paths, labels, view
+        self.accepted = None if accepted is None else _padded(accepted)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = {"labels": int(self.labels[index]), "numbers": index}
+        sample: dict[str, Any] = {"labels": int(self.labels[index]), "numbers": index}
+        if self.accepted is not None:
+            sample["accepted"] = torch.from_numpy(self.accepted[index])
         try:
             image = self.view.read(self.paths[index]).contiguous()
         except UnreadableImage as error:
             blank = torch.zeros(3, self.view.size, self.view.size, dtype=torch.uint8)
             return sample | {"images": blank, "readable": False, "corrupt": {str(error.path): error.why}}
         return sample | {"images": image, "readable": True, "corrupt": {}}
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> np.ndarray:
+    """Lists of unequal length as one array, -1 after their ends."""
+    padded = np.full((len(lists), max(map(len, lists))), -1, dtype=np.int64)
+    for row, entries in zip(padded, lists, strict=True):
+        row[: len(entries)] = entries
+    return padded

@@ -132,7 +132,7 @@ def evaluation_of(
     numbers: Sequence[int] | None = None,
 ) -> Evaluation:
     """How the engine is to evaluate: on all images, or those of these `numbers`."""
-    images = evaluation_images(recipe, val.paths, val.labels)
+    images = evaluation_images(recipe, val.paths, val.labels, val.accepted)
     return Evaluation(
         images if numbers is None else Subset(images, numbers),
         metric,
@@ -142,9 +142,14 @@ def evaluation_of(
     )
 
 
-def evaluation_images(recipe: ClassificationRecipe, paths: Sequence[Path], labels: Labels) -> EvaluationImages:
-    """Images as the trained network takes them."""
-    return EvaluationImages(paths, labels, view_of(recipe))
+def evaluation_images(
+    recipe: ClassificationRecipe,
+    paths: Sequence[Path],
+    labels: Labels,
+    accepted: Sequence[Sequence[int]] | None = None,
+) -> EvaluationImages:
+    """Images as the trained network takes them; `accepted` are each one's classes where several are right."""
+    return EvaluationImages(paths, labels, view_of(recipe), accepted)
 
 
 def create_classifier(

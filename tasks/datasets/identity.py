@@ -51,10 +51,11 @@ class Contents:
 class Counts:
     """How large a data set is as it is distributed.
 
-    tolerance: the share by which the number of training images may be off, where the published one is not certain
+    train_images: None where there are none
+    tolerance:    the share by which the number of training images may be off, where the published one is not certain
     """
 
-    train_images: int
+    train_images: int | None
     evaluation_images: int
     classes: int
     tolerance: float = 0.0
@@ -64,6 +65,7 @@ class Counts:
         return (
             (
                 contents.train_images is None
+                or self.train_images is None
                 or abs(contents.train_images - self.train_images) <= self.tolerance * self.train_images
             )
             and contents.evaluation_images in (self.evaluation_images, None)
@@ -71,8 +73,8 @@ class Counts:
         )
 
     def __str__(self) -> str:
-        images = f"{self.train_images:,} training and {self.evaluation_images:,} evaluation images"
-        return f"{images} in {self.classes:,} classes"
+        training = "" if self.train_images is None else f"{self.train_images:,} training and "
+        return f"{training}{self.evaluation_images:,} evaluation images in {self.classes:,} classes"
 
 
 @dataclass(frozen=True)
@@ -143,19 +145,22 @@ def evaluation_contents(
     return Contents(None, images, classes, fingerprint, sample, notes=(note,))
 
 
-def name_data(claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts]) -> NamedData:
+def name_data(
+    claimed: str, root: Path, contents: Contents, published: Mapping[str, Counts], otherwise: str = ""
+) -> NamedData:
     """The data set's name, and a remark where it is not the one that the recipe speaks of.
 
     A folder's own card decides; else the recipe's `claimed` name holds if the counts are those of that data set; else
-    the folder's name serves. Whichever it is, the name of a `published` data set, in any spelling, has to be earned by
-    its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data set's.
+    the folder's name serves, or `otherwise`. Whichever it is, the name of a `published` data set, in any spelling, has
+    to be earned by its counts: other images stand under "own-NAME", so that nobody takes their numbers for that data
+    set's.
     Raises DataError for a card whose name is none.
     """
     known = {simplified(name): name for name in published}
     name = card_name(root)
     if name is None:
         fits = claimed in published and published[claimed].fit(contents)
-        name = claimed if fits else root.resolve().name or "data"
+        name = claimed if fits else otherwise or root.resolve().name or "data"
     meant = known.get(simplified(name))
     if meant is not None:
         name = meant if published[meant].fit(contents) else f"own-{meant}"

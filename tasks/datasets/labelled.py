@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class LabelledSplit:
         note: what a reader of the numbers should know about this split, or None.
         is_listed: whether files or torchvision tell which images there are: the folder that they lie in, which may be
             called otherwise, is then no part of their names.
+        candidates: the classes, ascending positions in `classes`, that an answer can be; None for all.
+        accepted: of each image the classes of which each is right, where that can be several; `labels` are the first.
+        parts: folders below `root` that hold the same images, changed in different ways; `paths` are those of the
+            first. Of each the last two names say what was done.
     """
 
     root: Path
@@ -44,6 +48,14 @@ class LabelledSplit:
     classes: list[str]
     note: str | None = None
     is_listed: bool = False
+    candidates: list[int] | None = None
+    accepted: list[list[int]] | None = None
+    parts: list[str] = field(default_factory=list)
+
+    def part(self, folder: str) -> "LabelledSplit":
+        """One of `parts`, by itself."""
+        paths = Paths(self.root / folder, self.paths.content, self.paths.ends)
+        return replace(self, paths=paths, parts=[])
 
     @property
     def names_root(self) -> Path:
@@ -53,8 +65,8 @@ class LabelledSplit:
     @property
     def listing(self) -> Listing:
         """What other processes of a job have to find too."""
-        classes = json.dumps(self.classes).encode()
-        decided: list[bytes | np.ndarray] = [*self.paths.arrays.values(), self.labels, classes]
+        told = [json.dumps(each).encode() for each in (self.classes, *self._told_otherwise)]
+        decided: list[bytes | np.ndarray] = [*self.paths.arrays.values(), self.labels, *told]
         return Listing(f"{self.split} images", len(self.paths), decided, self.paths.names)
 
     @cached_property
@@ -66,7 +78,22 @@ class LabelledSplit:
         digest = hashlib.sha256(fingerprint(self.paths, self.names_root).encode())
         for label in self.labels.tolist():
             digest.update(f"{self.classes[label]}\n".encode(errors="surrogateescape"))
+        for told in self._told_otherwise:
+            digest.update(json.dumps(told).encode())
+        for folder in self.parts:
+            part = self.part(folder)
+            digest.update(f"{part_name(folder)} {fingerprint(part.paths, part.names_root)}\n".encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def _told_otherwise(self) -> list[object]:
+        """What decides answers or scores and most sets do not have."""
+        return [told for told in (self.candidates, self.accepted, self.parts and [*map(part_name, self.parts)]) if told]
+
+
+def part_name(folder: str) -> str:
+    """What was done to the images of one of `LabelledSplit.parts`: `fog/3` of `weather/fog/3`."""
+    return "/".join(folder.split("/")[-2:])
 
 
 def kept_split(
@@ -109,7 +136,8 @@ _ARRAYS = ("content", "ends", "labels")
 
 def _taken_apart(root: Path, split: LabelledSplit) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The facts and the arrays of a split, without its root where that is `root`."""
-    facts = {name: getattr(split, name) for name in ("split", "layout", "classes", "note")}
+    told = ("split", "layout", "classes", "note", "candidates", "accepted", "parts")
+    facts = {name: getattr(split, name) for name in told}
     folder = split.paths.root.relative_to(split.root).as_posix()
     elsewhere = None if split.root == root else str(split.root)
     return facts | {"folder": folder, "elsewhere": elsewhere}, {**split.paths.arrays, "labels": split.labels}

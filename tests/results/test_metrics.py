@@ -11,7 +11,10 @@ from torch import nn
 
 from backbones.training.outcome import Outcome
 from results import METRICS, ResultsError, find_metric, statistic_interval
+from results.metrics import CORRUPTIONS
+from tasks.classification.corrupted import CorruptionErrors
 from tasks.classification.metric import ClassificationMetric
+from tasks.datasets.imagenet_variants.corruptions import all_parts
 from tasks.detection.scoring import KINDS
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
@@ -40,14 +43,17 @@ def test_every_metric_of_every_task_is_known_and_no_other() -> None:
         for definition in hotcoco.COCOeval(hotcoco.COCO(), hotcoco.COCO(), iou_type).metric_defs()
     ]
     assert len(detection) == 24
-    assert set(METRICS) == {*classification, "reconstruction_loss", *detection, *segmentation}
+    corrupted = CorruptionErrors(all_parts(), np.zeros((75, 1), dtype=bool)).per_image
+    assert set(METRICS) == {*classification, *corrupted, "reconstruction_loss", *detection, *segmentation}
     assert all(name == metric.name for name, metric in METRICS.items())
 
 
 def test_the_losses_are_low_where_they_are_good_and_the_others_percentages() -> None:
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == [*LOSSES, *ERRORS]
+    relative = {"mCE", *(f"CE_{name}" for name in CORRUPTIONS)}
+    worse = {name for name, metric in METRICS.items() if not metric.higher_is_better}
+    assert worse == {*LOSSES, *ERRORS, "mean_error", *relative}
     for name, metric in METRICS.items():
-        expected = ("", (0, math.inf)) if name in LOSSES else ("%", (0, 100))
+        expected = ("" if name in LOSSES else "%", (0, math.inf if name in {*LOSSES, *relative} else 100))
         assert (metric.unit, metric.bounds) == expected
     assert find_metric("loss").best([0.7, 0.2, 1.9]) == 0.2
     assert find_metric("top1").best([70, 20, 90]) == 90

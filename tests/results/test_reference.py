@@ -8,10 +8,13 @@ HEADER = "table,task,dataset,metric,method,pretrain_data,model,value,source\n"
 
 def test_the_reference_file_is_whole() -> None:
     rows = reference_rows()
-    assert len(rows) == 61
-    assert {row.table for row in rows} == {"imagenet", "coco", "ade20k", "transfer"}
+    assert len(rows) == 81
+    assert {row.table for row in rows} == {"imagenet", "coco", "ade20k", "transfer", "robustness"}
     assert all(20 < row.value < 90 for row in rows)
-    assert [row.value for row in rows if row.method == PREVIOUS_BEST] == [75.4, 81.2, 84.1, 66.0, 58.0]
+    assert [row.value for row in rows if row.method == PREVIOUS_BEST] == [
+        *(75.4, 81.2, 84.1, 66.0, 58.0),
+        *(42.5, 35.8, 48.7, 36.0),
+    ]
 
 
 def test_imagenets_first_row_is_training_from_scratch() -> None:

@@ -16,6 +16,7 @@ from benchmarks.selftest.full_size import FITS, FULL_SIZE, recipe_on_one_device,
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from benchmarks.selftest.random_batches import OBJECTS, random_batch
 from benchmarks.selftest.worker import _tried
+from tasks.data_sets import DATA_SETS
 from tasks.datasets.torchvision_layouts.counts import COUNTS
 from tasks.detection.objects import Objects
 from tasks.registry import RECIPES
@@ -159,9 +160,10 @@ def test_what_fits_can_be_run(name: str) -> None:
 
 
 def test_every_recipe_of_full_size_is_tried() -> None:
-    """But those of iNaturalist, Places and torchvision's sets, whose step is ImageNet's."""
+    """But those of iNaturalist, Places and torchvision's sets, whose step is ImageNet's, and what only evaluates."""
     small = {name for name in list_recipes() if "mini" in name or "tiny" in name or name.endswith("ep")}
-    others = small | {name for name in list_recipes() if name.startswith(("inat", "places", *COUNTS))}
+    evaluating = {name.replace("-", "_") for name, data_set in DATA_SETS.items() if data_set.evaluation_only}
+    others = small | {name for name in list_recipes() if name.startswith(("inat", "places", *COUNTS, *evaluating))}
     assert {*FITS} == {*list_recipes()} - others
     assert [line.name for line in FULL_SIZE] == [f"step-{name.replace('_', '-')}" for name in FITS]
 
