@@ -19,6 +19,15 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _autograd() -> None:
+    """Start autograd's engine while there is no GPU, claimed or compiled for: it would begin threads for that, and no
+    fork of the test process could train any more."""
+    import torch
+
+    torch.zeros(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated images, few of them: 320 unlabelled, 64 to train on, 80 to evaluate on.

@@ -88,8 +88,9 @@ def _per_image(directory: Path) -> pd.DataFrame:
     path = directory / "per_image.csv"
     try:
         frame = pd.read_csv(path, dtype={"image": str}, na_filter=False, float_precision="round_trip")
-        first = "mCE" if "mCE" in frame else "top1"
-        columns = [first, *(name for name in (*MEANS, *CORRUPTED, *_ANSWERS) if name in frame and name != first)]
+        required = ["mCE"] if "mCE" in frame else ["top1", "loss"]
+        others = (name for name in (*MEANS, *CORRUPTED, *_ANSWERS) if name in frame and name not in required)
+        columns = [*required, *others]
         frame = frame.set_index("image")[columns].astype(np.float64)
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file. A finished classification run has one; {ANEW} {directory}") from None

@@ -15,7 +15,9 @@ PAPER = Path(__file__).parents[3] / "results" / "reference" / "paper_tables.csv"
 def test_every_cell_of_the_papers_tables_is_there_once() -> None:
     with PAPER.open(newline="") as file:
         wanted = {
-            tuple(row[name] for name in ("table", "method", "pretrain_data", "model")) for row in csv.DictReader(file)
+            tuple(row[name] for name in ("table", "method", "pretrain_data", "model"))
+            for row in csv.DictReader(file)
+            if row["table"] != "robustness"  # which is of the weights of the ImageNet table
         }
     places = [tuple(cell.place) for cell in published().cells]
     assert len(places) == len(set(places))

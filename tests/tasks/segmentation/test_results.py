@@ -167,6 +167,7 @@ def test_the_screen_shows_progress_and_results_and_nothing_else(few: Path, tmp_p
     assert [line.strip() for line in lines if not line.startswith("  deviates: ")][3:] == [
         "normalisation mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (ImageNet's)",
         str(directory / "record.json"),
+        str(directory / "weights.safetensors"),
         str(directory / "pictures/segmentations_4.png"),
     ]
 
