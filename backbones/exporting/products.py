@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from backbones.errors import InputError, not_written
@@ -75,7 +75,7 @@ class Product:
 
 def as_safetensors(tensors: Mapping[str, Tensor], about: About) -> Content:
     """Write tensors, with what is known of them in the header."""
-    return lambda path: save_file(_apart(tensors), path, {"format": "pt", **about.header})
+    return lambda path: path.write_bytes(save(_apart(tensors), {"format": "pt", **about.header}))
 
 
 def as_torch(content: Any) -> Content:

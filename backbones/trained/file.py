@@ -6,14 +6,13 @@ recorded under stands in `run`.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
@@ -67,21 +66,14 @@ def write_weights(directory: Path, network: nn.Module, description: Description)
         for left in directory.glob(f".{WEIGHTS}.*"):
             left.unlink(missing_ok=True)
         with written_whole(path) as file:
-            save_file(_tensors_of(network), file.name, {"format": "pt", **description.header()})
-    except (OSError, safetensors.SafetensorError) as error:
-        reason, number = _reason(error)
+            file.write(save(_tensors_of(network), {"format": "pt", **description.header()}))
+    except OSError as error:
+        reason = error.strerror or error
         raise not_written(
-            f"{path}: cannot be written ({reason}). Make room and repeat the command: nothing is trained again", number
+            f"{path}: cannot be written ({reason}). Make room and repeat the command: nothing is trained again",
+            error.errno,
         ) from error
     return path
-
-
-def _reason(error: Exception) -> tuple[str, int | None]:
-    """What the system said and its number for that, which safetensors has in words."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error), error.errno
-    said = re.search(r"I/O error: (.+) \(os error (\d+)\)", str(error))
-    return (said[1], int(said[2])) if said else (str(error).splitlines()[0], None)
 
 
 def _tensors_of(network: nn.Module) -> dict[str, Tensor]:

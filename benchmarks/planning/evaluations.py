@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +37,26 @@ class PlannedEvaluation(PlannedCell):
     published: what was measured of this very file, by metric, if it is evaluated as it was then
     known: what the file says of it, or what it is recognised as
     limit: how many images are to be looked at; None for all
+    sha256: of the file, where its weights are not to travel with the plan
     """
 
     published: Mapping[str, float] = field(default_factory=dict)
     known: "Description | PublishedNetwork | None" = None
     limit: int | None = None
+    sha256: str | None = None
 
     @property
     def trained(self) -> str:  # type: ignore[override]
         """The key of the run that trained the network, or `ELSEWHERE`."""
         return str(self.known.run["key"]) if isinstance(self.known, Description) else ELSEWHERE
+
+    def without_weights(self) -> "PlannedEvaluation":
+        """The plan for the other processes of a job, each of which reads the file for itself."""
+        return replace(self, weights=None, sha256=self._sha256)
+
+    @cached_property
+    def _sha256(self) -> str | None:
+        return self.sha256 or super()._sha256
 
     def protocol_settings(self, recipe: Recipe) -> dict[str, Any]:
         """Those of the training as well, where it is known; else what the evaluation alone decides, and the file: such

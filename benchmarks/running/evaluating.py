@@ -77,7 +77,7 @@ def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool
     with found_anew(rescan):
         classes = plan.known.classes if plan.known else ()
         contents = TASKS[settings.task].module("evaluating").identify_data(settings, plan.data, classes)
-    plan = plan.on(contents.evaluation_images)
+    plan = plan.on(contents.evaluation_images).without_weights()
     cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return finished

@@ -13,6 +13,8 @@ from backbones.normalising import normalisation_of
 from backbones.pretraining.images import list_images
 from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry
+from backbones.trained.file import WEIGHTS, read_description
+from backbones.training.checkpointing import forget_checkpoints
 from backbones.training.job import check_batch_size
 from backbones.training.settings import Recipe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
@@ -182,6 +184,8 @@ def already_finished(cell: Cell, out: Path) -> FinishedCell | None:
     record = cell.standing.finished
     if record is None:
         return None
+    if cell.recipe.runtime.keep_checkpoints == 0 and read_description(cell.directory / WEIGHTS):
+        forget_checkpoints(cell.directory)  # a call that ended before it could
     if not is_collected(out, record):
         collect_anyway(out, record)
     return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)

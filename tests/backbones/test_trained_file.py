@@ -1,5 +1,6 @@
 """The file of a trained network: every tensor as it is, whatever it is, and all of the file or nothing."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -7,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from backbones.errors import DataError, TryAgainError
-from backbones.trained import file as trained_file
 from backbones.trained.file import WEIGHTS, Description, read_description, write_weights
 
 DESCRIPTION = Description(
@@ -60,16 +60,31 @@ def test_what_killed_processes_left_goes(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [tmp_path / WEIGHTS]
 
 
+def test_the_weights_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors' own `save_file` writes another file, which nobody but its owner may read, and renames it."""
+    synced: list[tuple[int, int]] = []
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    path = write_weights(tmp_path, Awkward(), DESCRIPTION)
+    assert synced == [(path.stat().st_ino, path.stat().st_size)]
+    (tmp_path / "text").touch()
+    assert path.stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_weights(tmp_path, Awkward(), DESCRIPTION)
     before = (tmp_path / WEIGHTS).read_bytes()
 
-    def full(*arguments: object) -> None:
-        raise trained_file.safetensors.SafetensorError(
-            "Error while serializing: I/O error: No space left on device (os error 28)"
-        )
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(trained_file, "save_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TryAgainError, match=r"cannot be written \(No space left on device\)\. Make room and repeat"):
         write_weights(tmp_path, Awkward(), DESCRIPTION)
     assert [*tmp_path.iterdir()] == [tmp_path / WEIGHTS] and (tmp_path / WEIGHTS).read_bytes() == before
@@ -94,9 +109,9 @@ def test_a_file_that_the_system_cuts_short_is_none(tmp_path: Path) -> None:
 def test_other_files_are_no_runs(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(b"{")
     assert read_description(tmp_path / "cut") is None and read_description(tmp_path / "none") is None
-    trained_file.save_file({"a": torch.zeros(1)}, tmp_path / "plain", {"format": "pt"})
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain", {"format": "pt"})
     assert read_description(tmp_path / "plain") is None
     header = DESCRIPTION.header()
-    trained_file.save_file({"a": torch.zeros(1)}, tmp_path / "odd", header | {"classes": "{}"})
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd", header | {"classes": "{}"})
     with pytest.raises(DataError, match="its header does not describe a trained network"):
         read_description(tmp_path / "odd")

@@ -14,7 +14,7 @@ import mmengine.runner  # noqa: F401  (looks for devices when it is imported)
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from mmengine.model import BaseDataPreprocessor
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -74,7 +74,7 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield given.tensor
 
 
-_move, _read, _save, _load, _save_file = nn.Module.to, DataLoader.__iter__, torch.save, torch.load, save_file
+_move, _read, _save, _load, _to_bytes = nn.Module.to, DataLoader.__iter__, torch.save, torch.load, save
 
 
 def _moved(module: nn.Module, *arguments: Any, **options: Any) -> nn.Module:
@@ -118,12 +118,10 @@ def _saved(content: Any, *arguments: Any, **options: Any) -> None:
         _save(content, *arguments, **options)
 
 
-def _weights_saved(tensors: dict[str, Tensor], *arguments: Any, **options: Any) -> None:
-    """safetensors' `save_file`, likewise."""
+def _as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """safetensors' `save`, likewise."""
     with off_stage():
-        _save_file(
-            {name: torch.zeros(each.shape, dtype=each.dtype) for name, each in tensors.items()}, *arguments, **options
-        )
+        return _to_bytes({name: torch.zeros(each.shape, dtype=each.dtype) for name, each in tensors.items()}, metadata)
 
 
 def _loaded(*arguments: Any, **options: Any) -> Any:
@@ -132,7 +130,7 @@ def _loaded(*arguments: Any, **options: Any) -> Any:
 
 
 CLAIMS: dict[str, Any] = {
-    "backbones.trained.file.save_file": _weights_saved,
+    "backbones.trained.file.save": _as_bytes,
     "backbones.training.machine._chosen": "cuda",
     "backbones.training.machine.choose_device": lambda wanted: None,
     "benchmarks.running.starting.choose_device": lambda wanted: None,

@@ -29,7 +29,11 @@ def test_a_run_leaves_its_weights_alone(data: Path, tmp_path: Path) -> None:
     success(*run(data, tmp_path / "runs", **NONE))
     directory = run_directory(tmp_path / "runs")
     assert not [path for path in directory.rglob("*") if path.suffix in (".pth", ".pt")]
+    left = directory / "checkpoints/iteration_4.pth"  # by a call that was killed once its record stood
+    left.parent.mkdir(exist_ok=True)
+    left.touch()
     assert f"{directory}/weights.safetensors" in success(*run(data, tmp_path / "runs", **NONE)).output
+    assert not left.exists()
     record = evaluate(data, directory, tmp_path / "evaluated")
     assert metric_values(record) == metric_values(read_record(tmp_path / "runs"))
 
