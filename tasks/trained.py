@@ -23,10 +23,12 @@ class PublishedNetwork:
     steps:         what leads from the file's names to those of the task's network
     normalisation: of the pixels that it was trained on
     settings:      what the network and its own evaluation have otherwise than the recipe: {"model.pool": "token"}
+    of_another_size: what becomes of them where the call says how large images are: {"inference.resized": None}
     classes:       their names in the order of its outputs; empty where the file does not tell
     method, pretrain_data, model: its row and column in the tables
     expected:      the published numbers of this very file, by metric
     source:        where those are published
+    remark:        what its record has to note besides
     build:         (recipe, number of classes) -> the network, where it is none that the task builds itself
     """
 
@@ -35,12 +37,14 @@ class PublishedNetwork:
     steps: tuple[Step, ...]
     normalisation: Normalisation
     settings: Mapping[str, object] = field(default_factory=dict)
+    of_another_size: Mapping[str, object] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     method: str = "custom"
     pretrain_data: str = "unstated"
     model: str = ""
     expected: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    remark: str = ""
     build: Callable[[Any, int], nn.Module] | None = field(default=None, compare=False)
 
 

@@ -140,10 +140,12 @@ def _of_file(
     if recipe is None:
         unknown = "is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe"
         raise InputError(f"{found.file}: {unknown}")
-    asked = load_recipe(recipe, overrides, TASKS)
+    asked = load_recipe(recipe, [*_room_for(overrides), *overrides], TASKS)
     known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
-    own = [f"{key}={json.dumps(value)}" for key, value in known.settings.items()]
-    loaded = load_recipe(recipe, [*own, *overrides], TASKS)
+    own = _as_overrides(known.settings)
+    size = _given(overrides, "model", "image_size")
+    sized = _as_overrides(known.of_another_size) if size not in (None, known.settings.get("model.image_size")) else []
+    loaded = load_recipe(recipe, [*own, *sized, *overrides], TASKS)
     is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, TASKS).recipe)
     return PlannedEvaluation(
         recipe_name=loaded.name,
@@ -164,6 +166,22 @@ def _of_file(
         known=known,
         limit=limit,
     )
+
+
+def _as_overrides(settings: Mapping[str, object]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _room_for(overrides: list[str]) -> list[str]:
+    """What lets a call say how large images become before they are cropped: to the file's size, not to the recipe's."""
+    resized = _given(overrides, "inference", "resized")
+    return [f"model.image_size={resized}"] if isinstance(resized, int) else []
+
+
+def _given(overrides: list[str], section: str, name: str) -> object:
+    """What a call says of a setting; None for nothing."""
+    settings = read_overrides(overrides).get(section)
+    return settings.get(name) if isinstance(settings, Mapping) else None
 
 
 def _measured_by(recipe: Recipe) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from benchmarks.running.together import together
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import TASKS
-from tasks.trained import TrainedNetwork
+from tasks.trained import PublishedNetwork, TrainedNetwork
 
 
 def run_evaluation(
@@ -95,7 +95,9 @@ def origin_of(plan: PlannedEvaluation) -> Origin:
         where = f"by the run with the key {plan.trained}"
     else:
         where = f"elsewhere: {known.kind}" + (f", its numbers by {known.source}" if plan.published else "")
-    return Origin(**names, said_by=dict.fromkeys(declared, "declared"), remarks=(f"evaluated only; trained {where}",))
+    more = known.remark if isinstance(known, PublishedNetwork) else ""
+    remarks = (f"evaluated only; trained {where}", *([more] if more else []))
+    return Origin(**names, said_by=dict.fromkeys(declared, "declared"), remarks=remarks)
 
 
 def _weights_of(plan: PlannedEvaluation, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -23,9 +23,6 @@ from tasks.classification.recipe import ClassificationRecipe
 from tasks.data_sets import pretraining_name
 from tasks.trained import PublishedNetwork
 
-IMAGENET_DATA = "imagenet1k"
-"""The data set on whose validation images all numbers that are known here were measured."""
-
 _SIZES = ("inference.crop_ratio", "inference.resized")
 """The two ways to say how large an image becomes before it is cropped."""
 
@@ -49,24 +46,26 @@ def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: st
     statement, looks = read_statement(checkpoint), looks_of(checkpoint)
     names = choose_names(entry, Declared(), statement, find_known(checkpoint), looks, pretraining_name)
     method = found.method or names.method
-    settings = found.sight.settings() | ({"model.pool": found.pool} if found.pool else {})
+    settings = found.sight.settings() | {"model.pool": found.pooling}
     if says := bool(recipe.inference.crop_ratio or recipe.inference.resized):
         settings = {key: value for key, value in settings.items() if key not in _SIZES}
     if find_backbone(recipe.model.arch).arch != entry.arch:
         settings["model.arch"] = entry.arch
-    numbers = known.numbers if known and recipe.dataset == IMAGENET_DATA and not says else {}
+    numbers, source = known.measured(recipe.dataset, as_theirs=not says) if known else ({}, "")
     return PublishedNetwork(
         kind=found.kind,
         backbone=found.backbone,
         steps=STEPS,
         normalisation=pixels or normalisation_of(entry, checkpoint, recipe.task),
         settings=settings,
+        of_another_size={} if says else found.sight.of_another_size(),
         classes=classes,
         method=method,
         pretrain_data=_trained_on(method, names.pretrain_data, count),
         model=names.model,
         expected=numbers,
-        source=known.source if known and numbers else "",
+        source=source,
+        remark=". ".join(filter(None, (found.remark, known.remark if known else ""))),
         build=_Builder(checkpoint.name, found, count),
     )
 
@@ -149,6 +148,6 @@ class _Builder:
                 f"{self.name}: tells {self.count:,} classes apart, and the data have {classes:,}: it was trained for "
                 "other data. Give data of the same classes"
             )
-        if self.found.pool and recipe.model.pool != self.found.pool:
-            raise InputError(f'key "model.pool": {self.name} has {self.found.pool}. Leave it out')
+        if recipe.model.pool != (own := self.found.pooling):
+            raise InputError(f'key "model.pool": {self.name} has {own}. Leave it out')
         return self.found.build(recipe.model.image_size, self.count)

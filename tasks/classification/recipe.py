@@ -110,6 +110,16 @@ class ClassificationRecipe(Recipe):
     inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @model_validator(mode="after")
+    def _sees_no_borders(self) -> "ClassificationRecipe":
+        resized, size = self.inference.resized, self.model.image_size
+        if resized and resized < size:
+            raise ValueError(
+                f"inference.resized ({resized}) is smaller than model.image_size ({size}), which is cut out of it: "
+                f"black borders would be seen. Give inference.resized at least {size}, or leave it out"
+            )
+        return self
+
     @property
     def mixes_images(self) -> bool:
         return bool(self.augment.mixup or self.augment.cutmix)

@@ -237,6 +237,10 @@ PEERS = (
         use_relative_position_bias=True,
     ),
     _transformers(
+        *("DeiT", "DeiTForImageClassification", "DeiTImageProcessorPil", "vit_mite_patch8_32"),
+        {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}},
+    ),
+    _transformers(
         *("DeiT", "DeiTForImageClassificationWithTeacher", "DeiTImageProcessorPil", None),
         {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}},
         **{"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},

@@ -1,5 +1,7 @@
 """Classifiers in the files of their authors: MAE, DeiT, BEiT, MoCo v3, torchvision and mmpretrain."""
 
+from dataclasses import replace
+
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET
 from backbones.names import SIZES
@@ -39,8 +41,10 @@ def of_authors(checkpoint: Checkpoint, known: Published | None, arch: str | None
         raise InputError(f"{checkpoint.name}: {looks}. Say which of timm's models it is, with --backbone")
     require_timm(found_arch)
     moco = "MoCo v3" in (looks.likely_method, method)
-    if base == "torchvision" or looks.naming == "torchvision" or (not base and _is_resnet(looks) and not arch):
+    if base == "torchvision" or looks.naming == "torchvision":
         return _torchvisions(found_arch, known, looks)
+    if not base and _is_resnet(looks) and not arch:
+        return _of_unknown_origin(_torchvisions(found_arch, None, looks))
     if looks.family not in ("ViT", "BEiT"):
         raise _unknown(checkpoint, looks)
     side = looks.image_size or 224
@@ -111,8 +115,20 @@ def _beits(checkpoint: Checkpoint, arch: str, side: int, averaged: bool, method:
     return Classifier(kind, name, arch, sight, normalisation, pool, options, method="" if method else "BEiT")
 
 
+def _of_unknown_origin(found: Classifier) -> Classifier:
+    """A ResNet: all code bases have torchvision's names, whoever trained it and however it was evaluated."""
+    return replace(
+        found,
+        kind="a ResNet of unknown origin, which sees an image as torchvision's do",
+        method="custom",
+        remark=f"its names do not tell who trained it, nor how it was evaluated: say so with --backbone, "
+        f"{found.arch}.tv_in1k for torchvision's first weights, timm's name with its tag for timm's",
+    )
+
+
 def _torchvisions(arch: str, known: Published | None, looks: Recognised) -> Classifier:
-    """With torchvision's own evaluation of these weights, or of the first that it has of the architecture."""
+    """With torchvision's own evaluation of these weights, or of the first that it has of the architecture and of the
+    size of the file's positions; of no margin where it has none of so large ones."""
     from torchvision import models
 
     pool: Pool | None = "token" if looks.family == "ViT" else None
@@ -121,13 +137,16 @@ def _torchvisions(arch: str, known: Published | None, looks: Recognised) -> Clas
         sight = Sight(looks.image_size or 224, 0.875, interpolation="bilinear")
         return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")
     kinds = models.get_model_weights(theirs)
-    weights = kinds[known.weights] if known and known.weights else next(iter(kinds))
+    side, weights = looks.image_size, kinds[known.weights] if known and known.weights else None
+    if weights is None:
+        weights = next((each for each in kinds if side == each.transforms.keywords["crop_size"]), next(iter(kinds)))
     shown = weights.transforms.keywords
-    size = looks.image_size or shown["crop_size"]
+    size = side or shown["crop_size"]
     sight = Sight(
         size,
         None,
-        shown.get("resize_size", 256),
+        max(size, shown.get("resize_size", 256)),
         interpolation=shown["interpolation"].value if "interpolation" in shown else "bilinear",
     )
-    return Classifier(kind, arch, arch, sight, IMAGENET, pool, method="supervised")
+    method = "SWAG" if known and "SWAG" in known.weights else "supervised"
+    return Classifier(kind, arch, arch, sight, IMAGENET, pool, method=method)

@@ -40,6 +40,11 @@ class Sight:
             "inference.interpolation": self.interpolation,
         }
 
+    def of_another_size(self) -> dict[str, object]:
+        """What of the settings becomes another where the network is shown images of another size: the share of the
+        resized image stays."""
+        return {"inference.resized": None, "inference.crop_ratio": self.size / self.resized} if self.resized else {}
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -50,10 +55,11 @@ class Classifier:
     arch:          timm's name of it
     sight:         how it was evaluated by those who published it
     normalisation: of its pixels; None where the trunk's name and the file have to tell
-    pool:          of a ViT; None where timm's model has its own way
+    pool:          of a ViT, to be built with; None where timm's model has its own way
     options:       of timm's model
     classes:       names of its outputs; empty where the file does not tell
     method:        how its trunk came about, as the tables print it; empty where others have to tell
+    remark:        what its record has to note besides
     """
 
     kind: str
@@ -65,6 +71,7 @@ class Classifier:
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     method: str = ""
+    remark: str = ""
 
     def build(self, image_size: int, outputs: int) -> nn.Module:
         """The network with its head, without the weights. Raises InputError where timm cannot build it so."""
@@ -76,6 +83,12 @@ class Classifier:
         """The network with its head, without numbers."""
         with torch.device("meta"):
             return self.build(self.sight.size, 1000)
+
+    @property
+    def pooling(self) -> Pool:
+        """What comes before its head: the class token, or else, as in all convolutional networks, an average."""
+        own = self.pool or getattr(self.outline(), "global_pool", None)
+        return "token" if own == "token" else "avg"
 
 
 def outputs_name(network: nn.Module) -> str:

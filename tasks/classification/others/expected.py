@@ -9,8 +9,13 @@ from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.origin import find_known
 
 _FINETUNE = "https://github.com/facebookresearch/mae/blob/main/FINETUNE.md"
+_ROBUSTNESS = "https://github.com/facebookresearch/mae/blob/main/README.md"
 _DEIT = "https://github.com/facebookresearch/deit/blob/main/README_deit.md"
 _MMPRETRAIN = "https://github.com/open-mmlab/mmpretrain/blob/main/configs/mae/metafile.yml"
+
+IMAGENET_DATA = "imagenet1k"
+_CORRUPTED = "imagenet-c"
+_IN_HALF = "its authors evaluated in float16 (engine_finetune.py, line 115): --set precision=fp16, on a GPU"
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Published:
     arch:      its architecture, by timm's name or torchvision's own
     numbers:   on ImageNet's validation images, by metric
     weights:   of torchvision, the name of its weights: "IMAGENET1K_V1"
+    others:    on other data sets, by data set and metric
+    remark:    what a record has to note of how the numbers came about
     """
 
     code_base: str
@@ -28,18 +35,45 @@ class Published:
     numbers: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     weights: str = ""
+    others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    remark: str = ""
+
+    def measured(self, dataset: str, *, as_theirs: bool) -> tuple[Mapping[str, float], str]:
+        """The numbers on a data set, and where they are published; none where it is not shown images as theirs was.
+
+        Of ImageNet-C it is not known how theirs was: its number is that of the recipe.
+        """
+        if dataset == IMAGENET_DATA:
+            return (self.numbers, self.source) if self.numbers and as_theirs else ({}, "")
+        if dataset == _CORRUPTED and dataset in self.others:
+            return self.others[dataset], f"{_ROBUSTNESS}, which does not say how images were cropped"
+        return (self.others[dataset], _ROBUSTNESS) if dataset in self.others and as_theirs else ({}, "")
 
 
-def _maes(arch: str, top1: float, top5: float, loss: float) -> Published:
-    return Published("MAE", arch, {"top1": top1, "top5": top5, "loss": loss}, _FINETUNE)
+def _maes(arch: str, numbers: Mapping[str, float], others: Mapping[str, float]) -> Published:
+    """others: the mCE on ImageNet-C, top-1 elsewhere, by data set"""
+    by_metric = {name: {"mCE" if name == _CORRUPTED else "top1": number} for name, number in others.items()}
+    return Published("MAE", arch, numbers, _FINETUNE, others=by_metric, remark=_IN_HALF)
 
 
 # By the name in the list of published files (backbones/weights/weights.yaml), which knows them by their MD5:
-# facebookresearch/mae, FINETUNE.md, lines 29-46.
+# facebookresearch/mae, FINETUNE.md, lines 29-46; README.md, lines 80-109, of the same weights on other data.
 _MAE = {
-    "mae_finetuned_vit_base.pth": _maes("vit_base_patch16_224", 83.664, 96.530, 0.731),
-    "mae_finetuned_vit_large.pth": _maes("vit_large_patch16_224", 85.952, 97.570, 0.646),
-    "mae_finetuned_vit_huge.pth": _maes("vit_huge_patch14_224", 86.928, 98.088, 0.584),
+    "mae_finetuned_vit_base.pth": _maes(
+        "vit_base_patch16_224",
+        {"top1": 83.664, "top5": 96.530, "loss": 0.731},
+        {"imagenet-c": 51.7, "imagenet-a": 35.9, "imagenet-r": 48.3, "imagenet-sketch": 34.5},
+    ),
+    "mae_finetuned_vit_large.pth": _maes(
+        "vit_large_patch16_224",
+        {"top1": 85.952, "top5": 97.570, "loss": 0.646},
+        {"imagenet-c": 41.8, "imagenet-a": 57.1, "imagenet-r": 59.9, "imagenet-sketch": 45.3},
+    ),
+    "mae_finetuned_vit_huge.pth": _maes(
+        "vit_huge_patch14_224",
+        {"top1": 86.928, "top5": 98.088, "loss": 0.584},
+        {"imagenet-c": 33.8, "imagenet-a": 68.2, "imagenet-r": 64.4, "imagenet-sketch": 49.6},
+    ),
 }
 
 

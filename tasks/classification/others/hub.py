@@ -46,20 +46,23 @@ def of_transformers(checkpoint: Checkpoint, config: Mapping[str, Any], backbone:
         )
     if (act := config.get("hidden_act", "gelu")) != "gelu":
         raise InputError(f"{where}: hidden_act {act!r}, and timm's model has gelu")
-    distilled = "distilled_" if any("distillation_classifier" in name for name in checkpoint.state_dict) else ""
+    two_heads = any("distillation_classifier" in name for name in checkpoint.state_dict)
     arch = backbone or looks_of(checkpoint).timm_name
     if arch is None:
         raise InputError(
             f"{checkpoint.name}: {looks_of(checkpoint)}. Say which of timm's models it is, with --backbone"
         )
-    arch = (
-        arch.replace("vit_", "deit_", 1).replace("patch", "distilled_patch", 1) if distilled and not backbone else arch
-    )
+    if two_heads and not backbone:
+        arch = arch.replace("vit_", "deit_", 1).replace("patch", "distilled_patch", 1)
+    one_head = not two_heads and any(name.endswith("distillation_token") for name in checkpoint.state_dict)
+    if one_head:  # timm's distilled model has two; its ViT with a register computes the same
+        arch = arch.replace("distilled_", "", 1)
     require_timm(arch)
     pooled = any("fc_norm." in name or "pooler.layernorm." in name for name in checkpoint.state_dict)
     eps = float(config.get("layer_norm_eps", 1e-12))
     options: dict[str, Any] = {"norm_layer": partial(nn.LayerNorm, eps=eps)}
     options |= {"num_heads": config["num_attention_heads"]} if "num_attention_heads" in config else {}
+    options |= {"reg_tokens": 1} if one_head else {}
     if kind in _BEIT:
         options |= beit_options(checkpoint)
     sight, normalisation = _preprocessing(checkpoint)
@@ -70,7 +73,7 @@ def of_transformers(checkpoint: Checkpoint, config: Mapping[str, Any], backbone:
         arch,
         sight,
         normalisation,
-        None if distilled else "avg" if pooled else "token",
+        None if two_heads else "avg" if pooled else "token",
         options,
         named_classes([str(labels[key]) for key in sorted(labels, key=int)]),
     )
@@ -101,7 +104,10 @@ def _preprocessing(checkpoint: Checkpoint) -> tuple[Sight, Normalisation]:
     side = _side(size)
     square = not isinstance(size, dict) or "shortest_edge" not in size
     seen = (_side(crop) if told.get("do_center_crop") else side) if square or told.get("do_center_crop") else None
-    if not (done and interpolation and normalisation and side and seen) or abs(255 * factor - 1) > 1e-6:
+    if (
+        not (done and interpolation and normalisation and side and seen and side >= seen)
+        or abs(255 * factor - 1) > 1e-6
+    ):
         raise InputError(
             f"{path}: not known how to do this here: expected images that are resized to a square, or by their short "
             "side and cropped, bilinear or bicubic (resample 2 or 3), divided by 255 and normalised"

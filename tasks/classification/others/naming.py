@@ -31,6 +31,12 @@ def join_head(weights: Weights, network: nn.Module) -> None:
     weights.rename(r"distillation_classifier\.", "head_dist.")
 
 
+def name_distillation_token(weights: Weights, network: nn.Module) -> None:
+    """Take a distillation token that no head reads for the register that it is, with a position of its own."""
+    if "reg_token" in network.state_dict():
+        weights.rename(r"dist_token$", "reg_token")
+
+
 def name_head(weights: Weights, network: nn.Module) -> None:
     """Call the linear layer that gives the classes as the network does."""
     own, names = outputs_name(network), network.state_dict().keys()
@@ -54,6 +60,7 @@ STEPS = (
     strip_wrappers,
     from_torchvision,
     from_huggingface,
+    name_distillation_token,
     from_mmpretrain,
     from_jax,
     drop_masking,

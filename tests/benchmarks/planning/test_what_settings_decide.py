@@ -74,7 +74,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "augment.cat_max_ratio": ("augment.cat_max_ratio=0.9",),
     "augment.photometric_distortion": (),
     "inference.crop_ratio": ("inference.crop_ratio=0.9",),
-    "inference.resized": ("inference.resized=232", "inference.crop_ratio=null"),
+    "inference.resized": ("inference.resized=472", "inference.crop_ratio=null"),
     "inference.shape": ("inference.shape=square",),
     "inference.interpolation": ("inference.interpolation=bilinear",),
     "data.decoder": ("data.decoder=pillow",),

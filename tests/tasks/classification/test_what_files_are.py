@@ -52,7 +52,7 @@ def file(tmp_path: Path) -> Path:
         ("mmpretrain, MAE", "mmpretrain's", {"model.pool": "avg", "inference.resized": None}),
         ("transformers, ViTForImageClassification", "transformers' vit", {"inference.shape": "square", **BILINEAR}),
         ("timm, convnext_atto.d2_in1k", "timm's models", {"inference.crop_ratio": 0.95, "model.image_size": 288}),
-        ("torchvision, resnet18", "torchvision's", {"inference.resized": 256, **BILINEAR}),
+        ("torchvision, resnet18", "a ResNet of unknown origin", {"inference.resized": 256, **BILINEAR}),
     ],
 )
 def test_what_a_file_is_decides_how_it_is_evaluated(
