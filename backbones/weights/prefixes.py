@@ -246,7 +246,7 @@ def known_parts(checkpoint: Checkpoint) -> tuple[tuple[Checkpoint, Recognised], 
 def _find_known_parts(checkpoint: Checkpoint) -> Iterator[tuple[Checkpoint, Recognised]]:
     for container, tensors in checkpoint.containers.items():
         least = max(numbers(tensors) // 16, 1)
-        sizes = {prefix: size for prefix, (size, _) in _prefixes(tensors).items()}
+        sizes = {prefix: size for prefix, (size, _) in prefixes_in(tensors).items()}
         known: list[tuple[str, Checkpoint, Recognised]] = []
         for prefix in sorted((prefix for prefix, size in sizes.items() if size >= least), key=_depth, reverse=True):
             if any(inner.startswith(prefix) for inner, _, _ in known):
@@ -275,7 +275,7 @@ def _search(checkpoint: Checkpoint, least: int, fewest: float, attempt: Attempt)
     for container, tensors in checkpoint.containers.items():
         large = [
             prefix
-            for prefix, (size, count) in _prefixes(tensors).items()
+            for prefix, (size, count) in prefixes_in(tensors).items()
             if size >= least and (count >= fewest or not prefix)
         ]
         for prefix in sorted(large, key=_depth):
@@ -302,7 +302,7 @@ def _outlined(part: Checkpoint, attempt: Attempt) -> _Fit | InputError:
             return InputError(f"{part.name}: {error}")
 
 
-def _prefixes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
+def prefixes_in(tensors: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
     """What names begin with, up to each of their dots and not at all, and how many numbers and tensors lie under it."""
     sizes: dict[str, tuple[int, int]] = {}
     for name, tensor in tensors.items():

@@ -23,6 +23,7 @@ _OF_THE_RUN = {
 _PARTS = {"classification": "model.network", "detection": "model.detector", "segmentation": "model"}
 """Where a run's checkpoint, by its task, has the network that it trained."""
 
+_CHECKPOINT = r"iteration_(\d+)\.pth"
 _LISTED = 6
 
 
@@ -52,6 +53,7 @@ def find_trained(path: Path) -> FoundNetwork:
             if part and file.exists():
                 return FoundNetwork(file, part)
             raise InputError(f"{path}: no such file or folder. Expected a finished run's folder, or a file of weights")
+        _refuse_checkpoint(path)
         return FoundNetwork(path, known=_with_record(path, read_description(path)))
     weights = path / WEIGHTS
     if is_there(path / RECORD):
@@ -68,6 +70,13 @@ def find_trained(path: Path) -> FoundNetwork:
         return FoundNetwork(weights, known=_described(weights))
     _refuse_store(path)
     return FoundNetwork(path)
+
+
+def _refuse_checkpoint(file: Path) -> None:
+    """Raise InputError for one of a run of ours, which lies in its folder: what it was trained for is told there."""
+    folder, run = file.absolute().parent, file.absolute().parent.parent
+    if folder.name == "checkpoints" and re.fullmatch(_CHECKPOINT, file.name) and (run / _RECIPE).is_file():
+        raise InputError(f"{file}: a checkpoint of a run, to go on with its training. Give the run's folder: {run}")
 
 
 def _refuse_store(path: Path) -> None:
@@ -122,7 +131,7 @@ def _of_earlier(directory: Path, record: Record) -> FoundNetwork:
 
     Raises InputError where there is none.
     """
-    numbered = {path: re.fullmatch(r"iteration_(\d+)\.pth", path.name) for path in directory.glob("checkpoints/*.pth")}
+    numbered = {path: re.fullmatch(_CHECKPOINT, path.name) for path in directory.glob("checkpoints/*.pth")}
     checkpoints = {int(match[1]): path for path, match in numbered.items() if match}
     part = _PARTS.get(record.task)
     if part is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from backbones.errors import InputError
+from backbones.names import SIZES
 from backbones.normalising import normalisation_of
 from backbones.registry import find_backbone
 from backbones.weights.checkpoints import Checkpoint
@@ -12,6 +13,7 @@ from backbones.weights.contradictions import fine_tuning_data
 from backbones.weights.methods import METHODS
 from backbones.weights.origin import Declared, choose_names, find_known
 from backbones.weights.prefixes import looks_of
+from backbones.weights.recognition import Recognised
 from backbones.weights.statements import read_statement
 from tasks.classification.others.authors import of_authors
 from tasks.classification.others.classes import IMAGENETS, imagenet_classes
@@ -19,6 +21,7 @@ from tasks.classification.others.classifier import Classifier, outputs_name
 from tasks.classification.others.expected import Published, find_classifier
 from tasks.classification.others.hub import described_by, of_timm, of_transformers
 from tasks.classification.others.naming import STEPS, bare
+from tasks.classification.others.whereabouts import HEADS, no_classifier, require_one_entry
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.data_sets import pretraining_name
 from tasks.trained import PublishedNetwork
@@ -62,12 +65,19 @@ def recognise(checkpoint: Checkpoint, recipe: ClassificationRecipe, backbone: st
         classes=classes,
         method=method,
         pretrain_data=_trained_on(method, names.pretrain_data, count),
-        model=names.model,
+        model=_column(found, looks) or names.model,
         expected=numbers,
         source=source,
         remark=". ".join(filter(None, (found.remark, known.remark if known else ""))),
         build=_Builder(checkpoint.name, found, count),
     )
+
+
+def _column(found: Classifier, looks: Recognised) -> str:
+    """The column of a network that has other sizes than the one of timm's that it is built as; else none."""
+    if "embed_dim" not in found.options:
+        return ""
+    return SIZES["mae"].get(f"vit_{looks.size}", ("", f"{looks.family} {looks.width}×{looks.depth}"))[1]
 
 
 def _trained_on(method: str, stated: str, count: int) -> str:
@@ -108,18 +118,9 @@ def _find(checkpoint: Checkpoint, known: Published | None, backbone: str | None)
 
 def _count_outputs(checkpoint: Checkpoint, found: Classifier) -> int:
     """How many classes a file tells apart. Raises InputError for one without a head."""
-    own = outputs_name(found.outline())
-    heads = (
-        own,
-        "head",
-        "head.fc",
-        "fc",
-        "classifier",
-        "heads.head",
-        "head.layers.head",
-        "cls_classifier",
-        "classifier.2",
-    )
+    require_one_entry(checkpoint)
+    network = found.outline()
+    heads = (outputs_name(network), *HEADS)
     sizes = {
         bare(name).removeprefix("backbone."): tensor.shape[0]
         for name, tensor in checkpoint.state_dict.items()
@@ -127,10 +128,7 @@ def _count_outputs(checkpoint: Checkpoint, found: Classifier) -> int:
     }
     if count := next((sizes[f"{head}.weight"] for head in heads if f"{head}.weight" in sizes), None):
         return count
-    raise InputError(
-        f"{checkpoint.name}: has no classifier ({looks_of(checkpoint)}): it is a trunk alone. Fine-tune it: `backbench "
-        f"run --backbone {found.backbone}={checkpoint.path}`"
-    )
+    raise no_classifier(checkpoint, found.backbone, heads, len(network.state_dict()))
 
 
 @dataclass(frozen=True)

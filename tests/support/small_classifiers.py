@@ -4,7 +4,7 @@ Importing this module registers the small architectures that they have in timm.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,14 @@ PEERS = (
         *("BEiT", "BeitForImageClassification", "BeitImageProcessorPil", "beit_mite_patch8_32"),
         {"size": {"height": 40, "width": 40}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True},
         use_relative_position_bias=True,
+    ),
+    replace(
+        _transformers(
+            *("BEiT", "BeitForImageClassification", "BeitImageProcessorPil", None),
+            {"size": {"height": 32, "width": 32}},
+            **{"layer_scale_init_value": 0.0, "use_absolute_position_embeddings": True, "intermediate_size": 96},
+        ),
+        name="transformers, averaged ViT as backbench exports it",
     ),
     _transformers(
         *("DeiT", "DeiTForImageClassification", "DeiTImageProcessorPil", "vit_mite_patch8_32"),

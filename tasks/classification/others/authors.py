@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import timm
+
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, IMAGENET
 from backbones.names import SIZES
@@ -69,17 +71,19 @@ def of_authors(checkpoint: Checkpoint, known: Published | None, arch: str | None
 
 
 def _unknown(checkpoint: Checkpoint, looks: Recognised) -> InputError:
+    is_distilled = any(name.endswith("dist_token") for name in checkpoint.state_dict)
+    deit = f"deit_{looks.size or 'base'}_distilled_patch16_224" if is_distilled else "deit_base_patch16_224"
     return InputError(
         f"{checkpoint.name}: {looks}. Its names do not tell who trained it, and so neither how it is evaluated. Say so "
-        "with --backbone: deit_base_patch16_224 for DeiT's, mae_vit_base, mocov3_vit_base or beit_vit_base for these "
-        "methods' own, timm's name with its tag for timm's, such as vit_base_patch16_224.augreg_in1k"
+        f"with --backbone: {deit} for DeiT's, mae_vit_base, mocov3_vit_base or beit_vit_base "
+        "for these methods' own, timm's name with its tag for timm's, such as vit_base_patch16_224.augreg_in1k"
     )
 
 
 def _arch_of(known: Published | None, looks: Recognised) -> str | None:
     if known is None:
         return looks.timm_name
-    return known.arch if known.code_base != "torchvision" else looks.timm_name or known.arch
+    return known.arch if timm.is_model(known.arch) else looks.timm_name or known.arch
 
 
 def _is_resnet(looks: Recognised) -> bool:

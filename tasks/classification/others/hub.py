@@ -23,6 +23,9 @@ from tasks.classification.others.naming import bare
 
 _BEIT = ("beit", "data2vec-vision")
 _MODELS = ("vit", "deit", *_BEIT)
+_ANY = {True: "beit_base_patch16_224", False: "vit_base_patch16_224"}
+"""timm's BEiT and ViT, which take any size."""
+
 _RESAMPLING: Mapping[Any, Interpolation] = {2: "bilinear", 3: "bicubic"}
 """By Pillow's numbers, as transformers writes them."""
 
@@ -48,10 +51,9 @@ def of_transformers(checkpoint: Checkpoint, config: Mapping[str, Any], backbone:
         raise InputError(f"{where}: hidden_act {act!r}, and timm's model has gelu")
     two_heads = any("distillation_classifier" in name for name in checkpoint.state_dict)
     arch = backbone or looks_of(checkpoint).timm_name
-    if arch is None:
-        raise InputError(
-            f"{checkpoint.name}: {looks_of(checkpoint)}. Say which of timm's models it is, with --backbone"
-        )
+    sizes: dict[str, Any] = {}
+    if arch is None or not timm.is_model(arch):
+        arch, sizes = backbone or _ANY[kind in _BEIT], {} if backbone else _sizes(config, where)
     if two_heads and not backbone:
         arch = arch.replace("vit_", "deit_", 1).replace("patch", "distilled_patch", 1)
     one_head = not two_heads and any(name.endswith("distillation_token") for name in checkpoint.state_dict)
@@ -60,7 +62,7 @@ def of_transformers(checkpoint: Checkpoint, config: Mapping[str, Any], backbone:
     require_timm(arch)
     pooled = any("fc_norm." in name or "pooler.layernorm." in name for name in checkpoint.state_dict)
     eps = float(config.get("layer_norm_eps", 1e-12))
-    options: dict[str, Any] = {"norm_layer": partial(nn.LayerNorm, eps=eps)}
+    options: dict[str, Any] = {"norm_layer": partial(nn.LayerNorm, eps=eps), **sizes}
     options |= {"num_heads": config["num_attention_heads"]} if "num_attention_heads" in config else {}
     options |= {"reg_tokens": 1} if one_head else {}
     if kind in _BEIT:
@@ -79,6 +81,19 @@ def of_transformers(checkpoint: Checkpoint, config: Mapping[str, Any], backbone:
     )
 
 
+def _sizes(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """As options of timm's models, for a network of sizes that have no name there. Raises InputError where not told."""
+    try:
+        width, mlp = int(config["hidden_size"]), int(config["intermediate_size"])
+        sizes = {"patch_size": int(config["patch_size"]), "depth": int(config["num_hidden_layers"])}
+        return {**sizes, "embed_dim": width, "mlp_ratio": mlp / width}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise InputError(
+            f"{where}: none of timm's models by its looks, and its sizes are not all there: expected hidden_size, "
+            "intermediate_size, num_hidden_layers and patch_size, all numbers"
+        ) from None
+
+
 def beit_options(checkpoint: Checkpoint) -> dict[str, Any]:
     """Which of BEiT's parts a file has, as options of timm's model."""
     names = [*checkpoint.state_dict]
@@ -86,7 +101,7 @@ def beit_options(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "use_abs_pos_emb": any(name.endswith(("pos_embed", "position_embeddings")) for name in names),
         "use_rel_pos_bias": any(name.endswith("relative_position_bias_table") for name in names),
-        "init_values": 0.1 if scaled else None,
+        "init_values": 0.1 if scaled else 0.0,  # None is what timm leaves out: its models' own 0.1
     }
 
 
