@@ -118,7 +118,7 @@ def _described(run: Path, found: FoundNetwork) -> Description:
         raise InputError(f"{run}: is for the task {known.task}, which is not known here")
     if known.task != PRETRAINING and not known.classes:
         raise InputError(
-            f"{run}: an earlier version finished this run, without its classes' names. Run it anew: repeat its "
+            f"{run}: no {WEIGHTS} that can be read, and checkpoints lack the classes' names. Run it anew: repeat its "
             "command with --rerun"
         )
     return known
