@@ -13,7 +13,7 @@ from torch import nn
 
 from backbones.forward_cost import ForwardCost
 from backbones.training.evaluated import PARTS
-from backbones.training.evaluating import EvaluationJob, Share, run_evaluation
+from backbones.training.evaluating import EvaluationJob, EvaluationSeries
 from backbones.training.outcome import Outcome
 from backbones.weights.loading import LoadReport
 from results import proportion_interval
@@ -92,6 +92,7 @@ def evaluate_corrupted(
     directory: Path,
     seed: int,
     title: str,
+    series: EvaluationSeries,
 ) -> CorruptedEvaluation:
     """Classify the images of these numbers in each of `val.parts`, each part but once, however often this is begun.
 
@@ -114,10 +115,9 @@ def evaluate_corrupted(
             directory=directory / "checkpoints" / PARTS / name.replace("/", "-"),
             seed=seed,
             title=f"{title}, {name}",
-            share=Share(row, len(val.parts)),
         )
         job.directory.mkdir(parents=True, exist_ok=True)
-        outcomes.append(run_evaluation(job))
+        outcomes.append(series.run(job))
         read_PN[row, metric.numbers] = True
         wrong_PN[row, metric.numbers] = metric.per_image["top1"] == 0
         unreadable |= metric.unreadable
@@ -128,7 +128,7 @@ def evaluate_corrupted(
 
 
 def _united(outcomes: Sequence[Outcome]) -> Outcome:
-    """What all parts together took."""
+    """What all parts together took; those before them, of which each has the sum, only once."""
     return replace(
         outcomes[-1],
         evaluation_seconds=sum(each.evaluation_seconds or 0.0 for each in outcomes),

@@ -1,6 +1,8 @@
 """`backbench evaluate` on ImageNet-A, -C, -R, -Sketch, -V2 and -ReaL, from the folders to the table."""
 
 import csv
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ from torch import nn
 from backbones.images.crops import evaluation_crop
 from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
+from tasks.classification.metric import ClassificationMetric
 from tasks.datasets.imagenet_variants.classes import classes_of_subset, imagenet_classes
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, all_parts, category_of
 from tests.support.commands import metric_values, read_record, run_directory, torchrun
-from tests.support.in_process import refusal, success
+from tests.support.in_process import call, refusal, success
 from tests.support.results_examples import read_markdown
 from tests.support.variant_examples import (
     FEW,
@@ -183,6 +186,29 @@ def test_a_killed_evaluation_goes_on_with_the_next_part(
     assert len(read) == 8 * 10 + 3
     whole = evaluate("imagenet_c", corrupted, weights, tmp_path / "whole")
     assert metric_values(read_record(tmp_path / "killed")) == metric_values(whole)
+
+
+@pytest.mark.usefixtures("two_corruptions")
+def test_a_signal_between_two_parts_ends_it_well(
+    weights: Path, corrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's were the death of it, without a word."""
+    made: list[ClassificationMetric] = []
+
+    def metric(*given: Any, **named: Any) -> ClassificationMetric:
+        made.append(ClassificationMetric(*given, **named))
+        if len(made) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made[-1]
+
+    monkeypatch.setattr("tasks.classification.corrupted.ClassificationMetric", metric)
+    former = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listens"))
+    try:
+        ended = call(*arguments("imagenet_c", corrupted, weights, tmp_path / "runs"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert ended.exit_code == 130 and "backbench: interrupted; repeat the command" in ended.output
+    assert len(made) == 3 and len([*tmp_path.rglob("evaluation.pt")]) == 2
 
 
 @pytest.mark.usefixtures("two_corruptions")
