@@ -22,7 +22,7 @@ from backbones.training.settings import Recipe, validate
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.planning.evaluations import evaluation_settings
-from benchmarks.planning.trained_runs import FoundNetwork, find_trained
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained, require_class_names
 from benchmarks.running.drawn import is_document, is_drawn, save_picture
 from benchmarks.running.image_files import ImageFile, find_image_files
 from tasks.registry import PRETRAINING, TASKS, interpret
@@ -73,7 +73,7 @@ def predict_images(
     _require_options(description, run, asked)
     files = find_image_files(given, [out / PICTURES, out / LABELS], is_drawn)
     _require_room(files, out, description.task)
-    predictor, recipe = load_predictor(file, description, overrides, asked)
+    predictor, recipe = load_predictor(file, description, overrides, asked, found.part)
     done = Predicted(out)
     about = {"weights": str(file), "task": description.task, **description.run}
     head = {"run": about, "inference": recipe.model_dump(mode="json").get("inference", {}), **predictor.about}
@@ -91,9 +91,9 @@ def predict_images(
 
 
 def load_predictor(
-    file: Path, description: Description, overrides: Sequence[str], asked: Mapping[str, Any]
+    file: Path, description: Description, overrides: Sequence[str], asked: Mapping[str, Any], part: str = ""
 ) -> tuple[Predictor, Recipe]:
-    """The network in a run's file, on the device, and the settings that it is used under.
+    """The network in a run's file, or in a part of it, on the device, and the settings that it is used under.
 
     Raises InputError for settings that do not fit it or this machine, and for weights that do not fit.
     """
@@ -104,7 +104,7 @@ def load_predictor(
     recipe: Any = evaluation_settings(trained, None, list(overrides), file)
     choose_device(recipe.runtime.device)
     normalisation = Normalisation(**description.normalisation)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, part=part)
     if description.task == PRETRAINING:
         from backbones.pretraining.predicting import load_predictor as load_autoencoder
 
@@ -121,11 +121,7 @@ def _described(run: Path, found: FoundNetwork) -> Description:
         raise InputError(f"{run}: not written by a run. Expected a finished run's folder, or the {WEIGHTS} in it")
     if known.task not in {PRETRAINING, *TASKS}:
         raise InputError(f"{run}: is for the task {known.task}, which is not known here")
-    if known.task != PRETRAINING and not known.classes:
-        raise InputError(
-            f"{run}: an earlier version finished this run, without its classes' names. Run it anew: repeat its "
-            "command with --rerun"
-        )
+    require_class_names(known, run)
     return known
 
 

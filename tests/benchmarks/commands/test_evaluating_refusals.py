@@ -55,7 +55,7 @@ def spoil_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callab
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "cut short": (cut, "weights.safetensors: not a run's weights, or a part of them. Copy the file anew", 3),
-    "not finished": (unfinish, ": this run has not finished, so there is nothing to evaluate. Repeat its command", 2),
+    "not finished": (unfinish, ": this run has not finished. Repeat its command, to its end", 2),
     "nothing left": (forget_weights, ": neither weights.safetensors nor a checkpoint is left of this run. Run it", 2),
     "another's record": (change_record, "One of them was copied there: put back the run's own", 3),
     "a tensor renamed": (
