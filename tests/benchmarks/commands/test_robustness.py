@@ -27,6 +27,7 @@ from tests.support.variant_examples import (
     draw_corrupted,
     draw_validation,
     write_classifier,
+    write_image,
     write_reassessed,
 )
 
@@ -198,12 +199,21 @@ def test_two_classifiers_are_compared_on_the_same_corrupted_images(
 
 
 @pytest.mark.usefixtures("two_corruptions")
-def test_an_unreadable_corrupted_image_counts_in_no_part(weights: Path, tmp_path: Path) -> None:
+def test_an_unreadable_corrupted_image_counts_in_no_part(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All such are named before the first part is evaluated."""
     data = draw_corrupted(tmp_path / "imagenet-c", PARTS, images=1)
     broken = data / "weather" / "fog" / "3" / FEW[1] / "ILSVRC2012_val_00000002.JPEG"
     broken.write_bytes(b"no image")
     message = refusal(*arguments("imagenet_c", data, weights, tmp_path / "runs"), status=3)
     assert "1 unreadable evaluation image(s)" in message and str(broken) in message
+    (data / "noise/gaussian_noise/5" / FEW[0] / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"no image either")
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.classification.corrupted.run_evaluation", lambda job: pytest.fail("a part was evaluated"))
+        message = refusal(*arguments("imagenet_c", data, weights, tmp_path / "runs"), status=3)
+    assert "2 unreadable evaluation image(s)" in message and str(broken) in message
+    write_image(data / "noise/gaussian_noise/5" / FEW[0] / "ILSVRC2012_val_00000001.JPEG", 1)
     record = evaluate("imagenet_c", data, weights, tmp_path / "runs", "--set", "evaluation.allow_unreadable=true")
     assert {metric["n_eval"] for metric in record["metrics"]} == {3}
     assert any("1 of 4 images left out" in note for note in record["notes"])
