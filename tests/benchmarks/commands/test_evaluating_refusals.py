@@ -98,7 +98,7 @@ CALLS: dict[str, tuple[tuple[str, ...], str]] = {
     "of the network": (("--set", "model.pool=token"), "An evaluation can have other settings of data, inference, eval"),
     "misspelt": (("--set", "inference.crop_ration=0.9"), 'Did you mean "crop_ratio"?'),
     "no such value": (("--set", "inference.crop_ratio=2"), "inference.crop_ratio"),
-    "another task": (("--recipe", "mini_segmentation"), "mini_segmentation"),
+    "another task": (("--recipe", "mini_segmentation"), "was trained for classification. Name a recipe of that"),
     "another backbone": (("--backbone", "mae_vit_base"), "is a run's, of mae_vit_mini. Leave --backbone out"),
     "runtime": (("--set", "runtime.device=abacus"), "device"),
 }

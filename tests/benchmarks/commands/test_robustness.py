@@ -18,6 +18,7 @@ from backbones.images.reading import read_image
 from tasks.datasets.imagenet_variants.classes import classes_of_subset, imagenet_classes
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, all_parts, category_of
 from tests.support.commands import metric_values, read_record, run_directory, torchrun
+from tests.support.folders import age
 from tests.support.in_process import refusal, success
 from tests.support.results_examples import read_markdown
 from tests.support.variant_examples import (
@@ -260,8 +261,10 @@ def test_a_classifier_of_other_classes_is_refused(tmp_path: Path) -> None:
     assert "was trained for other classes than the data have (100 and 1,000)" in message
 
 
-def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
-    data = draw_classes(tmp_path / "sketch", FEW)
+def test_there_is_nothing_to_train_on(weights: Path, tmp_path: Path) -> None:
+    """Nor is there after an evaluation, which keeps what it found."""
+    data = age(draw_classes(tmp_path / "sketch", FEW))
+    evaluate("imagenet_sketch", data, weights, tmp_path / "evaluated")
     message = refusal(
         *("run", "--recipe", "imagenet_sketch", "--data", data, "--backbone", "random_vit_mini", "--out", tmp_path)
     )
