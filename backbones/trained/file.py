@@ -6,7 +6,6 @@ recorded under stands in `run`.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
 from backbones.trained import WEIGHTS
-from backbones.training.writing import check_before_writing, written_whole
+from backbones.training.writing import check_before_writing, why_not_written, written_whole
 
 
 class Description(BaseModel):
@@ -69,19 +68,11 @@ def write_weights(directory: Path, network: nn.Module, description: Description)
         with written_whole(path) as file:
             save_file(_tensors_of(network), file.name, {"format": "pt", **description.header()})
     except (OSError, safetensors.SafetensorError) as error:
-        reason, number = _reason(error)
+        reason, number = why_not_written(error)
         raise not_written(
             f"{path}: cannot be written ({reason}). Make room and repeat the command: nothing is trained again", number
         ) from error
     return path
-
-
-def _reason(error: Exception) -> tuple[str, int | None]:
-    """What the system said and its number for that, which safetensors has in words."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error), error.errno
-    said = re.search(r"I/O error: (.+) \(os error (\d+)\)", str(error))
-    return (said[1], int(said[2])) if said else (str(error).splitlines()[0], None)
 
 
 def _tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -121,8 +112,3 @@ def read_description(path: Path) -> Description | None:
         raise DataError(
             f"{path}: its header does not describe a trained network ({reason}). Take the file as the run wrote it"
         ) from error
-
-
-def trained_file(path: Path) -> Path:
-    """The file of a trained network behind a path: of a finished run's folder the one in it; else the path itself."""
-    return path / WEIGHTS if (path / WEIGHTS).is_file() else path

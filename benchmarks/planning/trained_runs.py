@@ -13,6 +13,7 @@ from backbones.trained.file import WEIGHTS, Description, read_description
 from backbones.weights.references import split_part
 from results import Record, ResultsError, read_record
 from results.store import RECORD, find_directories, is_there
+from tasks.registry import PRETRAINING
 
 _RECIPE = "recipe.yaml"
 
@@ -21,7 +22,12 @@ _OF_THE_RUN = {
     *("method", "pretrain_data", "model", "checkpoint", "checkpoint_sha256", "checkpoint_part", "backbench_version"),
 }
 
-_PARTS = {"classification": "model.network", "detection": "model.detector", "segmentation": "model"}
+_PARTS = {
+    "classification": "model.network",
+    "detection": "model.detector",
+    "segmentation": "model",
+    PRETRAINING: "model.network",
+}
 """Where a run's checkpoint, by its task, has the network that it trained."""
 
 _LISTED = 6
@@ -65,11 +71,20 @@ def find_trained(path: Path) -> FoundNetwork:
             )
         return _of_run(path, record) if weights.is_file() else _of_earlier(path, record)
     if (path / _RECIPE).is_file():
-        raise InputError(f"{path}: this run has not finished, so there is nothing to evaluate. Repeat its command")
+        raise InputError(f"{path}: this run has not finished. Repeat its command, to its end")
     if weights.is_file():
         return FoundNetwork(weights, known=_described(weights))
     _refuse_store(path)
     return FoundNetwork(path)
+
+
+def require_class_names(known: Description, path: Path) -> None:
+    """Raise InputError for a network of which only its record tells, which has no classes."""
+    if known.task != PRETRAINING and not known.classes:
+        raise InputError(
+            f"{path}: no {WEIGHTS} that can be read, and checkpoints lack the classes' names. Run it anew: repeat its "
+            "command with --rerun"
+        )
 
 
 def _refuse_store(path: Path) -> None:
@@ -138,7 +153,7 @@ def _of_earlier(directory: Path, record: Record) -> FoundNetwork:
     checkpoints = _checkpoints(directory)
     part = _PARTS.get(record.task)
     if part is None:
-        raise InputError(f"{directory}: a run of {record.task} has no head that could be evaluated")
+        raise InputError(f"{directory}: a run of {record.task}, of which no network is known here")
     if not checkpoints:
         raise InputError(
             f"{directory}: neither {WEIGHTS} nor a checkpoint is left of this run. Run it anew: repeat its command "

@@ -22,7 +22,7 @@ from tasks.classification.classifier import ClassificationStep, pooling_notes
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import evaluation_of
-from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.evaluation_images import require_evaluation_images_of
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, category_of
 from tasks.datasets.labelled import LabelledSplit, part_name
 from tasks.outcome import TaskOutcome
@@ -102,10 +102,12 @@ def evaluate_corrupted(
     read_PN = np.zeros_like(wrong_PN)
     unreadable: dict[str, str] = {}
     outcomes = []
+    if not recipe.evaluation.allow_unreadable:
+        require_evaluation_images_of(
+            {val.root / folder: _chosen(val.part(folder).paths, numbers) for folder in val.parts}
+        )
     for row, folder in enumerate(val.parts):
         part = val.part(folder)
-        if not recipe.evaluation.allow_unreadable:
-            require_evaluation_images(val.root / folder, [part.paths[number] for number in numbers])
         metric = ClassificationMetric(len(val.classes), None, allow_unreadable=recipe.evaluation.allow_unreadable)
         name = part_name(folder)
         job = EvaluationJob(
@@ -125,6 +127,11 @@ def evaluate_corrupted(
     parts = [(name, int(severity)) for name, severity in (part_name(folder).split("/") for folder in val.parts)]
     errors = CorruptionErrors(parts, wrong_PN[:, readable])
     return CorruptedEvaluation(errors, readable, len(numbers), unreadable, _united(outcomes))
+
+
+def _chosen(paths: Sequence[Path], numbers: Sequence[int]) -> Sequence[Path]:
+    """Those of these ascending numbers: where that is all, as they are, which of millions make no objects."""
+    return paths if len(numbers) == len(paths) else [paths[number] for number in numbers]
 
 
 def _united(outcomes: Sequence[Outcome]) -> Outcome:

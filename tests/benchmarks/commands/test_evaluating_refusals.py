@@ -60,7 +60,7 @@ def spoil_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callab
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "cut short": (cut_all, "Copy the file anew, or run it anew: repeat the run's command with --rerun", 3),
-    "not finished": (unfinish, ": this run has not finished, so there is nothing to evaluate. Repeat its command", 2),
+    "not finished": (unfinish, ": this run has not finished. Repeat its command, to its end", 2),
     "nothing left": (forget_weights, ": neither weights.safetensors nor a checkpoint is left of this run. Run it", 2),
     "another's record": (change_record, "One of them was copied there: put back the run's own", 3),
     "a tensor renamed": (
@@ -103,7 +103,7 @@ CALLS: dict[str, tuple[tuple[str, ...], str]] = {
     "of the network": (("--set", "model.pool=token"), "An evaluation can have other settings of data, inference, eval"),
     "misspelt": (("--set", "inference.crop_ration=0.9"), 'Did you mean "crop_ratio"?'),
     "no such value": (("--set", "inference.crop_ratio=2"), "inference.crop_ratio"),
-    "another task": (("--recipe", "mini_segmentation"), "mini_segmentation"),
+    "another task": (("--recipe", "mini_segmentation"), "was trained for classification. Name a recipe of that"),
     "another backbone": (("--backbone", "mae_vit_base"), "is a run's, of mae_vit_mini. Leave --backbone out"),
     "runtime": (("--set", "runtime.device=abacus"), "device"),
 }
