@@ -208,16 +208,21 @@ def _recipe_of(recorded: str) -> str:
     return "_".join(recorded.split("-")[:2])
 
 
-def open_labelled(recorded: str, root: Path) -> "tuple[LabelledSplit, LabelledSplit]":
-    """Open both splits, training first, of the data set to classify that recipes call so.
-
-    Raises DataError for what is in none of its layouts, InputError for one that has nothing to train on.
-    """
+def require_training_images(recorded: str, root: Path) -> None:
+    """Raise InputError for a data set that has nothing to train on, whatever lies below `root`."""
     if is_evaluation_only(recorded):
         raise InputError(
             f"data set {recorded}: is there to evaluate classifiers of ImageNet on, and has nothing to train on. "
             f"Use `backbench evaluate --recipe {_recipe_of(recorded)} --data {root} --weights RUN`"
         )
+
+
+def open_labelled(recorded: str, root: Path) -> "tuple[LabelledSplit, LabelledSplit]":
+    """Open both splits, training first, of the data set to classify that recipes call so.
+
+    Raises DataError for what is in none of its layouts, InputError for one that has nothing to train on.
+    """
+    require_training_images(recorded, root)
     splits: tuple[LabelledSplit, LabelledSplit] = pkgutil.resolve_name(opener_of(recorded))(root)
     return splits
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from backbones.errors import InputError, not_written
 from backbones.images.normalisation import Normalisation
-from backbones.training.writing import check_before_writing, written_whole
+from backbones.training.writing import check_before_writing, why_not_written, written_whole
 
 Target = Literal["timm", "transformers", "mmseg", "detectron2", "mae"]
 
@@ -80,7 +80,12 @@ def as_safetensors(tensors: Mapping[str, Tensor], about: About) -> Content:
 
 def as_torch(content: Any) -> Content:
     """Write with `torch.save`."""
-    return lambda path: torch.save(content, path)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:  # torch's own file tells no reason where it cannot be written
+            torch.save(content, file)
+
+    return write
 
 
 def as_pickle(content: Any) -> Content:
@@ -162,11 +167,8 @@ def write_product(product: Product, out: Path, overwrite: bool = False) -> list[
     try:
         return _write_folder(product, out) if product.is_folder else _write_files(product, out)
     except (OSError, safetensors.SafetensorError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise not_written(
-            f"{out}: cannot be written ({reason}). Make room, or choose another --out",
-            getattr(error, "errno", None),
-        ) from error
+        reason, number = why_not_written(error)
+        raise not_written(f"{out}: cannot be written ({reason}). Make room, or choose another --out", number) from error
 
 
 def _write_files(product: Product, out: Path) -> list[Path]:

@@ -30,7 +30,8 @@ class Observation:
         """To be called before a file is read or a folder is listed."""
         if path not in self.states:
             self.states[path] = state = state_of(path)
-            self.is_settled &= is_settled(state)
+            if not is_settled(state):  # a thread beside this one may have found the same
+                self.is_settled = False
 
 
 _observations: list[Observation] = []

@@ -113,8 +113,3 @@ def read_description(path: Path) -> Description | None:
         raise DataError(
             f"{path}: its header does not describe a trained network ({reason}). Take the file as the run wrote it"
         ) from error
-
-
-def trained_file(path: Path) -> Path:
-    """The file of a trained network behind a path: of a finished run's folder the one in it; else the path itself."""
-    return path / WEIGHTS if (path / WEIGHTS).is_file() else path

@@ -20,7 +20,7 @@ from torch import nn
 from backbones.errors import not_written
 from backbones.training.agreement import first_decides, largest, require_of_all
 from backbones.training.machine import leads_node
-from backbones.training.writing import check_before_writing, written_whole
+from backbones.training.writing import check_before_writing, why_not_written, written_whole
 
 
 @dataclass
@@ -87,21 +87,12 @@ def save_atomically(content: Any, path: Path) -> None:
         with written_whole(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        reason, number = _reason(error)
+        reason, number = why_not_written(error)
         raise not_written(
             f"{path}: cannot be written ({reason}). Make room or give another --out; "
             "repeating the command goes on from the last checkpoint",
             number,
         ) from error
-
-
-def _reason(error: BaseException) -> tuple[str, int | None]:
-    """What the system said and its number for that, which torch's writer covers with a RuntimeError about positions."""
-    causes: list[BaseException] = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(cause)
-    said = ((cause.strerror, cause.errno) for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    return next(said, (str(error).splitlines()[0], None))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import gc
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +35,8 @@ _run_number = itertools.count()
 
 
 @dataclass(frozen=True)
-class Share:
-    """One of several evaluations of the same length, `done` of which are finished: how far all are is shown."""
-
-    done: int = 0
-    total: int = 1
-
-
-@dataclass(frozen=True)
 class EvaluationJob:
-    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names.
-
-    share: of how many such evaluations it is which
-    """
+    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names."""
 
     model: BaseModel
     evaluation: Evaluation
@@ -55,7 +46,6 @@ class EvaluationJob:
     title: str
     hooks: Sequence[Hook] = ()
     collate: Collate | None = None
-    share: Share = Share()
 
 
 class EvaluationRunner(JobRunner):
@@ -75,28 +65,31 @@ class EvaluationRunner(JobRunner):
     def _require_finite_weights(self) -> None:
         """Loading has made sure."""
 
-    def run_once(self) -> dict[str, float]:
-        """Evaluate, unless this has been done before in the same directory; the metrics."""
+    def run_once(self, prepare: Callable[[], None]) -> dict[str, float]:
+        """Prepare and evaluate, unless this has been done before in the same directory; the metrics."""
         self._val_loop = self.build_val_loop(self._val_loop)
         self.call_hook("before_run")
         assert self.evaluated is not None
         self.evaluated.find(0)
+        if not self.evaluated.found:
+            prepare()
         metrics = self.evaluate()
         self.call_hook("after_run")
         return metrics
 
 
 class _ProgressHook(Hook):
-    """How far it is, and what it costs."""
+    """How far it is, the `done`-th after the first of `total`, and what it costs."""
 
-    def __init__(self, title: str, tally: Tally, share: Share) -> None:
-        self.title, self.tally, self.share = title, tally, share
+    def __init__(self, title: str, tally: Tally, done: int, total: int) -> None:
+        self.title, self.tally, self.done, self.total = title, tally, done, total
+        self.earlier_seconds = 0.0
         self.line: ProgressLine | None = None
 
     def before_val_epoch(self, runner: Runner) -> None:
-        self.began = run_seconds()
-        self.first = self.share.done * len(runner.val_dataloader)
-        self.line = ProgressLine(self.title, self.share.total * len(runner.val_dataloader), "batches")
+        self.began, self.earlier_seconds = run_seconds(), self.tally.total_seconds
+        self.first = self.done * len(runner.val_dataloader)
+        self.line = ProgressLine(self.title, self.total * len(runner.val_dataloader), "batches")
         self.line.start_at(self.first)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
@@ -105,7 +98,9 @@ class _ProgressHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.close()
-        self.tally.evaluation_seconds += run_seconds() - self.began
+        now = run_seconds()
+        self.tally.evaluation_seconds += now - self.began
+        self.tally.total_seconds = self.earlier_seconds + now
         self.tally.peak_memory_mb = max(self.tally.peak_memory_mb, peak_memory_mb())
 
     def close(self) -> None:
@@ -114,57 +109,92 @@ class _ProgressHook(Hook):
             self.line = None
 
 
+class EvaluationSeries:
+    """Evaluations of one network, one after the other, `total` of them of the same length.
+
+    They are one in the signals that end them, in how far they are, and in what they took.
+    """
+
+    def __init__(self, total: int = 1) -> None:
+        self.total, self.done = total, 0
+        self.earlier_seconds = 0.0
+        self.is_compiled = False
+        self.interrupt = InterruptHook(None, 1)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """To be around them all. Between two of them, where nothing is at hand, the first signal ends the process."""
+        self.interrupt.insisting = True
+        with self.interrupt.listening():
+            yield
+
+    def run(self, job: EvaluationJob) -> Outcome:
+        """The next of them, as `run_evaluation` makes it; its `earlier_seconds` are those of all until then."""
+        self.interrupt.insisting = False
+        try:
+            self.interrupt.stop_if_requested()
+            with in_fixed_order(job.recipe.runtime.deterministic):
+                return self._run(job)
+        finally:
+            self.done += 1
+            self.interrupt.insisting = True
+
+    def _run(self, job: EvaluationJob) -> Outcome:
+        recipe, tally = job.recipe, Tally(total_seconds=self.earlier_seconds)
+        precision = resolve_precision(recipe.precision, device_type())
+        progress = _ProgressHook(job.title, tally, self.done, self.total)
+        runner = EvaluationRunner(
+            model=job.model,
+            work_dir=str(job.directory),
+            val_dataloader=evaluation_loader(job.evaluation, recipe, job.collate),
+            val_cfg={},
+            val_evaluator=Evaluator([job.evaluation.metric]),
+            default_hooks=dict.fromkeys(ENGINE_HOOKS),
+            custom_hooks=[progress, *job.hooks, self.interrupt],
+            launcher="pytorch" if process_count() > 1 else "none",
+            randomness={"seed": job.seed},
+            experiment_name=f"{job.directory.name}-evaluation-{os.getpid()}-{next(_run_number)}",
+        )
+        runner.evaluated = KeptEvaluation(job.directory / "checkpoints", job.evaluation, tally)
+        try:
+            metrics = runner.run_once(partial(self._compile, job))
+        finally:
+            progress.close()
+            runner.close_log()
+        del runner
+        if self.done + 1 == self.total:
+            gc.collect()
+        self.earlier_seconds = progress.earlier_seconds
+        return Outcome(
+            train_loss=None,
+            images_per_second=None,
+            peak_memory_mb=max(all_gather_object(max(tally.peak_memory_mb, peak_memory_mb()))),
+            seconds=None,
+            evaluation_seconds=tally.evaluation_seconds,
+            earlier_seconds=self.earlier_seconds,
+            corrupt={},
+            precision=precision,
+            device=device_name(),
+            cuda=cuda_version(),
+            driver=driver_version(),
+            processes=process_count(),
+            step_images=(),
+            metrics=metrics,
+        )
+
+    def _compile(self, job: EvaluationJob) -> None:
+        """Once, however many follow: it forgets what has been compiled before."""
+        if job.recipe.runtime.compile and not self.is_compiled:
+            compile_network(job.model.network)
+            self.is_compiled = True
+
+
 def run_evaluation(job: EvaluationJob) -> Outcome:
     """Evaluate once, each process its share of the images, and say how it went.
 
     What was evaluated by a call that was killed before its record stands is taken as it is. Raises InputError for
     settings that do not fit this machine, KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
-    with in_fixed_order(job.recipe.runtime.deterministic):
-        return _run(job)
-
-
-def _run(job: EvaluationJob) -> Outcome:
-    recipe, tally = job.recipe, Tally()
-    precision = resolve_precision(recipe.precision, device_type())
-    if recipe.runtime.compile:
-        compile_network(job.model.network)
-    progress, interrupt = _ProgressHook(job.title, tally, job.share), InterruptHook(None, 1)
-    runner = EvaluationRunner(
-        model=job.model,
-        work_dir=str(job.directory),
-        val_dataloader=evaluation_loader(job.evaluation, recipe, job.collate),
-        val_cfg={},
-        val_evaluator=Evaluator([job.evaluation.metric]),
-        default_hooks=dict.fromkeys(ENGINE_HOOKS),
-        custom_hooks=[progress, *job.hooks, interrupt],
-        launcher="pytorch" if process_count() > 1 else "none",
-        randomness={"seed": job.seed},
-        experiment_name=f"{job.directory.name}-evaluation-{os.getpid()}-{next(_run_number)}",
-    )
-    runner.evaluated = KeptEvaluation(job.directory / "checkpoints", job.evaluation, tally)
-    try:
-        with interrupt.listening():
-            metrics = runner.run_once()
-    finally:
-        progress.close()
-        runner.close_log()
-    del runner
-    if job.share.done + 1 == job.share.total:
-        gc.collect()
-    return Outcome(
-        train_loss=None,
-        images_per_second=None,
-        peak_memory_mb=max(all_gather_object(max(tally.peak_memory_mb, peak_memory_mb()))),
-        seconds=None,
-        evaluation_seconds=tally.evaluation_seconds,
-        earlier_seconds=0.0,
-        corrupt={},
-        precision=precision,
-        device=device_name(),
-        cuda=cuda_version(),
-        driver=driver_version(),
-        processes=process_count(),
-        step_images=(),
-        metrics=metrics,
-    )
+    series = EvaluationSeries()
+    with series.listening():
+        return series.run(job)

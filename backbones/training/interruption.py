@@ -132,6 +132,11 @@ class InterruptHook(Hook):
     def after_val(self, runner: Runner) -> None:
         self.cadence.begin()
 
+    def stop_if_requested(self) -> None:
+        """End where nothing is at hand, if any process is asked to. All have to call it."""
+        if any(largest([float(self.requested)])):
+            self._end()
+
     def _agreed(self) -> bool:
         """Whether to stop here. If one process stopped alone, the others would wait for it until they are killed."""
         if process_count() == 1:

@@ -91,7 +91,7 @@ def evaluate(
             limit=limit,
         )
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
-    _launch(processes)
+    _launch(processes, recipe, overrides or [])
     with nothing_else_on_stdout(as_json):
         cell = run_evaluation(
             *(recipe, data, weights, out),
@@ -211,11 +211,13 @@ def export(
     show_export(exported)
 
 
-def _launch(processes: int | None) -> None:
+def _launch(processes: int | None, recipe: str | None, overrides: list[str]) -> None:
     """Go on in several processes, if so many are wanted, and end as they do."""
     import sys
 
+    from benchmarks.running.evaluating import require_devices
     from benchmarks.running.launching import is_to_launch, launch
 
     if processes and is_to_launch(processes):
+        require_devices(processes, recipe, overrides)
         raise typer.Exit(launch(processes, sys.argv[1:]))

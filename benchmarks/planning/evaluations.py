@@ -209,7 +209,12 @@ def _of_run(
     if backbone not in (None, run["backbone"]):
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
     trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
-    loaded = load_recipe(recipe, [], {description.task}) if recipe else None
+    loaded = load_recipe(recipe, [], TASKS) if recipe else None
+    if loaded and loaded.recipe.task != description.task:
+        raise InputError(
+            f'recipe {recipe}: its task is "{loaded.recipe.task}", and {file} was trained for {description.task}. Name '
+            "a recipe of that, or leave --recipe out: the run has its own"
+        )
     settings = evaluation_settings(trained, loaded, overrides, file)
     return PlannedEvaluation(
         recipe_name=run["recipe"],

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from backbones.trained.file import WEIGHTS, Description, read_description
 from backbones.weights.references import split_part
 from results import Record, ResultsError, read_record
 from results.store import RECORD, find_directories, is_there
+from tasks.registry import PRETRAINING
 
 _RECIPE = "recipe.yaml"
 
@@ -20,7 +22,12 @@ _OF_THE_RUN = {
     *("method", "pretrain_data", "model", "checkpoint", "checkpoint_sha256", "checkpoint_part", "backbench_version"),
 }
 
-_PARTS = {"classification": "model.network", "detection": "model.detector", "segmentation": "model"}
+_PARTS = {
+    "classification": "model.network",
+    "detection": "model.detector",
+    "segmentation": "model",
+    PRETRAINING: "model.network",
+}
 """Where a run's checkpoint, by its task, has the network that it trained."""
 
 _CHECKPOINT = r"iteration_(\d+)\.pth"
@@ -42,7 +49,8 @@ def run_of(record: Record) -> dict[str, Any]:
 
 
 def find_trained(path: Path) -> FoundNetwork:
-    """What lies behind a path: of a finished run its weights, or its last checkpoint if an earlier version made it.
+    """What lies behind a path: of a finished run its weights, or its last checkpoint where those cannot be read or an
+    earlier version, which left none, made it.
 
     Raises InputError for what is not there, for a run that has not finished or whose record is another's, and for a
     folder of runs, which it lists.
@@ -63,9 +71,9 @@ def find_trained(path: Path) -> FoundNetwork:
                 f"{path}: holds an evaluation alone, no weights. Give the run that trained them, with the key "
                 f"{record.trained}, or the file that was evaluated"
             )
-        return _of_run(weights, record) if weights.is_file() else _of_earlier(path, record)
+        return _of_run(path, record) if weights.is_file() else _of_earlier(path, record)
     if (path / _RECIPE).is_file():
-        raise InputError(f"{path}: this run has not finished, so there is nothing to evaluate. Repeat its command")
+        raise InputError(f"{path}: this run has not finished. Repeat its command, to its end")
     if weights.is_file():
         return FoundNetwork(weights, known=_described(weights))
     _refuse_store(path)
@@ -77,6 +85,15 @@ def _refuse_checkpoint(file: Path) -> None:
     folder, run = file.absolute().parent, file.absolute().parent.parent
     if folder.name == "checkpoints" and re.fullmatch(_CHECKPOINT, file.name) and (run / _RECIPE).is_file():
         raise InputError(f"{file}: a checkpoint of a run, to go on with its training. Give the run's folder: {run}")
+
+
+def require_class_names(known: Description, path: Path) -> None:
+    """Raise InputError for a network of which only its record tells, which has no classes."""
+    if known.task != PRETRAINING and not known.classes:
+        raise InputError(
+            f"{path}: no {WEIGHTS} that can be read, and checkpoints lack the classes' names. Run it anew: repeat its "
+            "command with --rerun"
+        )
 
 
 def _refuse_store(path: Path) -> None:
@@ -100,12 +117,23 @@ def _read_record(directory: Path) -> Record:
 def _described(weights: Path) -> Description:
     description = read_description(weights)
     if description is None:
-        raise DataError(f"{weights}: not a run's weights, or a part of them. Copy the file anew, or repeat the run")
+        raise DataError(
+            f"{weights}: not a run's weights, or a part of them. Copy the file anew, or run it anew: repeat the "
+            "run's command with --rerun"
+        )
     return description
 
 
-def _of_run(weights: Path, record: Record) -> FoundNetwork:
-    return FoundNetwork(weights, known=_agreeing(weights, _described(weights), record))
+def _of_run(directory: Path, record: Record) -> FoundNetwork:
+    weights = directory / WEIGHTS
+    try:
+        description = _described(weights)
+    except DataError:
+        if record.task not in _PARTS or not _checkpoints(directory):
+            raise
+        warnings.warn(f"{weights}: cannot be read, so the run's last checkpoint is taken instead", stacklevel=2)
+        return _of_earlier(directory, record)
+    return FoundNetwork(weights, known=_agreeing(weights, description, record))
 
 
 def _with_record(file: Path, description: Description | None) -> Description | None:
@@ -127,15 +155,14 @@ def _agreeing(file: Path, description: Description, record: Record) -> Descripti
 
 
 def _of_earlier(directory: Path, record: Record) -> FoundNetwork:
-    """The last checkpoint of a run that left no weights, and what its record says of it, which is all but the classes.
+    """The last checkpoint of a run that has no weights, and what its record says of it, which is all but the classes.
 
     Raises InputError where there is none.
     """
-    numbered = {path: re.fullmatch(_CHECKPOINT, path.name) for path in directory.glob("checkpoints/*.pth")}
-    checkpoints = {int(match[1]): path for path, match in numbered.items() if match}
+    checkpoints = _checkpoints(directory)
     part = _PARTS.get(record.task)
     if part is None:
-        raise InputError(f"{directory}: a run of {record.task} has no head that could be evaluated")
+        raise InputError(f"{directory}: a run of {record.task}, of which no network is known here")
     if not checkpoints:
         raise InputError(
             f"{directory}: neither {WEIGHTS} nor a checkpoint is left of this run. Run it anew: repeat its command "
@@ -153,3 +180,9 @@ def _of_earlier(directory: Path, record: Record) -> FoundNetwork:
         run=run_of(record),
     )
     return FoundNetwork(checkpoints[max(checkpoints)], part, known)
+
+
+def _checkpoints(directory: Path) -> dict[int, Path]:
+    """A run's checkpoints to go on from, by their iteration."""
+    numbered = {path: re.fullmatch(_CHECKPOINT, path.name) for path in directory.glob("checkpoints/*.pth")}
+    return {int(match[1]): path for path, match in numbered.items() if match}

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path, PurePath
+from zipfile import is_zipfile
 
-from backbones.errors import NO_ROOM, InputError
+from backbones.errors import NO_ROOM, DataError, InputError
 from backbones.trained import WEIGHTS
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
@@ -75,9 +76,10 @@ def find_waste(root: Path) -> Found:
 
     Superseded runs: finished ones of which a later one, `.2` or `.3`, has finished too; no pre-trainings, whose weights
     others may be made from. Of other finished runs the checkpoints to go on from: all where the run left its weights
-    (of a pre-training those that are exported), else all but the last, which alone has them. And partial files of
-    processes that are gone. Nothing that a finished run below the directory was made from, and nothing of a cell in
-    which directories and records number the runs otherwise. Raises ResultsError if there is no such directory.
+    (of a pre-training those that are exported) in files that are whole, else all but the last, which alone has them.
+    And partial files of processes that are gone. Nothing that a finished run below the directory was made from, and
+    nothing of a cell in which directories and records number the runs otherwise. Raises ResultsError if there is no
+    such directory.
     """
     inside, runs = root.resolve(), find_all_runs(root)
     mixed_up = _mixed_up(runs)
@@ -209,15 +211,27 @@ def _old_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     try:
         numbered = {int(match[1]): path for path in folder.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
-        exported = all((folder / name).is_file() for name in ("encoder.pth", "autoencoder.pth"))
+        exported = all(is_zipfile(folder / name) for name in ("encoder.pth", "autoencoder.pth"))
     except OSError:  # none, or gone
         return []
     record = finished_record(run)
     if not numbered or not record:
         return []
-    exported |= record.task != PRETRAINING and (run / WEIGHTS).is_file()
+    exported |= record.task != PRETRAINING and _has_weights(run, record)
     ordered = [numbered[number] for number in sorted(numbered)]
     return ordered if exported else ordered[:-1]
+
+
+def _has_weights(run: Path, record: Record) -> bool:
+    """Whether a finished run has a file of its own weights, whole by its header."""
+    if not (run / WEIGHTS).is_file():
+        return False
+    from backbones.trained.file import read_description  # imports torch
+
+    with suppress(DataError):
+        description = read_description(run / WEIGHTS)
+        return description is not None and description.run.get("key") == record.key
+    return False
 
 
 def _is_stale(path: Path, written: float) -> bool:

@@ -58,15 +58,25 @@ def _meet(recipe: str | None, overrides: list[str]) -> None:
     """Meet the job's other processes, all on the device that is asked for."""
     complaint = ""
     try:
-        asked = load_recipe(recipe, [], TASKS).recipe.runtime.model_dump() if recipe else {}
-        asked |= read_overrides(overrides).get("runtime") or {}
-        runtime = validate(RuntimeSettings, asked, "--set, section runtime")
+        runtime = _asked_runtime(recipe, overrides)
         choose_device(runtime.device)
         if runtime.compile:
             require_compiler(device_type())
     except InputError as error:
         complaint = str(error)
     meet_processes(complaint)
+
+
+def _asked_runtime(recipe: str | None, overrides: list[str]) -> RuntimeSettings:
+    """How this call is to go about it, which no run has a say in. Raises InputError."""
+    asked = load_recipe(recipe, [], TASKS).recipe.runtime.model_dump() if recipe else {}
+    asked |= read_overrides(overrides).get("runtime") or {}
+    return validate(RuntimeSettings, asked, "--set, section runtime")
+
+
+def require_devices(processes: int, recipe: str | None, overrides: list[str]) -> None:
+    """Raise InputError, before any is started, where so many processes would not find a device each to evaluate on."""
+    choose_device(_asked_runtime(recipe, overrides).device, to_start=processes)
 
 
 def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool) -> Cell | FinishedCell:

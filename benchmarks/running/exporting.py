@@ -15,11 +15,12 @@ from backbones.images.crops import EVALUATION_SHARE
 from backbones.images.normalisation import Normalisation
 from backbones.normalising import normalisation_of
 from backbones.registry import create_backbone, find_backbone
-from backbones.trained.file import Description, read_description, trained_file
+from backbones.trained.file import Description
 from backbones.training.settings import validate
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import settle_origin
 from backbones.weights.references import split_part
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained, require_class_names
 from tasks.data_sets import pretraining_name
 from tasks.registry import PRETRAINING, TASKS, interpret
 from tasks.trained import TrainedNetwork
@@ -51,29 +52,38 @@ def export(
 ) -> Exported:
     """Write a finished run's network, or a backbone's file, as `target` reads it.
 
-    Raises InputError for a run that has not finished, a file that is no network's, a network that the target does not
-    have, and where `out` is there already.
+    Raises InputError for a run that has not finished or whose record is another's, a file that is no network's, a
+    network that the target does not have, and where `out` is there already.
     """
     require_room(out, target in _FOLDERS, dict.fromkeys(_FOLDERS.get(target, _ONE_FILE)), overwrite)
     pickled = target == "detectron2" and out.suffix == ".pkl"
-    file = trained_file(Path(source))
-    if description := read_description(file):
-        about, product = _of_run(description, file, target, backbone, decoder, pickled)
+    found = find_trained(Path(source))
+    if found.known:
+        require_class_names(found.known, Path(source))
+        about, product = _of_run(found.known, found, target, backbone, image_size, decoder, pickled)
     else:
         about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
     return Exported(write_product(product, out, overwrite), product, about)
 
 
 def _of_run(
-    description: Description, file: Path, target: Target, backbone: str | None, decoder: bool, pickled: bool
+    description: Description,
+    found: FoundNetwork,
+    target: Target,
+    backbone: str | None,
+    image_size: int | None,
+    decoder: bool,
+    pickled: bool,
 ) -> tuple[About, Product]:
-    run = description.run
+    run, file = description.run, found.file
     if backbone not in (None, run["backbone"]):
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
+    if image_size is not None:
+        raise InputError(f"--image-size {image_size}: {file} is a run's, which has a size. Leave --image-size out")
     kind, settings = interpret(description.task, description.recipe)
     recipe: Any = validate(kind, settings, f"{file}, recipe")
     about = _about(description, recipe)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, part=found.part)
     if description.task == PRETRAINING:
         network = pretrained_network(recipe, checkpoint)
         return about, export_encoder(network, about, target, decoder=decoder, pickled=pickled)
@@ -106,7 +116,10 @@ def _of_backbone(
     """An encoder, in a file of any code base."""
     path, _ = split_part(source)
     if backbone is None:
-        raise InputError(_not_known(path))
+        raise InputError(
+            f"{path}: no weights.safetensors of a finished run. Of a backbone's file say which model it is: "
+            "--backbone mae_vit_base"
+        )
     if decoder:
         raise InputError("--decoder: a backbone's file is taken without one. Give the run that trained it")
     entry = find_backbone(backbone, with_checkpoint=True)
@@ -122,12 +135,3 @@ def _of_backbone(
         image_size=image_size,
     )
     return about, export_encoder(network.eval(), about, target, pickled=pickled)
-
-
-def _not_known(path: Path) -> str:
-    if (path / "recipe.yaml").is_file():
-        return f"{path}: a run that has not left its weights.safetensors yet. Repeat its command, to its end"
-    return (
-        f"{path}: no weights.safetensors of a finished run. Of a backbone's file say which model it is: "
-        "--backbone mae_vit_base"
-    )

@@ -22,13 +22,17 @@ from backbones.training.settings import Recipe, validate
 from backbones.training.writing import written_whole
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.planning.evaluations import evaluation_settings
-from benchmarks.planning.trained_runs import FoundNetwork, find_trained
+from benchmarks.planning.trained_runs import FoundNetwork, find_trained, require_class_names
+from benchmarks.running.drawn import is_document, is_drawn, save_picture
 from benchmarks.running.image_files import ImageFile, find_image_files
 from tasks.registry import PRETRAINING, TASKS, interpret
 from tasks.trained import TrainedNetwork
 
 PREDICTIONS, PICTURES, LABELS = "predictions.json", "pictures", "labels"
 """What lies in the folder: the document, a picture of each image, and label maps where there are any."""
+
+_WITH_LABELS = "segmentation"
+"""The task whose predictions have label maps."""
 
 OPTIONS = {"top": "classification", "score": "detection", "mask_ratio": PRETRAINING, "seed": PRETRAINING}
 """What can be asked for, and of the networks of which task."""
@@ -60,15 +64,16 @@ def predict_images(
     asked:  of `OPTIONS`, those that were given
     stream: where the document goes as well, image by image; without, each image gets a line in words
 
-    What lies there under the same names is replaced. Raises InputError for a wrong call, and for a network that cannot
-    be had. An image that cannot be read is left out and told in what is returned.
+    What an earlier call left there under the same names is replaced. Raises InputError for a wrong call, for a network
+    that cannot be had, and where a file of others would be replaced. An image that cannot be read is left out and told
+    in what is returned.
     """
     found = find_trained(run)
     file, description = found.file, _described(run, found)
     _require_options(description, run, asked)
-    files = find_image_files(given, [out / PICTURES, out / LABELS])
-    _require_others(files, out)
-    predictor, recipe = load_predictor(file, description, overrides, asked)
+    files = find_image_files(given, [out / PICTURES, out / LABELS], is_drawn)
+    _require_room(files, out, description.task)
+    predictor, recipe = load_predictor(file, description, overrides, asked, found.part)
     done = Predicted(out)
     about = {"weights": str(file), "task": description.task, **description.run}
     head = {"run": about, "inference": recipe.model_dump(mode="json").get("inference", {}), **predictor.about}
@@ -86,9 +91,9 @@ def predict_images(
 
 
 def load_predictor(
-    file: Path, description: Description, overrides: Sequence[str], asked: Mapping[str, Any]
+    file: Path, description: Description, overrides: Sequence[str], asked: Mapping[str, Any], part: str = ""
 ) -> tuple[Predictor, Recipe]:
-    """The network in a run's file, on the device, and the settings that it is used under.
+    """The network in a run's file, or in a part of it, on the device, and the settings that it is used under.
 
     Raises InputError for settings that do not fit it or this machine, and for weights that do not fit.
     """
@@ -99,7 +104,7 @@ def load_predictor(
     recipe: Any = evaluation_settings(trained, None, list(overrides), file)
     choose_device(recipe.runtime.device)
     normalisation = Normalisation(**description.normalisation)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, part=part)
     if description.task == PRETRAINING:
         from backbones.pretraining.predicting import load_predictor as load_autoencoder
 
@@ -116,11 +121,7 @@ def _described(run: Path, found: FoundNetwork) -> Description:
         raise InputError(f"{run}: not written by a run. Expected a finished run's folder, or the {WEIGHTS} in it")
     if known.task not in {PRETRAINING, *TASKS}:
         raise InputError(f"{run}: is for the task {known.task}, which is not known here")
-    if known.task != PRETRAINING and not known.classes:
-        raise InputError(
-            f"{run}: an earlier version finished this run, without its classes' names. Run it anew: repeat its "
-            "command with --rerun"
-        )
+    require_class_names(known, run)
     return known
 
 
@@ -131,15 +132,18 @@ def _require_options(description: Description, run: Path, asked: Mapping[str, An
             raise InputError(f"{option} belongs to {OPTIONS[name]}, and {run} is of {description.task}. Leave it out")
 
 
-def _require_others(files: Sequence[ImageFile], out: Path) -> None:
-    """Raise InputError where a picture would replace one of the images."""
+def _require_room(files: Sequence[ImageFile], out: Path, task: str) -> None:
+    """Raise InputError where something would replace one of the images, or what no prediction wrote."""
+    document = out / PREDICTIONS
+    if document.exists() and not is_document(document):
+        raise InputError(f"{document}: is there already, and not written by a prediction. Give another --out")
     images = {each.path.resolve() for each in files}
     for each in files:
-        for folder in (PICTURES, LABELS):
-            if _target(out / folder, each).resolve() in images:
-                raise InputError(
-                    f"{each.path}: its picture would replace an image in {out / folder}. Give another --out"
-                )
+        for folder in (PICTURES, LABELS) if task == _WITH_LABELS else (PICTURES,):
+            target = _target(out / folder, each)
+            if target.exists() and (target.resolve() in images or not is_drawn(target)):
+                whose = "one of the images" if target.resolve() in images else "which no prediction drew"
+                raise InputError(f"{each.path}: its picture would replace {target}, {whose}. Give another --out")
 
 
 def _target(folder: Path, image: ImageFile) -> Path:
@@ -186,7 +190,7 @@ def _save(image: ImageFile, prediction: Prediction, out: Path) -> dict[str, str]
     for folder, picture in pictures.items():
         path = _target(out / folder, image)
         with _written(path) as file:
-            picture.save(file, format="png")
+            save_picture(picture, file)
         placed[folder.removesuffix("s") if folder == PICTURES else folder] = str(path.relative_to(out))
     return placed
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from backbones.forward_cost import ForwardCost
 from backbones.training.evaluated import PARTS
-from backbones.training.evaluating import EvaluationJob, Share, run_evaluation
+from backbones.training.evaluating import EvaluationJob, EvaluationSeries
 from backbones.training.outcome import Outcome
 from backbones.weights.loading import LoadReport
 from results import proportion_interval
@@ -22,7 +22,7 @@ from tasks.classification.classifier import ClassificationStep, pooling_notes
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.task import evaluation_of
-from tasks.datasets.evaluation_images import require_evaluation_images
+from tasks.datasets.evaluation_images import require_evaluation_images_of
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, category_of
 from tasks.datasets.labelled import LabelledSplit, part_name
 from tasks.outcome import TaskOutcome
@@ -92,6 +92,7 @@ def evaluate_corrupted(
     directory: Path,
     seed: int,
     title: str,
+    series: EvaluationSeries,
 ) -> CorruptedEvaluation:
     """Classify the images of these numbers in each of `val.parts`, each part but once, however often this is begun.
 
@@ -101,10 +102,12 @@ def evaluate_corrupted(
     read_PN = np.zeros_like(wrong_PN)
     unreadable: dict[str, str] = {}
     outcomes = []
+    if not recipe.evaluation.allow_unreadable:
+        require_evaluation_images_of(
+            {val.root / folder: _chosen(val.part(folder).paths, numbers) for folder in val.parts}
+        )
     for row, folder in enumerate(val.parts):
         part = val.part(folder)
-        if not recipe.evaluation.allow_unreadable:
-            require_evaluation_images(val.root / folder, [part.paths[number] for number in numbers])
         metric = ClassificationMetric(len(val.classes), None, allow_unreadable=recipe.evaluation.allow_unreadable)
         name = part_name(folder)
         job = EvaluationJob(
@@ -114,10 +117,9 @@ def evaluate_corrupted(
             directory=directory / "checkpoints" / PARTS / name.replace("/", "-"),
             seed=seed,
             title=f"{title}, {name}",
-            share=Share(row, len(val.parts)),
         )
         job.directory.mkdir(parents=True, exist_ok=True)
-        outcomes.append(run_evaluation(job))
+        outcomes.append(series.run(job))
         read_PN[row, metric.numbers] = True
         wrong_PN[row, metric.numbers] = metric.per_image["top1"] == 0
         unreadable |= metric.unreadable
@@ -127,8 +129,13 @@ def evaluate_corrupted(
     return CorruptedEvaluation(errors, readable, len(numbers), unreadable, _united(outcomes))
 
 
+def _chosen(paths: Sequence[Path], numbers: Sequence[int]) -> Sequence[Path]:
+    """Those of these ascending numbers: where that is all, as they are, which of millions make no objects."""
+    return paths if len(numbers) == len(paths) else [paths[number] for number in numbers]
+
+
 def _united(outcomes: Sequence[Outcome]) -> Outcome:
-    """What all parts together took."""
+    """What all parts together took; those before them, of which each has the sum, only once."""
     return replace(
         outcomes[-1],
         evaluation_seconds=sum(each.evaluation_seconds or 0.0 for each in outcomes),

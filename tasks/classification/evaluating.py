@@ -8,7 +8,7 @@ from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
 from backbones.images.normalisation import Normalisation
 from backbones.trained.loading import load_trained
-from backbones.training.evaluating import EvaluationJob, run_evaluation
+from backbones.training.evaluating import EvaluationJob, EvaluationSeries, run_evaluation
 from backbones.training.machine import device_type, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.same_lists import require_same_lists
@@ -81,7 +81,9 @@ def evaluate(
     usual = max(1, min(MOST_IMAGES, recipe.optimizer.batch_size // process_count()))
     batch, title = recipe.runtime.batch_per_device or usual, f"evaluating {trained.backbone}"
     if val.parts:
-        found = evaluate_corrupted(step, recipe, val, numbers, batch, directory, seed, title)
+        series = EvaluationSeries(len(val.parts))
+        with series.listening():
+            found = evaluate_corrupted(step, recipe, val, numbers, batch, directory, seed, title, series)
         return outcome_of_corrupted(found, step.network, val, load_report, parameters, cost)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, [val.paths[number] for number in numbers])

@@ -28,7 +28,7 @@ from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
 from tasks.classification.recipe import ClassificationRecipe
 from tasks.classification.samples import EvaluationImages, LabelledImages, Labels, view_of
-from tasks.data_sets import open_labelled, opener_of
+from tasks.data_sets import open_labelled, opener_of, require_training_images
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import LabelledSplit, contents_of
@@ -37,7 +37,11 @@ from tasks.unused import require_all_used
 
 
 def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
-    """What tells which data set lies below `data`. Raises InputError for images in no layout of the recipe's."""
+    """What tells which data set lies below `data`.
+
+    Raises InputError for images in no layout of the recipe's, and for a data set that has nothing to train on.
+    """
+    require_training_images(recipe.dataset, data)  # an evaluation may have kept what lies there
     places = {"opener": opener_of(recipe.dataset)}
     return kept_contents(recipe.task, data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
 

@@ -60,14 +60,15 @@ def check_imagenet_real(root: str | Path, settings: None = None, on_progress: Pr
 
 
 def _report(split: LabelledSplit) -> CheckReport:
+    labels = [*range(len(split.classes))] if split.candidates is None else split.candidates
     report = CheckReport(
         layout=split.layout,
-        classes=split.classes,
+        classes=[split.classes[label] for label in labels],
         counts={split.split: len(split.paths)},
         notes=[split.note] if split.note else [],
     )
     times = Counter(split.labels.tolist())
-    report.set_extremes([times[label] for label in range(len(report.classes))])
+    report.set_extremes([times[label] for label in labels])
     return report
 
 

@@ -1,13 +1,26 @@
 """Files of an export are written whole or not at all, and only an export's are replaced."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from backbones.errors import InputError
-from backbones.exporting.products import About, Product, as_safetensors, as_text, write_product
+from backbones.errors import InputError, TryAgainError
+from backbones.exporting import products
+from backbones.exporting.products import (
+    About,
+    Content,
+    Product,
+    as_pickle,
+    as_safetensors,
+    as_text,
+    as_torch,
+    write_product,
+)
 from backbones.images.normalisation import IMAGENET
+from tests.support.in_process import FullDisk
 
 ABOUT = About("MAE", "IN1K", "ViT-B", IMAGENET)
 TENSORS = {"whole": torch.arange(6.0), "part": torch.arange(12.0)[3:6]}
@@ -61,6 +74,26 @@ def test_nothing_is_left_half_written(tmp_path: Path, is_folder: bool) -> None:
     with pytest.raises(InputError, match="No space left") as refusal:
         write_product(product, tmp_path / "export")
     assert refusal.value.status == 75
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("written_by", [as_torch, as_pickle, as_text])
+def test_a_full_disk_is_worth_trying_again(tmp_path: Path, written_by: Callable[[Any], Content]) -> None:
+    product = Product({"": written_by("0123456789" * 100_000)}, TENSORS, "a test's")
+    with FullDisk(tmp_path, "model"), pytest.raises(TryAgainError, match=r"written \(No space left on device\)"):
+        write_product(product, tmp_path / "model.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_by_tensors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise products.safetensors.SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr(products, "save_file", full)
+    with pytest.raises(TryAgainError, match=r"written \(No space left on device\)"):
+        write_product(Product({"": as_safetensors(TENSORS, ABOUT)}, TENSORS, "a test's"), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,6 +27,11 @@ def cut(run: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def cut_all(run: Path) -> None:
+    cut(run)
+    shutil.rmtree(run / "checkpoints")
+
+
 def unfinish(run: Path) -> None:
     (run / "record.json").unlink()
 
@@ -54,8 +59,8 @@ def spoil_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callab
 
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str, int]] = {
-    "cut short": (cut, "weights.safetensors: not a run's weights, or a part of them. Copy the file anew", 3),
-    "not finished": (unfinish, ": this run has not finished, so there is nothing to evaluate. Repeat its command", 2),
+    "cut short": (cut_all, "Copy the file anew, or run it anew: repeat the run's command with --rerun", 3),
+    "not finished": (unfinish, ": this run has not finished. Repeat its command, to its end", 2),
     "nothing left": (forget_weights, ": neither weights.safetensors nor a checkpoint is left of this run. Run it", 2),
     "another's record": (change_record, "One of them was copied there: put back the run's own", 3),
     "a tensor renamed": (
@@ -98,7 +103,7 @@ CALLS: dict[str, tuple[tuple[str, ...], str]] = {
     "of the network": (("--set", "model.pool=token"), "An evaluation can have other settings of data, inference, eval"),
     "misspelt": (("--set", "inference.crop_ration=0.9"), 'Did you mean "crop_ratio"?'),
     "no such value": (("--set", "inference.crop_ratio=2"), "inference.crop_ratio"),
-    "another task": (("--recipe", "mini_segmentation"), "mini_segmentation"),
+    "another task": (("--recipe", "mini_segmentation"), "was trained for classification. Name a recipe of that"),
     "another backbone": (("--backbone", "mae_vit_base"), "is a run's, of mae_vit_mini. Leave --backbone out"),
     "runtime": (("--set", "runtime.device=abacus"), "device"),
 }
@@ -144,6 +149,18 @@ def test_a_run_of_an_earlier_version_is_read_from_its_last_checkpoint(
     expected = read_record(trained)
     assert {name: record[name] for name in EQUAL} == {name: expected[name] for name in EQUAL}
     assert record["trained"] == expected["key"]
+    assert "/checkpoints/iteration_" in record["load_report"]["path"]
+
+
+def test_a_run_whose_weights_are_damaged_is_read_from_its_last_checkpoint(
+    small: Path, finished: Path, spoilt: Path, tmp_path: Path
+) -> None:
+    """To repeat the run, as was advised, did nothing: it had finished."""
+    cut(spoilt)
+    said = success(*arguments(small, spoilt, tmp_path / "runs")).stderr
+    assert f"{spoilt / WEIGHTS}: cannot be read, so the run's last checkpoint is taken instead" in said
+    record = read_record(tmp_path / "runs")
+    assert {name: record[name] for name in EQUAL} == {name: read_record(finished)[name] for name in EQUAL}
     assert "/checkpoints/iteration_" in record["load_report"]["path"]
 
 

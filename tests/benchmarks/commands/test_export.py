@@ -1,12 +1,15 @@
 """`backbench export`: of runs and of files, what it says, and what it refuses."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from backbones import create_backbone
+from backbones.trained import WEIGHTS
 from backbones.weights.checkpoints import read_checkpoint
 from tests.support.commands import run_directory
 from tests.support.in_process import call, refusal, success, usage_refusal
@@ -67,11 +70,46 @@ def test_what_is_there_is_not_overwritten_by_chance(pretrained: Path, tmp_path: 
     assert len(read_checkpoint(tmp_path / "mae.pth").state_dict) > 10
 
 
-def test_a_run_without_finished_weights_says_so(pretrained: Path, tmp_path: Path) -> None:
+def test_a_run_is_taken_by_its_record(pretrained: Path, finished: Path, tmp_path: Path) -> None:
+    """Unfinished, another's, an evaluation alone, a folder of runs, nothing: each is told as what it is."""
+
+    def message(source: Path, status: int = 2) -> str:
+        return refusal("export", source, "--to", "mae", "--out", tmp_path / "mae.pth", status=status)
+
+    run = Path(shutil.copytree(run_directory(finished), tmp_path / "run"))
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"key": "0123456789ab"}))
+    assert "of the run with the key" in message(run, 3) and "of the run with the key" in message(run / WEIGHTS, 3)
+    (run / "record.json").write_text(json.dumps(record | {"trained": "0123456789ab"}))
+    assert "holds an evaluation alone, no weights" in message(run)
+    (run / "record.json").unlink()
+    assert message(run) == f"{run}: this run has not finished. Repeat its command, to its end"
+    assert f"a folder of runs. Name one of them: {run_directory(finished)}" in message(finished)
+    assert "no such file or folder" in message(tmp_path / "nowhere")
+    assert not (tmp_path / "mae.pth").exists()
+
+
+def test_a_run_that_an_earlier_version_finished(pretrained: Path, finished: Path, tmp_path: Path) -> None:
+    """A pre-training's last checkpoint has all; of a classifier's classes it does not tell."""
+    before, photo = run_directory(pretrained) / WEIGHTS, tmp_path / "photo.png"
     run = Path(shutil.copytree(run_directory(pretrained), tmp_path / "run"))
-    (run / "weights.safetensors").unlink()
-    message = refusal("export", run, "--to", "mae", "--out", tmp_path / "mae.pth")
-    assert message.startswith(f"{run}: a run that has not left its weights.safetensors yet. Repeat its command")
+    (run / WEIGHTS).unlink()
+    success("export", run, "--to", "mae", "--out", tmp_path / "mae.pth")
+    success("export", before, "--to", "mae", "--out", tmp_path / "expected.pth")
+    one, other = (torch.load(tmp_path / name, weights_only=True)["model"] for name in ("mae.pth", "expected.pth"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    Image.new("RGB", (50, 50), "green").save(photo)
+    seen, expected = (success("predict", each, photo, "--out", tmp_path / "out").stdout for each in (run, before))
+    assert seen == expected and "loss" in seen
+    classifier = Path(shutil.copytree(run_directory(finished), tmp_path / "classifier"))
+    (classifier / WEIGHTS).unlink()
+    message = refusal("export", classifier, "--to", "mae", "--out", tmp_path / "x.pth")
+    assert "checkpoints lack the classes' names. Run it anew" in message
+
+
+def test_a_run_has_its_size(finished: Path, tmp_path: Path) -> None:
+    message = refusal("export", run_directory(finished), "--to", "timm", "--image-size", 96, "--out", tmp_path / "x")
+    assert message.startswith("--image-size 96: ") and "Leave --image-size out" in message
 
 
 def test_a_target_that_there_is_not_and_one_that_has_no_place(finished: Path, tmp_path: Path) -> None:

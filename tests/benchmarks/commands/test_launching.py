@@ -130,6 +130,9 @@ class TestProcesses:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         message = refusal(*pretrain(small / "unlabelled", tmp_path / "out"), "--processes", 64)
         assert message.startswith("64 processes and no GPU.")
+        evaluation = ["evaluate", "--data", small, "--weights", tmp_path, "--processes", 64]
+        assert refusal(*evaluation).startswith("64 processes and no GPU.")
+        assert "device" in refusal(*evaluation, "--set", "runtime.device=abacus")
 
     def test_the_agent_leaves_to_nohup_what_it_has_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """torch's agent listened for SIGHUP all the same, and a closed terminal ended the job."""

@@ -112,8 +112,36 @@ def test_no_image_is_replaced_by_its_picture(finished: Path, photo: Path, tmp_pa
     image = tmp_path / "out/pictures/photo.png"
     image.parent.mkdir(parents=True)
     shutil.copy(photo, image)
-    assert "would replace an image" in refusal("predict", finished, image, "--out", tmp_path / "out")
+    assert "one of the images" in refusal("predict", finished, image, "--out", tmp_path / "out")
     assert image.read_bytes() == photo.read_bytes()
+
+
+def test_nothing_is_replaced_that_no_prediction_wrote(finished: Path, photo: Path) -> None:
+    folder = photo.parent
+    theirs = folder / "pictures/photo.png"
+    theirs.parent.mkdir()
+    Image.new("RGB", (8, 8), "green").save(theirs)
+    before = theirs.read_bytes()
+    for given, whose in ((folder, "one of the images"), (photo, "which no prediction drew")):
+        message = refusal("predict", finished, given, "--out", folder)
+        assert f"{photo}: its picture would replace {theirs}, {whose}" in message
+        assert theirs.read_bytes() == before
+    theirs.unlink()
+    (folder / "predictions.json").write_text('{"mine": 1}')
+    assert "not written by a prediction" in refusal("predict", finished, photo, "--out", folder)
+    assert (folder / "predictions.json").read_text() == '{"mine": 1}'
+
+
+def test_pictures_of_others_are_images_wherever_they_lie(finished: Path, photo: Path) -> None:
+    folder = photo.parent
+    for name in ("pictures/other.png", "labels/photo.png"):
+        (folder / name).parent.mkdir()
+        shutil.copy(photo, folder / name)
+    for _ in range(2):
+        success("predict", finished, folder, "--out", folder)
+        images = [Path(image["image"]).relative_to(folder).as_posix() for image in read(folder)["images"]]
+        assert images == ["labels/photo.png", "photo.png", "pictures/other.png"]
+        assert (folder / "labels/photo.png").read_bytes() == photo.read_bytes()
 
 
 def test_a_full_disk_leaves_no_half_document(finished: Path, photo: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`backbench evaluate` on ImageNet-A, -C, -R, -Sketch, -V2 and -ReaL, from the folders to the table."""
 
 import csv
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from torch import nn
 from backbones.images.crops import evaluation_crop
 from backbones.images.pixels import normalise
 from backbones.images.reading import read_image
+from tasks.classification.metric import ClassificationMetric
 from tasks.datasets.imagenet_variants.classes import classes_of_subset, imagenet_classes
 from tasks.datasets.imagenet_variants.corruptions import ALEXNET_ERRORS, all_parts, category_of
 from tests.support.commands import metric_values, read_record, run_directory, torchrun
-from tests.support.in_process import refusal, success
+from tests.support.folders import age
+from tests.support.in_process import call, refusal, success
 from tests.support.results_examples import read_markdown
 from tests.support.variant_examples import (
     FEW,
@@ -27,6 +31,7 @@ from tests.support.variant_examples import (
     draw_corrupted,
     draw_validation,
     write_classifier,
+    write_image,
     write_reassessed,
 )
 
@@ -186,6 +191,29 @@ def test_a_killed_evaluation_goes_on_with_the_next_part(
 
 
 @pytest.mark.usefixtures("two_corruptions")
+def test_a_signal_between_two_parts_ends_it_well(
+    weights: Path, corrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's were the death of it, without a word."""
+    made: list[ClassificationMetric] = []
+
+    def metric(*given: Any, **named: Any) -> ClassificationMetric:
+        made.append(ClassificationMetric(*given, **named))
+        if len(made) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made[-1]
+
+    monkeypatch.setattr("tasks.classification.corrupted.ClassificationMetric", metric)
+    former = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody listens"))
+    try:
+        ended = call(*arguments("imagenet_c", corrupted, weights, tmp_path / "runs"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert ended.exit_code == 130 and "backbench: interrupted; repeat the command" in ended.output
+    assert len(made) == 3 and len([*tmp_path.rglob("evaluation.pt")]) == 2
+
+
+@pytest.mark.usefixtures("two_corruptions")
 def test_two_classifiers_are_compared_on_the_same_corrupted_images(
     weights: Path, corrupted: Path, tmp_path: Path
 ) -> None:
@@ -198,12 +226,21 @@ def test_two_classifiers_are_compared_on_the_same_corrupted_images(
 
 
 @pytest.mark.usefixtures("two_corruptions")
-def test_an_unreadable_corrupted_image_counts_in_no_part(weights: Path, tmp_path: Path) -> None:
+def test_an_unreadable_corrupted_image_counts_in_no_part(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All such are named before the first part is evaluated."""
     data = draw_corrupted(tmp_path / "imagenet-c", PARTS, images=1)
     broken = data / "weather" / "fog" / "3" / FEW[1] / "ILSVRC2012_val_00000002.JPEG"
     broken.write_bytes(b"no image")
     message = refusal(*arguments("imagenet_c", data, weights, tmp_path / "runs"), status=3)
     assert "1 unreadable evaluation image(s)" in message and str(broken) in message
+    (data / "noise/gaussian_noise/5" / FEW[0] / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"no image either")
+    with monkeypatch.context() as patch:
+        patch.setattr("mmengine.runner.ValLoop.run", lambda loop: pytest.fail("a part was evaluated"))
+        message = refusal(*arguments("imagenet_c", data, weights, tmp_path / "runs"), status=3)
+    assert "2 unreadable evaluation image(s)" in message and str(broken) in message
+    write_image(data / "noise/gaussian_noise/5" / FEW[0] / "ILSVRC2012_val_00000001.JPEG", 1)
     record = evaluate("imagenet_c", data, weights, tmp_path / "runs", "--set", "evaluation.allow_unreadable=true")
     assert {metric["n_eval"] for metric in record["metrics"]} == {3}
     assert any("1 of 4 images left out" in note for note in record["notes"])
@@ -250,8 +287,10 @@ def test_a_classifier_of_other_classes_is_refused(tmp_path: Path) -> None:
     assert "was trained for other classes than the data have (100 and 1,000)" in message
 
 
-def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
-    data = draw_classes(tmp_path / "sketch", FEW)
+def test_there_is_nothing_to_train_on(weights: Path, tmp_path: Path) -> None:
+    """Nor is there after an evaluation, which keeps what it found."""
+    data = age(draw_classes(tmp_path / "sketch", FEW))
+    evaluate("imagenet_sketch", data, weights, tmp_path / "evaluated")
     message = refusal(
         *("run", "--recipe", "imagenet_sketch", "--data", data, "--backbone", "random_vit_mini", "--out", tmp_path)
     )

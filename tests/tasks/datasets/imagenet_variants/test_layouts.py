@@ -109,6 +109,15 @@ def test_a_whole_set_has_its_name(tmp_path: Path) -> None:
     assert str(counts) == "7,500 evaluation images in 1,000 classes"
 
 
+def test_the_smallest_class_is_one_that_the_set_has(tmp_path: Path) -> None:
+    known = classes_of_subset("a")
+    draw_classes(tmp_path, known[:3], images=2)
+    draw_classes(tmp_path, known[3:])
+    report = find_data_set("imagenet-a").check()(tmp_path)
+    assert (report.smallest, report.largest) == ((known[3], 1), (known[2], 2))
+    assert report.classes == [*known]
+
+
 @pytest.mark.usefixtures("two_corruptions")
 def test_all_mistakes_in_the_corruptions_are_named_at_once(tmp_path: Path) -> None:
     root = draw_corrupted(tmp_path / "ImageNet-C", PARTS)
