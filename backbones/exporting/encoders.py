@@ -10,6 +10,7 @@ from backbones.exporting.mmseg_names import name_encoder
 from backbones.exporting.plain_vit import PlainViT, plain_vit
 from backbones.exporting.products import About, Product, Target, as_pickle, as_torch, no_home, plain
 from backbones.exporting.timm_folders import timm_folder
+from backbones.images.crops import resized_side
 from backbones.mae.model import MaskedAutoencoder
 from backbones.weights.patches import pyramid_side, resample_filters
 
@@ -52,6 +53,19 @@ def export_classifier(model: nn.Module, about: About, target: Target) -> Product
         files={"": as_torch({"model": tensors, **said_beside(about)})},
         tensors=tensors,
         kind=f"facebookresearch/mae's fine-tuned ViT on {pooled}",
+        remarks=_sees_otherwise(about),
+    )
+
+
+def _sees_otherwise(about: About) -> tuple[str, ...]:
+    """What MAE's own evaluation, which has no settings for it, would show the network otherwise."""
+    view = about.view
+    if view is None or (view.side, view.shape, view.interpolation) == (resized_side(view.size), "short", "bicubic"):
+        return ()
+    what = "both sides" if view.shape == "square" else "the short side"
+    return (
+        f"its evaluation here resized {what} to {view.side} pixels ({view.interpolation}); mae's own resizes the short "
+        f"side to {resized_side(view.size)} (bicubic)",
     )
 
 

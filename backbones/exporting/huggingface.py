@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.exporting.plain_vit import PlainViT, plain_vit
 from backbones.exporting.products import About, Product, as_json, as_safetensors, no_home, plain
+from backbones.images.views import View
 from backbones.mae.model import MaskedAutoencoder
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-_BICUBIC = 3
+_RESAMPLING = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers."""
 
 _ENCODER = (
     ("cls_token", "embeddings.cls_token"),
@@ -247,14 +249,16 @@ def _beit(model: Beit) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _preprocessor(about: About, side: int | tuple[int, int]) -> dict[str, Any]:
-    """The evaluation's pixels: the short side resized, and the central crop of it (transformers' BitImageProcessor)."""
+    """The evaluation's pixels: resized, and the centre cut out (transformers' BitImageProcessor)."""
     height, width = (side, side) if isinstance(side, int) else side
+    view = about.view or View(min(height, width))
+    is_square = view.shape == "square"
     return {
         "image_processor_type": "BitImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": int(min(height, width) / about.crop_ratio)},
-        "resample": _BICUBIC,
+        "size": {"height": view.side, "width": view.side} if is_square else {"shortest_edge": view.side},
+        "resample": _RESAMPLING[view.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": height, "width": width},
         "do_rescale": True,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from backbones.errors import InputError, not_written
 from backbones.images.normalisation import Normalisation
+from backbones.images.views import View
 from backbones.training.writing import check_before_writing, written_whole
 
 Target = Literal["timm", "transformers", "mmseg", "detectron2", "mae"]
@@ -32,8 +33,7 @@ class About:
 
     method, pretrain_data, model: of these weights, as the tables print them
     classes:    the names of its outputs, in their order; empty without a head
-    crop_ratio: share of the resized short side that the central crop keeps in its evaluation
-    image_size: side of its images in pixels; None where that is the model's own
+    view:       what it sees of an image in its evaluation; None: the usual, of the size that the model is made for
     """
 
     method: str
@@ -41,8 +41,7 @@ class About:
     model: str
     normalisation: Normalisation
     classes: tuple[str, ...] = ()
-    crop_ratio: float = 0.875
-    image_size: int | None = None
+    view: View | None = None
 
     @property
     def header(self) -> dict[str, str]:
