@@ -64,9 +64,10 @@ def export(
 
 def _remarks(recipe: SegmentationRecipe) -> tuple[str, ...]:
     views = recipe.inference
-    if views.flip or len(views.scales) > 1:
-        return (f"the configuration sees one view: here it was evaluated with scales {list(views.scales)} and flips",)
-    return ()
+    if len(views.scales) > 1:
+        flips = " and flips" if views.flip else ""
+        return (f"the configuration sees one view: here it was evaluated with scales {list(views.scales)}{flips}",)
+    return ("the configuration sees one view: here it was evaluated with flips",) if views.flip else ()
 
 
 def _require_mmsegs(segmentor: Segmentor, recipe: SegmentationRecipe) -> None:
@@ -96,6 +97,8 @@ def _has_separate_biases(trunk: PlainTrunk) -> bool:
 def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About) -> dict[str, Any]:
     """mmsegmentation's, of the whole model and of its evaluation."""
     pyramid, views, side = segmentor.pyramid, recipe.inference, recipe.model.image_size
+    scale = views.scales[0] if len(views.scales) == 1 else 1.0
+    resize = tuple(int(length * scale) for length in views.resize)
     test: dict[str, Any] = {"mode": views.mode}
     if views.mode == "slide":
         test |= {"crop_size": (side, side), "stride": (views.stride, views.stride)}
@@ -125,7 +128,7 @@ def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About
     }
     pipeline = [
         {"type": "LoadImageFromFile"},
-        {"type": "Resize", "scale": tuple(views.resize), "keep_ratio": True},
+        {"type": "Resize", "scale": resize, "keep_ratio": True},
         {"type": "PackSegInputs"},
     ]
     return {"default_scope": "mmseg", "model": model, "test_pipeline": pipeline}
