@@ -24,7 +24,7 @@ from backbones.training.machine import cuda_version, device_name, device_type, d
 from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.plan import Collate, Evaluation
-from backbones.training.precision import resolve_precision
+from backbones.training.precision import Precision, resolve_precision
 from backbones.training.progress_line import ProgressLine
 from backbones.training.runner import ENGINE_HOOKS, JobRunner, evaluation_loader
 from backbones.training.settings import Recipe
@@ -45,6 +45,7 @@ class EvaluationJob:
     """One evaluation of one network in one directory; the fields are those of a `Job` of the same names.
 
     share: of how many such evaluations it is which
+    precision: that the network computes in; None: the recipe's
     """
 
     model: BaseModel
@@ -56,6 +57,7 @@ class EvaluationJob:
     hooks: Sequence[Hook] = ()
     collate: Collate | None = None
     share: Share = Share()
+    precision: Precision | None = None
 
 
 class EvaluationRunner(JobRunner):
@@ -126,7 +128,7 @@ def run_evaluation(job: EvaluationJob) -> Outcome:
 
 def _run(job: EvaluationJob) -> Outcome:
     recipe, tally = job.recipe, Tally()
-    precision = resolve_precision(recipe.precision, device_type())
+    precision = job.precision or resolve_precision(recipe.precision, device_type())
     if recipe.runtime.compile:
         compile_network(job.model.network)
     progress, interrupt = _ProgressHook(job.title, tally, job.share), InterruptHook(None, 1)
