@@ -45,7 +45,7 @@ def export_classifier(model: nn.Module, about: About, target: Target) -> Product
     if target == "transformers":
         return vit_folder(model, about)
     if target != "mae":
-        raise no_home("A classifier", target, "it has none", "Use --to timm, transformers or mae")
+        raise no_home("a classifier", target, "it has none", "Use --to timm, transformers or mae")
     vit = _require_plain(model, target)
     tensors = plain(model.state_dict())
     pooled = "the patches' mean (--global_pool)" if vit.averaged else "the class token (--cls_token)"
@@ -91,13 +91,13 @@ def _of_mae(model: nn.Module, about: About, vit: PlainViT) -> Product:
     is_whole = isinstance(model, MaskedAutoencoder)
     if isinstance(model, MaskedAutoencoder) and model.mask_tokens_in_encoder:
         raise no_home(
-            "An autoencoder with mask tokens in its encoder",
+            "an autoencoder with mask tokens in its encoder",
             "mae",
             "its encoder sees the visible patches alone",
             "--to timm and --to transformers take the encoder",
         )
     if vit.averaged:
-        raise no_home("An encoder with fc_norm", "mae", "its encoder has a norm over tokens", _TIMM_TAKES_ALL)
+        raise no_home("an encoder with fc_norm", "mae", "its encoder has a norm over tokens", _TIMM_TAKES_ALL)
     tensors = plain(model.state_dict())
     rows, columns = (side // vit.patch for side in vit.image_size)
     return Product(
@@ -131,7 +131,7 @@ def _of_detectron2(model: Any, about: About, vit: PlainViT, pickled: bool) -> Pr
     tensors = {f"backbone.net.{name}": each for name, each in _own(model).items() if not name.startswith(outside)}
     rows, columns = (pixels // vit.patch for pixels in vit.image_size)
     if rows != columns:
-        raise no_home("This ViT", "detectron2", "its grid of patches is not square", _TIMM_TAKES_ALL)
+        raise no_home("this ViT", "detectron2", "its grid of patches is not square", _TIMM_TAKES_ALL)
     remarks.append(f"ViTDet's backbone takes it with patch_size={side} and pretrain_img_size={rows * side}")
     return Product(
         files={"": detectron2_file(tensors, about, pickled)},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.exporting.plain_vit import PlainViT, plain_vit
-from backbones.exporting.products import About, Product, as_json, as_safetensors, no_home, plain
+from backbones.exporting.products import About, NoHomeError, Product, as_json, as_safetensors, no_home, plain
 from backbones.images.views import View
 from backbones.mae.model import MaskedAutoencoder
 
@@ -164,7 +164,7 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     for ours, theirs in rules:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
-    raise InputError(f"{name}: transformers has no place for it")
+    raise NoHomeError(f"transformers has no place for its {name}")
 
 
 def _autoencoder(model: nn.Module, vit: PlainViT) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -173,7 +173,7 @@ def _autoencoder(model: nn.Module, vit: PlainViT) -> tuple[dict[str, Any], dict[
         raise InputError(f"--decoder: {type(model).__name__} has none. It is for a pre-training's masked autoencoder")
     if model.mask_tokens_in_encoder:
         raise no_home(
-            "An autoencoder with mask tokens in its encoder",
+            "an autoencoder with mask tokens in its encoder",
             "transformers",
             "ViTMAE's encoder sees the visible patches alone",
             "Its encoder can, without --decoder",
@@ -212,7 +212,7 @@ def _beit(model: Beit) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not name.endswith("relative_position_index")
     }
     if block.attn.q_bias is None or block.attn.qkv.bias is not None or getattr(model, "rel_pos_bias", None) is not None:
-        raise no_home("This BEiT", "transformers", "its attention is another", "--to timm takes it")
+        raise no_home("this BEiT", "transformers", "its attention is another", "--to timm takes it")
     height, width = model.patch_embed.img_size
     head: Any = model.head
     classes = head.out_features if isinstance(head, nn.Linear) else 0

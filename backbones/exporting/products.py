@@ -206,6 +206,10 @@ def _staged(target: Path) -> Iterator[Path]:
                 shutil.rmtree(staged)
 
 
-def no_home(what: str, target: str, why: str, others: str) -> InputError:
+class NoHomeError(InputError):
+    """A target has nothing for a network; the message goes on from the network's path."""
+
+
+def no_home(what: str, target: str, why: str, others: str) -> NoHomeError:
     """The error for a network that a target has nothing for; `others` says where it can go instead."""
-    return InputError(f"{what} cannot be handed on to {target}: {why}. {others}")
+    return NoHomeError(f"{what} cannot be handed on to {target}: {why}. {others}")

@@ -215,7 +215,8 @@ def _launch(processes: int | None) -> None:
     """Go on in several processes, if so many are wanted, and end as they do."""
     import sys
 
+    from benchmarks.commands.statuses import after_repeating
     from benchmarks.running.launching import is_to_launch, launch
 
     if processes and is_to_launch(processes):
-        raise typer.Exit(launch(processes, sys.argv[1:]))
+        raise typer.Exit(launch(processes, sys.argv[1:], after_repeating("evaluate")))

@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.exporting import huggingface, timm_folders
 from backbones.exporting.encoders import export_encoder
 from backbones.exporting.pretrained import pretrained_network
-from backbones.exporting.products import About, Product, Target, require_room, write_product
+from backbones.exporting.products import About, NoHomeError, Product, Target, require_room, write_product
 from backbones.images.normalisation import Normalisation
 from backbones.images.views import View
 from backbones.normalising import normalisation_of
@@ -57,10 +57,13 @@ def export(
     require_room(out, target in _FOLDERS, dict.fromkeys(_FOLDERS.get(target, _ONE_FILE)), overwrite)
     pickled = target == "detectron2" and out.suffix == ".pkl"
     file = trained_file(Path(source))
-    if description := read_description(file):
-        about, product = _of_run(description, file, target, backbone, decoder, pickled)
-    else:
-        about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
+    try:
+        if description := read_description(file):
+            about, product = _of_run(description, file, target, backbone, decoder, pickled)
+        else:
+            about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
+    except NoHomeError as error:
+        raise InputError(f"{source}: {error}") from error
     return Exported(write_product(product, out, overwrite), product, about)
 
 

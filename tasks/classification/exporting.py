@@ -22,7 +22,7 @@ def export(
     network = step.network
     load_trained(network, trained.checkpoint, trained.steps, trained.kind)
     if isinstance(network, PooledClassifier):
-        what = f"A classifier on {type(network.backbone).__name__}"
+        what = f"a classifier on {type(network.backbone).__name__}"
         others = "Its own package builds it: hand on that, and weights.safetensors as it is"
         raise no_home(what, target, "it is not made as timm's models are", others)
     return export_classifier(network.eval(), replace(about, view=view_of(recipe)), target)

@@ -29,7 +29,7 @@ def export(
     Raises InputError for weights that do not fit, and for a detector that detectron2 does not have.
     """
     if target != "detectron2":
-        raise no_home("A detector", target, "it has none", "Use --to detectron2")
+        raise no_home("a detector", target, "it has none", "Use --to detectron2")
     detector, _, _ = create_detector(
         recipe, trained.backbone, None, len(about.classes), 0, about.normalisation, empty=True
     )
@@ -71,7 +71,7 @@ def _require_vitdet(detector: Detector, recipe: DetectionRecipe) -> None:
     if adapter == "simple" and isinstance(detector.pyramid.trunk, PlainTrunk):
         why = _why_no_vitdets(detector.pyramid.trunk)
     if why:
-        raise no_home(f"A detector with the adapter {adapter} on this backbone", "detectron2", why, _OTHERS)
+        raise no_home(f"a detector with the adapter {adapter} on this backbone", "detectron2", why, _OTHERS)
 
 
 def _why_no_vitdets(trunk: Any) -> str | None:

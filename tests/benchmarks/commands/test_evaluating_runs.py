@@ -77,7 +77,7 @@ def test_interrupted_it_ends_well_and_begins_anew(small: Path, finished: Path, t
     command = arguments(small, run_directory(finished), tmp_path / "runs")
     moment = Moment("mmengine.runner.ValLoop.run_iter")
     assert backbench(command, tmp_path / "log", moment, signal.SIGINT) == 130
-    assert "interrupted; repeat the command" in (tmp_path / "log").read_text()
+    assert "interrupted; repeat the command to evaluate anew" in (tmp_path / "log").read_text()
     key = read_record(finished)["key"]
     assert "unfinished\tclassification" in (text := success("runs", tmp_path / "runs").output)
     assert f"an evaluation of the run {key}" in text and "epoch" not in text

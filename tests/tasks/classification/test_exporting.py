@@ -46,7 +46,7 @@ def test_a_strangers_classifier_is_refused(tmp_path: Path, target: str) -> None:
     message = refusal("export", tmp_path / "run", "--to", target, "--out", tmp_path / "out")
     name = type(network.backbone).__name__
     assert message.startswith(
-        f"A classifier on {name} cannot be handed on to {target}: it is not made as timm's models are"
+        f"{tmp_path / 'run'}: a classifier on {name} cannot be handed on to {target}: it is not made as timm's"
     )
 
 
@@ -57,7 +57,7 @@ def test_a_resnet_is_described_with_the_images_that_it_saw(tmp_path: Path) -> No
     assert tuple(config["input_size"]) == (3, 48, 48)
     message = refusal("export", tmp_path / "run", "--to", "transformers", "--out", tmp_path / "vit")
     assert message.startswith(
-        "ResNet cannot be handed on to transformers: ResNet is no plain ViT. --to timm takes every model"
+        f"{tmp_path / 'run'}: ResNet cannot be handed on to transformers: ResNet is no plain ViT. --to timm takes"
     )
 
 
