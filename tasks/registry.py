@@ -25,6 +25,7 @@ class Task:
     data_sets:             those of `tasks.data_sets` that it can be run on
     tables:                those of the paper that show it; the first takes what belongs to none of the others
     columns_by_image_size: the table's column depends on the image size: a ViT-H at 448 pixels stands in "ViT-H-448"
+    evaluates_in_fp32:     whatever the precision of its training
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task:
     data_sets: tuple[str, ...]
     tables: tuple[str, ...]
     columns_by_image_size: bool = False
+    evaluates_in_fp32: bool = False
 
     def module(self, name: str) -> ModuleType:
         """One of the task's modules: "task", "paired", …"""
@@ -82,6 +84,7 @@ TASKS = {
             recipe="tasks.detection.recipe:DetectionRecipe",
             data_sets=("coco",),
             tables=("coco",),
+            evaluates_in_fp32=True,
         ),
         Task(
             name="segmentation",
@@ -89,6 +92,7 @@ TASKS = {
             recipe="tasks.segmentation.recipe:SegmentationRecipe",
             data_sets=("ade20k",),
             tables=("ade20k",),
+            evaluates_in_fp32=True,
         ),
     )
 }
@@ -100,6 +104,11 @@ RECIPES = {PRETRAINING: "backbones.pretraining.settings:MaskedAutoencoderRecipe"
     task.name: task.recipe for task in TASKS.values()
 }
 """By a recipe's `task`, the class of its settings."""
+
+
+def evaluates_in_fp32(task: str) -> bool:
+    """Whether what was trained for one of `RECIPES` is evaluated, and shown images, in single precision always."""
+    return task == PRETRAINING or TASKS[task].evaluates_in_fp32
 
 
 def settings_kind(task: str) -> Any:

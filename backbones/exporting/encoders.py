@@ -10,6 +10,7 @@ from backbones.exporting.mmseg_names import name_encoder
 from backbones.exporting.plain_vit import PlainViT, plain_vit
 from backbones.exporting.products import About, Product, Target, as_pickle, as_torch, no_home, plain
 from backbones.exporting.timm_folders import timm_folder
+from backbones.images.crops import resized_side
 from backbones.mae.model import MaskedAutoencoder
 from backbones.weights.patches import pyramid_side, resample_filters
 
@@ -44,7 +45,7 @@ def export_classifier(model: nn.Module, about: About, target: Target) -> Product
     if target == "transformers":
         return vit_folder(model, about)
     if target != "mae":
-        raise no_home("A classifier", target, "it has none", "Use --to timm, transformers or mae")
+        raise no_home("a classifier", target, "it has none", "Use --to timm, transformers or mae")
     vit = _require_plain(model, target)
     tensors = plain(model.state_dict())
     pooled = "the patches' mean (--global_pool)" if vit.averaged else "the class token (--cls_token)"
@@ -52,6 +53,19 @@ def export_classifier(model: nn.Module, about: About, target: Target) -> Product
         files={"": as_torch({"model": tensors, **said_beside(about)})},
         tensors=tensors,
         kind=f"facebookresearch/mae's fine-tuned ViT on {pooled}",
+        remarks=_sees_otherwise(about),
+    )
+
+
+def _sees_otherwise(about: About) -> tuple[str, ...]:
+    """What MAE's own evaluation, which has no settings for it, would show the network otherwise."""
+    view = about.view
+    if view is None or (view.side, view.shape, view.interpolation) == (resized_side(view.size), "short", "bicubic"):
+        return ()
+    what = "both sides" if view.shape == "square" else "the short side"
+    return (
+        f"its evaluation here resized {what} to {view.side} pixels ({view.interpolation}); mae's own resizes the short "
+        f"side to {resized_side(view.size)} (bicubic)",
     )
 
 
@@ -77,13 +91,13 @@ def _of_mae(model: nn.Module, about: About, vit: PlainViT) -> Product:
     is_whole = isinstance(model, MaskedAutoencoder)
     if isinstance(model, MaskedAutoencoder) and model.mask_tokens_in_encoder:
         raise no_home(
-            "An autoencoder with mask tokens in its encoder",
+            "an autoencoder with mask tokens in its encoder",
             "mae",
             "its encoder sees the visible patches alone",
             "--to timm and --to transformers take the encoder",
         )
     if vit.averaged:
-        raise no_home("An encoder with fc_norm", "mae", "its encoder has a norm over tokens", _TIMM_TAKES_ALL)
+        raise no_home("an encoder with fc_norm", "mae", "its encoder has a norm over tokens", _TIMM_TAKES_ALL)
     tensors = plain(model.state_dict())
     rows, columns = (side // vit.patch for side in vit.image_size)
     return Product(
@@ -117,7 +131,7 @@ def _of_detectron2(model: Any, about: About, vit: PlainViT, pickled: bool) -> Pr
     tensors = {f"backbone.net.{name}": each for name, each in _own(model).items() if not name.startswith(outside)}
     rows, columns = (pixels // vit.patch for pixels in vit.image_size)
     if rows != columns:
-        raise no_home("This ViT", "detectron2", "its grid of patches is not square", _TIMM_TAKES_ALL)
+        raise no_home("this ViT", "detectron2", "its grid of patches is not square", _TIMM_TAKES_ALL)
     remarks.append(f"ViTDet's backbone takes it with patch_size={side} and pretrain_img_size={rows * side}")
     return Product(
         files={"": detectron2_file(tensors, about, pickled)},

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from backbones.errors import InputError
 from backbones.exporting.plain_vit import PlainViT, plain_vit
-from backbones.exporting.products import About, Product, as_json, as_safetensors, no_home, plain
+from backbones.exporting.products import About, NoHomeError, Product, as_json, as_safetensors, no_home, plain
+from backbones.images.views import View
 from backbones.mae.model import MaskedAutoencoder
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-_BICUBIC = 3
+_RESAMPLING = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers."""
 
 _ENCODER = (
     ("cls_token", "embeddings.cls_token"),
@@ -162,7 +164,7 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     for ours, theirs in rules:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
-    raise InputError(f"{name}: transformers has no place for it")
+    raise NoHomeError(f"transformers has no place for its {name}")
 
 
 def _autoencoder(model: nn.Module, vit: PlainViT) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -171,7 +173,7 @@ def _autoencoder(model: nn.Module, vit: PlainViT) -> tuple[dict[str, Any], dict[
         raise InputError(f"--decoder: {type(model).__name__} has none. It is for a pre-training's masked autoencoder")
     if model.mask_tokens_in_encoder:
         raise no_home(
-            "An autoencoder with mask tokens in its encoder",
+            "an autoencoder with mask tokens in its encoder",
             "transformers",
             "ViTMAE's encoder sees the visible patches alone",
             "Its encoder can, without --decoder",
@@ -210,7 +212,7 @@ def _beit(model: Beit) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not name.endswith("relative_position_index")
     }
     if block.attn.q_bias is None or block.attn.qkv.bias is not None or getattr(model, "rel_pos_bias", None) is not None:
-        raise no_home("This BEiT", "transformers", "its attention is another", "--to timm takes it")
+        raise no_home("this BEiT", "transformers", "its attention is another", "--to timm takes it")
     height, width = model.patch_embed.img_size
     head: Any = model.head
     classes = head.out_features if isinstance(head, nn.Linear) else 0
@@ -247,14 +249,16 @@ def _beit(model: Beit) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _preprocessor(about: About, side: int | tuple[int, int]) -> dict[str, Any]:
-    """The evaluation's pixels: the short side resized, and the central crop of it (transformers' BitImageProcessor)."""
+    """The evaluation's pixels: resized, and the centre cut out (transformers' BitImageProcessor)."""
     height, width = (side, side) if isinstance(side, int) else side
+    view = about.view or View(min(height, width))
+    is_square = view.shape == "square"
     return {
         "image_processor_type": "BitImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": int(min(height, width) / about.crop_ratio)},
-        "resample": _BICUBIC,
+        "size": {"height": view.side, "width": view.side} if is_square else {"shortest_edge": view.side},
+        "resample": _RESAMPLING[view.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": height, "width": width},
         "do_rescale": True,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from backbones.errors import InputError, not_written
 from backbones.images.normalisation import Normalisation
+from backbones.images.views import View
 from backbones.training.writing import check_before_writing, why_not_written, written_whole
 
 Target = Literal["timm", "transformers", "mmseg", "detectron2", "mae"]
@@ -32,8 +32,7 @@ class About:
 
     method, pretrain_data, model: of these weights, as the tables print them
     classes:    the names of its outputs, in their order; empty without a head
-    crop_ratio: share of the resized short side that the central crop keeps in its evaluation
-    image_size: side of its images in pixels; None where that is the model's own
+    view:       what it sees of an image in its evaluation; None: the usual, of the size that the model is made for
     """
 
     method: str
@@ -41,8 +40,7 @@ class About:
     model: str
     normalisation: Normalisation
     classes: tuple[str, ...] = ()
-    crop_ratio: float = 0.875
-    image_size: int | None = None
+    view: View | None = None
 
     @property
     def header(self) -> dict[str, str]:
@@ -166,7 +164,7 @@ def write_product(product: Product, out: Path, overwrite: bool = False) -> list[
     require_room(out, product.is_folder, product.files, overwrite)
     try:
         return _write_folder(product, out) if product.is_folder else _write_files(product, out)
-    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         reason, number = why_not_written(error)
         raise not_written(f"{out}: cannot be written ({reason}). Make room, or choose another --out", number) from error
 
@@ -209,6 +207,10 @@ def _staged(target: Path) -> Iterator[Path]:
                 shutil.rmtree(staged)
 
 
-def no_home(what: str, target: str, why: str, others: str) -> InputError:
+class NoHomeError(InputError):
+    """A target has nothing for a network; the message goes on from the network's path."""
+
+
+def no_home(what: str, target: str, why: str, others: str) -> NoHomeError:
     """The error for a network that a target has nothing for; `others` says where it can go instead."""
-    return InputError(f"{what} cannot be handed on to {target}: {why}. {others}")
+    return NoHomeError(f"{what} cannot be handed on to {target}: {why}. {others}")

@@ -14,9 +14,15 @@ from torch import Tensor, nn
 
 from backbones.exporting.plain_vit import plain_vit
 from backbones.exporting.products import About, Product, as_safetensors, no_home, plain
+from backbones.images.views import View
 from backbones.mae.model import MaskedAutoencoder
 
 FILES = ("config.json", "model.safetensors")
+_OF_TIMMS_FILE = (
+    *("custom_load", "url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "tag"),
+    *("license", "description", "origin_url", "paper_name", "paper_ids", "notes", "label_names", "label_descriptions"),
+)
+"""What timm's `pretrained_cfg` says of a file, and not of the architecture."""
 _ANY_VIT = "vit_base_patch16_224"
 _CLOSE = 1e-4
 
@@ -31,14 +37,8 @@ def timm_folder(model: nn.Module, about: About) -> Product:
     target = _timms_own(model, tensors)
     _require_same_output(model, target, about)
     names = {"label_names": list(about.classes)} if about.classes else {}
-    pixels: dict[str, Any] = {
-        "mean": about.normalisation.mean,
-        "std": about.normalisation.std,
-        "crop_pct": about.crop_ratio,
-        "interpolation": "bicubic",
-    }
-    if sides := _seen(model, about):
-        pixels["input_size"] = (3, *sides)
+    pixels = _pixels(_seen(model, about), about)
+    _say_nothing_of_origin(target)
 
     def describe(path: Path) -> None:
         save_config_for_hf(target, str(path), model_config=dict(names), data_config=pixels)
@@ -50,6 +50,25 @@ def timm_folder(model: nn.Module, about: About) -> Product:
         kind=f"timm's {_architecture(target)}" + (" with its head" if about.classes else ", an encoder"),
         is_folder=True,
     )
+
+
+def _pixels(sides: tuple[int, int] | None, about: About) -> dict[str, Any]:
+    """The evaluation's, in timm's words; `sides` are those of the images, as far as they are known."""
+    view = about.view or View(min(sides or (224, 224)))
+    pixels: dict[str, Any] = {
+        "mean": about.normalisation.mean,
+        "std": about.normalisation.std,
+        "crop_pct": view.share,
+        "crop_mode": "squash" if view.shape == "square" else "center",
+        "interpolation": view.interpolation,
+    }
+    return pixels | ({"input_size": (3, *sides)} if sides else {})
+
+
+def _say_nothing_of_origin(target: Any) -> None:
+    """Whose weights they are, and under which licence, timm says of its own file, not of these weights."""
+    said = target.pretrained_cfg.items()
+    target.pretrained_cfg = {name: value for name, value in said if name not in _OF_TIMMS_FILE}
 
 
 def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -118,7 +137,7 @@ def _image_size(model: Any) -> tuple[int, int] | None:
 
 def _seen(model: Any, about: About) -> tuple[int, int] | None:
     """Height and width of the images that a model has seen, as far as it is known."""
-    return _image_size(model) or ((about.image_size, about.image_size) if about.image_size else None)
+    return _image_size(model) or ((about.view.size, about.view.size) if about.view else None)
 
 
 def _sizes(model: Any) -> dict[str, Any]:

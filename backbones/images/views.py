@@ -1,5 +1,6 @@
 """What a trained network sees of an image: the square that its evaluation cuts out, with no randomness."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as of_torchvision
 
 from backbones.images.crops import (
+    EVALUATION_SHARE,
     Interpolation,
     centre_crop,
     resize,
@@ -46,6 +48,14 @@ class View:
     def side(self) -> int:
         """That the image, or its short side, is resized to, in pixels."""
         return self.resized or resized_side(self.size, self.ratio)
+
+    @property
+    def share(self) -> float:
+        """Of the resized side, that the crop keeps: `size` / `share`, rounded down, is `side`."""
+        if self.resized is None:
+            return self.ratio or (EVALUATION_SHARE if self.size <= 224 else 1.0)
+        share = self.size / self.resized
+        return share if int(self.size / share) == self.resized else math.nextafter(share, 0)
 
     def read(self, path: str | Path) -> Tensor:
         """What it shows of a file: uint8 (3, size, size), RGB. Raises UnreadableImage as `read_image` does.

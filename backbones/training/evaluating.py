@@ -26,7 +26,7 @@ from backbones.training.machine import cuda_version, device_name, device_type, d
 from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.plan import Collate, Evaluation
-from backbones.training.precision import resolve_precision
+from backbones.training.precision import Precision, resolve_precision
 from backbones.training.progress_line import ProgressLine
 from backbones.training.runner import ENGINE_HOOKS, JobRunner, evaluation_loader
 from backbones.training.settings import Recipe
@@ -36,7 +36,10 @@ _run_number = itertools.count()
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names."""
+    """One evaluation of one network in one directory; the fields are those of a `Job` of the same names.
+
+    precision: that the network computes in; None: the recipe's
+    """
 
     model: BaseModel
     evaluation: Evaluation
@@ -46,6 +49,7 @@ class EvaluationJob:
     title: str
     hooks: Sequence[Hook] = ()
     collate: Collate | None = None
+    precision: Precision | None = None
 
 
 class EvaluationRunner(JobRunner):
@@ -141,7 +145,7 @@ class EvaluationSeries:
 
     def _run(self, job: EvaluationJob) -> Outcome:
         recipe, tally = job.recipe, Tally(total_seconds=self.earlier_seconds)
-        precision = resolve_precision(recipe.precision, device_type())
+        precision = job.precision or resolve_precision(recipe.precision, device_type())
         progress = _ProgressHook(job.title, tally, self.done, self.total)
         runner = EvaluationRunner(
             model=job.model,

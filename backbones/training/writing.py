@@ -1,7 +1,6 @@
 """Files that appear under their name when all of them is written, or not at all."""
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,7 +60,7 @@ def written_whole(path: Path, *, several_writers: bool = True, safe_from_power_c
 def why_not_written(error: BaseException) -> tuple[str, int | None]:
     """What the system said and its number for that.
 
-    torch's writer covers it with a RuntimeError about positions, and safetensors has it in words.
+    torch's writer covers it with a RuntimeError about positions.
     """
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
@@ -69,5 +68,4 @@ def why_not_written(error: BaseException) -> tuple[str, int | None]:
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror, cause.errno
-    said = re.search(r"I/O error: (.+) \(os error (\d+)\)", str(error))
-    return (said[1], int(said[2])) if said else (next(iter(str(error).splitlines()), type(error).__name__), None)
+    return next(iter(str(error).splitlines()), type(error).__name__), None

@@ -38,10 +38,24 @@ STATUSES = {
     3: "the data or the store does not serve: missing, broken, not readable, not to be written to",
     4: "the training diverged",
     TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
-    INTERRUPTED: "interrupted; the same command goes on from the last checkpoint",
+    INTERRUPTED: "interrupted; the same command goes on from the last checkpoint, and begins anew where it trains "
+    "nothing",
     READER_GONE: "who read the output has gone, as `| head -1` does",
 }
 """What each exit status means."""
+
+ANEW = {
+    "evaluate": "evaluate anew, and ImageNet-C from the next of its parts on",
+    "predict": "begin anew",
+    "export": "begin anew",
+}
+"""What commands without checkpoints do when they are repeated."""
+
+
+def after_repeating(command: str | None) -> str:
+    """What a command that was stopped does when it is repeated: "repeat the command to …"."""
+    return ANEW.get(command or "", "go on from the last checkpoint")
+
 
 EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, meaning in STATUSES.items())
 
@@ -124,7 +138,7 @@ class Commands(Group):
         except typer.TyperException as error:
             raise _once(error) from None
         except KeyboardInterrupt:
-            message = "\nbackbench: interrupted; repeat the command to go on from the last checkpoint"
+            message = f"\nbackbench: interrupted; repeat the command to {after_repeating(ctx.invoked_subcommand)}"
             raise typer.Exit(_ended(INTERRUPTED, message)) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None

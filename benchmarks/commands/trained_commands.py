@@ -215,9 +215,10 @@ def _launch(processes: int | None, recipe: str | None, overrides: list[str]) -> 
     """Go on in several processes, if so many are wanted, and end as they do."""
     import sys
 
+    from benchmarks.commands.statuses import after_repeating
     from benchmarks.running.evaluating import require_devices
     from benchmarks.running.launching import is_to_launch, launch
 
     if processes and is_to_launch(processes):
         require_devices(processes, recipe, overrides)
-        raise typer.Exit(launch(processes, sys.argv[1:]))
+        raise typer.Exit(launch(processes, sys.argv[1:], after_repeating("evaluate")))

@@ -17,7 +17,7 @@ from benchmarks.planning.recipe import LoadedRecipe, list_recipes, load_recipe
 from benchmarks.planning.trained_runs import FoundNetwork, find_trained
 from results import Record
 from results.measurements import LIMIT
-from tasks.registry import PRETRAINING, TASKS, settings_kind
+from tasks.registry import PRETRAINING, TASKS, evaluates_in_fp32, settings_kind
 
 if TYPE_CHECKING:
     from backbones.weights.origin import Declared
@@ -146,12 +146,16 @@ def _of_file(
     size = _given(overrides, "model", "image_size")
     sized = _as_overrides(known.of_another_size) if size not in (None, known.settings.get("model.image_size")) else []
     loaded = load_recipe(recipe, [*own, *sized, *overrides], TASKS)
+    _require_precision(loaded.recipe.task, overrides)
+    settings = loaded.recipe
+    if evaluates_in_fp32(settings.task):
+        settings = settings.model_copy(update={"precision": "auto"})
     is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, TASKS).recipe)
     return PlannedEvaluation(
         recipe_name=loaded.name,
-        recipe=loaded.recipe,
+        recipe=settings,
         deviations=(
-            *loaded.deviations(loaded.recipe),
+            *loaded.deviations(settings),
             f"trained={ELSEWHERE} (reference here)",
             *([_limited(limit)] if limit else []),
         ),
@@ -246,6 +250,7 @@ def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides:
                 f"--set {text}: {key} was decided when {file} was trained. An evaluation can have other settings of "
                 f"{', '.join(LATER_SECTIONS)}"
             )
+    _require_precision(trained.task, overrides)
     settings = trained.model_dump(mode="json", exclude={"runtime"})
     if loaded:
         asked = loaded.recipe.model_dump(mode="json")
@@ -254,7 +259,19 @@ def evaluation_settings(trained: Recipe, loaded: LoadedRecipe | None, overrides:
         settings |= {name: asked[name] for name in LATER_SECTIONS if name in asked and name != "precision"}
     merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(settings), given), resolve=True)
     assert isinstance(merged, dict)
-    return validate(type(trained), {str(name): value for name, value in merged.items()}, f"{file}, with --set")
+    chosen = validate(type(trained), {str(name): value for name, value in merged.items()}, f"{file}, with --set")
+    return chosen.model_copy(update={"precision": trained.precision}) if evaluates_in_fp32(trained.task) else chosen
+
+
+def _require_precision(task: str, overrides: list[str]) -> None:
+    """Raise InputError for a precision that makes no difference, and would only be said to."""
+    asked = read_overrides(overrides).get("precision")
+    if asked in ("bf16", "fp16") and evaluates_in_fp32(task):
+        raise InputError(f"--set precision={asked}: networks of {task} compute in fp32 here always. Leave it out")
+
+
+def _was_given_a_precision(run: Mapping[str, Any]) -> bool:
+    return any(line.startswith("precision=") for line in run["deviations"])
 
 
 def _deviations(
@@ -265,7 +282,7 @@ def _deviations(
     The recipe of another data set is the reference for what it decides.
     A run's settings have the precision that the machine chose, which does not deviate.
     """
-    if settings.precision == trained.precision:
+    if settings.precision == trained.precision and not _was_given_a_precision(run):
         settings, trained = (each.model_copy(update={"precision": "auto"}) for each in (settings, trained))
     if loaded and loaded.reference and loaded.reference.dataset != trained.dataset:
         of_training = (line for line in run["deviations"] if re.split(r"[.=]", line)[0] not in LATER_SECTIONS)

@@ -31,7 +31,7 @@ from results.store import RECORD
 from tasks.data_sets import pretraining_name
 from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import PRETRAINING, TASKS
+from tasks.registry import PRETRAINING, TASKS, evaluates_in_fp32
 
 ONCE = Repeat()
 
@@ -223,10 +223,13 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
 def _begin(cell: Cell) -> Begun:
     if (cell.directory / RECORD).is_file():
         return Begun(cell, finished=read_record(cell.directory))
-    precision, notes = settle_precision(cell.recipe, cell.directory)
-    recipe = cell.recipe.model_copy(update={"precision": precision})
-    if isinstance(cell.plan, PlannedEvaluation):
-        tell_evaluation(cell.directory, recipe, cell.normalisation, cell.plan.limit)
+    evaluation = cell.plan if isinstance(cell.plan, PlannedEvaluation) else None
+    recipe, notes = cell.recipe, tuple[str, ...]()
+    if not (evaluation and evaluates_in_fp32(recipe.task)):
+        precision, notes = settle_precision(recipe, cell.directory)
+        recipe = recipe.model_copy(update={"precision": precision})
+    if evaluation:
+        tell_evaluation(cell.directory, recipe, cell.normalisation, evaluation.limit)
     else:
         tell_start(cell.directory, recipe, cell.normalisation)
     remarks = (*notes, *note_code(cell.directory, cell.code))

@@ -10,9 +10,9 @@ from backbones.errors import InputError
 from backbones.exporting import huggingface, timm_folders
 from backbones.exporting.encoders import export_encoder
 from backbones.exporting.pretrained import pretrained_network
-from backbones.exporting.products import About, Product, Target, require_room, write_product
-from backbones.images.crops import EVALUATION_SHARE
+from backbones.exporting.products import About, NoHomeError, Product, Target, require_room, write_product
 from backbones.images.normalisation import Normalisation
+from backbones.images.views import View
 from backbones.normalising import normalisation_of
 from backbones.registry import create_backbone, find_backbone
 from backbones.trained.file import Description
@@ -58,11 +58,14 @@ def export(
     require_room(out, target in _FOLDERS, dict.fromkeys(_FOLDERS.get(target, _ONE_FILE)), overwrite)
     pickled = target == "detectron2" and out.suffix == ".pkl"
     found = find_trained(Path(source))
-    if found.known:
-        require_class_names(found.known, Path(source))
-        about, product = _of_run(found.known, found, target, backbone, image_size, decoder, pickled)
-    else:
-        about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
+    try:
+        if found.known:
+            require_class_names(found.known, Path(source))
+            about, product = _of_run(found.known, found, target, backbone, image_size, decoder, pickled)
+        else:
+            about, product = _of_backbone(source, target, backbone, image_size, decoder, pickled)
+    except NoHomeError as error:
+        raise InputError(f"{source}: {error}") from error
     return Exported(write_product(product, out, overwrite), product, about)
 
 
@@ -94,20 +97,14 @@ def _of_run(
 
 
 def _about(description: Description, recipe: Any) -> About:
-    share = getattr(getattr(recipe, "inference", None), "crop_ratio", None)
     return About(
         method=description.method,
         pretrain_data=description.pretrain_data,
         model=description.model,
         normalisation=Normalisation(**description.normalisation),
         classes=tuple(description.classes),
-        crop_ratio=share or _usual_share(recipe.model.image_size),
-        image_size=recipe.model.image_size,
+        view=View(recipe.model.image_size),
     )
-
-
-def _usual_share(image_size: int) -> float:
-    return EVALUATION_SHARE if image_size <= 224 else 1.0
 
 
 def _of_backbone(
@@ -131,7 +128,6 @@ def _of_backbone(
         pretrain_data=origin.pretrain_data,
         model=origin.model,
         normalisation=normalisation_of(entry, checkpoint, spell=pretraining_name),
-        crop_ratio=_usual_share(image_size or 224),
-        image_size=image_size,
+        view=View(image_size) if image_size else None,
     )
     return about, export_encoder(network.eval(), about, target, pickled=pickled)

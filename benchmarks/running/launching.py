@@ -17,6 +17,9 @@ from backbones.errors import InputError
 from backbones.training.machine import choose_device, process_count
 from benchmarks.planning.recipe import load_recipe
 
+GOES_ON = "go on from the last checkpoint"
+"""What a command that trains does when it is repeated."""
+
 SECONDS_TO_SAVE = "300"
 """What the processes have to save their state once they are told to stop; torchrun's own is 30."""
 
@@ -46,9 +49,10 @@ def require_devices(processes: int, recipe: str, overrides: list[str], tasks: Co
     choose_device(load_recipe(recipe, overrides, tasks).recipe.runtime.device, to_start=processes)
 
 
-def launch(processes: int, arguments: list[str]) -> int:
+def launch(processes: int, arguments: list[str], then: str = GOES_ON) -> int:
     """Run backbench with these arguments in so many processes; the exit status of the first that failed.
 
+    `then` is what the command does when it is repeated.
     Ctrl-C and the signals of `HANDED_ON` are, and the status is that of an interrupted command.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
@@ -70,9 +74,9 @@ def launch(processes: int, arguments: list[str]) -> int:
         try:
             elastic_launch(config, sys.executable)(*PROGRAM, *arguments)
         except SignalException as stopped:
-            return _stopped(signal.Signals(stopped.sigval))
+            return _stopped(signal.Signals(stopped.sigval), then)
         except ChildFailedError as failed:
-            return _status(failed.failures)
+            return _status(failed.failures, then)
         finally:
             logging.disable(logging.NOTSET)
     return 0
@@ -82,18 +86,18 @@ def _is_ignored(name: str) -> bool:
     return signal.getsignal(signal.Signals[name]) == signal.SIG_IGN
 
 
-def _stopped(number: signal.Signals) -> int:
+def _stopped(number: signal.Signals, then: str) -> int:
     """The exit status of an interrupted command; what else than Ctrl-C stopped it is named."""
     if number != signal.SIGINT:
         with suppress(OSError):  # the terminal may have gone
             print(
-                f"backbench: stopped by {number.name}; repeat the command to go on from the last checkpoint",
+                f"backbench: stopped by {number.name}; repeat the command to {then}",
                 file=sys.stderr,
             )
     return 128 + signal.SIGINT
 
 
-def _status(failures: dict[int, ProcessFailure]) -> int:
+def _status(failures: dict[int, ProcessFailure], then: str = GOES_ON) -> int:
     """The exit status, as shells have it, of the process that the others followed; one that was killed is named."""
 
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:
@@ -106,7 +110,7 @@ def _status(failures: dict[int, ProcessFailure]) -> int:
     name = signal.Signals(-failure.exitcode).name
     print(
         f"backbench: process {rank} of the job was killed ({name}), by the system if memory ran out. "
-        "Repeat the command to go on from the last checkpoint",
+        f"Repeat the command to {then}",
         file=sys.stderr,
     )
     return 128 - failure.exitcode

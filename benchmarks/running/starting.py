@@ -19,6 +19,7 @@ from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
 from benchmarks.running.writing import write_text
+from tasks.registry import evaluates_in_fp32
 
 
 def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
@@ -84,8 +85,9 @@ def tell_evaluation(directory: Path, recipe: Recipe, normalisation: Normalisatio
     """Print the first line of an evaluation: on what it runs, of how many images, where."""
     processes = process_count()
     images = f"{limit:,} of the images" if limit else "all images"
+    precision = "fp32" if evaluates_in_fp32(recipe.task) else recipe.precision
     line = (
-        f"evaluates: {device_name()}; {processes} process{'es' if processes > 1 else ''}; {recipe.precision}; "
+        f"evaluates: {device_name()}; {processes} process{'es' if processes > 1 else ''}; {precision}; "
         f"{images}; normalisation {normalisation}; in {directory}"
     )
     print(line, file=sys.stderr, flush=True)

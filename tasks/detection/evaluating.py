@@ -70,6 +70,7 @@ def evaluate(
             directory=directory,
             seed=seed,
             title=f"evaluating {trained.backbone}",
+            precision="fp32",
             hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
             collate=gather,
         )

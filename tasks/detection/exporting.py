@@ -29,7 +29,7 @@ def export(
     Raises InputError for weights that do not fit, and for a detector that detectron2 does not have.
     """
     if target != "detectron2":
-        raise no_home("A detector", target, "it has none", "Use --to detectron2")
+        raise no_home("a detector", target, "it has none", "Use --to detectron2")
     detector, _, _ = create_detector(
         recipe, trained.backbone, None, len(about.classes), 0, about.normalisation, empty=True
     )
@@ -40,7 +40,29 @@ def export(
         files={"": detectron2_file(tensors, about, pickled), ".py": as_text(configuration(detector, recipe, about))},
         tensors=tensors,
         kind="detectron2's ViTDet, a Mask R-CNN",
+        remarks=_remarks(recipe),
     )
+
+
+def _remarks(recipe: DetectionRecipe) -> tuple[str, ...]:
+    """What the evaluation is here and the configuration is not."""
+    inference, size = recipe.inference, recipe.model.image_size
+    longest, shorter = inference.sides(size)
+    remarks = [
+        f"images are resized to {shorter} pixels of the shorter side, {longest} of the longest at most: test_mapper in "
+        "the configuration, for dataloader.test.mapper"
+    ]
+    if inference.flip:
+        remarks.append(
+            "the configuration sees one view: here mirror images were looked at as well (detectron2's "
+            "GeneralizedRCNNWithTTA)"
+        )
+    if inference.padding == "grey":
+        remarks.append(
+            f"detectron2 pads images with zeros after normalisation: here they were padded to {inference.square(size)} "
+            "pixels with grey that counts as image"
+        )
+    return tuple(remarks)
 
 
 def _require_vitdet(detector: Detector, recipe: DetectionRecipe) -> None:
@@ -49,7 +71,7 @@ def _require_vitdet(detector: Detector, recipe: DetectionRecipe) -> None:
     if adapter == "simple" and isinstance(detector.pyramid.trunk, PlainTrunk):
         why = _why_no_vitdets(detector.pyramid.trunk)
     if why:
-        raise no_home(f"A detector with the adapter {adapter} on this backbone", "detectron2", why, _OTHERS)
+        raise no_home(f"a detector with the adapter {adapter} on this backbone", "detectron2", why, _OTHERS)
 
 
 def _why_no_vitdets(trunk: Any) -> str | None:
@@ -107,7 +129,8 @@ def _names_of_level(level: Any) -> list[str]:
 
 def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> str:
     """detectron2's ViTDet with all that is otherwise here, as a file that `LazyConfig.load` reads."""
-    settings, net = recipe.model, _net(detector, recipe)
+    settings, inference, net = recipe.model, recipe.inference, _net(detector, recipe)
+    longest, shorter = inference.sides(settings.image_size)
     channels, mean, std = settings.channels, about.normalisation.mean, about.normalisation.std
     lines = [
         '"""ViTDet as backbench trained it; for detectron2\'s LazyConfig."""',
@@ -117,7 +140,10 @@ def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> 
         "",
         "import detectron2",
         "import torch.nn as nn",
+        "from detectron2.config import LazyCall as L",
         "from detectron2.config import LazyConfig",
+        "from detectron2.data import DatasetMapper",
+        "from detectron2.data import transforms as T",
         "from detectron2.layers import ShapeSpec",
         "",
         f"metadata = {{'thing_classes': {list(about.classes)!r}}}",
@@ -125,7 +151,7 @@ def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> 
         'model.input_format = "RGB"',
         f"model.pixel_mean = {[255 * value for value in mean]!r}",
         f"model.pixel_std = {[255 * value for value in std]!r}",
-        f"model.backbone.square_pad = {settings.image_size}",
+        f"model.backbone.square_pad = {inference.square(settings.image_size)}",
         f"model.backbone.out_channels = {channels}",
         *(f"model.backbone.net.{name} = {value!r}" for name, value in net.items()),
         f"model.backbone.net.norm_layer = partial(nn.LayerNorm, eps={_epsilon(detector)!r})",
@@ -142,6 +168,11 @@ def configuration(detector: Detector, recipe: DetectionRecipe, about: About) -> 
         f"heads.box_head.fc_dims = [{settings.box_features}]",
         f"heads.box_predictor.input_shape = ShapeSpec(channels={settings.box_features})",
         f"heads.mask_head.conv_dims = {[channels] * 5!r}",
+        f"heads.box_predictor.test_score_thresh = {inference.score_threshold!r}",
+        f"heads.box_predictor.test_nms_thresh = {inference.nms_threshold!r}",
+        f"heads.box_predictor.test_topk_per_image = {inference.detections}",
+        f"resize = L(T.ResizeShortestEdge)(short_edge_length={shorter}, max_size={longest})",
+        'test_mapper = L(DatasetMapper)(is_train=False, augmentations=[resize], image_format="RGB")',
     ]
     return "\n".join(lines) + "\n"
 

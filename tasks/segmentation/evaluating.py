@@ -84,6 +84,7 @@ def evaluate(
             directory=directory,
             seed=seed,
             title=f"evaluating {trained.backbone}",
+            precision="fp32",
             hooks=[PictureHook(partial(draw_evaluation, val, metric, directory / "pictures"))],
         )
     )

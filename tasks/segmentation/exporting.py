@@ -9,10 +9,9 @@ from timm.models.beit import Attention as BeitAttention
 from torch import Tensor, nn
 
 from backbones.adapters.plain_vit import PlainTrunk
-from backbones.errors import InputError
 from backbones.exporting.encoders import said_beside
 from backbones.exporting.mmseg_names import openmmlab_name
-from backbones.exporting.products import About, Product, Target, as_text, as_torch, no_home, plain
+from backbones.exporting.products import About, NoHomeError, Product, Target, as_text, as_torch, no_home, plain
 from backbones.trained.loading import load_trained
 from tasks.segmentation.mmseg_parts import MODELS
 from tasks.segmentation.pictures import colours_of
@@ -38,7 +37,7 @@ def export(
     weights that do not fit, and for a segmentor that mmsegmentation does not have.
     """
     if target != "mmseg":
-        raise no_home("A segmentor", target, "it has none", "Use --to mmseg")
+        raise no_home("a segmentor", target, "it has none", "Use --to mmseg")
     segmentor, _, _ = create_segmentor(
         recipe, trained.backbone, None, len(about.classes), 0, about.normalisation, empty=True
     )
@@ -64,9 +63,10 @@ def export(
 
 def _remarks(recipe: SegmentationRecipe) -> tuple[str, ...]:
     views = recipe.inference
-    if views.flip or len(views.scales) > 1:
-        return (f"the configuration sees one view: here it was evaluated with scales {list(views.scales)} and flips",)
-    return ()
+    if len(views.scales) > 1:
+        flips = " and flips" if views.flip else ""
+        return (f"the configuration sees one view: here it was evaluated with scales {list(views.scales)}{flips}",)
+    return ("the configuration sees one view: here it was evaluated with flips",) if views.flip else ()
 
 
 def _require_mmsegs(segmentor: Segmentor, recipe: SegmentationRecipe) -> None:
@@ -74,7 +74,7 @@ def _require_mmsegs(segmentor: Segmentor, recipe: SegmentationRecipe) -> None:
     others = "weights.safetensors stays what backbench itself evaluates"
     if recipe.model.adapter != "beit" or not isinstance(trunk, PlainTrunk):
         raise no_home(
-            f"A segmentor with the adapter {recipe.model.adapter} on this backbone",
+            f"a segmentor with the adapter {recipe.model.adapter} on this backbone",
             "mmseg",
             "its UPerNet on a plain ViT is that of the adapter `beit`",
             others,
@@ -84,7 +84,7 @@ def _require_mmsegs(segmentor: Segmentor, recipe: SegmentationRecipe) -> None:
     tokens = [getattr(trunk, name, None) is not None for name in ("cls_token", "dist_token", "reg_token")]
     if not exact or tokens != [True, False, False] or not isinstance(trunk.norm_pre, nn.Identity):
         raise no_home(
-            "A segmentor on this backbone", "mmseg", "its MAE is a ViT with one class token and the exact GELU", others
+            "a segmentor on this backbone", "mmseg", "its MAE is a ViT with one class token and the exact GELU", others
         )
 
 
@@ -96,6 +96,8 @@ def _has_separate_biases(trunk: PlainTrunk) -> bool:
 def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About) -> dict[str, Any]:
     """mmsegmentation's, of the whole model and of its evaluation."""
     pyramid, views, side = segmentor.pyramid, recipe.inference, recipe.model.image_size
+    scale = views.scales[0] if len(views.scales) == 1 else 1.0
+    resize = tuple(int(length * scale) for length in views.resize)
     test: dict[str, Any] = {"mode": views.mode}
     if views.mode == "slide":
         test |= {"crop_size": (side, side), "stride": (views.stride, views.stride)}
@@ -125,7 +127,7 @@ def configuration(segmentor: Segmentor, recipe: SegmentationRecipe, about: About
     }
     pipeline = [
         {"type": "LoadImageFromFile"},
-        {"type": "Resize", "scale": tuple(views.resize), "keep_ratio": True},
+        {"type": "Resize", "scale": resize, "keep_ratio": True},
         {"type": "PackSegInputs"},
     ]
     return {"default_scope": "mmseg", "model": model, "test_pipeline": pipeline}
@@ -239,4 +241,4 @@ def _require_all_taken(config: dict[str, Any], tensors: dict[str, Tensor]) -> No
         theirs.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
-        raise InputError(f"mmsegmentation's own model does not take the weights: {why}") from error
+        raise NoHomeError(f"mmsegmentation's own model does not take the weights: {why}") from error

@@ -138,13 +138,17 @@ def _side(size: Any) -> int | None:
     return sides.pop() if len(sides) == 1 else None
 
 
+def _share_or_side(width: int, share: float) -> tuple[float | None, int | None]:
+    """How large images become: by the crop's share, or by a side that no share in the recipe gives."""
+    return (share, None) if 0.25 <= share <= 1 else (None, int(width / share))
+
+
 def of_timm(checkpoint: Checkpoint, config: Mapping[str, Any], backbone: str | None) -> Classifier:
     """A model of timm's: by the hub's config.json, or by its name with a tag. Raises InputError for what it has not."""
     arch = str(config.get("architecture") or backbone)
     require_timm(arch)
     named = timm.get_pretrained_cfg(arch)
-    known = named.to_dict() if named else {}
-    known |= config.get("pretrained_cfg") or {}
+    known = config.get("pretrained_cfg") or (named.to_dict() if named else {})
     data = resolve_data_config(pretrained_cfg=known, use_test_size=True)
     _, height, width = data["input_size"]
     mode, interpolation = data["crop_mode"], data["interpolation"]
@@ -160,7 +164,7 @@ def of_timm(checkpoint: Checkpoint, config: Mapping[str, Any], backbone: str | N
         "timm's models with their own head",
         backbone or arch,
         arch,
-        Sight(width, data["crop_pct"], None, shape, interpolation),  # type: ignore[arg-type]
+        Sight(width, *_share_or_side(width, data["crop_pct"]), shape, interpolation),  # type: ignore[arg-type]
         Normalisation.of(data["mean"], data["std"]),
         None,
         options,

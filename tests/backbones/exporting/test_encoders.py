@@ -271,7 +271,7 @@ def test_what_a_target_does_not_have_is_refused() -> None:
     swin, dinov2 = small_architectures.swin(32, 0.0), small_architectures.dinov2_registers(32, 0.0)
     assert "SwinTransformer is no plain ViT" in refused(swin, "transformers", whole=False)
     assert "which the original ViT has not" in refused(dinov2, "mae", whole=False)
-    assert "A classifier cannot be handed on to mmseg" in refused(classifier(vit_mini(), "avg"), "mmseg", whole=True)
+    assert "a classifier cannot be handed on to mmseg" in refused(classifier(vit_mini(), "avg"), "mmseg", whole=True)
     quick = small_architectures.clip_quickgelu(32, 0.0)
     assert "cannot be handed on" in refused(quick, "transformers", whole=False)
     with pytest.raises(InputError, match="--decoder"):

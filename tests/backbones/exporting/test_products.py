@@ -1,5 +1,7 @@
 """Files of an export are written whole or not at all, and only an export's are replaced."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,6 @@ import pytest
 import torch
 
 from backbones.errors import InputError, TryAgainError
-from backbones.exporting import products
 from backbones.exporting.products import (
     About,
     Content,
@@ -86,12 +87,10 @@ def test_a_full_disk_is_worth_trying_again(tmp_path: Path, written_by: Callable[
 
 
 def test_a_full_disk_is_told_by_tensors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
-        raise products.safetensors.SafetensorError(
-            "Error while serializing: I/O error: No space left on device (os error 28)"
-        )
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(products, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(TryAgainError, match=r"written \(No space left on device\)"):
         write_product(Product({"": as_safetensors(TENSORS, ABOUT)}, TENSORS, "a test's"), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

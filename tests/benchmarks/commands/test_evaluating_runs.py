@@ -79,7 +79,7 @@ def test_interrupted_it_ends_well_and_begins_anew(small: Path, finished: Path, t
     command = arguments(small, run_directory(finished), tmp_path / "runs")
     moment = Moment("mmengine.runner.ValLoop.run_iter")
     assert backbench(command, tmp_path / "log", moment, signal.SIGINT) == 130
-    assert "interrupted; repeat the command" in (tmp_path / "log").read_text()
+    assert "interrupted; repeat the command to evaluate anew" in (tmp_path / "log").read_text()
     key = read_record(finished)["key"]
     assert "unfinished\tclassification" in (text := success("runs", tmp_path / "runs").output)
     assert f"an evaluation of the run {key}" in text and "epoch" not in text
@@ -100,6 +100,23 @@ def test_windows_or_the_whole(sources: dict[str, Path], tmp_path: Path) -> None:
     assert 'mode "whole" has none (inference.stride=null)' in refusal(*arguments(data, run, tmp_path, *whole[:2]))
     back = ("--set", "inference.mode=slide", "--set", f"inference.stride={expected['protocol']['inference.stride']}")
     assert metric_values(evaluate(data, run, tmp_path / "slide", *back)) == metric_values(expected)
+
+
+@pytest.mark.parametrize("dense", [pytest.param("detection", marks=pytest.mark.slow), "segmentation"])
+def test_dense_tasks_are_evaluated_in_fp32_whatever_they_were_trained_in(
+    sources: dict[str, Path], tmp_path: Path, dense: str
+) -> None:
+    """Which the record says; key, protocol and deviations are those of the run's own settings."""
+    data, out = sources[dense], tmp_path / "runs"
+    success(*RUNS[dense](data, out, precision="bf16"))
+    run, expected = run_directory(out), read_record(out)
+    record = evaluate(data, run, tmp_path / "own")
+    assert (expected["precision"], record["precision"]) == ("bf16", "fp32")
+    assert {name: record[name] for name in EQUAL} == {name: expected[name] for name in EQUAL}
+    result = call(*arguments(data, run, tmp_path / "own", "--set", "precision=fp32"))
+    assert "finished before; nothing to do" in result.output
+    message = refusal(*arguments(data, run, tmp_path / "own", "--set", "precision=bf16"))
+    assert message == f"--set precision=bf16: networks of {dense} compute in fp32 here always. Leave it out"
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.launcher import LaunchConfig
 
 from backbones.errors import InputError
+from benchmarks.commands.statuses import after_repeating
 from benchmarks.running import launching
 from benchmarks.running.launching import _status, is_to_launch
 from tests.support.commands import PATIENCE, last_checkpoint, read_record, run_directory
@@ -166,6 +167,8 @@ class TestProcesses:
         assert launching.launch(2, ["run"]) == 130
         said = {"SIGHUP": "backbench: stopped by SIGHUP; repeat the command to go on from the last checkpoint\n"}
         assert capsys.readouterr().err == said.get(name, "")
+        assert launching.launch(2, ["evaluate"], after_repeating("evaluate")) == 130
+        assert ("repeat the command to evaluate anew" in capsys.readouterr().err) == (name == "SIGHUP")
 
     def test_they_are_started_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [is_to_launch(processes) for processes in (None, 1, 2)] == [False, False, True]

@@ -172,6 +172,11 @@ def test_options_of_other_tasks_are_refused(finished: Path, photo: Path) -> None
     assert "was decided when" in refusal("predict", finished, photo, "--set", "model.pool=token")
 
 
+def test_a_precision_without_effect_is_refused(pretrained: Path, photo: Path) -> None:
+    message = refusal("predict", run_directory(pretrained), photo, "--set", "precision=bf16")
+    assert message == "--set precision=bf16: networks of pretraining compute in fp32 here always. Leave it out"
+
+
 def test_weights_of_a_gpus_half_precision_are_used_without_one(finished: Path, photo: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file

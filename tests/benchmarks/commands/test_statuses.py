@@ -57,6 +57,23 @@ def test_every_kind_of_failure_has_its_status(monkeypatch: pytest.MonkeyPatch, e
     assert ending(monkeypatch, error) == status
 
 
+@pytest.mark.parametrize(
+    ("command", "module", "then"),
+    [
+        (("evaluate", "--data", ".", "--weights", "run"), "evaluating.run_evaluation", "evaluate anew, and ImageNet-C"),
+        (("predict", "run", "image.png"), "predicting.predict_images", "begin anew"),
+        (("export", "run", "--to", "mae", "--out", "mae.pth"), "exporting.export", "begin anew"),
+    ],
+)
+def test_interrupted_commands_say_what_they_do_when_repeated(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], module: str, then: str
+) -> None:
+    monkeypatch.setattr(f"benchmarks.running.{module}", Mock(side_effect=KeyboardInterrupt))
+    result = call(*command)
+    assert result.exit_code == 130
+    assert f"backbench: interrupted; repeat the command to {then}" in result.output
+
+
 def test_a_fault_of_our_own_is_not_covered_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         ending(monkeypatch, RuntimeError("a bug"))

@@ -74,6 +74,7 @@ def test_the_same_detections(
     assert worst["score"] < 1e-4 and worst["box"] < 1e-4 * max(max(shape) for shape in others.SHAPES)
     assert worst["mask"] < 1e-4
     assert record.trained == "elsewhere"
+    assert record.precision == "fp32" and not any(line.startswith("precision") for line in record.deviations)
     assert any("does not name its 3 categories" in note for note in record.notes)
     assert record.load_report is not None and record.load_report["initialised"] == {}
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from backbones.images.normalisation import HALF
 from benchmarks.planning.recipe import load_recipe
+from tasks.segmentation.samples import Views
 from tasks.segmentation.segmentor import Segmentor
 from tasks.segmentation.task import create_segmentor
 from tests.support.checkpoint_examples import randomised
@@ -73,9 +74,47 @@ def test_mmsegmentation_builds_it_and_sees_the_same(tmp_path: Path, backbone: st
         assert len(expected.argmax(0).unique()) > 1
 
 
+@torch.no_grad()
+def test_a_single_scale_is_the_configurations(tmp_path: Path) -> None:
+    from mmseg.apis import inference_model, init_model
+
+    settings = ["model.layer_scale=null", "model.relative_position=false", "inference.scales=[1.5]"]
+    ours = trained(tmp_path / "run", *settings)
+    out = tmp_path / "upernet.pth"
+    assert "note" not in success("export", tmp_path / "run", "--to", "mmseg", "--out", out).output
+    recipe: Any = load_recipe("mini_segmentation", [*SMALL, *settings], {"segmentation"}).recipe
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 97, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = init_model(str(out.with_suffix(".py")), str(out), device="cpu")
+    found = inference_model(theirs, str(tmp_path / "image.png"))
+    (view,) = Views(recipe.inference).of(pixels)
+    assert view.shape == (3, 96, 146)
+    expected = ours.logits(view[None], (64, 97))[0]
+    assert (found.pred_sem_seg.data[0] == expected.argmax(0)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["inference.scales=[0.5,1.0]"], "evaluated with scales [0.5, 1.0]\n"),
+        (["inference.scales=[0.5,1.0]", "inference.flip=true"], "evaluated with scales [0.5, 1.0] and flips\n"),
+        (["inference.flip=true"], "evaluated with flips\n"),
+    ],
+)
+def test_more_views_than_one_are_remarked(tmp_path: Path, changes: list[str], words: str) -> None:
+    trained(tmp_path / "run", *changes)
+    assert words in success("export", tmp_path / "run", "--to", "mmseg", "--out", tmp_path / "upernet.pth").output
+
+
 def test_what_mmsegmentations_mae_is_not_is_refused(tmp_path: Path) -> None:
     trained(tmp_path / "fpn", "model.adapter=fpn")
     message = refusal("export", tmp_path / "fpn", "--to", "mmseg", "--out", tmp_path / "upernet.pth")
-    assert "the adapter fpn" in message and "that of the adapter `beit`" in message
+    assert message.startswith(f"{tmp_path / 'fpn'}: a segmentor with the adapter fpn on this backbone cannot")
+    assert "that of the adapter `beit`" in message
     message = refusal("export", tmp_path / "fpn", "--to", "mae", "--out", tmp_path / "mae.pth")
-    assert message.startswith("A segmentor cannot be handed on to mae") and "Use --to mmseg" in message
+    assert (
+        message.startswith(f"{tmp_path / 'fpn'}: a segmentor cannot be handed on to mae")
+        and "Use --to mmseg" in message
+    )
