@@ -53,6 +53,7 @@ def test_any_number_of_images_a_step_gives_the_same(small: Path, finished: Path,
     assert frames[0]["predictions"].equals(frames[1]["predictions"])
 
 
+@pytest.mark.slow
 def test_killed_after_its_evaluation_it_does_not_evaluate_again(
     task: str, sources: dict[str, Path], trained: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_interrupted_it_ends_well_and_begins_anew(small: Path, finished: Path, t
     assert metric_values(read_record(tmp_path / "runs")) == metric_values(read_record(finished))
 
 
+@pytest.mark.slow
 def test_windows_or_the_whole(sources: dict[str, Path], tmp_path: Path) -> None:
     """Another inference is another number, and the run's own settings give the run's own again."""
     data = sources["segmentation"]

@@ -157,6 +157,7 @@ def assert_mce(weights: Path, network: nn.Module, data: Path, parts: Sequence[tu
     assert not (directory / "checkpoints" / "parts").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_corruptions")
 def test_the_layout_without_categories_is_the_same_data(weights: Path, corrupted: Path, tmp_path: Path) -> None:
     flat = draw_corrupted(tmp_path / "flat", PARTS, categories=False)
@@ -190,6 +191,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_part(
     assert metric_values(read_record(tmp_path / "killed")) == metric_values(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_corruptions")
 def test_a_signal_between_two_parts_ends_it_well(
     weights: Path, corrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,6 +215,7 @@ def test_a_signal_between_two_parts_ends_it_well(
     assert len(made) == 3 and len([*tmp_path.rglob("evaluation.pt")]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_corruptions")
 def test_two_classifiers_are_compared_on_the_same_corrupted_images(
     weights: Path, corrupted: Path, tmp_path: Path

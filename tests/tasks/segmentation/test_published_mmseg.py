@@ -65,6 +65,7 @@ def test_logits_and_label_maps_are_mmsegmentations(
         assert len(labels.unique()) > 5
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_several_scales_and_mirror_images_are_mmsegmentations(tmp_path: Path) -> None:
     """On images of the resized images' size: mmsegmentation measures scales from the images themselves."""
@@ -87,7 +88,7 @@ def test_several_scales_and_mirror_images_are_mmsegmentations(tmp_path: Path) ->
         assert (found != alone.val_step(stack([sample]))[0]["predictions"]).any()
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", ["MAE", pytest.param("BEiT", marks=pytest.mark.slow)])
 def test_evaluate_gives_mmsegmentations_scores(tmp_path: Path, kind: str) -> None:
     """Of its own test loop, to the two digits that it rounds to; half of each label map is as it predicts it."""
     data, file = tmp_path / "scenes", tmp_path / "segmentor.pth"
