@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from backbones.errors import InputError, not_written
 from backbones.images.normalisation import Normalisation
 from backbones.images.views import View
+from backbones.training.tensors import write_tensors
 from backbones.training.writing import check_before_writing, why_not_written, written_whole
 
 Target = Literal["timm", "transformers", "mmseg", "detectron2", "mae"]
@@ -73,7 +73,12 @@ class Product:
 
 def as_safetensors(tensors: Mapping[str, Tensor], about: About) -> Content:
     """Write tensors, with what is known of them in the header."""
-    return lambda path: path.write_bytes(save(_apart(tensors), {"format": "pt", **about.header}))
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            write_tensors(file, _apart(tensors), {"format": "pt", **about.header})
+
+    return write
 
 
 def as_torch(content: Any) -> Content:

@@ -12,11 +12,11 @@ from typing import Any
 
 import safetensors
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from backbones.errors import DataError, not_written
 from backbones.trained import WEIGHTS
+from backbones.training.tensors import write_tensors
 from backbones.training.writing import check_before_writing, written_whole
 
 
@@ -66,7 +66,7 @@ def write_weights(directory: Path, network: nn.Module, description: Description)
         for left in directory.glob(f".{WEIGHTS}.*"):
             left.unlink(missing_ok=True)
         with written_whole(path) as file:
-            file.write(save(_tensors_of(network), {"format": "pt", **description.header()}))
+            write_tensors(file, _tensors_of(network), {"format": "pt", **description.header()})
     except OSError as error:
         reason = error.strerror or error
         raise not_written(

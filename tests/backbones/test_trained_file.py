@@ -54,6 +54,13 @@ def test_every_tensor_comes_back(tmp_path: Path) -> None:
     assert read_description(tmp_path / WEIGHTS) == DESCRIPTION
 
 
+def test_the_same_network_is_the_same_file(tmp_path: Path) -> None:
+    """safetensors has what is said of tensors in another order each time; a digest is to tell networks apart."""
+    network = Awkward()
+    files = [write_weights(tmp_path / str(number), network, DESCRIPTION).read_bytes() for number in range(4)]
+    assert len({*files}) == 1
+
+
 def test_what_killed_processes_left_goes(tmp_path: Path) -> None:
     (tmp_path / f".{WEIGHTS}.0123456789ab").write_bytes(b"half")
     write_weights(tmp_path, Awkward(), DESCRIPTION)

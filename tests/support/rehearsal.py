@@ -130,7 +130,7 @@ def _loaded(*arguments: Any, **options: Any) -> Any:
 
 
 CLAIMS: dict[str, Any] = {
-    "backbones.trained.file.save": _as_bytes,
+    "backbones.training.tensors.save": _as_bytes,
     "backbones.training.machine._chosen": "cuda",
     "backbones.training.machine.choose_device": lambda wanted: None,
     "benchmarks.running.starting.choose_device": lambda wanted: None,

@@ -87,10 +87,10 @@ def test_a_full_disk_is_worth_trying_again(tmp_path: Path, written_by: Callable[
 
 
 def test_a_full_disk_is_told_by_tensors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("backbones.exporting.products.write_tensors", full)
     with pytest.raises(TryAgainError, match=r"written \(No space left on device\)"):
         write_product(Product({"": as_safetensors(TENSORS, ABOUT)}, TENSORS, "a test's"), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
