@@ -3,18 +3,19 @@
 N images, P parts: a corruption at a severity; the same N images lie in each
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from backbones.forward_cost import ForwardCost
 from backbones.training.evaluated import PARTS
 from backbones.training.evaluating import EvaluationJob, EvaluationSeries
 from backbones.training.outcome import Outcome
+from backbones.training.writing import written_whole
 from backbones.weights.loading import LoadReport
 from results import proportion_interval
 from results.metrics import CORRUPTION_ERROR
@@ -63,13 +64,14 @@ class CorruptionErrors:
     def write(self, directory: Path) -> None:
         """Write `corruptions.csv`: the error of each part in percent, with its 95 % interval over images."""
         images = self.wrong.shape[1]
-        with (directory / FILE).open("w", newline="") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(["corruption", "category", "severity", "images", "error", "ci_low", "ci_high"])
-            for (corruption, severity), wrong_N in zip(self.parts, self.wrong, strict=True):
-                low, high = proportion_interval(int(wrong_N.sum()), images)
-                error = (100 * float(wrong_N.mean()), 100 * low, 100 * high)
-                lines.writerow([corruption, category_of(corruption), severity, images, *error])
+        rows = []
+        for (corruption, severity), wrong_N in zip(self.parts, self.wrong, strict=True):
+            low, high = proportion_interval(int(wrong_N.sum()), images)
+            error = (100 * float(wrong_N.mean()), 100 * low, 100 * high)
+            rows.append([corruption, category_of(corruption), severity, images, *error])
+        columns = ["corruption", "category", "severity", "images", "error", "ci_low", "ci_high"]
+        with written_whole(directory / FILE) as file:
+            file.write(pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n").encode())
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ class TestProcesses:
             is_to_launch(8)
 
 
+@pytest.mark.slow
 def test_srun_starts_processes_too(small: Path, tmp_path: Path) -> None:
     """With the environment variables that it sets, and a model of the current folder beside files named as ours."""
     (tmp_path / "my_models.py").write_text(

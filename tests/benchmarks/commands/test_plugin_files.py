@@ -158,6 +158,7 @@ def test_modules_beside_an_objectives_file_are_its_code_too(plugin: Path, monkey
     assert Code.of_pretraining(recipe).model_code != before
 
 
+@pytest.mark.slow
 def test_every_process_of_a_job_imports_it(small: Path, plugin: Path, weights: Path, tmp_path: Path) -> None:
     """And finds what it needs in the current folder."""
     (tmp_path / "loose_parts.py").write_text("TRACE = 'imported.txt'\n")

@@ -111,6 +111,7 @@ def endings_of_two_processes(arguments: list[str]) -> tuple[list[str], list[str]
 class TestAllProcessesEndWithTheStatusOfTheOneThatFailed:
     """The others waited for it until the launcher killed them."""
 
+    @pytest.mark.slow
     def test_by_a_run_that_has_an_owner(self, small: Path, finished: Path, encoder: Path, tmp_path: Path) -> None:
         """Only the first asks for it."""
         out = Path(shutil.copytree(finished, tmp_path / "out"))

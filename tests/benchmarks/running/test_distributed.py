@@ -83,6 +83,7 @@ def test_fine_tuning_and_evaluation_equal_one_process(odd_data: Path, tmp_path: 
     assert len((together / "results.csv").read_text().splitlines()) == 1 + len(second["metrics"])
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_one_checkpoint_as_one_does(odd_data: Path, tmp_path: Path) -> None:
     """Evaluation alone: the run has its last checkpoint, and its record is removed."""
     assert backbench(run_arguments(odd_data, tmp_path, **FINE_TUNING), tmp_path / "log") == 0

@@ -26,6 +26,7 @@ def test_sound_attention_passes(line: Line, tmp_path: Path, monkeypatch: pytest.
     assert 1e-4 < float(found.figures["bf16_output_error"] or 0) < 1e-2
 
 
+@pytest.mark.slow
 def test_positions_that_are_wrong_by_a_hundredth_fail_their_line_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

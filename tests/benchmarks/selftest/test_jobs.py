@@ -78,6 +78,7 @@ def test_where_a_gpu_has_no_fixed_order_the_first_loss_after_a_resume_is_held_to
     ],
     ids=lambda task: task.recipe,
 )
+@pytest.mark.slow
 def test_a_copy_of_a_finished_job_goes_on_from_its_checkpoint(task: Task, tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_mini(data, **dict.fromkeys(IMAGES, 16) | {"train": 32}, processes=1)
