@@ -20,7 +20,14 @@ from backbones.weights.origin import Declared
 from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import given
 from benchmarks.running.claim import EVALUATES, claimed
-from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
+from benchmarks.running.finishing import (
+    Evaluated,
+    WeightsOrigin,
+    evaluated_by,
+    finish_cell,
+    forward_cost_fields,
+    write_per_image,
+)
 from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
 from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Code, Repeat
@@ -29,7 +36,6 @@ from benchmarks.running.together import together
 from results import Metric, Record, read_record
 from results.store import RECORD
 from tasks.data_sets import pretraining_name
-from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import PRETRAINING, TASKS, evaluates_in_fp32
 
@@ -167,13 +173,8 @@ def _fine_tune(cell: Cell, data: Path, out: Path) -> FinishedCell:
 
         def finish() -> FinishedCell:
             write_per_image(cell.directory, outcome)
-            evaluated = Evaluated(
-                metrics=metrics_with_intervals(outcome),
-                images=cell.contents.evaluation_images,
-                table=task.table_of(cell.data.name),
-                per_class=outcome.per_class,
-                unreadable=outcome.unreadable,
-                notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
+            evaluated = replace(
+                evaluated_by(cell, outcome, (*origin.remarks, *begun.remarks)),
                 network=outcome.network,
                 classes=outcome.classes,
                 class_ids=outcome.class_ids,

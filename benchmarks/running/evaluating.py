@@ -18,11 +18,10 @@ from benchmarks.planning.evaluations import PlannedEvaluation, plan_evaluation
 from benchmarks.planning.names import given, spell_declared
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.cells import ONCE, claimed_run, finished_meanwhile
-from benchmarks.running.finishing import Evaluated, WeightsOrigin, finish_cell, forward_cost_fields, write_per_image
+from benchmarks.running.finishing import WeightsOrigin, evaluated_by, finish_cell, forward_cost_fields, write_per_image
 from benchmarks.running.preparing import Cell, FinishedCell, already_finished, make_cell
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.together import together
-from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
 from tasks.registry import TASKS
 from tasks.trained import PublishedNetwork, TrainedNetwork
@@ -135,15 +134,8 @@ def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
 
         def finish() -> FinishedCell:
             write_per_image(cell.directory, outcome)
-            evaluated = Evaluated(
-                metrics=metrics_with_intervals(outcome),
-                images=cell.contents.evaluation_images,
-                table=task.table_of(cell.data.name),
-                per_class=outcome.per_class,
-                unreadable=outcome.unreadable,
-                published=plan.published,
-                notes=(*origin.remarks, *begun.remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
-            )
+            evaluated = evaluated_by(cell, outcome, (*origin.remarks, *begun.remarks))
+            evaluated = replace(evaluated, published=plan.published)
             weights = WeightsOrigin(
                 method=origin.method,
                 pretrain_data=origin.pretrain_data,

@@ -22,8 +22,9 @@ from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment
 from results.expectation import with_expected
 from tasks.data_sets import pretraining_name
+from tasks.intervals import metrics_with_intervals
 from tasks.outcome import TaskOutcome
-from tasks.registry import PRETRAINING
+from tasks.registry import PRETRAINING, TASKS
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,19 @@ class Evaluated:
     published: Mapping[str, float] = field(default_factory=dict)
     classes: Sequence[str] = ()
     class_ids: Sequence[int] = ()
+
+
+def evaluated_by(cell: Cell, outcome: TaskOutcome, remarks: Sequence[str]) -> Evaluated:
+    """What a task's outcome says, with remarks on how it came about; `network` is the caller's to add."""
+    task = TASKS[cell.recipe.task]
+    return Evaluated(
+        metrics=metrics_with_intervals(outcome),
+        images=cell.contents.evaluation_images,
+        table=task.table_of(cell.data.name),
+        per_class=outcome.per_class,
+        unreadable=outcome.unreadable,
+        notes=(*remarks, *outcome.notes, *(outcome.cost.notes if outcome.cost else ())),
+    )
 
 
 def forward_cost_fields(cost: ForwardCost | None) -> dict[str, Any]:
