@@ -87,7 +87,7 @@ def demo(
     """
     from benchmarks.commands.demo import run_demo
 
-    run_demo(out, seeds)
+    raise typer.Exit(run_demo(out, seeds))
 
 
 @app.command()

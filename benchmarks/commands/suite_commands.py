@@ -26,6 +26,9 @@ def suite(
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE,…", help="These cells alone: task=detection,model=ViT-B. May be repeated."),
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="So many of each cell, 0, 1, …, in the place of the suite's.")
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +59,7 @@ def suite(
         out,
         site=site,
         only=only or (),
+        seeds=seeds,
         backbone=backbone,
         method=method,
         pretrain_data=pretrain_data,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.planning.suites.cells import SuiteCell, expand
-from benchmarks.planning.suites.selection import select, with_backbone
+from benchmarks.planning.suites.selection import select, with_backbone, with_seeds
 from benchmarks.planning.suites.site import Site, load_site
 from benchmarks.planning.suites.suite import Suite, load_suite
 
@@ -30,6 +30,7 @@ def plan_suite(
     *,
     site: Path | str | None = None,
     only: Sequence[str] = (),
+    seeds: int | None = None,
     backbone: str | None = None,
     method: str | None = None,
     pretrain_data: str | None = None,
@@ -42,11 +43,14 @@ def plan_suite(
     out:      where runs and results go
     site:     the site file; by default that of BACKBENCH_SITE
     only:     such as "task=detection,model=ViT-B"
+    seeds:    how many, 0, 1, …, in the place of the suite's
     backbone: NAME[=CHECKPOINT], to be judged alone in all of the suite's comparisons; the others name it for the tables
 
     Raises InputError, with file and line, for whatever is wrong in the suite or the site file.
     """
     loaded, where = load_suite(suite), load_site(None if site is None else Path(site))
+    if seeds is not None:
+        loaded = with_seeds(loaded, seeds)
     if backbone is not None:
         loaded, where = with_backbone(
             loaded,

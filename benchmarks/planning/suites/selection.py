@@ -108,3 +108,12 @@ def with_backbone(
     named = f"{suite.name}-{own}" + (f"-{re.sub(r'[^A-Za-z0-9_.+-]+', '_', model)}" if model else "")
     only = replace(suite, name=named, backbones={own: entry}, pretraining={}, comparisons=comparisons)
     return only, replace(site, files=files)
+
+
+def with_seeds(suite: Suite, count: int) -> Suite:
+    """The suite with so many seeds, 0, 1, …, in every comparison."""
+
+    def seeded(entry: Entry) -> Entry:
+        return replace(entry, value=entry.value.model_copy(update={"seeds": tuple(range(count))}))
+
+    return replace(suite, comparisons={name: seeded(entry) for name, entry in suite.comparisons.items()})
