@@ -1,5 +1,6 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,13 @@ import typer
 from benchmarks.commands.options import AsJson, Method, Model, PretrainData
 
 suite_app = typer.Typer()
+
+
+class Launcher(StrEnum):
+    """By whom cells are carried out."""
+
+    local = "local"
+    slurm = "slurm"
 
 
 @suite_app.command()
@@ -41,6 +49,10 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    launcher: Annotated[
+        Launcher,
+        typer.Option(help="Processes of this machine, or jobs of Slurm, as the site file's section `slurm` has them."),
+    ] = Launcher.local,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +64,7 @@ def suite(
     """
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.commands.suites_on_slurm import submit_and_tell
     from benchmarks.planning.suites.plan import plan_suite
 
     plan = plan_suite(
@@ -66,7 +79,9 @@ def suite(
         model=model,
         recipes_of=recipes_of,
     )
-    raise typer.Exit(show_planned(plan, as_json=as_json) if dry_run else carry_out_suite(plan))
+    if dry_run:
+        raise typer.Exit(show_planned(plan, as_json=as_json))
+    raise typer.Exit(submit_and_tell(plan, as_json=as_json) if launcher is Launcher.slurm else carry_out_suite(plan))
 
 
 @suite_app.command()

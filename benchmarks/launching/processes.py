@@ -12,8 +12,12 @@ PROGRAM = (sys.executable, "-P", "-m", "benchmarks")
 """Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
 
 
-def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], launcher: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start `backbench` with these arguments; all that it prints goes to the end of a log.
+
+    launcher: a command that starts it in turn, such as srun with its options
 
     It is the first of a session of its own: Ctrl-C does not reach it but by `stop`. Raises OSError for a log that
     cannot be written.
@@ -21,7 +25,7 @@ def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*launcher, *PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

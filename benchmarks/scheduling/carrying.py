@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,10 @@ def is_finished(job: Job, folder: SuiteFolder) -> bool:
     return run is not None and (run / RECORD).is_file()
 
 
-def begin(job: Job, folder: SuiteFolder, slot: int, environment: Mapping[str, str]) -> AtWork | None:
-    """Claim a cell and start its process; None if another suite process has it.
+def begin(
+    job: Job, folder: SuiteFolder, slot: int, environment: Mapping[str, str], launcher: Sequence[str] = ()
+) -> AtWork | None:
+    """Claim a cell and start its process, by a launcher if there is one; None if another suite process has it.
 
     Raises OSError where its folder cannot be written.
     """
@@ -69,6 +71,7 @@ def begin(job: Job, folder: SuiteFolder, slot: int, environment: Mapping[str, st
             with_weights_of(job.arguments, job.needs, folder),
             cell.log,
             {SUITE: folder.name, CELL: str(cell.path.absolute()), **environment},
+            launcher,
         )
     except BaseException:
         claim.release()
@@ -76,16 +79,19 @@ def begin(job: Job, folder: SuiteFolder, slot: int, environment: Mapping[str, st
     return AtWork(job, folder, claim, process, begins_at, slot)
 
 
-def end(work: AtWork, *, was_stopped: bool) -> CellState:
-    """Write down what became of a cell whose process has ended, and give its claim back."""
+def end(work: AtWork, *, was_stopped: bool, given_up: str = "") -> CellState:
+    """Write down what became of a cell whose process has ended, and give its claim back.
+
+    given_up: why a cell that was stopped has failed with that
+    """
     cell = work.folder.cell(work.job.name)
     status = work.process.returncode
     state = cell.read()
     attempts = state.attempts
     if attempts:
         attempts = (*attempts[:-1], attempts[-1].model_copy(update={"ended": now(), "status": status}))
-    outcome = "finished" if status == 0 else "stopped" if was_stopped else "failed"
-    reason = "" if status == 0 else _reason(cell.log, work.begins_at, status)
+    outcome = "finished" if status == 0 else "stopped" if was_stopped and not given_up else "failed"
+    reason = "" if status == 0 else given_up or _reason(cell.log, work.begins_at, status)
     state = state.model_copy(update={"outcome": outcome, "reason": reason, "attempts": attempts})
     if work.claim.is_held():
         cell.write(state)

@@ -12,8 +12,10 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "OMP_NUM_THREADS": "1",
-    "MASTER_ADDR": "127.0.0.1",  # its nodes have names that lead nowhere
 }
+MEETING = {"MASTER_ADDR": "127.0.0.1"}
+"""Where several tasks meet: its nodes have names that lead nowhere."""
+
 PATIENCE = 120.0
 """Seconds within which what a test waits for has to happen."""
 
@@ -55,7 +57,7 @@ def restarts(job: str) -> int:
     return int(number)
 
 
-def take_all_nodes() -> str:
-    """Preempt all that runs, by a job that needs everything for a few seconds."""
-    whole = ["--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null"]
+def preempt(node: str) -> str:
+    """Preempt all that runs on a node, by a job that needs the whole of it for a few seconds."""
+    whole = ["--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null"]
     return slurm("sbatch", "--parsable", *whole, "--wrap=sleep 2")

@@ -1,5 +1,6 @@
 """YAML files whose mistakes are named with file and line."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,16 @@ from backbones.training.mistakes import explain
 Model = TypeVar("Model", bound=BaseModel)
 Location: TypeAlias = tuple[str | int, ...]
 """The keys and positions that lead to a value: ("comparisons", "coco", "seeds", 0)."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes a time such as 24:00:00 for text, as YAML 1.2 does; in YAML 1.1 it is the number 86,400."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, re.compile(rf"(?!\d+:)(?:{pattern.pattern})", pattern.flags)) for tag, pattern in resolvers]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,10 @@ def read_document(path: Path, example: str) -> Document:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines: dict[Location, int] = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if isinstance(node, yaml.MappingNode):
             _note_lines(path, node, (), lines)
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)

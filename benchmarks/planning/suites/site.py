@@ -12,6 +12,7 @@ from pydantic import Field
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
 from benchmarks.planning.suites.documents import read_document, validated
+from benchmarks.planning.suites.slurm_settings import SlurmSettings
 
 SITE = "BACKBENCH_SITE"
 DATA = "BACKBENCH_DATA_"
@@ -19,28 +20,6 @@ WEIGHTS = "BACKBENCH_WEIGHTS"
 
 ALL = "all"
 """The key of `runtime` whose settings hold for every recipe."""
-
-_TIME = r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$"
-
-
-class SlurmSettings(Settings):
-    """What Slurm is asked for, for each cell."""
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    time: Annotated[str | None, Field(pattern=_TIME, description="HH:MM:SS or D-HH:MM:SS")] = None
-    nodes: Annotated[int, Field(ge=1)] = 1
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
-    cpus_per_task: Annotated[int, Field(ge=1, description="of one process: a task has one GPU")] = 1
-    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="of a node: 128G")] = None
-    constraint: str | None = None
-    exclude: str | None = None
-    array_parallelism: Annotated[int, Field(ge=1, description="cells at work at the same time")] = 256
-    signal_seconds: Annotated[int, Field(ge=1, description="between the warning and the end: to save in")] = 120
-    max_requeues: Annotated[int, Field(ge=0, description="of a cell whose time was over")] = 20
-    setup: Annotated[tuple[str, ...], Field(strict=False, description="lines of shell before the command")] = ()
-    extra: dict[str, Any] = Field(default_factory=dict)
 
 
 class SiteFile(Settings):
