@@ -8,36 +8,26 @@ import pytest
 import torch
 from torch import nn
 
-import benchmarks
-from backbones import registry
 from backbones.adapters import build_pyramid
 from backbones.errors import InputError
-from backbones.plugins import _files, import_files
-from backbones.registry import create_backbone, find_backbone, list_backbones
+from backbones.registry import create_backbone, find_backbone
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import settle_origin
 from backbones.weights.prefixes import looks_of
 from benchmarks.mini.weights import STAND_INS, stand_in_files, write_stand_ins
 from tests.support.folders import contents
+from tests.support.mini_backbones import registered
 
-PLUGIN = Path(benchmarks.__file__).parent / "suites/mini_backbones.py"
 COLUMNS = {"base": "mini-B", "large": "mini-L", "huge": "mini-H"}
 METHODS = {"mae": "MAE", "supervised": "supervised", "mocov3": "MoCo v3", "beit": "BEiT", "dino": "DINO"}
 TOLD = {"mae": "MAE", "mocov3": "MoCo v3", "beit": "BEiT"}
 """Methods whose files say by their names or positions whose they are."""
 
 
-@pytest.fixture(scope="module")
-def registered() -> Iterator[list[str]]:
-    """The names of the suites' backbones, which stay in this file."""
-    entries, files = dict(registry._entries), dict(_files)
-    import_files([PLUGIN])
-    names = [entry.name for entry in list_backbones() if entry.registered_by == PLUGIN.stem]
-    yield names
-    registry._entries.clear()
-    registry._entries.update(entries)
-    _files.clear()
-    _files.update(files)
+@pytest.fixture(scope="module", name="registered")
+def mini_backbones() -> Iterator[list[str]]:
+    with registered() as names:
+        yield names
 
 
 @pytest.fixture(scope="module")
