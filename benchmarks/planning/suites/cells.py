@@ -17,7 +17,16 @@ from backbones.weights.references import split_part
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import settle_names
 from benchmarks.planning.suites.site import DATA, Site
-from benchmarks.planning.suites.suite import ALL, PRETRAINED, BackboneUse, Comparison, Entry, PretrainingUse, Suite
+from benchmarks.planning.suites.suite import (
+    ALL,
+    PRETRAINED,
+    BackboneUse,
+    Comparison,
+    Entry,
+    PretrainingUse,
+    RecipeUse,
+    Suite,
+)
 from results.expectation import expected_number
 from results.paper_tables import PAPER_TABLES
 from tasks.registry import PRETRAINING, TASKS
@@ -117,7 +126,7 @@ def expand(suite: Suite, site: Site) -> tuple[SuiteCell, ...]:
 def _pretrainings(suite: Suite, site: Site) -> Iterator[SuiteCell]:
     for name, entry in suite.pretraining.items():
         use: PretrainingUse = entry.value
-        recipe, overrides = _recipe(suite, use.recipe, use.set, entry.document.path.parent)
+        recipe, overrides = _recipe(suite, use, {}, entry.document.path.parent)
         planned = _at(
             entry, lambda r=recipe, o=overrides, s=use.seed: plan_pretraining(r, NOWHERE, seed=s, overrides=o)
         )
@@ -166,8 +175,8 @@ def _recipes_for(suite: Suite, entry: Entry, use: Entry, place: str) -> Iterator
             f"{place}: its model is {model}, for which there is no recipe. Those are: {', '.join(by_model)}"
         )
     for one in by_model[model]:
-        own = {**one.set, **comparison.set, **use.value.set}
-        recipe, overrides = _recipe(suite, one.recipe, own, entry.document.path.parent)
+        own = {**comparison.set, **use.value.set}
+        recipe, overrides = _recipe(suite, one, own, entry.document.path.parent)
         yield recipe, overrides, one.recipe
 
 
@@ -180,15 +189,13 @@ def _model_of(use: Entry) -> str:
     return str(_at(use, lambda: find_backbone(declared.backbone, with_checkpoint=declared.weights is not None)).model)
 
 
-def _recipe(suite: Suite, name: str, own: Mapping[str, Any], beside: Path) -> tuple[str, list[str]]:
-    """A recipe as the command line takes it, and overrides, once it is replaced by what the suite has for it."""
-    settings = dict(own)
-    if name in suite.recipes:
-        entry = suite.recipes[name]
-        name, settings, beside = entry.value.recipe, {**entry.value.set, **own}, entry.document.path.parent
-    if name.endswith((".yaml", ".yml")):
-        name = str(beside / name)
-    return name, _as_overrides(settings)
+def _recipe(suite: Suite, use: RecipeUse, over: Mapping[str, Any], beside: Path) -> tuple[str, list[str]]:
+    """A recipe as the command line takes it, and overrides; what the suite has in its place brings its own settings."""
+    if use.recipe in suite.recipes:
+        entry = suite.recipes[use.recipe]
+        use, beside = entry.value, entry.document.path.parent
+    name = str(beside / use.recipe) if use.recipe.endswith((".yaml", ".yml")) else use.recipe
+    return name, _as_overrides({**use.set, **over})
 
 
 def _as_overrides(settings: Mapping[str, Any]) -> list[str]:
