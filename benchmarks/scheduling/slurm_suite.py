@@ -11,10 +11,12 @@ from typing import Any, Literal
 from backbones.errors import InputError
 from benchmarks.launching import slurm
 from benchmarks.launching.slurm import Submitted
+from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.planning.suites.slurm_settings import SlurmRequest
 from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
-from benchmarks.scheduling.carrying import is_finished
+from benchmarks.scheduling import carrying
+from benchmarks.scheduling.finished import is_finished, list_result
 from benchmarks.scheduling.folders import CellFolder, Job, SuiteFolder, jobs_of
 from benchmarks.scheduling.slurm_cell import carry_out, waiting_state
 
@@ -58,14 +60,14 @@ def submit_suite(plan: SuitePlan) -> dict[str, Answer]:
         folder.write(written)
         requests = {cell.name: plan.site.slurm.of_recipe(Path(cell.recipe).stem) for cell in plan.cells}
         submission = _Submission(plan, folder, requests)
-        states = {job.name: folder.cell(job.name).read() for job in written.jobs}
+        states = {job.name: carrying.read_state(folder.cell(job.name)) for job in written.jobs}
         submission.numbers = {name: state.job for name, state in states.items() if state.job}
         queued = slurm.find_queued(submission.numbers.values())
         submission.numbers = {name: number for name, number in submission.numbers.items() if number in queued}
         answers: dict[str, Answer] = {}
         left = []
-        for job in written.jobs:
-            answer = _standing(job, submission, queued)
+        for planned, job in zip(plan.cells, written.jobs, strict=True):
+            answer = _standing(planned, job, submission, queued)
             if answer:
                 answers[job.name] = answer
             else:
@@ -74,17 +76,30 @@ def submit_suite(plan: SuitePlan) -> dict[str, Answer]:
         return {job.name: answers[job.name] for job in written.jobs}
 
 
-def _standing(job: Job, submission: _Submission, queued: Mapping[str, str]) -> Answer | None:
+def _standing(planned: SuiteCell, job: Job, submission: _Submission, queued: Mapping[str, str]) -> Answer | None:
     """How a cell stands that is not to be submitted; None of one that is."""
     cell = submission.folder.cell(job.name)
-    if is_finished(job, submission.folder):
-        return Answer("finished")
     if number := submission.numbers.get(job.name):
         return Answer("queued", f"job {number}, {queued[number].lower()}")
+    if is_finished(planned, submission.folder):
+        _note_finished(planned, cell, submission.folder)
+        return Answer("finished")
     owner = find_owner(cell.owner)
     if owner and owner.lives is not False:
         return Answer("at work", owner.name)
+    if worker := carrying.find_worker(cell):
+        return Answer("at work", worker)
     return Answer("missing", "; ".join(job.missing)) if job.missing else None
+
+
+def _note_finished(planned: SuiteCell, cell: CellFolder, folder: SuiteFolder) -> None:
+    """Write down that a cell has finished whose job could not say so any more."""
+    state = carrying.read_state(cell)
+    if state.outcome == "finished" or not state.attempts:
+        return
+    with suppress(HeldByAnotherError), Lease(cell.owner) as claim:
+        list_result(planned, folder)
+        carrying.write_outcome(cell, claim, "finished")
 
 
 def _submit(left: list[Job], submission: _Submission, answers: dict[str, Answer]) -> None:
@@ -124,9 +139,9 @@ def _note(cell: CellFolder, submitted: Submitted) -> str:
     Returns what became of the cell before, in words; empty of one that has not failed.
     """
     cell.path.mkdir(parents=True, exist_ok=True)
-    state = cell.read()
+    state = carrying.read_state(cell)
     with suppress(HeldByAnotherError), Lease(cell.owner):
-        state = cell.read()
+        state = carrying.read_state(cell)
         cell.write(waiting_state(state, submitted.number))
     link = cell.path / SLURM_LOG
     with suppress(OSError):  # of a file system without links the folder `slurm` has them

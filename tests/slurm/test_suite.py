@@ -99,10 +99,12 @@ def test_every_cell_comes_to_its_end(mini: Path, tmp_path: Path) -> None:
     cells = {name: SuiteFolder(tmp_path / "runs", "seven").cell(cell) for name, cell in NAMES.items()}
     long, endless, broken = (cells[name] for name in ("long", "endless", "broken"))
 
+    slurm("scontrol", "update", "PartitionName=cheap", "State=DOWN")
     assert submit(command) == dict.fromkeys(NAMES, "submitted")
     assert len(queue()) == len(NAMES)
     assert submit(command) == dict.fromkeys(NAMES, "queued")
     assert len(queue()) == len(NAMES)
+    slurm("scontrol", "update", "PartitionName=cheap", "State=UP")
 
     wait_until(lambda: bool(long.run) and any(long.run.glob("checkpoints/*.pth")), "there is a checkpoint")
     preempt("one")
