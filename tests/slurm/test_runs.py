@@ -38,7 +38,7 @@ def test_a_preempted_script_goes_on_from_its_checkpoint(mini: Path, tmp_path: Pa
     assert comparable(ours) == comparable(undisturbed)
 
 
-def test_a_preempted_suite_of_one_job_has_its_cell_save_and_goes_on(mini: Path, tmp_path: Path) -> None:
+def test_a_warned_suite_of_one_job_has_its_cell_save_and_goes_on(mini: Path, tmp_path: Path) -> None:
     """Slurm tells the cell as well as the suite, which tells the cell: it takes that for one word."""
     settings = {"schedule.epochs": 40, "schedule.warmup_epochs": 0}
     one = {"backbones": ["random_vit_mini"], "recipes": "mini_classification", "set": settings}
@@ -50,7 +50,7 @@ def test_a_preempted_suite_of_one_job_has_its_cell_save_and_goes_on(mini: Path, 
     log = f"--output={tmp_path / 'log.txt'}"
     job = slurm("sbatch", "--parsable", *SMALL, log, str(EXAMPLES / "suite.sbatch"), *files)
     wait_until(lambda: any((tmp_path / "runs").rglob("iteration_*.pth")), "there is a checkpoint")
-    preempt("one")
+    slurm("scancel", "--signal=USR2", job)  # as Slurm does before the time limit
     wait_until(lambda: not state(job), "the job ends")
     cell = SuiteFolder(tmp_path / "runs", "one").cell("one-random_vit_mini-mini_classification-seed0")
     assert [attempt.status for attempt in cell.read().attempts] == [130, 0]
