@@ -1,1 +1,1 @@
-"""What is run: the command line, the recipes, the generated data and the demo."""
+"""What is run: the command line, the recipes and suites, the generated data."""

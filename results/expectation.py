@@ -38,18 +38,28 @@ def expected_value(record: Record, metric: Metric, recipe_deviations: Collection
     if record.table == ROBUSTNESS and record.trained and set(record.deviations) == set(recipe_deviations):
         return _of_robustness(record, metric)
     settings = record.recipe_settings
-    own, named = _mapping(settings, "expect").get(metric.name), _mapping(settings, "expect_of")
-    if own is None or set(record.deviations) != set(recipe_deviations):
+    if set(record.deviations) != set(recipe_deviations):
         return None
     if record.dataset != settings.get("dataset") or record.evaluated_part(metric):
         return None
-    place = (record.table, record.dataset, metric.name)
-    method, pretrain_data = str(named.get("method", "")), str(named.get("pretrain_data", ""))
-    if _same(method, record.method) and _same(pretrain_data, record.pretrain_data):
-        return float(own)
-    if reference_value(*place, method, pretrain_data, record.model) != own:
+    place, row = (record.table, record.dataset, metric.name), (record.method, record.pretrain_data, record.model)
+    return expected_number(settings, place, row)
+
+
+def expected_number(
+    settings: Mapping[str, Any], place: tuple[str, str, str], row: tuple[str, str, str]
+) -> float | None:
+    """What the literature has at a place (table, data set, metric) for a row (method, pre-training data, model), under
+    a recipe of these settings as they stand; see `expected_value`."""
+    own, named = _mapping(settings, "expect").get(place[2]), _mapping(settings, "expect_of")
+    if own is None:
         return None
-    return reference_value(*place, record.method, record.pretrain_data, record.model)
+    method, pretrain_data = str(named.get("method", "")), str(named.get("pretrain_data", ""))
+    if _same(method, row[0]) and _same(pretrain_data, row[1]):
+        return float(own)
+    if reference_value(*place, method, pretrain_data, row[2]) != own:
+        return None
+    return reference_value(*place, *row)
 
 
 def _of_robustness(record: Record, metric: Metric) -> float | None:

@@ -57,7 +57,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tasks.datasets.torchvision_layouts": ("tasks.datasets", "tasks.datasets.image_lists"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands",),
-    "benchmarks.commands": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
+    "benchmarks.commands": (
+        *("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
+        *("benchmarks.scheduling", "benchmarks.launching"),
+    ),
+    "benchmarks.launching": (),
+    "benchmarks.scheduling": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning"),
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),

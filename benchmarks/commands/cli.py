@@ -38,6 +38,7 @@ from benchmarks.commands.options import (
 from benchmarks.commands.result_commands import result_app
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
+from benchmarks.commands.suite_commands import suite_app
 from benchmarks.commands.trained_commands import trained_app
 
 app = typer.Typer(
@@ -86,7 +87,7 @@ def demo(
     """
     from benchmarks.commands.demo import run_demo
 
-    run_demo(out, seeds)
+    raise typer.Exit(run_demo(out, seeds))
 
 
 @app.command()
@@ -202,6 +203,7 @@ def run(
     raise typer.Exit(1 if repeat.is_failed_by(cell.skipped, cell.changes) else 0)
 
 
+app.add_typer(suite_app)
 app.add_typer(trained_app)
 app.add_typer(result_app)
 app.add_typer(store_app)

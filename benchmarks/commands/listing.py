@@ -47,6 +47,14 @@ def _recipes() -> dict[str, "Sheet"]:
     return {"recipes": sheet}
 
 
+def _suites() -> dict[str, "Sheet"]:
+    from benchmarks.planning.suites.suite import list_suites
+
+    sheet = _sheet("suite", "what it compares")
+    sheet.rows.extend(list_suites().items())
+    return {"suites": sheet}
+
+
 def _datasets() -> dict[str, "Sheet"]:
     from tasks.data_sets import DATA_SETS
 
@@ -91,6 +99,7 @@ LISTS: dict[str, Callable[[], dict[str, "Sheet"]]] = {
     "backbones": _backbones,
     "methods": _methods,
     "recipes": _recipes,
+    "suites": _suites,
     "datasets": _datasets,
     "weights": _weights,
 }

@@ -30,6 +30,7 @@ from benchmarks.running.finishing import (
     write_per_image,
 )
 from benchmarks.running.machines import require_same_code, require_same_data, require_same_directory
+from benchmarks.running.of_suite import tell_directory
 from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining, prepare_task
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_evaluation, tell_start
@@ -218,6 +219,8 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
     with claimed(cell.directory, out, begin):
         begin_run()
         decided = first_decides(lambda: begun[0])
+        if process_rank() == 0:
+            tell_directory(cell.directory, out)
         if not decided.finished:
             require_same_directory(cell.directory, cell.recipe.runtime.shared_directory_seconds)
         with tracked(tracked_run(decided.cell, out)):

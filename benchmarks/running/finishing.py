@@ -18,6 +18,7 @@ from backbones.training.settings import protocol
 from backbones.training.step_images import step_deviations, step_notes
 from backbones.training.trackers.tracking import conclude
 from benchmarks.planning.trained_runs import run_of
+from benchmarks.running.of_suite import suite_name
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway
 from benchmarks.running.writing import write_record, write_text
 from results import Metric, Record, environment
@@ -159,6 +160,7 @@ def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training
     settings = cell.recipe.model_dump(mode="json")
     steps = training.step_images[-1] if training.step_images else None
     return Record(
+        suite=suite_name(),
         table=evaluated.table,
         task=cell.recipe.task,
         dataset=cell.data.name,

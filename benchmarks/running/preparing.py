@@ -23,6 +23,7 @@ from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_p
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.claim import claimed
 from benchmarks.running.collecting import collect_run, is_collected, warn
+from benchmarks.running.of_suite import tell_directory
 from benchmarks.running.renaming import rename
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
 from benchmarks.running.same_part import named_as_before
@@ -188,6 +189,7 @@ def already_finished(cell: Cell, out: Path) -> FinishedCell | None:
         forget_checkpoints(cell.directory)  # a call that ended before it could
     if not is_collected(out, record):
         collect_anyway(out, record)
+    tell_directory(cell.directory, out)
     return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
 
 

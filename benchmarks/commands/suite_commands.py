@@ -1,0 +1,80 @@
+"""The commands of whole comparisons: `suite` and `status`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.commands.options import AsJson, Method, Model, PretrainData
+
+suite_app = typer.Typer()
+
+
+@suite_app.command()
+def suite(
+    file: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A packaged suite (`backbench list suites`) or a YAML file.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Where runs, results.csv and tables go. What is finished there is skipped.")
+    ],
+    site: Annotated[
+        Path | None,
+        typer.Option(help="Where data, weights and partitions are on this machine; BACKBENCH_SITE by default."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE,…", help="These cells alone: task=detection,model=ViT-B. May be repeated."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="So many of each cell, 0, 1, …, in the place of the suite's.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[=CHECKPOINT[::PART]]", help="This backbone through all comparisons, in the place of theirs."
+        ),
+    ] = None,
+    method: Method = None,
+    pretrain_data: PretrainData = None,
+    model: Model = None,
+    recipes_of: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a whole comparison: every cell of a suite, then its tables. Repeat the command as you like.
+
+    The paper's tables: backbench suite paper --site SITE.yaml --out runs
+
+    A method of your own, its row in every table: … --backbone my_vit=FILE --method MyMethod --model ViT-B
+    """
+    from benchmarks.commands.suite_plans import show_planned
+    from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.plan import plan_suite
+
+    plan = plan_suite(
+        file,
+        out,
+        site=site,
+        only=only or (),
+        seeds=seeds,
+        backbone=backbone,
+        method=method,
+        pretrain_data=pretrain_data,
+        model=model,
+        recipes_of=recipes_of,
+    )
+    raise typer.Exit(show_planned(plan, as_json=as_json) if dry_run else carry_out_suite(plan))
+
+
+@suite_app.command()
+def status(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Where suites and their runs are: the --out of `suite`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners."""
+    from benchmarks.commands.suite_status import show_status
+
+    show_status(out, as_json=as_json)

@@ -1,0 +1,36 @@
+"""A cell as a process of its own: its memory, its crashes and its signals stay there."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+PROGRAM = (sys.executable, "-P", "-m", "benchmarks")
+"""Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
+
+
+def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start `backbench` with these arguments; all that it prints goes to the end of a log.
+
+    It is the first of a session of its own: Ctrl-C does not reach it but by `stop`. Raises OSError for a log that
+    cannot be written.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to save and to end, as a scheduler does."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)

@@ -1,0 +1,119 @@
+"""Some of a suite's cells, and one backbone of the user's own in the place of all."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from backbones.errors import InputError
+from backbones.weights.references import split_part
+from benchmarks.planning.cells import parse_backbone
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.site import Site
+from benchmarks.planning.suites.suite import ALL, BackboneUse, Comparison, Entry, Suite
+from results.measurements import simplified
+
+FIELDS = ("cell", "comparison", "task", "table", "dataset", "recipe", "backbone", "method", "model", "seed")
+"""What `--only` can ask for."""
+
+
+def select(cells: Sequence[SuiteCell], wanted: Iterable[str]) -> tuple[SuiteCell, ...]:
+    """The cells that `--only` asks for, with the pre-trainings that they need.
+
+    wanted: each "task=detection,model=ViT-B"; a cell has to agree with all fields of one of them
+
+    Raises InputError for a field that there is not, and where no cell is left.
+    """
+    conditions = [_parse(text) for text in wanted]
+    if not conditions:
+        return tuple(cells)
+    chosen = {cell.name for cell in cells if any(_agrees(cell, condition) for condition in conditions)}
+    if not chosen:
+        told = "; ".join(f"{name}: {', '.join(_values(cells, name))}" for condition in conditions for name in condition)
+        raise InputError(f"--only {' --only '.join(wanted)}: no cell of the suite is so. There are: {told}")
+    chosen |= {cell.needs for cell in cells if cell.name in chosen and cell.needs}
+    return tuple(cell for cell in cells if cell.name in chosen)
+
+
+def _parse(text: str) -> dict[str, str]:
+    condition = {}
+    for pair in text.split(","):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if name not in FIELDS or not equals or not value:
+            raise InputError(f"--only {text}: expected FIELD=VALUE,…, a field being one of {', '.join(FIELDS)}")
+        condition[name] = value
+    return condition
+
+
+def _agrees(cell: SuiteCell, condition: Mapping[str, str]) -> bool:
+    return all(simplified(_value(cell, name)) == simplified(value) for name, value in condition.items())
+
+
+def _value(cell: SuiteCell, name: str) -> str:
+    other = {"cell": cell.name, "model": cell.column, "recipe": cell.planned.recipe_name}
+    return str(other[name] if name in other else getattr(cell, name))
+
+
+def _values(cells: Iterable[SuiteCell], name: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, (_value(cell, name) for cell in cells))))
+
+
+def with_backbone(
+    suite: Suite,
+    site: Site,
+    backbone: str,
+    *,
+    method: str | None = None,
+    pretrain_data: str | None = None,
+    model: str | None = None,
+    recipes_of: str | None = None,
+) -> tuple[Suite, Site]:
+    """The suite with one backbone in the place of all, in every comparison that has a recipe for its size.
+
+    backbone:   NAME[=CHECKPOINT[::PART]]
+    recipes_of: the model whose recipes it takes, "ViT-B"; by default those of its own
+
+    Raises InputError where no comparison has one.
+    """
+    from backbones.registry import find_backbone
+
+    name, weights = parse_backbone(backbone)
+    size = recipes_of or model or find_backbone(name, with_checkpoint=weights is not None).model
+    own = re.sub(r"[^\w.+-]+", "_", method or name.rpartition(":")[2])
+    use = BackboneUse(
+        backbone=name,
+        weights=None if weights is None else str(weights),
+        method=method,
+        pretrain_data=pretrain_data,
+        model=model,
+    )
+    entry = Entry(use, next(iter(suite.comparisons.values())).document, ())
+    comparisons = {}
+    for title, one in suite.comparisons.items():
+        comparison: Comparison = one.value
+        key = ALL if ALL in comparison.recipes else size
+        if key in comparison.recipes:
+            changed = comparison.model_copy(update={"backbones": (own,), "recipes": {ALL: comparison.recipes[key]}})
+            comparisons[title] = Entry(changed, one.document, one.location)
+    if not comparisons:
+        sizes = dict.fromkeys(key for one in suite.comparisons.values() for key in one.value.recipes)
+        raise InputError(
+            f"--backbone {name}: the suite {suite.name} has no recipes for {size}. Give --model or --recipes-of, one "
+            f"of: {', '.join(sizes)}"
+        )
+    files = site.files
+    if weights is not None:
+        file, _ = split_part(Path(weights))
+        files = {**files, str(file): file}
+    named = f"{suite.name}-{own}" + (f"-{re.sub(r'[^A-Za-z0-9_.+-]+', '_', model)}" if model else "")
+    only = replace(suite, name=named, backbones={own: entry}, pretraining={}, comparisons=comparisons)
+    return only, replace(site, files=files)
+
+
+def with_seeds(suite: Suite, count: int) -> Suite:
+    """The suite with so many seeds, 0, 1, …, in every comparison."""
+
+    def seeded(entry: Entry) -> Entry:
+        return replace(entry, value=entry.value.model_copy(update={"seeds": tuple(range(count))}))
+
+    return replace(suite, comparisons={name: seeded(entry) for name, entry in suite.comparisons.items()})

@@ -1,0 +1,139 @@
+"""Site files: where data, weights and partitions are on this machine. Never part of a suite or of a key."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from backbones.errors import InputError
+from backbones.training.settings import RuntimeSettings, Settings
+from benchmarks.planning.suites.documents import read_document, validated
+
+SITE = "BACKBENCH_SITE"
+DATA = "BACKBENCH_DATA_"
+WEIGHTS = "BACKBENCH_WEIGHTS"
+
+ALL = "all"
+"""The key of `runtime` whose settings hold for every recipe."""
+
+_TIME = r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$"
+
+
+class SlurmSettings(Settings):
+    """What Slurm is asked for, for each cell."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time: Annotated[str | None, Field(pattern=_TIME, description="HH:MM:SS or D-HH:MM:SS")] = None
+    nodes: Annotated[int, Field(ge=1)] = 1
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    cpus_per_task: Annotated[int, Field(ge=1, description="of one process: a task has one GPU")] = 1
+    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="of a node: 128G")] = None
+    constraint: str | None = None
+    exclude: str | None = None
+    array_parallelism: Annotated[int, Field(ge=1, description="cells at work at the same time")] = 256
+    signal_seconds: Annotated[int, Field(ge=1, description="between the warning and the end: to save in")] = 120
+    max_requeues: Annotated[int, Field(ge=0, description="of a cell whose time was over")] = 20
+    setup: Annotated[tuple[str, ...], Field(strict=False, description="lines of shell before the command")] = ()
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class SiteFile(Settings):
+    """One file.
+
+    data:    by a data set's name, as recipes have it, its root folder
+    weights: folders in which files of weights are looked for by their names
+    files:   by such a name, where that file is instead
+    runtime: by recipe, or "all", settings of its section `runtime`
+    """
+
+    data: dict[str, str] = Field(default_factory=dict)
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+    runtime: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    slurm: SlurmSettings = SlurmSettings()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where things are on this machine; `said_in` is the file that says so, None where there is none."""
+
+    data: Mapping[str, Path] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    runtime: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
+    said_in: Path | None = None
+
+    def root(self, dataset: str) -> Path | None:
+        """The root folder of a data set; None where nobody says."""
+        return self.data.get(dataset)
+
+    def find_weights(self, name: str) -> Path | None:
+        """The file or folder of weights of that name; None where there is none."""
+        if name in self.files:
+            return self.files[name]
+        return next((folder / name for folder in self.folders if (folder / name).exists()), None)
+
+    def runtime_of(self, recipe: str) -> dict[str, Any]:
+        """The settings of a recipe's `runtime` here."""
+        return {**self.runtime.get(ALL, {}), **self.runtime.get(recipe, {})}
+
+
+def load_site(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Site:
+    """What a site file says, the one given or that of BACKBENCH_SITE, with the other BACKBENCH_… variables before it.
+
+    Paths that are not absolute count from the file's folder. Raises InputError, with file and line, for what is wrong.
+    """
+    if path is None and environment.get(SITE):
+        path = Path(environment[SITE])
+    site = _read_site(path) if path else Site()
+    data, folders = dict(site.data), site.folders
+    spelled = {_spelled(name): name for name in data}
+    for variable, value in environment.items():
+        if variable.startswith(DATA) and value:
+            name = variable.removeprefix(DATA)
+            data[spelled.get(name, name)] = Path(value)
+    if environment.get(WEIGHTS):
+        folders = (*(Path(part) for part in environment[WEIGHTS].split(os.pathsep) if part), *folders)
+    return Site(_Roots(data), folders, site.files, site.runtime, site.slurm, site.said_in)
+
+
+class _Roots(dict[str, Path]):
+    """Root folders by the names of data sets, those of variables by their spelling in capitals."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(_spelled(name), super().get(name, default))
+
+
+def _spelled(dataset: str) -> str:
+    """How a data set is called in a variable's name: "mini-coco" as MINI_COCO."""
+    return re.sub(r"\W", "_", dataset).upper()
+
+
+def _read_site(path: Path) -> Site:
+    document = read_document(path, "data: {imagenet1k: /data/imagenet}")
+    own, beside = validated(SiteFile, document), path.absolute().parent
+    for recipe, settings in own.runtime.items():
+        for key in settings:
+            if key not in RuntimeSettings.model_fields:
+                where = document.at("runtime", recipe, key)
+                known = ", ".join(RuntimeSettings.model_fields)
+                raise InputError(f'{where}: key "runtime.{recipe}.{key}": no such setting. There are: {known}')
+
+    def place(text: str) -> Path:
+        return beside / Path(text).expanduser()
+
+    return Site(
+        data={name: place(root) for name, root in own.data.items()},
+        folders=tuple(place(text) for text in own.weights),
+        files={name: place(text) for name, text in own.files.items()},
+        runtime=own.runtime,
+        slurm=own.slurm,
+        said_in=path,
+    )

@@ -1,0 +1,210 @@
+"""What lies in a store of a suite: its plan, and a folder for each cell with its state, its log and its owner.
+
+OUT/suites/SUITE/plan.json
+OUT/suites/SUITE/cells/CELL/{state.json, log.txt, owner, run}
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from backbones.training.writing import written_whole
+from benchmarks.planning.suites.plan import SuitePlan
+from benchmarks.running.of_suite import RUN
+from results.errors import StoreError
+
+SUITES, PLAN, CELLS = "suites", "plan.json", "cells"
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+class _Written(BaseModel):
+    """What is kept as JSON; what later versions add is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Job(_Written):
+    """A cell as whoever carries it out, or looks on, needs to know it, without suite and site.
+
+    arguments: of `backbench`; in them "@NAME" stands for the weights that the cell NAME of the suite makes
+    needs:     that cell; empty for none
+    missing:   what has to be there first
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    task: str
+    dataset: str
+    backbone: str
+    recipe: str
+    seed: int
+    comparison: str = ""
+    table: str = ""
+    method: str = ""
+    pretrain_data: str = ""
+    column: str = ""
+    expected: dict[str, float] = {}
+    needs: str = ""
+    missing: tuple[str, ...] = ()
+
+
+class Plan(_Written):
+    """A suite's cells, for those who carry them out elsewhere and those who look on."""
+
+    suite: str
+    about: str = ""
+    jobs: tuple[Job, ...]
+
+
+Outcome: TypeAlias = Literal["finished", "failed", "stopped"]
+
+
+class Attempt(_Written):
+    """One process that carried a cell out.
+
+    by:     who started it, "process 12 on host"
+    status: its exit status, negative for a signal; None while it is at work, or where nobody saw its end
+    """
+
+    by: str
+    began: AwareDatetime
+    ended: AwareDatetime | None = None
+    status: int | None = None
+
+
+class CellState(_Written):
+    """What became of a cell until now.
+
+    outcome: of the last attempt that ended for good; None before there is one
+    reason:  why it failed, in its process's words
+    job:     Slurm's number for it, where it was submitted
+    """
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    job: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """Where a cell's state, log and owner are."""
+
+    path: Path
+    out: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def owner(self) -> Path:
+        return self.path / "owner"
+
+    @property
+    def run(self) -> Path | None:
+        """The directory of its run; None before it has one."""
+        try:
+            return self.out / (self.path / RUN).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+
+    def read(self) -> CellState:
+        """Its state, that of one that never began where there is none. Raises StoreError for a damaged file."""
+        return _read(self.path / "state.json", CellState) or CellState()
+
+    def write(self, state: CellState) -> None:
+        """Raises OSError if it cannot be written."""
+        _write(self.path / "state.json", state)
+
+
+@dataclass(frozen=True)
+class SuiteFolder:
+    """Where a suite's plan and cells are, in a store."""
+
+    out: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.out / SUITES / self.name
+
+    def cell(self, name: str) -> CellFolder:
+        return CellFolder(self.path / CELLS / name, self.out)
+
+    def read(self) -> Plan | None:
+        """The plan; None where there is none. Raises StoreError for a damaged file."""
+        return _read(self.path / PLAN, Plan)
+
+    def write(self, plan: Plan) -> None:
+        """Raises OSError if it cannot be written."""
+        _write(self.path / PLAN, plan)
+
+
+def find_suites(out: Path) -> list[SuiteFolder]:
+    """The suites that a store holds."""
+    return [SuiteFolder(out, path.parent.name) for path in sorted((out / SUITES).glob(f"*/{PLAN}"))]
+
+
+def jobs_of(plan: SuitePlan) -> Plan:
+    """A suite's plan as its folder has it."""
+    return Plan(
+        suite=plan.name,
+        about=plan.suite.about,
+        jobs=tuple(
+            Job(
+                name=cell.name,
+                arguments=tuple(cell.arguments(plan.out)),
+                task=cell.task,
+                dataset=cell.dataset,
+                backbone=cell.planned.backbone,
+                recipe=cell.planned.recipe_name,
+                seed=cell.seed,
+                comparison=cell.comparison,
+                table=cell.table,
+                method=cell.method,
+                pretrain_data=cell.pretrain_data,
+                column=cell.column,
+                expected=dict(cell.expected),
+                needs=cell.needs,
+                missing=cell.missing,
+            )
+            for cell in plan.cells
+        ),
+    )
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def with_weights_of(arguments: Sequence[str], needs: str, folder: SuiteFolder) -> list[str]:
+    """The arguments, with the file that the pre-training `needs` has made; as they are where none is needed."""
+    if not needs:
+        return list(arguments)
+    run = folder.cell(needs).run
+    encoder = run and run / "checkpoints/encoder.pth"
+    return [
+        text.replace(f"=@{needs}", f"={encoder}", 1) if before == "--backbone" else text
+        for before, text in zip(["", *arguments], arguments, strict=False)
+    ]
+
+
+def _read(path: Path, kind: type[Content]) -> Content | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}. Remove it and repeat the suite's command") from error
+
+
+def _write(path: Path, content: BaseModel) -> None:
+    with written_whole(path, safe_from_power_cuts=False) as file:
+        file.write((json.dumps(content.model_dump(mode="json"), indent=1) + "\n").encode())
