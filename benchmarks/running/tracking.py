@@ -1,16 +1,13 @@
 """How the trackers that a recipe asks for are told of a cell."""
 
-import os
 from pathlib import Path
 
 from backbones.objectives import find_objective
 from backbones.pretraining.settings import MaskedAutoencoderRecipe, PretrainingRecipe
 from backbones.training.trackers.tracker import TrackedRun
+from benchmarks.running.of_suite import suite_name
 from benchmarks.running.preparing import Cell
 from tasks.data_sets import pretraining_name
-
-SUITE = "BACKBENCH_SUITE"
-"""The variable that holds the name of the suite whose cell this is."""
 
 
 def tracked_run(cell: Cell, out: Path) -> TrackedRun:
@@ -28,7 +25,7 @@ def tracked_run(cell: Cell, out: Path) -> TrackedRun:
     return TrackedRun(
         trackers=cell.recipe.runtime.trackers,
         name="/".join(parts),
-        group=os.environ.get(SUITE) or "/".join(parts[1:3]),
+        group=suite_name() or "/".join(parts[1:3]),
         settings=settings,
         directory=cell.directory,
         store=out,

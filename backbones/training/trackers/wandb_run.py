@@ -83,6 +83,7 @@ def _settings() -> dict[str, Any]:
         "disable_git": True,
         "save_code": False,
         "symlink": False,
+        "x_transaction_log_flush_interval": 1.0,  # what a killed run loses; by default it is the last 15 seconds
         "reinit": "create_new",
         **patience,
     }
