@@ -46,7 +46,7 @@ class Recorder:
 
     def _fail(self, call: str) -> None:
         if call == self.fail_in:
-            raise ConnectionError(f"no route in {call}\nand much more")
+            raise ConnectionError(f"no route in {call}\nand more")
 
     def updates(self, figure: str) -> list[int]:
         """When a figure was shown, in order."""

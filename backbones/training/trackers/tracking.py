@@ -16,6 +16,9 @@ from backbones.training.writing import written_whole
 LOGGED = "trackers.json"
 """In the run's directory: as what each tracker knows it, and up to which update it has been shown what."""
 
+LONGEST_REASON = 300
+"""Characters of a library's account of what went wrong."""
+
 
 def require_trackers(names: Sequence[str]) -> None:
     """Raise InputError where one of these trackers is not installed."""
@@ -106,7 +109,7 @@ class Tracking:
 
     def _leave(self, name: str, error: Exception) -> None:
         self.open.pop(name, None)
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
         print(
             f"backbench: {self.run.directory}: {name} failed ({reason}); the run goes on without it",
             file=sys.stderr,

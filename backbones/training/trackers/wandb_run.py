@@ -36,9 +36,10 @@ class WandbRun:
 
     @property
     def where(self) -> str:
-        if self.run.settings.mode == "online":
-            return str(self.run.url)
-        return f"{self.run.settings.mode}, in {Path(self.run.dir).parent}"
+        mode: str = self.run.settings.mode
+        if mode == "offline":
+            return f"{mode}, in {Path(self.run.dir).parent}"
+        return f"{mode}, {self.run.url}" if self.run.url else mode
 
     def log(self, update: int, figures: Mapping[str, float]) -> None:
         self.run.log({"update": update, **figures})

@@ -101,7 +101,7 @@ def test_one_that_fails_is_told_of_once_and_changes_nothing(
     directory = tmp_path / "tracked"
     assert train(directory, alone, every_epochs=1, trackers=["wandb", "mlflow"]) == metrics
     assert [line["loss"] for line in logged(directory)] == [line["loss"] for line in logged(tmp_path / "alone")]
-    complaint = f"backbench: {directory}: wandb failed (no route in {call}); the run goes on without it\n"
+    complaint = f"backbench: {directory}: wandb failed (no route in {call} and more); the run goes on without it\n"
     assert capsys.readouterr().err.count(complaint) == 1
     assert other.updates("train/loss") == [3, 4, 6, 8] and other.finished == [("finished", {})]
 
