@@ -20,6 +20,14 @@ def logged(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody tracks."""
+    directory = tmp_path_factory.mktemp("alone")
+    train(directory, Errors())
+    return directory
+
+
 def test_they_are_shown_what_tensorboard_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether an update is one step or two."""
     for part, per_device in (("whole", 6), ("shared", 3)):
@@ -87,21 +95,21 @@ def test_a_tracker_that_has_the_run_under_another_id_is_shown_all_of_it(
 def test_a_broken_note_is_begun_anew(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = record(monkeypatch, Recorder())
     (tmp_path / LOGGED).write_text(content)
-    train(tmp_path, Errors(), trackers=["wandb"])
-    assert shown.updates("train/loss") == [3, 4, 6, 8]
+    tracking_ = Tracking(run_in(tmp_path, "wandb"))
+    tracking_.begin()
+    tracking_.log("train", 1, {"loss": 0.5})
+    assert shown.begun == [(tracking_.run, "")] and shown.updates("train/loss") == [1]
 
 
 @pytest.mark.parametrize("call", ["begin", "log", "finish"])
 def test_one_that_fails_is_told_of_once_and_changes_nothing(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: str, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone, metrics = Errors(), train(tmp_path / "alone", Errors(), every_epochs=1)
     record(monkeypatch, Recorder(fail_in=call))
     other = record(monkeypatch, Recorder(), "mlflow")
-    directory = tmp_path / "tracked"
-    assert train(directory, alone, every_epochs=1, trackers=["wandb", "mlflow"]) == metrics
-    assert [line["loss"] for line in logged(directory)] == [line["loss"] for line in logged(tmp_path / "alone")]
-    complaint = f"backbench: {directory}: wandb failed (no route in {call} and more); the run goes on without it\n"
+    train(tmp_path, Errors(), trackers=["wandb", "mlflow"])
+    assert [line["loss"] for line in logged(tmp_path)] == [line["loss"] for line in logged(alone)]
+    complaint = f"backbench: {tmp_path}: wandb failed (no route in {call} and more); the run goes on without it\n"
     assert capsys.readouterr().err.count(complaint) == 1
     assert other.updates("train/loss") == [3, 4, 6, 8] and other.finished == [("finished", {})]
 
