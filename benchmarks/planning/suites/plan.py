@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.planning.suites.cells import SuiteCell, expand
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.expanding import expand, require_replaced_data
 from benchmarks.planning.suites.selection import select, with_backbone, with_seeds
 from benchmarks.planning.suites.site import Site, load_site
 from benchmarks.planning.suites.suite import Suite, load_suite
@@ -61,4 +62,7 @@ def plan_suite(
             model=model,
             recipes_of=recipes_of,
         )
-    return SuitePlan(loaded, where, Path(out), select(expand(loaded, where), only))
+    cells = expand(loaded, where)
+    if backbone is None:
+        require_replaced_data(loaded, cells)
+    return SuitePlan(loaded, where, Path(out), select(cells, only))
