@@ -144,6 +144,8 @@ def _either(names: Collection[str]) -> str:
 
 def _packaged(name: str) -> Path:
     path = FOLDER / f"{name}.yaml"
+    if Path(name).name == name and path.is_file():
+        return path
     known = sorted(list_recipes())
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known

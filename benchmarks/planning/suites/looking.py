@@ -1,0 +1,101 @@
+"""A look at what a suite's cells need before the first of them starts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from benchmarks.planning.cells import find_planned_backbone
+from benchmarks.planning.names import settle_names
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.plan import SuitePlan
+from tasks.data_sets import DATA_SETS
+from tasks.datasets.places import explain_absence
+
+ENCODER = Path("checkpoints/encoder.pth")
+"""In the directory of a pre-training's run, the weights that it makes."""
+
+
+def settled(plan: SuitePlan) -> tuple[SuiteCell, ...]:
+    """A suite's cells, those whose weights a finished pre-training has made with the file of them."""
+    made: dict[str, Path] = {}
+    cells = []
+    for cell in plan.cells:
+        if cell.needs in made:
+            cell = cell.with_weights(made[cell.needs])
+        elif not cell.comparison and (found := cell.planned.find_record(plan.out, lambda error: None)):
+            made[cell.name] = found[0] / ENCODER
+        cells.append(cell)
+    return tuple(cells)
+
+
+def require_sound(plan: SuitePlan) -> None:
+    """Look at the data's folders and at the weights of all cells that have not finished, as far as they are there.
+
+    Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet.
+    Raises InputError that names, with their lines in the suite, all cells that cannot go well: weights that contradict
+    their backbone, or cannot be read, and data in no layout of their recipe's.
+    """
+    wrong: dict[str, None] = {}
+    looked: dict[tuple[Any, ...], str] = {}
+    for cell in settled(plan):
+        if cell.missing or _is_finished(cell, plan.out):
+            continue
+        planned, settings = cell.planned, getattr(cell.planned.recipe, "data", None)
+        question = (
+            planned.data,
+            cell.task,
+            str(settings),
+            planned.backbone,
+            planned.checkpoint,
+            planned.part,
+            cell.method,
+        )
+        if question not in looked:
+            looked[question] = "; ".join(_find_wrong(cell))
+        if looked[question]:
+            wrong[f"{cell.place}: {cell.name}: {looked[question]}"] = None
+    if wrong:
+        raise InputError("\n".join(wrong))
+
+
+def _is_finished(cell: SuiteCell, out: Path) -> bool:
+    try:
+        return cell.planned.find_record(out, lambda error: None) is not None
+    except InputError:  # weights that cannot be read: looked at anew, where that is told
+        return False
+
+
+def _find_wrong(cell: SuiteCell) -> Iterator[str]:
+    if told := explain_data(cell):
+        yield told
+    planned = cell.planned
+    if planned.checkpoint is None or not planned.can_be_read:
+        return
+    try:
+        weights = planned.with_weights()
+        entry, weights = find_planned_backbone(weights, weights.weights)
+        settle_names(weights, entry, weights.weights)
+    except InputError as error:
+        yield str(error)
+
+
+def explain_data(cell: SuiteCell) -> str | None:
+    """Why a cell's folder of data cannot be what its recipe speaks of; None where nothing speaks against it."""
+    root = cell.planned.data
+    settings = getattr(cell.planned.recipe, "data", None)
+    places = {
+        name: value
+        for name, value in (settings.model_dump() if settings else {}).items()
+        if name.startswith(("train_", "val_")) and isinstance(value, str)
+    }
+    if places:
+        return explain_absence(root, places, f"data set {cell.dataset}")
+    try:
+        is_empty = next(root.iterdir(), None) is None
+    except OSError as error:
+        return f"{root}: cannot be read: {error.strerror or error}"
+    if not is_empty:
+        return None
+    layout = next((each.layout for each in DATA_SETS.values() if each.record_name == cell.dataset), "images")
+    return f"{root}: an empty folder. Expected {layout}"
