@@ -1,5 +1,6 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,7 @@ def suite(
     """
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
 
     plan = plan_suite(
@@ -66,7 +68,12 @@ def suite(
         model=model,
         recipes_of=recipes_of,
     )
-    raise typer.Exit(show_planned(plan, as_json=as_json) if dry_run else carry_out_suite(plan))
+    for note in plan.notes:
+        print(f"backbench: {note}", file=sys.stderr)
+    if dry_run:
+        raise typer.Exit(show_planned(plan, as_json=as_json))
+    require_sound(plan)
+    raise typer.Exit(carry_out_suite(plan))
 
 
 @suite_app.command()

@@ -1,7 +1,7 @@
 """What becomes of each cell of a suite, said before anything is started: its state, its key, and what it will take."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
@@ -74,6 +74,7 @@ class _Look:
         if found := self._record(cell):
             self.finished.add(cell.name)
             directory, record = found
+            cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
             return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source)
         hours, size = self.measured.of(cell)
         if cell.missing:

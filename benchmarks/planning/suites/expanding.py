@@ -29,6 +29,7 @@ from benchmarks.planning.suites.suite import (
 )
 from results.expectation import expected_number
 from results.paper_tables import PAPER_TABLES
+from tasks.data_sets import pretraining_name
 from tasks.registry import TASKS
 
 Found = TypeVar("Found")
@@ -205,6 +206,8 @@ def _cell(
     """The cell of a backbone under a recipe with seed 0."""
     (comparison, entry), (backbone, use) = of_comparison, of_backbone
     planned, named = _planned(use, choice, weights)
+    if weights.needs and not use.value.pretrain_data:
+        named = replace(named, pretrain_data=_pretrained_on(suite, weights.needs))
     table = TASKS[planned.recipe.task].table_of(planned.recipe.dataset)
     _require_table(entry, table)
     dataset = suite.site_name(planned.recipe.dataset)
@@ -222,7 +225,7 @@ def _cell(
         method=named.method,
         pretrain_data=named.pretrain_data,
         column=named.model,
-        expected=_expected(planned, named, table),
+        expected=expected_numbers(planned, named, table) if dataset == planned.recipe.dataset else {},
         needs=weights.needs,
         weights=weights.name,
         runtime=site.runtime_of(choice.recipe),
@@ -250,6 +253,15 @@ def _planned(use: Entry, choice: _Choice, weights: Weights) -> tuple[PlannedCell
         return planned, settle_names(planned, entry, None)
 
 
+def _pretrained_on(suite: Suite, pretraining: str) -> str:
+    """What the tables call the data of one of a suite's pre-trainings, if they are what its recipe names."""
+    entry = suite.pretraining[pretraining]
+    recipe = _chosen(suite, entry.value, entry, (), []).attempt(
+        lambda name, settings: plan_pretraining(name, NOWHERE, seed=0, overrides=settings)
+    )
+    return pretraining_name(recipe.recipe.dataset)
+
+
 def _require_weights(use: BackboneUse) -> None:
     from backbones.registry import find_backbone
 
@@ -268,8 +280,8 @@ def require_replaced_data(suite: Suite, cells: Sequence[SuiteCell]) -> None:
             raise InputError(f"{entry.key()}: no cell has such a data set to be replaced. {nearest(name, known)}")
 
 
-def _expected(planned: PlannedCell, named: Origin, table: str) -> dict[str, float]:
-    """The published number of each of the table's metrics."""
+def expected_numbers(planned: PlannedCell, named: Origin, table: str) -> dict[str, float]:
+    """The published number of each of the table's metrics for that row and column; none of a run that deviates."""
     if set(planned.deviations) != set(planned.recipe_deviations):
         return {}
     settings = planned.recipe.model_dump(mode="json")

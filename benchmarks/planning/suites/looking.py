@@ -1,6 +1,7 @@
 """A look at what a suite's cells need before the first of them starts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from backbones.errors import InputError
 from benchmarks.planning.cells import find_planned_backbone
 from benchmarks.planning.names import settle_names
 from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.expanding import expected_numbers
 from benchmarks.planning.suites.plan import SuitePlan
 from tasks.data_sets import DATA_SETS
 from tasks.datasets.places import explain_absence
@@ -22,11 +24,23 @@ def settled(plan: SuitePlan) -> tuple[SuiteCell, ...]:
     cells = []
     for cell in plan.cells:
         if cell.needs in made:
-            cell = cell.with_weights(made[cell.needs])
+            cell = _named_by_weights(cell.with_weights(made[cell.needs]))
         elif not cell.comparison and (found := cell.planned.find_record(plan.out, lambda error: None)):
             made[cell.name] = found[0] / ENCODER
         cells.append(cell)
     return tuple(cells)
+
+
+def _named_by_weights(cell: SuiteCell) -> SuiteCell:
+    """The cell in the row that its file of weights tells."""
+    try:
+        weights = cell.planned.with_weights()
+        entry, planned = find_planned_backbone(weights, weights.weights)
+        named = settle_names(planned, entry, weights.weights)
+    except InputError:  # it has gone, or is told by whoever looks at it
+        return cell
+    expected = expected_numbers(planned, named, cell.table) if cell.expected else {}
+    return replace(cell, method=named.method, pretrain_data=named.pretrain_data, column=named.model, expected=expected)
 
 
 def require_sound(plan: SuitePlan) -> None:

@@ -4,21 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbones.errors import InputError
 from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.expanding import expand, require_replaced_data
-from benchmarks.planning.suites.selection import select, with_backbone, with_seeds
+from benchmarks.planning.suites.selection import Candidate, select, with_backbone, with_seeds
 from benchmarks.planning.suites.site import Site, load_site
 from benchmarks.planning.suites.suite import Suite, load_suite
 
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """The cells of a suite that are to be run, with runs in `out`."""
+    """The cells of a suite that are to be run, with runs in `out`; `notes` are sentences on what is left out."""
 
     suite: Suite
     site: Site
     out: Path
     cells: tuple[SuiteCell, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,17 +54,17 @@ def plan_suite(
     loaded, where = load_suite(suite), load_site(None if site is None else Path(site))
     if seeds is not None:
         loaded = with_seeds(loaded, seeds)
+    notes: tuple[str, ...] = ()
     if backbone is not None:
-        loaded, where = with_backbone(
-            loaded,
-            where,
-            backbone,
-            method=method,
-            pretrain_data=pretrain_data,
-            model=model,
-            recipes_of=recipes_of,
-        )
+        candidate = Candidate(backbone, method, pretrain_data, model, recipes_of)
+        loaded, where, notes = with_backbone(loaded, where, candidate)
+    elif given := [name for name, value in _of_backbone(method, pretrain_data, model, recipes_of) if value is not None]:
+        raise InputError(f"{given[0]}: goes with --backbone, of which it tells")
     cells = expand(loaded, where)
     if backbone is None:
         require_replaced_data(loaded, cells)
-    return SuitePlan(loaded, where, Path(out), select(cells, only))
+    return SuitePlan(loaded, where, Path(out), select(cells, only), notes)
+
+
+def _of_backbone(*values: str | None) -> list[tuple[str, str | None]]:
+    return list(zip(("--method", "--pretrain-data", "--model", "--recipes-of"), values, strict=True))
