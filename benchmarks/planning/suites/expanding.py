@@ -248,7 +248,8 @@ def _planned(use: Entry, choice: _Choice, weights: Weights) -> tuple[PlannedCell
         lambda recipe, settings: plan_task(recipe, NOWHERE, argument, seed=0, overrides=settings, declared=declared)
     )
     with _said_of(use.at()):
-        _require_weights(backbone)
+        if not use.said:
+            _require_weights(backbone)
         entry, planned = find_planned_backbone(bare)
         return planned, settle_names(planned, entry, None)
 

@@ -1,6 +1,5 @@
 """A look at what a suite's cells need before the first of them starts."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,29 +46,23 @@ def require_sound(plan: SuitePlan) -> None:
     """Look at the data's folders and at the weights of all cells that have not finished, as far as they are there.
 
     Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet.
-    Raises InputError that names, with their lines in the suite, all cells that cannot go well: weights that contradict
-    their backbone, or cannot be read, and data in no layout of their recipe's.
+    Raises InputError that names, with their lines in the suite, all that cannot go well: weights that contradict their
+    backbone, or cannot be read, and data in no layout of their recipe's.
     """
-    wrong: dict[str, None] = {}
-    looked: dict[tuple[Any, ...], str] = {}
+    looked: dict[tuple[Any, ...], str | None] = {}
     for cell in settled(plan):
         if cell.missing or _is_finished(cell, plan.out):
             continue
-        planned, settings = cell.planned, getattr(cell.planned.recipe, "data", None)
-        question = (
-            planned.data,
-            cell.task,
-            str(settings),
-            planned.backbone,
-            planned.checkpoint,
-            planned.part,
-            cell.method,
-        )
-        if question not in looked:
-            looked[question] = "; ".join(_find_wrong(cell))
-        if looked[question]:
-            wrong[f"{cell.place}: {cell.name}: {looked[question]}"] = None
-    if wrong:
+        planned, places = cell.planned, getattr(cell.planned.recipe, "data", None)
+        of_data = (planned.data, cell.task, cell.dataset, str(places))
+        if of_data not in looked:
+            told = explain_data(cell)
+            looked[of_data] = told and f"{cell.place}: data {cell.dataset}: {told}"
+        of_weights = (cell.backbone, planned.checkpoint, planned.part)
+        if of_weights not in looked:
+            told = _explain_weights(cell)
+            looked[of_weights] = told and f"{plan.suite.backbones[cell.backbone].at()}: {cell.backbone}: {told}"
+    if wrong := list(filter(None, looked.values())):
         raise InputError("\n".join(wrong))
 
 
@@ -80,18 +73,18 @@ def _is_finished(cell: SuiteCell, out: Path) -> bool:
         return False
 
 
-def _find_wrong(cell: SuiteCell) -> Iterator[str]:
-    if told := explain_data(cell):
-        yield told
+def _explain_weights(cell: SuiteCell) -> str | None:
+    """Why a cell's weights cannot be those of its backbone; None where nothing speaks against it."""
     planned = cell.planned
     if planned.checkpoint is None or not planned.can_be_read:
-        return
+        return None
     try:
         weights = planned.with_weights()
         entry, weights = find_planned_backbone(weights, weights.weights)
         settle_names(weights, entry, weights.weights)
     except InputError as error:
-        yield str(error)
+        return str(error)
+    return None
 
 
 def explain_data(cell: SuiteCell) -> str | None:
