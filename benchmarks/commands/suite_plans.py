@@ -3,7 +3,7 @@
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
@@ -48,42 +48,60 @@ def _row(each: Preview) -> tuple[str, ...]:
 
 
 def _print_for_people(previews: Sequence[Preview]) -> None:
-    """A line for each cell, under its comparison and table, and below it what else is to be said."""
+    """A line for each cell, under its comparison and table; and at the end what is missing, each once."""
     from rich.text import Text
 
     from benchmarks.commands.console import plain_console
 
     console = plain_console()
     width = max(72, min(console.width, 120))
-    names = {id(each): _short(each) for each in previews}
-    longest = min(max(map(len, names.values()), default=0), 44)
+
+    def tell(text: str, indent: str = "", style: str = "") -> None:
+        parts = textwrap.wrap(text, width - len(indent), break_long_words=False, break_on_hyphens=False)
+        for part in parts:
+            console.print(Text(indent + part, style=style), soft_wrap=True)
+
+    longest = min(max(map(len, map(_short, previews)), default=0), 44)
     above = None
     for each in previews:
         if each.cell.comparison != above:
             above = each.cell.comparison
-            title = f"{above} (table {each.cell.table})" if above else "pre-training"
-            console.print(Text(title, style="bold"), soft_wrap=True)
+            tell(f"{above} (table {each.cell.table})" if above else "pre-training", style="bold")
         numbers = " → ".join(filter(None, (_numbers(each.cell.expected), _numbers(each.metrics)))) or _NOTHING
-        took = f"{_hours(each.hours)} h" if each.hours is not None else _NOTHING
-        line = f"  {names[id(each)]:<{longest}}  {each.state:<10}  {numbers:<28}  {took:>7}  {each.key or _NOTHING}"
+        took = f"{_hours(each.hours)} h" if each.hours else _NOTHING
+        line = f"  {_short(each):<{longest}}  {each.state:<10}  {numbers:<28}  {took:>7}  {each.key or _kinds(each)}"
         console.print(Text(line.rstrip()), soft_wrap=True)
-        for note in _notes(each):
-            for part in textwrap.wrap(note, width - len(_INDENT), break_long_words=False, break_on_hyphens=False):
-                console.print(Text(_INDENT + part), soft_wrap=True)
+        if each.detail and each.detail != "; ".join(each.cell.missing):
+            tell(each.detail, _INDENT)
+        if each.directory and each.state in ("finished", "unfinished", "at work", "failed"):
+            console.print(Text(f"{_INDENT}{each.directory}"), soft_wrap=True)
+    lacks = _lacks(previews)
+    if lacks:
+        tell("missing", style="bold")
+    for lack, (count, source) in lacks.items():
+        tell(f"{lack} ({count} cell{'s' if count > 1 else ''})", "  ")
+        if source:
+            tell(source, _INDENT)
+
+
+def _kinds(each: Preview) -> str:
+    """What is missing of a cell, in a word: "data, weights"."""
+    return ", ".join(text.partition(" ")[0] for text in each.cell.missing) or _NOTHING
+
+
+def _lacks(previews: Sequence[Preview]) -> dict[str, tuple[int, str]]:
+    """By what is missing, how many cells need it, and of weights where they are to be had."""
+    lacks: dict[str, tuple[int, str]] = {}
+    for each in previews:
+        for text in each.cell.missing:
+            count, _ = lacks.get(text, (0, ""))
+            lacks[text] = (count + 1, each.source if text.startswith("weights ") else "")
+    return dict(sorted(lacks.items()))
 
 
 def _short(each: Preview) -> str:
     """A cell's name below its comparison's."""
     return each.cell.name.removeprefix(f"{each.cell.comparison}-").removesuffix("-seed0")
-
-
-def _notes(each: Preview) -> Iterator[str]:
-    if each.detail:
-        yield each.detail
-    if each.state == "missing" and each.source:
-        yield f"weights: {each.source}"
-    if each.directory and each.state in ("finished", "unfinished", "at work", "failed"):
-        yield str(each.directory)
 
 
 def _in_all(previews: Sequence[Preview]) -> str:

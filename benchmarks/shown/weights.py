@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from backbones.mae.model import create_mae
 from backbones.mae.positions import sincos_position_embedding
+from backbones.registry import find_backbone
 
 State = dict[str, Tensor]
 
@@ -73,13 +74,18 @@ def _layers(name: str, widths: list[int]) -> State:
 
 
 def beit(model: nn.Module) -> dict[str, object]:
-    """microsoft/unilm, beit/modeling_pretrain.py: one table of biases for all blocks, mask token, token classifier."""
+    """microsoft/unilm, beit/modeling_pretrain.py: one table of biases for all blocks, mask token, token classifier.
+
+    The file of ImageNet-1K has absolute position embeddings in the table's place.
+    """
     state = _randomised(model)
     tables = [name for name in state if name.endswith("relative_position_bias_table")]
-    shared = {f"rel_pos_bias.{tables[0].rpartition('.')[2]}": state[tables[0]]}
     rows, columns = _grid(model)
     length, width = rows * columns + 1, state["norm.weight"].numel()
-    index = {"rel_pos_bias.relative_position_index": torch.zeros(length, length, dtype=torch.long)}
+    shared, index = {}, {}
+    if tables:
+        shared = {f"rel_pos_bias.{tables[0].rpartition('.')[2]}": state[tables[0]]}
+        index = {"rel_pos_bias.relative_position_index": torch.zeros(length, length, dtype=torch.long)}
     beside = _drawn(mask_token=(1, 1, width), lm_head__weight=(8192, width), lm_head__bias=(8192,))
     kept = {name: tensor for name, tensor in state.items() if name not in tables}
     return {"model": kept | shared | index | beside}
@@ -94,6 +100,10 @@ def _timms(pack: Callable[[nn.Module], dict[str, object]], name: str) -> dict[st
     return pack(timm.create_model(name, num_classes=0, global_pool="token"))
 
 
+def _registered(pack: Callable[[nn.Module], dict[str, object]], name: str) -> dict[str, object]:
+    return pack(find_backbone(name, with_checkpoint=True).build(None, 0.0))
+
+
 def _autoencoder(name: str) -> dict[str, object]:
     return mae(create_mae(name))
 
@@ -102,6 +112,7 @@ WRITERS: dict[str, Callable[[], dict[str, object]]] = {
     **{f"supervised_vit_{size}": partial(_timms, deit, f"vit_{size}_patch16_224") for size in ("base", "large")},
     **{f"mocov3_vit_{size}": partial(_timms, moco_v3, f"vit_{size}_patch16_224") for size in ("base", "large")},
     **{f"beit_vit_{size}": partial(_timms, beit, f"beit_{size}_patch16_224") for size in ("base", "large")},
+    "beit_vit_base_in1k": partial(_registered, beit, "beit_vit_base_in1k"),
     **{f"mae_vit_{size}": partial(_autoencoder, f"mae_vit_{size}_patch16") for size in ("base", "large")},
     "mae_vit_huge": partial(_autoencoder, "mae_vit_huge_patch14"),
 }

@@ -125,9 +125,15 @@ def test_people_read_it_at_120_columns(tmp_path: Path, monkeypatch: pytest.Monke
     suite_plans._print_for_people(suite_plans.preview(plan_suite("paper", tmp_path)))
     assert max(map(len, printed)) <= 120
     assert printed[0] == "coco (table coco)"
-    row = "supervised_vit_base-coco_fpn_vit_base  missing     AP_box 47.9, AP_mask 42.9"
-    assert [" ".join(line.split()) for line in printed[1:2]] == [" ".join(f"{row} – –".split())]
-    assert any("never released: the paper's own were not found" in line for line in printed)
+    rows = [" ".join(line.split()) for line in printed]
+    assert rows[1] == "supervised_vit_base-coco_fpn_vit_base missing AP_box 47.9, AP_mask 42.9 – data, weights"
+    missing = rows[rows.index("missing") :]
+    assert len(rows) - len(missing) == 45 + 4
+    assert "data imagenet1k: give --site, or BACKBENCH_DATA_IMAGENET1K (9 cells)" in missing
+    released = missing.index("weights vit-b-300ep.pth.tar: give --site, or BACKBENCH_WEIGHTS (3 cells)")
+    assert missing[released + 1] == "https://github.com/facebookresearch/moco-v3/blob/main/CONFIG.md"
+    lacking = missing.index("weights supervised_vit_base.pth: give --site, or BACKBENCH_WEIGHTS (2 cells)")
+    assert missing[lacking + 1].startswith("never released: the paper's own were not found")
 
 
 def test_all_that_is_wrong_is_told_before_anything_starts(suite: Path, small: Path, encoder: Path) -> None:
