@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import AsJson, Method, Model, PretrainData
+from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
 
@@ -42,6 +42,7 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    plugin: Plugin = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +68,7 @@ def suite(
         pretrain_data=pretrain_data,
         model=model,
         recipes_of=recipes_of,
+        plugins=plugin or (),
     )
     for note in plan.notes:
         print(f"backbench: {note}", file=sys.stderr)

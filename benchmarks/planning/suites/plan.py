@@ -7,7 +7,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.expanding import expand, require_replaced_data
-from benchmarks.planning.suites.selection import Candidate, select, with_backbone, with_seeds
+from benchmarks.planning.suites.selection import Candidate, select, with_backbone, with_plugins, with_seeds
 from benchmarks.planning.suites.site import Site, load_site
 from benchmarks.planning.suites.suite import Suite, load_suite
 
@@ -39,6 +39,7 @@ def plan_suite(
     pretrain_data: str | None = None,
     model: str | None = None,
     recipes_of: str | None = None,
+    plugins: Sequence[Path | str] = (),
 ) -> SuitePlan:
     """Say what a suite is going to do: nothing is started, and no image read.
 
@@ -48,10 +49,12 @@ def plan_suite(
     only:     such as "task=detection,model=ViT-B"
     seeds:    how many, 0, 1, …, in the place of the suite's
     backbone: NAME[=CHECKPOINT], to be judged alone in all of the suite's comparisons; the others name it for the tables
+    plugins:  files of one's own that register backbones and methods, beside those that the suite names
 
     Raises InputError, with file and line, for whatever is wrong in the suite or the site file.
     """
     loaded, where = load_suite(suite), load_site(None if site is None else Path(site))
+    loaded = with_plugins(loaded, map(Path, plugins))
     if seeds is not None:
         loaded = with_seeds(loaded, seeds)
     notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from backbones.errors import InputError
 from backbones.plugins import import_files
@@ -17,7 +18,10 @@ from benchmarks.planning.suites.site import Site
 from benchmarks.planning.suites.suite import ALL, BackboneUse, Comparison, Entry, Suite
 from results.measurements import simplified
 
-FIELDS = ("cell", "comparison", "task", "table", "dataset", "recipe", "backbone", "method", "model", "seed")
+FIELDS = (
+    *("cell", "comparison", "task", "table", "dataset", "recipe", "backbone"),
+    *("method", "pretrain_data", "model", "seed"),
+)
 """What `--only` can ask for."""
 
 
@@ -138,3 +142,10 @@ def with_seeds(suite: Suite, count: int) -> Suite:
         return replace(entry, value=entry.value.model_copy(update={"seeds": tuple(range(count))}))
 
     return replace(suite, comparisons={name: seeded(entry) for name, entry in suite.comparisons.items()})
+
+
+def with_plugins(suite: Suite, files: Iterable[Path]) -> Suite:
+    """The suite with more files that register backbones and methods."""
+    first = next(iter((*suite.comparisons.values(), *suite.pretraining.values()))).document
+    entries = tuple(Entry(path.absolute(), first, (), said=f"--plugin {path}") for path in files)
+    return replace(suite, plugins=(*suite.plugins, *entries))

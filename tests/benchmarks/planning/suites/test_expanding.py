@@ -1,5 +1,7 @@
 """Suites, sites and what becomes of them: which cells, under which settings, with which data and weights."""
 
+import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,12 @@ import pytest
 import yaml
 
 from backbones.errors import InputError
+from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.planning.suites.site import load_site
+from benchmarks.running.writing import write_record
+from results import run_directory
+from tests.support.results_examples import make_record
 
 RIGHT: dict[str, Any] = {
     "backbones": {"a": "random_vit_mini", "b": {"backbone": "mae_vit_mini", "weights": "mae.pth"}},
@@ -129,6 +135,45 @@ def test_what_is_tuned_for_a_method_has_a_row_of_its_own(tmp_path: Path) -> None
     assert [cell.method for cell in _plan(tmp_path, content).cells] == ["random", "MAE, tuned"]
     content["backbones"]["b"] = tuned | {"set": {"runtime.workers": 0}}  # decides no number
     assert len(_plan(tmp_path, content).cells) == 2
+
+
+def test_files_of_ones_own_come_before_anything_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr("benchmarks.planning.suites.expanding.import_files", seen.extend)
+    content = {"plugins": "mine.py", **_one(backbones="a")}
+    (cell,) = _plan(tmp_path, content, plugins=["more.py"]).cells
+    assert seen == [tmp_path / "mine.py", Path("more.py").absolute()]
+    arguments = cell.arguments(tmp_path)
+    assert arguments[-4:] == ["--plugin", str(seen[0]), "--plugin", str(seen[1])]
+
+
+def test_two_hundred_cells_are_planned_and_found_in_a_moment(tmp_path: Path) -> None:
+    seeds = [*range(100)]
+    call: dict[str, Any] = {"site": {"data": {"mini": "."}}}
+    plan = _plan(
+        tmp_path, {**RIGHT, "backbones": {"a": "random_vit_mini", "b": "random_vit_tiny"}} | _seeds(seeds), **call
+    )
+    assert len(plan.cells) == 200
+    for cell in plan.cells:
+        put_record(plan.out, cell)
+    began = time.monotonic()
+    again = plan_suite(str(tmp_path / "my.yaml"), plan.out, site=tmp_path / "site.yaml")
+    assert all(cell.planned.find_record(plan.out) for cell in again.cells)
+    assert time.monotonic() - began < 200 * 0.02
+
+
+def _seeds(seeds: list[int]) -> dict[str, Any]:
+    return {"comparisons": {"one": {**RIGHT["comparisons"]["one"], "seeds": seeds}}}
+
+
+def put_record(out: Path, cell: SuiteCell) -> None:
+    """What a finished run of the cell leaves behind, as far as it is found by it."""
+    planned = cell.planned
+    key = hashlib.sha256(cell.name.encode()).hexdigest()[:12]
+    directory = run_directory(out, cell.task, cell.dataset, planned.backbone, cell.seed, key)
+    directory.mkdir(parents=True)
+    names = {"task": cell.task, "dataset": cell.dataset, "backbone": planned.backbone, "seed": cell.seed}
+    write_record(directory, make_record(plan=planned.digest, key=key, **names))
 
 
 def test_a_pretraining_of_the_suite_makes_the_weights(tmp_path: Path) -> None:
