@@ -1,11 +1,12 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import AsJson, Method, Model, PretrainData
+from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
 
@@ -41,6 +42,7 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    plugin: Plugin = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +54,7 @@ def suite(
     """
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
 
     plan = plan_suite(
@@ -65,8 +68,14 @@ def suite(
         pretrain_data=pretrain_data,
         model=model,
         recipes_of=recipes_of,
+        plugins=plugin or (),
     )
-    raise typer.Exit(show_planned(plan, as_json=as_json) if dry_run else carry_out_suite(plan))
+    for note in plan.notes:
+        print(f"backbench: {note}", file=sys.stderr)
+    if dry_run:
+        raise typer.Exit(show_planned(plan, as_json=as_json))
+    require_sound(plan)
+    raise typer.Exit(carry_out_suite(plan))
 
 
 @suite_app.command()
