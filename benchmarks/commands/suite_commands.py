@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from backbones.errors import InputError
 from benchmarks.commands.options import AsJson, Method, Model, PretrainData
 
 suite_app = typer.Typer()
@@ -72,9 +73,20 @@ def suite(
 @suite_app.command()
 def status(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Where suites and their runs are: the --out of `suite`.")],
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every few seconds, until all cells have ended, or Ctrl-C."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners."""
+    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners.
+
+    Writes nothing, and needs neither suite nor site file: any machine that sees the directory will do.
+
+    Ends with exit status 1 if a cell has failed, or cannot be read, else with 0; after Ctrl-C too.
+    """
     from benchmarks.commands.suite_status import show_status
 
-    show_status(out, as_json=as_json)
+    if watch and as_json:
+        raise InputError("--watch --json: one document, or many. Give one of them")
+    raise typer.Exit(show_status(out, as_json=as_json, watch=watch))

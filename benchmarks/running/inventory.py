@@ -288,12 +288,12 @@ def _read_log(directory: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and _is_whole(entry):
+        if isinstance(entry, dict) and is_whole_entry(entry):
             return [entry]
     return []
 
 
-def _is_whole(entry: dict[str, Any]) -> bool:
+def is_whole_entry(entry: dict[str, Any]) -> bool:
     """Whether a line of a log has its numbers, and nothing else in their places."""
     counts = [entry[name] for name in ("iteration", "epoch", "update", "updates") if name in entry]
     return (

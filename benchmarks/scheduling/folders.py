@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from backbones.training.writing import written_whole
-from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running.of_suite import RUN
 from results.errors import StoreError
+
+if TYPE_CHECKING:
+    from benchmarks.planning.suites.plan import SuitePlan  # imports torch, and whoever looks on does not wait for it
 
 SUITES, PLAN, CELLS = "suites", "plan.json", "cells"
 
@@ -152,7 +154,7 @@ def find_suites(out: Path) -> list[SuiteFolder]:
     return [SuiteFolder(out, path.parent.name) for path in sorted((out / SUITES).glob(f"*/{PLAN}"))]
 
 
-def jobs_of(plan: SuitePlan) -> Plan:
+def jobs_of(plan: "SuitePlan") -> Plan:
     """A suite's plan as its folder has it."""
     return Plan(
         suite=plan.name,
