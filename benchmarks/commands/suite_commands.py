@@ -13,6 +13,7 @@ suite_app = typer.Typer()
 
 @suite_app.command()
 def suite(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="SUITE", help="A packaged suite (`backbench list suites`) or a YAML file.")
     ],
@@ -43,6 +44,18 @@ def suite(
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
+    keep_nights: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Take --out for a folder of nights, each with a store of its own. Once all of tonight's cells have "
+            "finished, weights, checkpoints, pictures and per-image files of all but the newest N nights go; numbers "
+            "and logs stay.",
+        ),
+    ] = None,
+    night: Annotated[
+        str | None, typer.Option(metavar="DATE", help="With --keep-nights: which night, such as 2026-11-26; today's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a whole comparison: every cell of a suite, then its tables. Repeat the command as you like.
@@ -51,10 +64,13 @@ def suite(
 
     A method of your own, its row in every table: … --backbone my_vit=FILE --method MyMethod --model ViT-B
     """
+    from benchmarks.commands.nights import end_night, store_of_night
+    from benchmarks.commands.suite_endings import command_for
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
     from benchmarks.planning.suites.plan import plan_suite
 
+    nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
         file,
         out,
@@ -67,7 +83,12 @@ def suite(
         model=model,
         recipes_of=recipes_of,
     )
-    raise typer.Exit(show_planned(plan, as_json=as_json) if dry_run else carry_out_suite(plan))
+    if dry_run:
+        raise typer.Exit(show_planned(plan, as_json=as_json))
+    exit_status = carry_out_suite(plan, as_json=as_json, repeat=lambda cells: command_for(context, cells))
+    if keep_nights is not None and exit_status == 0:
+        end_night(nights, out, keep_nights)
+    raise typer.Exit(exit_status)
 
 
 @suite_app.command()

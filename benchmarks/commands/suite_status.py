@@ -3,11 +3,9 @@
 import contextlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
@@ -22,7 +20,8 @@ from benchmarks.commands.suite_views import (
     spell_seconds,
     spell_updates,
 )
-from benchmarks.scheduling.status import OPEN, CellStatus, Reader, SuiteStatus
+from benchmarks.scheduling.documents import status_document
+from benchmarks.scheduling.status import OPEN, Reader, SuiteStatus
 
 SECONDS_BETWEEN_LOOKS = 5.0
 
@@ -49,65 +48,6 @@ def show_status(out: Path, *, as_json: bool, watch: bool = False) -> int:
     else:
         _show_lines(suites)
     return 1 if any(suite.fault or suite.of("failed", "damaged") for suite in suites) else 0
-
-
-def status_document(out: Path, suites: Sequence[SuiteStatus]) -> dict[str, Any]:
-    """All suites of a store as one document; docs/status.md says what each field holds."""
-    counts = Counter[str]()
-    for suite in suites:
-        counts.update(suite.counts)
-    return {
-        "directory": str(out),
-        "cells": sum(len(suite.cells) for suite in suites),
-        "counts": dict(counts),
-        "gpu_hours": sum(suite.gpu_hours for suite in suites),
-        "cpu_hours": sum(suite.cpu_hours for suite in suites),
-        "suites": [suite_document(suite) for suite in suites],
-    }
-
-
-def suite_document(suite: SuiteStatus) -> dict[str, Any]:
-    """A suite and all of its cells."""
-    return {
-        "suite": suite.name,
-        "about": suite.about,
-        "fault": suite.fault,
-        "counts": suite.counts,
-        "seconds_left": suite.seconds_left,
-        "seconds_at_work": suite.seconds_at_work,
-        "gpu_hours": suite.gpu_hours,
-        "cpu_hours": suite.cpu_hours,
-        "cells": [cell_document(cell) for cell in suite.cells],
-    }
-
-
-def cell_document(cell: CellStatus) -> dict[str, Any]:
-    """A cell: what it is, how it stands, and where its run and its log are."""
-    job, progress, result = cell.job, cell.progress, cell.result
-    hours = cell.device_seconds / 3600
-    return {
-        "cell": job.name,
-        "state": cell.state,
-        "reason": cell.reason,
-        **job.model_dump(
-            include={"task", "dataset", "recipe", "backbone", "method", "pretrain_data", "column", "seed", "table"}
-        ),
-        "published": dict(job.expected),
-        "metrics": dict(result.metrics) if result else {},
-        "deviations": list(result.deviations) if result else [],
-        "update": progress and progress.update,
-        "updates": progress and progress.updates,
-        "loss": progress and progress.loss,
-        "seconds_left": cell.seconds_left,
-        "gpu_hours": hours if cell.on_gpu else 0.0,
-        "cpu_hours": 0.0 if cell.on_gpu else hours,
-        "attempts": len(cell.attempts),
-        "began": cell.attempts[-1][0].isoformat() if cell.attempts else None,
-        "owner": cell.owner or None,
-        "slurm_job": cell.slurm_job or None,
-        "run": cell.run and str(cell.run),
-        "log": str(cell.log),
-    }
 
 
 def _show_all(suites: Sequence[SuiteStatus]) -> None:

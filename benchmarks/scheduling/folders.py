@@ -182,6 +182,12 @@ def jobs_of(plan: "SuitePlan") -> Plan:
     )
 
 
+def with_others(plan: Plan, earlier: Plan | None) -> Plan:
+    """A plan of some of a suite's cells, and of an earlier plan the others."""
+    jobs = {job.name: job for job in (*(earlier.jobs if earlier else ()), *plan.jobs)}
+    return plan.model_copy(update={"jobs": tuple(jobs.values())})
+
+
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 

@@ -43,6 +43,9 @@ STATES: Mapping[State, str] = {
 OPEN: frozenset[State] = frozenset({"at work", "unfinished", "stopped", "queued", "waiting", "to do"})
 """States of cells that are yet to be finished by the suite's command, as it is."""
 
+_PROCESS = "process"
+"""In a cell's folder, the lease of the process that carries it out, where there is one."""
+
 _AT_ONCE = 8
 """Cells that are read at the same time: file servers answer several as fast as one."""
 
@@ -198,7 +201,7 @@ class Reader:
             return replace(cell, state="finished", result=result)
         if cell.run:
             cell = replace(cell, progress=read_progress(cell.run))
-        owner = _owner(folder.owner, cell.run)
+        owner = _owner(folder, cell.run)
         if fault and not (owner and owner.lives):
             return replace(cell, state="damaged", reason=fault)
         return _of_unfinished(cell, state, owner)
@@ -270,7 +273,7 @@ def _waiting(cell: CellStatus, needed: CellStatus | None) -> CellStatus:
 def _run_of(folder: CellFolder) -> Path | None:
     """The directory of its run; None where it has none, or what should tell that is damaged."""
     try:
-        told = (folder.path / RUN).read_text(encoding="utf-8").strip()
+        told = (folder.path / RUN).read_text(encoding="utf-8").partition("\n")[0]
     except (OSError, ValueError):
         return None
     path = PurePosixPath(told)
@@ -279,13 +282,15 @@ def _run_of(folder: CellFolder) -> Path | None:
     return folder.out / path
 
 
-def _owner(lease: Path, run: Path | None) -> Owner | None:
-    """Who has the cell, or its run: a run outlives the suite process that began it. The living one before others."""
-    owner = find_owner(lease, writes=False)
-    if run and not (owner and owner.lives):
-        of_run = find_owner(run / CLAIM, writes=False)
-        return of_run if of_run and (of_run.lives or owner is None) else owner
-    return owner
+def _owner(folder: CellFolder, run: Path | None) -> Owner | None:
+    """Who has the cell, or its run: a run outlives the suite process that began it. A living one before others."""
+    first = None
+    for lease in (folder.owner, folder.path / _PROCESS, *([run / CLAIM] if run else [])):
+        owner = find_owner(lease, writes=False)
+        if owner and owner.lives:
+            return owner
+        first = first or owner
+    return first
 
 
 def _processes(arguments: Sequence[str]) -> int:

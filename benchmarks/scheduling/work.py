@@ -12,7 +12,7 @@ from benchmarks.launching import processes
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.scheduling import carrying
 from benchmarks.scheduling.carrying import RETRIES, AtWork
-from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, jobs_of
+from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, jobs_of, with_others
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_LOOKS_AT_OTHERS = 2.0
@@ -56,7 +56,7 @@ def work_on(
     """
     folder = SuiteFolder(plan.out, plan.name)
     written = jobs_of(plan)
-    folder.write(written)
+    folder.write(with_others(written, folder.read()) if plan.is_part else written)
     with _signals() as stopping:
         return _Work(folder, written.jobs, slots, on_change, stopping).until_done()
 

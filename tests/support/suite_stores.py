@@ -54,7 +54,7 @@ def put_run_of(folder: SuiteFolder, job: Job, *, of: int = 100, update: int = 50
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if tells:
         cell = cell_of(folder, job)
-        (cell.path / RUN).write_text(f"{run.relative_to(folder.out)}\n")
+        (cell.path / RUN).write_text(f"{run.relative_to(folder.out)}\n/data/imagenet\n")
     return run
 
 

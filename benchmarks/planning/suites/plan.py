@@ -12,12 +12,16 @@ from benchmarks.planning.suites.suite import Suite, load_suite
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """The cells of a suite that are to be run, with runs in `out`."""
+    """The cells of a suite that are to be run, with runs in `out`.
+
+    is_part: whether the suite has others, which are left as they are
+    """
 
     suite: Suite
     site: Site
     out: Path
     cells: tuple[SuiteCell, ...]
+    is_part: bool = False
 
     @property
     def name(self) -> str:
@@ -61,4 +65,4 @@ def plan_suite(
             model=model,
             recipes_of=recipes_of,
         )
-    return SuitePlan(loaded, where, Path(out), select(expand(loaded, where), only))
+    return SuitePlan(loaded, where, Path(out), select(expand(loaded, where), only), bool(only) or backbone is not None)

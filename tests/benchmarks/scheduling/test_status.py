@@ -96,6 +96,11 @@ def test_a_run_outlives_the_suite_process_that_began_it(suite: SuiteFolder) -> N
     assert first(suite).state == "at work"
 
 
+def test_a_process_outlives_it_before_its_run_has_a_directory(suite: SuiteFolder) -> None:
+    (cell_of(suite, JOB).path / "process").write_bytes(ELSEWHERE.marker)
+    assert (first(suite).state, first(suite).owner) == ("at work", ELSEWHERE.name)
+
+
 def test_states_of_cells_that_nobody_has(suite: SuiteFolder) -> None:
     put_run_of(suite, JOB)
     put_state(suite, JOB, "stopped")
@@ -167,7 +172,7 @@ def test_what_is_no_record(suite: SuiteFolder, content: str) -> None:
 
 def test_a_path_of_a_run_leads_nowhere_else(suite: SuiteFolder) -> None:
     run = put_finished(suite, JOB)
-    for told in (str(run), "../elsewhere", "", "a\nb", "."):
+    for told in (str(run), "../elsewhere", "", "a\tb", "."):
         (cell_of(suite, JOB).path / RUN).write_text(told)
         assert first(suite).result is None
 
