@@ -18,6 +18,7 @@ from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
 from benchmarks.running.inventory import (
     RUN_NAME,
+    SUITES,
     Run,
     files_of,
     find_all_runs,
@@ -135,6 +136,9 @@ def _all_waste(root: Path, runs: Sequence[Run]) -> Iterator[Waste]:
         for path, size, written in files_of(run.directory):
             if _is_stale(path, written):
                 yield Waste(path, "left by a process that is gone", size, run.directory)
+    for path, size, written in files_of(root / SUITES):
+        if _is_stale(path, written):
+            yield Waste(path, "left by a process that is gone", size)
     for entry in os.scandir(root):
         with suppress(OSError):
             status = entry.stat(follow_symlinks=False)

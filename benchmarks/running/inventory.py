@@ -23,6 +23,9 @@ from results.store import RECORD, find_directories, is_there
 RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>[2-9]|[1-9]\d+))?")
 """What a run's directory is called."""
 
+SUITES = "suites"
+"""The folder of a store in which suites keep their state; no run lies in it."""
+
 _END_OF_LOG = 64 << 10
 """Bytes of a log that its last line is looked for in."""
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from backbones.training.writing import written_whole
+from benchmarks.running.inventory import SUITES
 from benchmarks.running.of_suite import RUN
 from results.errors import StoreError
 
 if TYPE_CHECKING:
     from benchmarks.planning.suites.plan import SuitePlan  # imports torch, and whoever looks on does not wait for it
 
-SUITES, PLAN, CELLS = "suites", "plan.json", "cells"
+PLAN, CELLS = "plan.json", "cells"
 
 Content = TypeVar("Content", bound=BaseModel)
 

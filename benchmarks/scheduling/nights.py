@@ -30,7 +30,10 @@ from results.store import RECORD
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-LARGE = frozenset({"checkpoints", "pictures", "tensorboard", WEIGHTS, "per_image.csv", "detections.json", "areas.npz"})
+LARGE = frozenset(
+    {"checkpoints", "pictures", "tensorboard", WEIGHTS, "per_image.csv", "detections.json", "areas.npz"}
+    | {"matches_AP_box.npz", "matches_AP_mask.npz"}
+)
 """What goes of a run of an old night, by its name in the run's directory. All else stays: record, log, recipe."""
 
 

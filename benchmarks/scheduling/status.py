@@ -15,9 +15,10 @@ from statistics import median
 from typing import Literal, TypeAlias
 
 from benchmarks.running.claim import CLAIM
+from benchmarks.running.inventory import SUITES
 from benchmarks.running.lease import Owner, find_owner
 from benchmarks.running.of_suite import RUN
-from benchmarks.scheduling.folders import PLAN, SUITES, CellFolder, CellState, Job, SuiteFolder
+from benchmarks.scheduling.folders import PLAN, CellFolder, CellState, Job, SuiteFolder
 from benchmarks.scheduling.progress import Progress, Result, read_progress, read_result
 from results.errors import ResultsError, StoreError
 from results.store import RECORD

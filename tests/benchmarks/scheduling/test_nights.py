@@ -11,6 +11,8 @@ from benchmarks.running.lease import Lease
 from benchmarks.scheduling.ending import end_suite
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.nights import LARGE, night_in, old_nights, prune
+from tasks.detection.matches import matches_file
+from tasks.detection.paired import AVERAGE_PRECISIONS
 from tasks.detection.task import DETECTIONS
 from tasks.segmentation.areas import AREAS
 from tests.support.stores import claim_from_elsewhere
@@ -132,7 +134,7 @@ def test_a_night_whose_plan_cannot_be_read_stays(nights: Path) -> None:
 
 
 def test_files_of_each_image_are_known_by_their_names() -> None:
-    assert {DETECTIONS, AREAS, WEIGHTS} <= LARGE
+    assert {DETECTIONS, AREAS, WEIGHTS, *map(matches_file, AVERAGE_PRECISIONS)} <= LARGE
 
 
 def test_which_night(tmp_path: Path) -> None:
