@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from rich.console import Console
@@ -69,8 +69,14 @@ class _Course:
         from rich.live import Live
 
         per_second = 1 / _SECONDS_BETWEEN_LOOKS
-        with Live(get_renderable=self._screen, console=self.console, refresh_per_second=per_second, transient=True):
+        live = Live(get_renderable=self._screen, console=self.console, refresh_per_second=per_second, transient=True)
+        with suppress(OSError):
+            live.start()
+        try:
             yield
+        finally:
+            with suppress(OSError):  # the terminal may have gone, and what was done is to be told in files all the same
+                live.stop()
 
     def tell(self, job: Job, what: str, state: CellState | None) -> None:
         """A line for what has happened to a cell; what has begun is seen on the screen, if there is one."""

@@ -274,7 +274,7 @@ def _waiting(cell: CellStatus, needed: CellStatus | None) -> CellStatus:
 def _run_of(folder: CellFolder) -> Path | None:
     """The directory of its run; None where it has none, or what should tell that is damaged."""
     try:
-        told = (folder.path / RUN).read_text(encoding="utf-8").partition("\n")[0]
+        told = (folder.path / RUN).read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0]
     except (OSError, ValueError):
         return None
     path = PurePosixPath(told)
