@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from backbones.errors import InputError
@@ -58,7 +57,7 @@ def submit_suite(plan: SuitePlan) -> dict[str, Answer]:
     with submitting:
         written = jobs_of(plan)
         folder.write(written)
-        requests = {cell.name: plan.site.slurm.of_recipe(Path(cell.recipe).stem) for cell in plan.cells}
+        requests = {cell.name: plan.site.slurm.of_recipe(cell.recipe) for cell in plan.cells}
         submission = _Submission(plan, folder, requests)
         states = {job.name: carrying.read_state(folder.cell(job.name)) for job in written.jobs}
         submission.numbers = {name: state.job for name, state in states.items() if state.job}

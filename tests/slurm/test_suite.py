@@ -1,6 +1,7 @@
 """A suite by jobs of Slurm: preempted, over its time, failing, on two nodes, and waiting for a pre-training."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ SLURM = {
     "memory": "1G",
     "setup": ["export MASTER_ADDR=127.0.0.1"],
     "recipes": {
-        "long": {"extra": {"nodelist": "one"}},
-        "endless": {"extra": {"nodelist": "two"}, "time": "00:01:00", "signal_seconds": 20, "max_requeues": 1},
-        "two": {"nodes": 2},
+        "long.yaml": {"extra": {"nodelist": "one"}},
+        "endless.yaml": {"extra": {"nodelist": "two"}, "time": "00:01:00", "signal_seconds": 20, "max_requeues": 1},
+        "two.yaml": {"nodes": 2},
     },
 }
 
@@ -58,8 +59,9 @@ def write_files(folder: Path, mini: Path) -> list[str]:
     """A suite and a site; the command that carries the suite out."""
     for name in ("long", "endless", "two"):
         (folder / f"{name}.yaml").write_text((FOLDER / "mini_classification.yaml").read_text())
-    (folder / "empty").mkdir()
-    data = {"mini": str(mini), "mini-unlabelled": str(mini / "unlabelled"), "mini-ade20k": "empty"}
+    broken = shutil.copytree(mini / "ade20k", folder / "broken")
+    next((broken / "images" / "validation").iterdir()).write_bytes(b"no image")
+    data = {"mini": str(mini), "mini-unlabelled": str(mini / "unlabelled"), "mini-ade20k": "broken"}
     site = {"data": data, "runtime": {"all": {"device": "cpu", "workers": 0}}, "slurm": SLURM}
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
     (folder / "seven.yaml").write_text(yaml.safe_dump(SUITE, sort_keys=False))
@@ -117,7 +119,7 @@ def test_every_cell_comes_to_its_end(mini: Path, tmp_path: Path) -> None:
     assert [attempt.status in STOPPED for attempt in ended["endless"].attempts] == [True, True]
     assert ended["endless"].reason.startswith("its time was over 2 time(s), and slurm.max_requeues is 1.")
     assert (endless.path / "slurm.txt").read_text().count("DUE TO JOB REQUEUE") == 1
-    assert str(tmp_path / "empty") in ended["broken"].reason
+    assert str(tmp_path / "broken") in ended["broken"].reason
     assert ended["broken"].reason in broken.log.read_text()
 
     assert "goes on: " in long.log.read_text()

@@ -1,6 +1,7 @@
 """The section `slurm` of site files: what a cluster is asked for, for every cell or for those of one recipe."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -81,13 +82,13 @@ class SlurmRequest(Settings):
 
 
 class SlurmSettings(SlurmRequest):
-    """For each cell; `recipes` has by a recipe's name what is otherwise for its cells."""
+    """For each cell; `recipes` has by a recipe, as in `runtime`, what is otherwise for its cells."""
 
     recipes: dict[str, SlurmRequest] = Field(default_factory=dict)
 
     def of_recipe(self, recipe: str) -> SlurmRequest:
-        """What is asked for for a cell of this recipe."""
-        own = self.recipes.get(recipe, SlurmRequest())
+        """What is asked for for a cell of this recipe; one of a file goes by the file's name."""
+        own = self.recipes.get(Path(recipe).name, SlurmRequest())
         over = {name: getattr(own, name) for name in own.model_fields_set}
         both = {name: getattr(self, name) for name in SlurmRequest.model_fields} | over
         return SlurmRequest.model_construct(**both)

@@ -1,9 +1,9 @@
 """What is told to Slurm and asked of it, without one: its commands are scripts that answer as it does."""
 
 import json
-import os
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from backbones.errors import InputError, TryAgainError
 from benchmarks.launching import slurm
 from benchmarks.planning.suites.slurm_settings import SlurmRequest
 from benchmarks.scheduling.slurm_suite import launcher_of, options_of
+from tests.support.slurm_commands import put_commands
 
 Commands = Callable[..., None]
 RUNNING = (
@@ -23,14 +24,7 @@ RUNNING = (
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     """Puts scripts in the place of Slurm's commands: `commands(squeue="echo …")`."""
-
-    def place(**scripts: str) -> None:
-        for name, script in scripts.items():
-            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-            (tmp_path / name).chmod(0o755)
-
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return place
+    return partial(put_commands, tmp_path, monkeypatch)
 
 
 def test_the_queue_has_the_jobs_of_arrays(commands: Commands) -> None:
@@ -128,6 +122,8 @@ def test_cells_of_one_recipe_may_ask_for_more(tmp_path: Path) -> None:
         ("extra: {output: log.txt}", 'key "slurm.extra": --output is not for `extra`: it is set for every cell'),
         ("extra: {cpus_per_task: 4}", "--cpus-per-task is not for `extra`: set slurm.cpus_per_task instead"),
         ("extra: {gres: [gpu]}", "--gres: expected a text, a number, or true for an option without a value"),
+        ("recipes: {coco_fpn_vit_bas: {nodes: 2}}", 'key "slurm.recipes.coco_fpn_vit_bas": no such recipe.'),
+        ("recipes: {mae_vit_huge: {nods: 2}}", 'no such setting. Did you mean "nodes"?'),
         ("partitions: gpu", 'key "slurm.partitions": no such setting. Did you mean "partition"?'),
     ],
 )
