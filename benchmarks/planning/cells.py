@@ -117,6 +117,13 @@ class PlannedCell:
             **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
 
+    def key_of(self, name: str, fingerprint: str) -> str:
+        """The key of its run on the data set of that name and fingerprint.
+
+        Reads weights that are not known from before. Raises InputError as `normalisation` does.
+        """
+        return self.key_on(self._decided, name, fingerprint)
+
     @staticmethod
     def key_on(decided: Mapping[str, Any], name: str, fingerprint: str) -> str:
         """The key of a run that `decided_by` has decided, on the data set of that name and fingerprint."""
@@ -131,12 +138,12 @@ class PlannedCell:
         tell. Raises ResultsError as `find_runs` does.
         """
         runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
-        answers = [
-            (directory, record)
-            for directory, record in runs
-            if record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
-        ]
+        answers = [(directory, record) for directory, record in runs if self.is_answered_by(record)]
         return latest_run(answers) if answers else None
+
+    def is_answered_by(self, record: Record) -> bool:
+        """Whether a record is of this run, wherever it lies and on whatever data."""
+        return record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
 
     def find_earlier(
         self,
