@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test test-all test-slurm example lint bench gpu lock
+.PHONY: setup demo test test-all test-slurm test-trackers example lint bench gpu lock
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +29,12 @@ test-all: $(READY)
 # On a real Slurm of this machine alone, which the script sets up for it and takes down; its packages have to be there.
 test-slurm: $(READY)
 	tests/slurm/one_machine.sh run $(BIN)/python -m pytest -m slurm tests/slurm
+
+# Weights & Biases and MLflow, which are installed for these tests only: timm imports wandb wherever it finds it, which
+# makes each start slower by half a second.
+test-trackers: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[trackers]
+	$(BIN)/python -m pytest -n 2 tests/backbones/training/test_trackers.py tests/benchmarks/commands/test_tracked_runs.py
 
 # The package of examples/plugin, built and installed beside backbench, through all tasks.
 example: $(READY)
