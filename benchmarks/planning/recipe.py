@@ -43,8 +43,15 @@ class LoadedRecipe:
 
 
 def list_recipes() -> dict[str, str]:
-    """The packaged recipes: the first line of each, by name."""
+    """The packaged recipes: the first line of each, by name. Those in folders of their own are not among them."""
     return {path.stem: path.read_text().splitlines()[0].lstrip("# ") for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def list_more_recipes() -> dict[str, list[str]]:
+    """The names of the packaged recipes that lie in folders of their own, by folder: as good as the others, but many
+    of a kind."""
+    folders = sorted({path.parent for path in FOLDER.glob("*/*.yaml")})
+    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 
 
 def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> LoadedRecipe:
@@ -146,8 +153,8 @@ def _packaged(name: str) -> Path:
     path = FOLDER / f"{name}.yaml"
     if Path(name).name == name and path.is_file():
         return path
-    known = sorted(list_recipes())
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+    paths = {path.stem: path for path in (*FOLDER.glob("*/*.yaml"), *FOLDER.glob("*.yaml"))}
+    if name not in paths:
+        near = difflib.get_close_matches(name, sorted(paths), n=3, cutoff=0.4) or sorted(list_recipes())
         raise InputError(f'recipe {name}: no such recipe. Nearest: {", ".join(near)}; or give a file "….yaml"')
-    return path
+    return paths[name]

@@ -141,7 +141,7 @@ def _write_data(root: Path, pixels: int) -> Path:
     folder = root / f"data_{pixels}"
     if not (folder / "dataset.json").exists():
         command = [sys.executable, "-m", "benchmarks", "data", "mini", str(folder), "--image-size", str(pixels)]
-        subprocess.run([*command, "--unlabelled", "1", *_DATA], cwd=_ROOT, check=True)
+        subprocess.run([*command, "--no-weights", "--unlabelled", "1", *_DATA], cwd=_ROOT, check=True)
     return folder
 
 
