@@ -56,6 +56,7 @@ def suite(
     from benchmarks.commands.suites import carry_out_suite
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
+    from benchmarks.running.foreseeing import tell_looking
 
     plan = plan_suite(
         file,
@@ -74,8 +75,7 @@ def suite(
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    require_sound(plan)
-    raise typer.Exit(carry_out_suite(plan))
+    raise typer.Exit(carry_out_suite(require_sound(plan, tell_looking)))
 
 
 @suite_app.command()

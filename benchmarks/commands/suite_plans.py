@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
 from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan
-from benchmarks.running.foreseeing import tell_listing
+from benchmarks.running.foreseeing import tell_looking
 from benchmarks.scheduling.previews import Preview, preview
 
 _INDENT = " " * 6
@@ -21,8 +21,8 @@ def show_planned(plan: SuitePlan, *, as_json: bool) -> int:
 
     Raises InputError that names all cells that cannot go well, as carrying the suite out does.
     """
-    require_sound(plan)
-    previews = preview(plan, tell_listing)
+    plan = require_sound(plan, tell_looking)
+    previews = preview(plan, tell_looking)
     if as_json:
         print_json(_document(plan, previews))
     elif sys.stdout.isatty():

@@ -69,7 +69,7 @@ def identify_images(data: Path) -> Contents:
     return kept_contents(PRETRAINING, data, {}, find)
 
 
-def tell_listing(root: Path) -> None:
-    """Say on standard error, where people read, that a data set is looked at."""
+def tell_looking(path: Path) -> None:
+    """Say on standard error, where people read, that data or weights are looked at, which may take its time."""
     if sys.stderr.isatty():
-        print(f"backbench: looking at {root}", file=sys.stderr)
+        print(f"backbench: looking at {path}", file=sys.stderr)
