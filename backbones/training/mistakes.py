@@ -44,7 +44,7 @@ def explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str, key: s
 
 
 def _expect_several(kind: type[BaseModel], detail: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The key of a setting of several numbers that has none or too few or many, and what it takes; else None."""
+    """The key of a setting of several values that has none or too few or many, and what it takes; else None."""
     path, found = [part for part in detail["loc"] if isinstance(part, str)], detail["input"]
     entry_is_missing = detail["type"] == "missing" and len(path) < len(detail["loc"])
     if not entry_is_missing and detail["type"] not in ("tuple_type", "too_short", "too_long"):
@@ -54,7 +54,8 @@ def _expect_several(kind: type[BaseModel], detail: Mapping[str, Any]) -> tuple[s
     types_of = _tuple_types(field.annotation) if field else ()
     if field is None or not types_of:
         return None
-    many = "numbers in brackets" if ... in types_of else f"{_NUMBERS.get(len(types_of), len(types_of))} numbers"
+    kind_of = "names" if typing.get_origin(types_of[0]) is typing.Literal else "numbers"
+    many = f"{kind_of} in brackets" if ... in types_of else f"{_NUMBERS.get(len(types_of), len(types_of))} {kind_of}"
     numbers = next(iter(field.examples or ()), field.default or range(1, 1 + len(types_of)))
     key, example = ".".join(path), ",".join(map(str, numbers))
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from backbones.errors import InputError
 from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
@@ -13,6 +14,7 @@ suite_app = typer.Typer()
 
 @suite_app.command()
 def suite(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="SUITE", help="A packaged suite (`backbench list suites`) or a YAML file.")
     ],
@@ -43,7 +45,34 @@ def suite(
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
     plugin: Plugin = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gpu|N",
+            help="One cell a GPU, or so many cells at a time, which share out the GPUs, or the processor's cores; one "
+            "by default, on one GPU.",
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="After so many, no cell begins, and those at work save what they have and end."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="So often a cell is begun again that was killed, or is worth trying again.")
+    ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
+    keep_nights: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Take --out for a folder of nights, each with a store of its own. Once all of tonight's cells have "
+            "finished, weights, checkpoints, pictures and per-image files of all but the newest N nights go; numbers "
+            "and logs stay.",
+        ),
+    ] = None,
+    night: Annotated[
+        str | None, typer.Option(metavar="DATE", help="With --keep-nights: which night, such as 2026-11-26; today's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a whole comparison: every cell of a suite, then its tables. Repeat the command as you like.
@@ -52,12 +81,15 @@ def suite(
 
     A method of your own, its row in every table: … --backbone my_vit=FILE --method MyMethod --model ViT-B
     """
+    from benchmarks.commands.nights import end_night, store_of_night
+    from benchmarks.commands.suite_endings import command_for
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
     from benchmarks.running.foreseeing import tell_looking
 
+    nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
         file,
         out,
@@ -75,15 +107,36 @@ def suite(
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    raise typer.Exit(carry_out_suite(require_sound(plan, tell_looking)))
+    exit_status = carry_out_suite(
+        require_sound(plan, tell_looking),
+        jobs=jobs,
+        hours=hours,
+        retries=retries,
+        as_json=as_json,
+        repeat=lambda cells: command_for(context, cells),
+    )
+    if keep_nights is not None and exit_status == 0:
+        end_night(nights, out, keep_nights)
+    raise typer.Exit(exit_status)
 
 
 @suite_app.command()
 def status(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Where suites and their runs are: the --out of `suite`.")],
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every few seconds, until all cells have ended, or Ctrl-C."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners."""
+    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners.
+
+    Writes nothing, and needs neither suite nor site file: any machine that sees the directory will do.
+
+    Ends with exit status 1 if a cell has failed, or cannot be read, else with 0; after Ctrl-C too.
+    """
     from benchmarks.commands.suite_status import show_status
 
-    show_status(out, as_json=as_json)
+    if watch and as_json:
+        raise InputError("--watch --json: one document, or many. Give one of them")
+    raise typer.Exit(show_status(out, as_json=as_json, watch=watch))

@@ -87,7 +87,7 @@ def _layers(name: str, widths: list[int]) -> State:
 def beit(model: nn.Module, visual_tokens: int = 8192) -> dict[str, object]:
     """microsoft/unilm, beit/modeling_pretrain.py: one table of biases for all blocks, mask token, token classifier.
 
-    The authors' file of ImageNet-1K has absolute position embeddings in the table's place.
+    The file of ImageNet-1K has absolute position embeddings in the table's place.
     """
     state = _randomised(model)
     tables = [name for name in state if name.endswith("relative_position_bias_table")]

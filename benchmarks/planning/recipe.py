@@ -153,8 +153,9 @@ def _packaged(name: str) -> Path:
     path = FOLDER / f"{name}.yaml"
     if Path(name).name == name and path.is_file():
         return path
-    paths = {path.stem: path for path in (*FOLDER.glob("*/*.yaml"), *FOLDER.glob("*.yaml"))}
+    paths = {path.stem: path for path in FOLDER.glob("*/*.yaml")}
     if name not in paths:
-        near = difflib.get_close_matches(name, sorted(paths), n=3, cutoff=0.4) or sorted(list_recipes())
+        known = list_recipes()
+        near = difflib.get_close_matches(name, sorted([*paths, *known]), n=3, cutoff=0.4) or sorted(known)
         raise InputError(f'recipe {name}: no such recipe. Nearest: {", ".join(near)}; or give a file "….yaml"')
     return paths[name]

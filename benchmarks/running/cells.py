@@ -14,6 +14,7 @@ from backbones.registry import find_backbone
 from backbones.training.agreement import first_decides
 from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run
+from backbones.training.trackers.tracking import tracked
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
@@ -34,6 +35,7 @@ from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_evaluation, tell_start
 from benchmarks.running.together import together
+from benchmarks.running.tracking import tracked_run
 from results import Metric, Record, read_record
 from results.store import RECORD
 from tasks.data_sets import pretraining_name
@@ -214,14 +216,15 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
         of_what = f"{EVALUATES}{cell.plan.trained}\n" if cell.plan.trained else ""
         return of_what + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
+    if process_rank() == 0:
+        tell_directory(cell.directory, out, data)
     with claimed(cell.directory, out, begin):
         begin_run()
         decided = first_decides(lambda: begun[0])
-        if process_rank() == 0:
-            tell_directory(cell.directory, out)
         if not decided.finished:
             require_same_directory(cell.directory, cell.recipe.runtime.shared_directory_seconds)
-        yield decided
+        with tracked(tracked_run(decided.cell, out)):
+            yield decided
 
 
 def _begin(cell: Cell) -> Begun:

@@ -23,6 +23,9 @@ from results.store import RECORD, find_directories, is_there
 RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>[2-9]|[1-9]\d+))?")
 """What a run's directory is called."""
 
+SUITES = "suites"
+"""The folder of a store in which suites keep their state; no run lies in it."""
+
 _END_OF_LOG = 64 << 10
 """Bytes of a log that its last line is looked for in."""
 
@@ -303,12 +306,12 @@ def _read_log(directory: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and _is_whole(entry):
+        if isinstance(entry, dict) and is_whole_entry(entry):
             return [entry]
     return []
 
 
-def _is_whole(entry: dict[str, Any]) -> bool:
+def is_whole_entry(entry: dict[str, Any]) -> bool:
     """Whether a line of a log has its numbers, and nothing else in their places."""
     counts = [entry[name] for name in ("iteration", "epoch", "update", "updates") if name in entry]
     return (

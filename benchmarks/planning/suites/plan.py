@@ -14,13 +14,18 @@ from benchmarks.planning.suites.suite import Suite, load_suite
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """The cells of a suite that are to be run, with runs in `out`; `notes` are sentences on what is left out."""
+    """The cells of a suite that are to be run, with runs in `out`.
+
+    notes:   sentences on what is left out
+    is_part: whether the suite has others, which are left as they are
+    """
 
     suite: Suite
     site: Site
     out: Path
     cells: tuple[SuiteCell, ...]
     notes: tuple[str, ...] = ()
+    is_part: bool = False
 
     @property
     def name(self) -> str:
@@ -66,7 +71,7 @@ def plan_suite(
     cells = expand(loaded, where)
     if backbone is None:
         require_replaced_data(loaded, cells)
-    return SuitePlan(loaded, where, Path(out), select(cells, only), notes)
+    return SuitePlan(loaded, where, Path(out), select(cells, only), notes, bool(only) or backbone is not None)
 
 
 def _of_backbone(*values: str | None) -> list[tuple[str, str | None]]:
