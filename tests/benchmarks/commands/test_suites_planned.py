@@ -68,6 +68,16 @@ def test_the_key_is_that_of_the_run(suite: Path, tmp_path: Path) -> None:
     assert _cells(suite, tmp_path / "runs")[RANDOM]["state"] == "finished"
 
 
+def test_a_run_on_other_data_is_not_the_cells(suite: Path, finished: Path, copied: Path) -> None:
+    next(path for path in (copied / "train").rglob("*") if path.is_file()).unlink()
+    site = suite.with_name("site.yaml")
+    known = site.read_text().splitlines()
+    site.write_text("\n".join([f"data: {{mini: {copied}}}", *known[1:]]))
+    cell = _cells(suite, finished)[OURS]
+    assert cell["state"] == "to be run"
+    assert cell["key"] != read_record(finished)["key"]
+
+
 def test_half_done_at_work_and_failed(suite: Path, finished: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "runs"))
     (run_directory(out) / "record.json").unlink()
