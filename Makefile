@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test test-all example lint bench gpu lock
+.PHONY: setup demo test test-all test-trackers example lint bench gpu lock
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,12 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# Weights & Biases and MLflow, which are installed for these tests only: timm imports wandb wherever it finds it, which
+# makes each start slower by half a second.
+test-trackers: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .[trackers]
+	$(BIN)/python -m pytest -n 2 tests/backbones/training/test_trackers.py tests/benchmarks/commands/test_tracked_runs.py
 
 # The package of examples/plugin, built and installed beside backbench, through all tasks.
 example: $(READY)

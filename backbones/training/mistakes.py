@@ -65,10 +65,12 @@ def _expect_several(kind: type[BaseModel], detail: Mapping[str, Any]) -> tuple[s
 
 
 def _tuple_types(annotation: Any) -> tuple[Any, ...]:
-    """The types of a tuple of numbers, wherever in the annotation it stands; none of an annotation without one."""
+    """The types of a tuple of numbers or of names that are known, wherever in the annotation it stands; none of an
+    annotation without one."""
     if typing.get_origin(annotation) is tuple:
         entries = typing.get_args(annotation)
-        return entries if _bare(entries[0]) in (int, float) else ()
+        is_known = _bare(entries[0]) in (int, float) or typing.get_origin(entries[0]) is typing.Literal
+        return entries if is_known else ()
     return next((found for part in typing.get_args(annotation) if (found := _tuple_types(part))), ())
 
 

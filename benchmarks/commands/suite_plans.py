@@ -139,6 +139,11 @@ def _document(plan: SuitePlan, previews: Sequence[Preview]) -> dict[str, Any]:
         "site": str(plan.site.said_in) if plan.site.said_in else None,
         "cells": [_described(plan, each) for each in previews],
         "states": dict(Counter(each.state for each in previews)),
+        "measured": {
+            "cells": sum(each.state != "finished" and each.hours is not None for each in previews),
+            "hours": sum(each.hours or 0.0 for each in previews),
+            "bytes": sum(each.bytes or 0 for each in previews),
+        },
     }
 
 

@@ -52,7 +52,7 @@ class WandbRun:
 def begin(run: TrackedRun, known: str) -> WandbRun:
     """Begin a run in Weights & Biases, or go on with the one of that id.
 
-    It is online where WANDB_MODE says so, or does not say and there is an API key; else it never asks for anything.
+    It is online where WANDB_MODE says so, or says nothing and somebody has logged in; else it is offline.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers, also where it is offline
     with _process_left_alone():

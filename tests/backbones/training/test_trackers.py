@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from backbones.training.interruption import SIGNALS
 from backbones.training.trackers import mlflow_run, wandb_run
@@ -23,6 +21,9 @@ from tests.backbones.training.test_evaluation import Errors, KilledAt, KilledErr
 from tests.backbones.training.test_tracking import logged
 from tests.support import wandb_files
 from tests.support.trackers import run_in
+
+pytest.importorskip("wandb", reason="make test-trackers installs it")
+mlflow = pytest.importorskip("mlflow", reason="make test-trackers installs it")
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +36,13 @@ def _no_tracker_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
 
 
-def mlflow_runs(store: Path, experiment: str) -> tuple[MlflowClient, list[Run]]:
-    client = MlflowClient(tracking_uri=(store / "mlruns").as_uri())
+def mlflow_runs(store: Path, experiment: str) -> tuple[mlflow.MlflowClient, list[Any]]:
+    client = mlflow.MlflowClient(tracking_uri=(store / "mlruns").as_uri())
     found = client.get_experiment_by_name(experiment)
     return client, list(client.search_runs([found.experiment_id]))
 
 
-def points(client: MlflowClient, run: Run, name: str) -> list[tuple[int, float]]:
+def points(client: mlflow.MlflowClient, run: Any, name: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
 

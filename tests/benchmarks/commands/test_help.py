@@ -85,7 +85,7 @@ def test_a_large_store_is_collected_and_laid_out_without_torch() -> None:
         ),
         (
             ["list", "recipe"],
-            "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'datasets', 'weights'.",
+            "'what': 'recipe' is not one of 'backbones', 'methods', 'recipes', 'suites', 'datasets', 'weights'.",
         ),
         (["table", ".", "--layout", "imagnet"], "'--layout': 'imagnet' is not one of 'imagenet', 'coco',"),
         (["table", ".", "--layout", "coco", "--format", "xlsx"], "'xlsx' is not one of 'md', 'csv', 'latex'."),

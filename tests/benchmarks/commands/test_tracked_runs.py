@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from backbones.training.trackers import tracking
 from tests.support import wandb_files
@@ -67,7 +66,7 @@ def shown_losses(out: Path) -> tuple[list[tuple[int, float]], list[tuple[int, fl
     """By both trackers, in the order in which they were."""
     directory = run_directory(out)
     rows = [row for path in wandb_files.files(directory) for row in wandb_files.history(path)]
-    client = MlflowClient(tracking_uri=(out / "mlruns").as_uri())
+    client = pytest.importorskip("mlflow").MlflowClient(tracking_uri=(out / "mlruns").as_uri())
     known = json.loads((directory / "trackers.json").read_text())["mlflow"]["id"]
     history = client.get_metric_history(known, "train/loss")
     return (
@@ -93,6 +92,8 @@ def test_a_stopped_run_goes_on_in_both_to_the_same_losses(
     task: str, number: signal.Signals, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offline, through the commands; a run that was told to stop has saved first, and shown all."""
+    for package in ("wandb", "mlflow"):
+        pytest.importorskip(package, reason="make test-trackers installs it")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     alone, tracked = commands(task, sources, tmp_path)
