@@ -124,7 +124,9 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return _NOTHING if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+    if hours is None:
+        return _NOTHING
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _disk(size: int | None) -> str:
