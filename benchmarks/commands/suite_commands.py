@@ -87,6 +87,7 @@ def suite(
     from benchmarks.commands.suites import carry_out_suite
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
+    from benchmarks.running.foreseeing import tell_looking
 
     nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
@@ -106,9 +107,8 @@ def suite(
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    require_sound(plan)
     exit_status = carry_out_suite(
-        plan,
+        require_sound(plan, tell_looking),
         jobs=jobs,
         hours=hours,
         retries=retries,

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
-from benchmarks.planning.recipe import list_recipes
+from benchmarks.planning.recipe import list_more_recipes, list_recipes
 from benchmarks.planning.suites.documents import Texts, nearest, read_document, validated
 from tasks.data_sets import DATA_SETS
 
@@ -138,8 +138,9 @@ def spelled(dataset: str) -> str:
 def _read_site(path: Path) -> Site:
     document = read_document(path, "data: {imagenet1k: /data/imagenet}")
     own, beside = validated(SiteFile, document), path.absolute().parent
+    known = [*list_recipes(), *(name for names in list_more_recipes().values() for name in names)]
     for recipe in own.runtime:
-        if recipe != ALL and not recipe.endswith((".yaml", ".yml")) and recipe not in (known := list_recipes()):
+        if recipe != ALL and not recipe.endswith((".yaml", ".yml")) and recipe not in known:
             raise InputError(f"{document.key('runtime', recipe)}: no such recipe. {nearest(recipe, [ALL, *known])}")
 
     def place(text: str) -> Path:
