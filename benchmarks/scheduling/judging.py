@@ -24,6 +24,9 @@ _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 5.0, 6.0, 600.0
 _END_OF_LOG = 64 << 10
 """Bytes of a log in which the reason of a failure is looked for."""
 
+_HEADING = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, by .*$", re.MULTILINE)
+"""The first line of an attempt."""
+
 _OURS = re.compile(r"^backbench: (.+)$", re.MULTILINE)
 _NO_ROOM = re.compile(r"no space (is )?left|disk quota exceeded", re.IGNORECASE)
 
@@ -47,12 +50,12 @@ class Verdict:
     no_room: bool = False
 
 
-def judge(status: int | None, log: Path, begins_at: int, *, retries: int = RETRIES, memory_ran_out: bool) -> Verdict:
-    """Judge by an exit status as `Popen` has it, None where nobody saw the end, and by the log from a byte on.
+def judge(status: int | None, log: Path, *, retries: int = RETRIES, memory_ran_out: bool = False) -> Verdict:
+    """Judge by an exit status as `Popen` has it, None where nobody saw the end, and by the end of its log.
 
     memory_ran_out: whether the system has killed a process of this machine for that meanwhile
     """
-    said, last = _last_words(log, begins_at)
+    said, last = _last_words(log)
     if status in FINAL:
         return Verdict(said or last or f"exit status {status}", 0)
     if status == 0:
@@ -90,12 +93,12 @@ def _signal(status: int | None) -> int | None:
     return -status if status < 0 else status - 128
 
 
-def _last_words(log: Path, begins_at: int) -> tuple[str, str]:
+def _last_words(log: Path) -> tuple[str, str]:
     """A process's own last message, and its last line."""
     try:
         with log.open("rb") as file:
-            file.seek(max(begins_at, log.stat().st_size - _END_OF_LOG))
-            text = file.read().decode(errors="replace")
+            file.seek(max(0, log.stat().st_size - _END_OF_LOG))
+            text = _HEADING.split(file.read().decode(errors="replace"))[-1]
     except OSError:
         return "", ""
     said: Sequence[str] = _OURS.findall(text)

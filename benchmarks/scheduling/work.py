@@ -176,6 +176,7 @@ class _Work:
             self.outcome.no_room = verdict.reason
             self._leave(one, carrying.write_outcome(cell, one.claim, "stopped", verdict.reason, status=status))
         elif status == TryAgainError.status and (worker := carrying.find_worker(cell)):
+            carrying.write_outcome(cell, one.claim, None, f"waits for {worker}", status=status)
             self._wait(one, worker, is_worker=True)
         elif one.tries < verdict.retries:
             one.tries += 1
