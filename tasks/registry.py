@@ -57,7 +57,7 @@ def _is_part_of_variant(dataset: str) -> bool:
     return dataset.startswith("own-") and dataset.removeprefix("own-") in PAPER_TABLES[ROBUSTNESS].datasets
 
 
-IMAGE_SIZES = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224}
+IMAGE_SIZES = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224, "mini-B": 48, "mini-L": 48, "mini-H": 48}
 """The image size in pixels that a column of the classification tables stands for."""
 
 TASKS = {

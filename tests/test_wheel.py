@@ -52,7 +52,8 @@ def test_every_package_is_there_with_all_its_modules(sources: Path, installed: s
 
 
 @pytest.mark.parametrize(
-    "pattern", ["backbones/weights/*.yaml", "benchmarks/recipes/*.yaml", "results/reference/*.csv"]
+    "pattern",
+    ["backbones/weights/*.yaml", "benchmarks/recipes/**/*.yaml", "benchmarks/suites/*", "results/reference/*.csv"],
 )
 def test_data_files_are_there(sources: Path, installed: set[str], pattern: str) -> None:
     files = {path.relative_to(sources).as_posix() for path in sources.glob(pattern)}

@@ -87,6 +87,9 @@ _ARCHITECTURES = {
     "mae_vit_huge_patch14": Architecture("vit_huge_patch14_224", 224, 14, 1280, 32, 16),
     "mae_vit_tiny_patch16": Architecture("vit_tiny_patch16_224", 224, 16, 192, 12, 3, 128, 2, 4),
     "mae_vit_mini_patch8": Architecture("vit_mini_patch8_48", 48, 8, 128, 4, 4, 64, 1, 4),
+    "mae_vit_mini_base_patch8": Architecture("vit_mini_base_patch8_48", 48, 8, 48, 4, 2, 32, 1, 2),
+    "mae_vit_mini_large_patch8": Architecture("vit_mini_large_patch8_48", 48, 8, 64, 8, 2, 32, 1, 2),
+    "mae_vit_mini_huge_patch6": Architecture("vit_mini_huge_patch6_48", 48, 6, 96, 8, 3, 32, 1, 2),
 }
 
 

@@ -18,6 +18,9 @@ from backbones.weights.positions import Positions, kind_of_positions, may_have_g
 # (width, depth) of the sizes that have a name in timm.
 _VIT_SIZES = {
     (128, 4): "mini",
+    (48, 4): "mini_base",
+    (64, 8): "mini_large",
+    (96, 8): "mini_huge",
     (192, 12): "tiny",
     (384, 12): "small",
     (768, 12): "base",
@@ -52,7 +55,7 @@ _VARIANTS = {
     "siglip": "vit_{size}_patch{patch}_siglip_224",
     "gap": "vit_{size}_patch{patch}_gap_{side}",
     "deit3": "deit3_{size}_patch{patch}_224",
-    "beit": "beit_{size}_patch{patch}_224",
+    "beit": "beit_{size}_patch{patch}_{side}",
     "beitv2": "beitv2_{size}_patch{patch}_224",
 }
 # Blocks in each of the four stages, and whether they are bottlenecks.
@@ -132,7 +135,7 @@ class Recognised:
         if self.size is None:
             return None
         variant = self.variant or ("beit" if self.family == "BEiT" else "")
-        side = 48 if self.size == "mini" else 224
+        side = 48 if self.size.startswith("mini") else 224
         return _VARIANTS[variant].format(size=self.size, patch=self.patch, side=side)
 
     @property
@@ -145,7 +148,7 @@ class Recognised:
             return "no architecture known here"
         parts = (
             f"{self.family}-{self.size}" if self.size else self.family,
-            f"as timm's {self.timm_name}" if self.variant and self.size and self.size != "mini" else "",
+            f"as timm's {self.timm_name}" if self.variant and self.size and not self.size.startswith("mini") else "",
             f"width {self.width}" if self.width else "",
             f"{self.depth} blocks" if self.depth else "",
             f"patch {self.patch}" if self.patch else "",

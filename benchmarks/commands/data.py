@@ -11,13 +11,14 @@ from backbones.training.progress_line import progress_line
 from backbones.training.settings import Settings, read_settings, validate
 from benchmarks.commands.console import plain_console
 from benchmarks.mini import FEWEST_IMAGES, TRANSFER_SETS, write_mini, write_transfer_set
+from benchmarks.mini.site import WEIGHTS, write_site
 from tasks.data_sets import DATA_SETS, DataSet, find_data_set
 from tasks.datasets.check_report import CheckReport
 from tasks.datasets.wording import counted
 
 
 def draw_mini(root: Path, **settings: Any) -> None:
-    """Draw the generated data set, with the settings of `write_mini`, and say what lies where."""
+    """Draw the generated data set, with the settings of `write_mini`, write its site file, and say what lies where."""
     with progress_line("drawing", 0, "images") as line:
         summary = write_mini(root, on_progress=line.update, **settings)
     state = "drawn" if summary.drawn else "complete already"
@@ -27,6 +28,7 @@ def draw_mini(root: Path, **settings: Any) -> None:
     )
     print(f"{root}/coco: {summary.coco_train:,} training and {summary.coco_val:,} evaluation images in COCO's format")
     print(f"{root}/ade20k: {summary.ade_train:,} training and {summary.ade_val:,} evaluation images in ADE20K's format")
+    write_site(root)
 
 
 def require_enough_for_transfer(train: int, val: int) -> None:
@@ -45,6 +47,17 @@ def draw_transfer_sets(root: Path, **settings: Any) -> None:
             f"{summary.root}: {summary.train:,} training and {summary.val:,} evaluation images of "
             f"{len(summary.classes)} classes, as {name} is distributed"
         )
+    write_site(root)
+
+
+def write_weights(root: Path, seed: int) -> None:
+    """Write random weights for the mini models below `root`, and what they are."""
+    from benchmarks.mini.weights import STAND_INS, write_stand_ins
+
+    written = write_stand_ins(root / WEIGHTS, seed)
+    write_site(root)
+    state = "written" if written else "complete already"
+    print(f"{root}/{WEIGHTS}: random weights of {len(STAND_INS)} mini models in their authors' files, {state}")
 
 
 def show_data_check(name: str, root: Path, overrides: list[str]) -> bool:

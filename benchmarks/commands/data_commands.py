@@ -28,13 +28,14 @@ def data_mini(
     transfer_val: Annotated[int, typer.Option(min=1, help="Images of each of them to evaluate on.")] = 80,
     image_size: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 56,
     seed: Annotated[int, typer.Option(min=0, help="Decides every scene.")] = 0,
+    weights: Annotated[bool, typer.Option(help="Random weights, in place of pre-trained ones, for the suites.")] = True,
 ) -> None:
     """Draw the small generated data set: what the demo runs on.
 
     ROOT is in ImageNet's layout, ROOT/coco in COCO's, ROOT/ade20k in ADE20K's; ROOT/inat2017, /inat2018, /inat2019,
-    /places205 and /places365 are as those are distributed.
+    /places205 and /places365 are as those are distributed. ROOT/site.yaml says so to `backbench suite`.
     """
-    from benchmarks.commands.data import draw_mini, draw_transfer_sets, require_enough_for_transfer
+    from benchmarks.commands.data import draw_mini, draw_transfer_sets, require_enough_for_transfer, write_weights
 
     if transfer_train:
         require_enough_for_transfer(transfer_train, transfer_val)
@@ -52,6 +53,8 @@ def data_mini(
     )
     if transfer_train:
         draw_transfer_sets(root, train=transfer_train, val=transfer_val, **every_set)
+    if weights:
+        write_weights(root, seed)
 
 
 @data_app.command("check")

@@ -40,9 +40,12 @@ def _methods() -> dict[str, "Sheet"]:
 
 
 def _recipes() -> dict[str, "Sheet"]:
-    from benchmarks.planning.recipe import list_recipes
+    from benchmarks.planning.recipe import list_more_recipes, list_recipes
 
-    sheet = _sheet("recipe", "what to expect of it")
+    more = (
+        f"and {len(names)} in recipes/{folder}/: {', '.join(names)}" for folder, names in list_more_recipes().items()
+    )
+    sheet = _sheet("recipe", "what to expect of it", caption="; ".join(more))
     sheet.rows.extend(list_recipes().items())
     return {"recipes": sheet}
 

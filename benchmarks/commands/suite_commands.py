@@ -1,17 +1,20 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.commands.options import AsJson, Method, Model, PretrainData
+from backbones.errors import InputError
+from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
 
 
 @suite_app.command()
 def suite(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="SUITE", help="A packaged suite (`backbench list suites`) or a YAML file.")
     ],
@@ -41,6 +44,7 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    plugin: Plugin = None,
     jobs: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +61,18 @@ def suite(
         int, typer.Option(min=0, help="So often a cell is begun again that was killed, or is worth trying again.")
     ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
+    keep_nights: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Take --out for a folder of nights, each with a store of its own. Once all of tonight's cells have "
+            "finished, weights, checkpoints, pictures and per-image files of all but the newest N nights go; numbers "
+            "and logs stay.",
+        ),
+    ] = None,
+    night: Annotated[
+        str | None, typer.Option(metavar="DATE", help="With --keep-nights: which night, such as 2026-11-26; today's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry out a whole comparison: every cell of a suite, then its tables. Repeat the command as you like.
@@ -65,10 +81,14 @@ def suite(
 
     A method of your own, its row in every table: … --backbone my_vit=FILE --method MyMethod --model ViT-B
     """
+    from benchmarks.commands.nights import end_night, store_of_night
+    from benchmarks.commands.suite_endings import command_for
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
 
+    nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
         file,
         out,
@@ -80,18 +100,43 @@ def suite(
         pretrain_data=pretrain_data,
         model=model,
         recipes_of=recipes_of,
+        plugins=plugin or (),
     )
+    for note in plan.notes:
+        print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    raise typer.Exit(carry_out_suite(plan, jobs=jobs, hours=hours, retries=retries))
+    require_sound(plan)
+    exit_status = carry_out_suite(
+        plan,
+        jobs=jobs,
+        hours=hours,
+        retries=retries,
+        as_json=as_json,
+        repeat=lambda cells: command_for(context, cells),
+    )
+    if keep_nights is not None and exit_status == 0:
+        end_night(nights, out, keep_nights)
+    raise typer.Exit(exit_status)
 
 
 @suite_app.command()
 def status(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Where suites and their runs are: the --out of `suite`.")],
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Look again every few seconds, until all cells have ended, or Ctrl-C."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners."""
+    """Say how far the suites of a store are: cells, progress, loss, time left, failures, owners.
+
+    Writes nothing, and needs neither suite nor site file: any machine that sees the directory will do.
+
+    Ends with exit status 1 if a cell has failed, or cannot be read, else with 0; after Ctrl-C too.
+    """
     from benchmarks.commands.suite_status import show_status
 
-    show_status(out, as_json=as_json)
+    if watch and as_json:
+        raise InputError("--watch --json: one document, or many. Give one of them")
+    raise typer.Exit(show_status(out, as_json=as_json, watch=watch))

@@ -1,34 +1,124 @@
 """What `backbench suite` prints: the course of a suite, and its end."""
 
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
 from backbones.errors import TryAgainError
-from benchmarks.commands.console import plain_console
+from benchmarks.commands.sheets import print_json
 from benchmarks.commands.statuses import INTERRUPTED, TRY_AGAIN
+from benchmarks.commands.suite_endings import show_ending
+from benchmarks.commands.suite_status import screen_of
+from benchmarks.commands.suite_views import numbers
 from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.plan import SuitePlan
-from benchmarks.scheduling.folders import CellState, Job
+from benchmarks.scheduling.ending import end_suite, summary_document
+from benchmarks.scheduling.folders import CellState, Job, SuiteFolder
 from benchmarks.scheduling.judging import RETRIES
+from benchmarks.scheduling.status import Reader
 from benchmarks.scheduling.work import work_on
+
+_SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def carry_out_suite(
-    plan: SuitePlan, *, jobs: str | None = None, hours: float | None = None, retries: int = RETRIES
+    plan: SuitePlan,
+    *,
+    jobs: str | None = None,
+    hours: float | None = None,
+    retries: int = RETRIES,
+    as_json: bool = False,
+    repeat: Callable[[Sequence[str]], str] = lambda cells: "",
 ) -> int:
-    """Carry a suite out and print its course; the exit status."""
+    """Carry a suite out and print its course and its end; the exit status.
+
+    jobs, hours, retries: as `share_out` and `work_on` have them
+    repeat: gives the command that carries out some of the cells again
+
+    Raises TryAgainError where the store has no room left.
+    """
     slots = share_out(jobs)
-    console = plain_console()
-
-    def tell(job: Job, what: str, state: CellState | None) -> None:
-        outcome, reason = (state.outcome or "", state.reason) if state else ("", "")
-        words = " for" if what == "waits" else f" {outcome}" if outcome else ""
-        console.print(f"{job.name} {what}{words}{f': {reason}' if reason else ''}", soft_wrap=True)
-
-    outcome = work_on(plan, slots, tell, hours=hours, retries=retries)
-    for name in outcome.failed:
-        console.print(f"failed: {name}: {outcome.states[name].reason}", soft_wrap=True)
+    course = _Course(plan, Console(stderr=as_json, highlight=False, markup=False, emoji=False))
+    began = time.monotonic()
+    with course.shown():
+        outcome = work_on(plan, slots, course.tell, hours=hours, retries=retries)
+    ending = end_suite(
+        course.folder,
+        course.names,
+        begun=course.begun,
+        wall_seconds=time.monotonic() - began,
+        repeat=repeat,
+    )
+    if as_json:
+        print_json(summary_document(ending))
+    else:
+        show_ending(ending)
     if outcome.no_room:
         raise TryAgainError(f"{outcome.no_room}. Make room and repeat the command")
-    if outcome.over_budget:
-        console.print(f"unfinished when the hours were over: {', '.join(outcome.unfinished)}", soft_wrap=True)
     if outcome.interrupted:
         return INTERRUPTED
-    return 1 if outcome.failed else TRY_AGAIN if outcome.unfinished else 0
+    return 1 if ending.failed or ending.missing else TRY_AGAIN if ending.unfinished else 0
+
+
+class _Course:
+    """Shows how a suite goes on: on a terminal all that is at work, elsewhere a line for what begins and ends."""
+
+    def __init__(self, plan: SuitePlan, console: Console) -> None:
+        self.console = console
+        self.folder = SuiteFolder(plan.out, plan.name)
+        self.names = [cell.name for cell in plan.cells]
+        self.begun: set[str] = set()
+        self.reader = Reader(plan.out)
+        self._seen: tuple[float, Text] = (float("-inf"), Text())
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within the block, on a terminal, the suite's state is shown below what is printed."""
+        if not self.console.is_terminal:
+            yield
+            return
+        from rich.live import Live
+
+        per_second = 1 / _SECONDS_BETWEEN_LOOKS
+        live = Live(get_renderable=self._screen, console=self.console, refresh_per_second=per_second, transient=True)
+        with suppress(OSError):
+            live.start()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the terminal may have gone, and what was done is to be told in files all the same
+                live.stop()
+
+    def tell(self, job: Job, what: str, state: CellState | None) -> None:
+        """A line for what has happened to a cell; what has begun is seen on the screen, if there is one."""
+        if what == "begins":
+            self.begun.add(job.name)
+        self._seen = (float("-inf"), Text())
+        if what == "begins" and self.console.is_terminal:
+            return
+        at = datetime.now().astimezone()
+        self.console.print(Text(f"{at:%H:%M:%S} {self._words(job, what, state)}"), soft_wrap=True)
+
+    def _words(self, job: Job, what: str, state: CellState | None) -> str:
+        outcome, reason = (state.outcome, state.reason) if state else (None, "")
+        if what != "ended" or state is None:
+            return f"{what} {job.name}{f': {reason}' if reason else ''}"
+        if outcome == "failed":
+            return f"failed {job.name}: {reason} ({self.folder.cell(job.name).log})"
+        if outcome != "finished":
+            return f"{outcome or 'ended'} {job.name}{f': {reason}' if reason else ''}"
+        suite = self.reader.read(self.folder, self.names)
+        told = next((numbers(cell) for cell in suite.cells if cell.job.name == job.name), "")
+        finished = len(suite.of("finished"))
+        return f"finished {job.name}{f': {told}' if told else ''} ({finished} of {len(suite.cells)})"
+
+    def _screen(self) -> Text:
+        now = time.monotonic()
+        if now - self._seen[0] >= _SECONDS_BETWEEN_LOOKS:
+            suite = self.reader.read(self.folder, self.names)
+            self._seen = (now, Text() if suite.fault else screen_of([suite], *self.console.size))
+        return self._seen[1]

@@ -26,6 +26,8 @@ val/CLASS/         {val} labelled images to evaluate on
 unlabelled/        {unlabelled} images to pre-train on
 classes.txt        the classes, one a line, in the order of their numbers
 dataset.json       its name, and the settings from which `backbench data mini` draws these same images again
+site.yaml          where each of the sets is, for `backbench suite`
+weights/           unless left out: random numbers in place of pre-trained weights, which mean nothing
 
 coco/ holds the same kinds of objects in COCO's layout, several in an image, each with its box and mask. A few images
 are empty; a few show a crowd, many small objects of a shape, annotated as one with iscrowd 1.

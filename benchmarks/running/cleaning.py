@@ -18,6 +18,7 @@ from benchmarks.running.claim import CLAIM
 from benchmarks.running.collecting import RESULTS, collect
 from benchmarks.running.inventory import (
     RUN_NAME,
+    SUITES,
     Run,
     files_of,
     find_all_runs,
@@ -36,7 +37,7 @@ _PARTIAL = re.compile(r"\..+\.(json|jsonl|csv|yaml|pth|safetensors|npz|png|md|te
 _STALE_SECONDS = 3600.0
 """How old a partial file has to be before it is taken to be a dead process's."""
 
-_SILENT_SECONDS = 86_400.0
+SILENT_SECONDS = 86_400.0
 """How long another host's process may give no sign of life before it is taken to be gone."""
 
 
@@ -135,6 +136,9 @@ def _all_waste(root: Path, runs: Sequence[Run]) -> Iterator[Waste]:
         for path, size, written in files_of(run.directory):
             if _is_stale(path, written):
                 yield Waste(path, "left by a process that is gone", size, run.directory)
+    for path, size, written in files_of(root / SUITES):
+        if _is_stale(path, written):
+            yield Waste(path, "left by a process that is gone", size)
     for entry in os.scandir(root):
         with suppress(OSError):
             status = entry.stat(follow_symlinks=False)
@@ -242,16 +246,16 @@ def _why_not(one: Waste, inside: Path, origins: Mapping[str, Path]) -> str:
     """Why waste is left alone; empty where it can go."""
     if made := origins.get(one.path.name if one.later else "/".join(one.path.parts[-3:])):
         return f"{made} was made from its weights"
-    if _is_behind_a_link(one.path, inside):
+    if is_behind_a_link(one.path, inside):
         return "what could go lies behind a link: clean the directory that this leads to"
-    return _at_work(one.run) if one.run else ""
+    return why_at_work(one.run) if one.run else ""
 
 
-def _is_behind_a_link(path: Path, inside: Path) -> bool:
+def is_behind_a_link(path: Path, inside: Path) -> bool:
     return path.is_symlink() or not path.parent.resolve().is_relative_to(inside)
 
 
-def _at_work(run: Path) -> str:
+def why_at_work(run: Path) -> str:
     """Who may be at work on a run, in words; empty for nobody."""
     if why := why_unreadable(run / CLAIM):
         return f"whose it is cannot be told: {run / CLAIM} cannot be read ({why})"
@@ -262,7 +266,7 @@ def _at_work(run: Path) -> str:
         return ""
     if owner and owner.lives is not None:
         return f"{owner.name} is at work on the run" if owner.lives else ""
-    if time.time() - signed > _SILENT_SECONDS:
+    if time.time() - signed > SILENT_SECONDS:
         return ""
     name = owner.name if owner else "a process"
     return (
@@ -273,10 +277,10 @@ def _at_work(run: Path) -> str:
 
 def _remove_claimed(run: Path, several: Sequence[Waste], inside: Path, removal: Removal) -> None:
     """Remove the waste of one run, while nobody else can be at work on it."""
-    why, stayed = _at_work(run), list[tuple[Path, str]]()
+    why, stayed = why_at_work(run), list[tuple[Path, str]]()
     try:
         if not why and run.is_dir():
-            with _claimed(run) as check:
+            with claimed_to_remove(run) as check:
                 for one in several:
                     if reason := _removed(one, inside, removal, check):
                         stayed.append((one.path, reason))
@@ -284,20 +288,20 @@ def _remove_claimed(run: Path, several: Sequence[Waste], inside: Path, removal: 
                 run.rmdir()
     except HeldByAnotherError as owner:
         why = f"{owner} is at work on the run"
-    except _ClaimLostError as loss:
+    except ClaimLostError as loss:
         why = str(loss)
     except OSError as error:
-        why = _reason(error)
+        why = reason_of(error)
     stayed = [(one.path, why) for one in several] if why else stayed
     removal.stayed += [(path, reason) for path, reason in stayed if os.path.lexists(path)]
 
 
-class _ClaimLostError(Exception):
+class ClaimLostError(Exception):
     """This process was stopped for so long that another has followed it, or may have."""
 
 
 @contextmanager
-def _claimed(run: Path) -> Iterator[Callable[[], None]]:
+def claimed_to_remove(run: Path) -> Iterator[Callable[[], None]]:
     """Claim a run for the block. What it is given is to be called before anything is removed."""
     losses: list[str] = []
 
@@ -307,7 +311,7 @@ def _claimed(run: Path) -> Iterator[Callable[[], None]]:
     def check() -> None:
         claim.check()
         if losses:
-            raise _ClaimLostError(losses[0])
+            raise ClaimLostError(losses[0])
 
     try:
         claim = Lease(run / CLAIM, tell=tell, lost=losses.append)
@@ -329,7 +333,7 @@ def _removed(one: Waste, inside: Path, removal: Removal, check: Callable[[], Non
     reason = ""
     if not os.path.lexists(one.path):
         return reason
-    if _is_behind_a_link(one.path, inside) or not _is_still_waste(one):
+    if is_behind_a_link(one.path, inside) or not _is_still_waste(one):
         return "it has changed since it was found"
     try:
         if one.later:
@@ -338,7 +342,7 @@ def _removed(one: Waste, inside: Path, removal: Removal, check: Callable[[], Non
             check()
             one.path.unlink(missing_ok=True)
     except OSError as error:
-        reason = _reason(error)
+        reason = reason_of(error)
     finally:
         removal.freed += max(one.bytes - _size(one.path), 0)
     return reason
@@ -378,6 +382,6 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     place = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{place}"

@@ -23,6 +23,9 @@ from results.store import RECORD, find_directories, is_there
 RUN_NAME = re.compile(r"seed(?P<seed>\d+)-(?P<key>[0-9a-f]+)(?:\.(?P<run>[2-9]|[1-9]\d+))?")
 """What a run's directory is called."""
 
+SUITES = "suites"
+"""The folder of a store in which suites keep their state; no run lies in it."""
+
 _END_OF_LOG = 64 << 10
 """Bytes of a log that its last line is looked for in."""
 
@@ -58,6 +61,7 @@ class Run:
     changed: when a file of it was last written
     loss:    the last one in its log
     record:  None where it has not finished
+    seconds_left: of training, by the speed until now; None where it is not known, or nothing is left
     """
 
     directory: Path
@@ -69,6 +73,7 @@ class Run:
     loss: float | None
     owner: Owner | None
     record: Record | None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,11 @@ def find_all_runs(root: Path) -> list[Run]:
     where = root.resolve()
     found = (_describe(directory, where / directory.relative_to(root)) for directory in directories)
     return sorted(filter(None, found), key=_order)
+
+
+def find_run(directory: Path) -> Run | None:
+    """The run in a directory of a store; None where there is none."""
+    return _describe(directory, directory.absolute())
 
 
 def files_of(directory: Path) -> list[tuple[Path, int, float]]:
@@ -167,7 +177,15 @@ def _describe(directory: Path, path: Path) -> Run | None:
         loss=log[-1]["loss"] if log else None,
         owner=look.owner,
         record=look.record,
+        seconds_left=_seconds_left(log[-1]) if log and look.state in ("unfinished", "at work") else None,
     )
+
+
+def _seconds_left(last: Mapping[str, Any]) -> float | None:
+    done, total, seconds = last.get("update"), last.get("updates"), last.get("seconds")
+    if not done or not total or not isinstance(seconds, int | float) or total <= done:
+        return None
+    return seconds / done * (total - done)
 
 
 def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:
@@ -288,12 +306,12 @@ def _read_log(directory: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and _is_whole(entry):
+        if isinstance(entry, dict) and is_whole_entry(entry):
             return [entry]
     return []
 
 
-def _is_whole(entry: dict[str, Any]) -> bool:
+def is_whole_entry(entry: dict[str, Any]) -> bool:
     """Whether a line of a log has its numbers, and nothing else in their places."""
     counts = [entry[name] for name in ("iteration", "epoch", "update", "updates") if name in entry]
     return (

@@ -226,8 +226,11 @@ class Owner:
     lives: bool | None
 
 
-def find_owner(path: Path) -> Owner | None:
-    """Who holds the lease on `path`, without waiting for a sign of life; None if nobody does."""
+def find_owner(path: Path, *, writes: bool = True) -> Owner | None:
+    """Who holds the lease on `path`, without waiting for a sign of life; None if nobody does.
+
+    writes: whether the file server may be asked for its time, by writing a file; without that this machine's counts
+    """
     try:
         look = _look(path)
     except OSError:  # another user's
@@ -237,7 +240,7 @@ def find_owner(path: Path) -> Owner | None:
     holder = holder_in(look.content)
     if holder and holder.is_dead:
         return Owner(holder.name, False)
-    return Owner(_named(holder), True if _age(path, look) < 2 * LEASE_SECONDS else None)
+    return Owner(_named(holder), True if _age(path, look, writes=writes) < 2 * LEASE_SECONDS else None)
 
 
 def _now() -> float:
@@ -257,8 +260,10 @@ def _look(path: Path) -> _Look | None:
         return None
 
 
-def _age(path: Path, look: _Look) -> float:
+def _age(path: Path, look: _Look, *, writes: bool = True) -> float:
     """Seconds since the marker was touched, by the file server's clock where that can be asked by writing a file."""
+    if not writes:
+        return (time.time_ns() - look.touched_ns) / 1e9
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:
             now = os.fstat(file.fileno()).st_mtime_ns

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from backbones.training.writing import written_whole
+from benchmarks.running.inventory import SUITES
 from benchmarks.running.of_suite import PROCESS, read_run
 from results.errors import StoreError
 
 if TYPE_CHECKING:
     from benchmarks.planning.suites.plan import SuitePlan  # imports torch, and whoever looks on does not wait for it
 
-SUITES, PLAN, CELLS = "suites", "plan.json", "cells"
+PLAN, CELLS = "plan.json", "cells"
 
 Content = TypeVar("Content", bound=BaseModel)
 
@@ -194,6 +195,12 @@ def jobs_of(plan: "SuitePlan") -> Plan:
             for cell in plan.cells
         ),
     )
+
+
+def with_others(plan: Plan, earlier: Plan | None) -> Plan:
+    """A plan of some of a suite's cells, and of an earlier plan the others."""
+    jobs = {job.name: job for job in (*(earlier.jobs if earlier else ()), *plan.jobs)}
+    return plan.model_copy(update={"jobs": tuple(jobs.values())})
 
 
 def now() -> datetime:

@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def recipe(self) -> str:
-        size = self.backbone.rpartition("_")[2]
+        size = next(size for size in ("base", "large", "huge") if f"_{size}" in self.backbone)
         pyramid = "simple" if size == "huge" else "fpn"
         stems = {"classification": "imagenet", "detection": f"coco_{pyramid}", "segmentation": "ade20k"}
         return f"{stems[self.task]}_vit_{size}"
@@ -141,7 +141,7 @@ def _write_data(root: Path, pixels: int) -> Path:
     folder = root / f"data_{pixels}"
     if not (folder / "dataset.json").exists():
         command = [sys.executable, "-m", "benchmarks", "data", "mini", str(folder), "--image-size", str(pixels)]
-        subprocess.run([*command, "--unlabelled", "1", *_DATA], cwd=_ROOT, check=True)
+        subprocess.run([*command, "--no-weights", "--unlabelled", "1", *_DATA], cwd=_ROOT, check=True)
     return folder
 
 

@@ -10,9 +10,10 @@ import torch
 
 from backbones.mae.model import create_mae
 from backbones.registry import find_backbone
+from benchmarks.mini import weights
 from benchmarks.planning.recipe import load_recipe
-from benchmarks.shown import weights
 from benchmarks.shown.every_method import TASKS, Cell, failure, row
+from benchmarks.shown.weights import WRITERS
 from tasks.registry import RECIPES
 from tests.support.checkpoint_examples import load
 from tests.support.small_architectures import beit, vit
@@ -40,7 +41,7 @@ def test_a_file_is_read_whole(
 
 
 @pytest.mark.parametrize("pixels", [64, 224])
-@pytest.mark.parametrize("backbone", weights.WRITERS)
+@pytest.mark.parametrize("backbone", WRITERS)
 def test_each_cell_is_a_recipe_of_its_backbones_model(backbone: str, pixels: int) -> None:
     for task in TASKS:
         cell = Cell(backbone, task, pixels)

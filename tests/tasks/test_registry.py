@@ -99,7 +99,9 @@ def test_the_column_of_another_image_size_has_its_own_name() -> None:
     assert [TASKS["classification"].column_of("ViT-H", size) for size in (224, 448)] == ["ViT-H", "ViT-H-448"]
     assert TASKS["classification"].column_of("ViT-mini", 64) == "ViT-mini"
     assert TASKS["detection"].column_of("ViT-B", 1024) == "ViT-B"
-    assert set(IMAGE_SIZES.values()) == {224}
+    assert TASKS["classification"].column_of("mini-H", 96) == "mini-H-96"
+    sides = {"ViT": 224, "mini": 48}
+    assert {model: sides[model.partition("-")[0]] for model in IMAGE_SIZES} == IMAGE_SIZES
 
 
 KNOWN = {

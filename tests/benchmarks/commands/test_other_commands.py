@@ -27,6 +27,7 @@ def test_lists(what: str, expected: str) -> None:
 
 def test_data_mini_recognises_its_own(tmp_path: Path) -> None:
     sizes = ["--unlabelled", 8, "--train", 8, "--val", 8, "--coco-train", 8, "--coco-val", 8, "--transfer-train", 0]
+    sizes += ["--no-weights"]
     root = tmp_path / "mini"
     assert "drawn" in call("data", "mini", root, *sizes).output
     again = call("data", "mini", root, *sizes)

@@ -1,0 +1,136 @@
+"""What a suite leaves when it ends: tables of all layouts that it touched, and what is not as it should be."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planning.records import load_records
+from benchmarks.running.collecting import RESULTS, collect, warn
+from benchmarks.running.writing import write_text
+from benchmarks.scheduling.documents import suite_document
+from benchmarks.scheduling.folders import SuiteFolder
+from benchmarks.scheduling.status import OPEN, CellStatus, Reader, SuiteStatus
+from results import ResultsError, Table, build_tables, render
+from results.garbage_collection import garbage_collection_paused
+
+TABLES, SUMMARY = "tables", "summary.json"
+"""In a suite's folder: where its tables go, and the same for programs."""
+
+FORMATS = {".md": "md", ".csv": "csv", ".tex": "latex"}
+"""In which each table is written, by the suffix of the file."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A suite at the end of a call.
+
+    whole:  all of its cells, of earlier calls too
+    ours:   those of this call
+    begun:  names of those that this process began
+    tables: laid out from all that has finished; none where nothing belongs to one
+    files:  in which they were written
+    again:  the command that repeats what has failed; empty where nothing has
+    """
+
+    whole: SuiteStatus
+    ours: SuiteStatus
+    begun: frozenset[str]
+    wall_seconds: float
+    tables: Sequence[Table]
+    files: Sequence[Path]
+    results: Path
+    again: str = ""
+
+    @property
+    def failed(self) -> list[CellStatus]:
+        return self.ours.of("failed", "damaged")
+
+    @property
+    def missing(self) -> list[CellStatus]:
+        return self.ours.of("missing")
+
+    @property
+    def unfinished(self) -> list[CellStatus]:
+        """Of this call, that the same command would go on with."""
+        return self.ours.of(*OPEN)
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """Hours of GPUs and of processors that the cells begun in this call have taken."""
+        cells = tuple(cell for cell in self.whole.cells if cell.job.name in self.begun)
+        begun = replace(self.whole, cells=cells)
+        return begun.gpu_hours, begun.cpu_hours
+
+    @property
+    def deviations(self) -> dict[tuple[str, ...], list[str]]:
+        """The cells of each set of deviations from a table's recipe."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for cell in self.ours.of("finished"):
+            if cell.result and cell.result.deviations:
+                found.setdefault(tuple(cell.result.deviations), []).append(cell.job.name)
+        return found
+
+
+@garbage_collection_paused()
+def end_suite(
+    folder: SuiteFolder,
+    cells: Iterable[str],
+    *,
+    begun: Iterable[str] = (),
+    wall_seconds: float = 0.0,
+    repeat: Callable[[Sequence[str]], str] = lambda cells: "",
+) -> Ending:
+    """Look at what a suite has come to, and write its tables and a summary, each file whole or not at all.
+
+    cells:  those of this call
+    begun:  those that this process began
+    repeat: gives the command that carries out some of the cells again
+
+    Of several processes that end, the last one's files stay; all write the same of the same. Raises ResultsError where
+    a file cannot be written.
+    """
+    whole = Reader(folder.out).read(folder)
+    names = {*cells}
+    ours = replace(whole, cells=tuple(cell for cell in whole.cells if cell.job.name in names))
+    finished = [cell.run for cell in whole.of("finished") if cell.run]
+    if finished and not (folder.out / RESULTS).is_file():
+        collect(folder.out)
+    tables = _tables(list(dict.fromkeys(finished)))
+    files = [
+        write_text(folder.path / TABLES / f"{table.name}{suffix}", render(table, format))
+        for table in tables
+        for suffix, format in FORMATS.items()
+    ]
+    ending = Ending(whole, ours, frozenset(begun), wall_seconds, tables, files, folder.out / RESULTS)
+    failed = [cell.job.name for cell in ending.failed]
+    ending = replace(ending, again=repeat(failed) if failed else "")
+    write_text(folder.path / TABLES / SUMMARY, json.dumps(summary_document(ending), indent=1) + "\n")
+    return ending
+
+
+def summary_document(ending: Ending) -> dict[str, Any]:
+    """The suite at its end, for programs; docs/status.md says what each field holds."""
+    gpu_hours, cpu_hours = ending.spent
+    return {
+        **suite_document(ending.whole),
+        "failed": [cell.job.name for cell in ending.failed],
+        "missing": [cell.job.name for cell in ending.missing],
+        "unfinished": [cell.job.name for cell in ending.unfinished],
+        "again": ending.again,
+        "wall_seconds": ending.wall_seconds,
+        "spent_gpu_hours": gpu_hours,
+        "spent_cpu_hours": cpu_hours,
+        "tables": [str(path) for path in ending.files],
+        "results": str(ending.results),
+    }
+
+
+def _tables(runs: Sequence[Path]) -> list[Table]:
+    """The tables of these runs; none where no run belongs to one."""
+    records = [record for _, record in load_records(runs, on_unreadable=warn)]
+    try:
+        return build_tables(records)
+    except ResultsError:
+        return []

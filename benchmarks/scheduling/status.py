@@ -1,0 +1,306 @@
+"""How far the suites of a store are, read from their folders and runs alone, without writing anything.
+
+Whether a cell is finished is what the record in its run's directory says; how far it is, the end of that run's log; who
+is at work on it, its lease. What is damaged or half copied is told as such, cell by cell.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from statistics import median
+from typing import Literal, TypeAlias
+
+from benchmarks.running.claim import CLAIM
+from benchmarks.running.inventory import SUITES
+from benchmarks.running.lease import Owner, find_owner
+from benchmarks.running.of_suite import RUN
+from benchmarks.scheduling.folders import PLAN, CellFolder, CellState, Job, SuiteFolder
+from benchmarks.scheduling.progress import Progress, Result, read_progress, read_result
+from results.errors import ResultsError, StoreError
+from results.store import RECORD
+
+State: TypeAlias = Literal[
+    "finished", "at work", "unfinished", "stopped", "failed", "damaged", "queued", "waiting", "missing", "to do"
+]
+
+STATES: Mapping[State, str] = {
+    "finished": "its run has a record",
+    "at work": "a process has it, and lives",
+    "unfinished": "begun, and nobody is at work on it; the suite's command goes on with it",
+    "stopped": "the same, of a suite that was asked to stop",
+    "failed": "its process ended with an error, or the cell that makes its weights did",
+    "damaged": "what the store has of it cannot be read",
+    "queued": "submitted to Slurm, and not begun",
+    "waiting": "for the cell that makes its weights",
+    "missing": "data or weights that it takes are not there",
+    "to do": "not begun",
+}
+"""The states of a cell, and what each means."""
+
+OPEN: frozenset[State] = frozenset({"at work", "unfinished", "stopped", "queued", "waiting", "to do"})
+"""States of cells that are yet to be finished by the suite's command, as it is."""
+
+_PROCESS = "process"
+"""In a cell's folder, the lease of the process that carries it out, where there is one."""
+
+_AT_ONCE = 8
+"""Cells that are read at the same time: file servers answer several as fast as one."""
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """A cell, and what is to be seen of it.
+
+    reason:    why it failed, what is damaged or missing, or what it waits for
+    owner:     who is, or was, at work on it
+    began:     its last attempt
+    typically: how many seconds such cells take; None where none has finished
+    """
+
+    job: Job
+    state: State
+    log: Path
+    run: Path | None = None
+    reason: str = ""
+    owner: str = ""
+    progress: Progress | None = None
+    result: Result | None = None
+    slurm_job: str = ""
+    attempts: tuple[tuple[datetime, datetime | None], ...] = ()
+    typically: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """That it has taken until now."""
+        return self.result.seconds if self.result else self.progress.seconds if self.progress else 0.0
+
+    @property
+    def device_seconds(self) -> float:
+        """The same, counted once for each of its processes."""
+        return self.seconds * (self.result.processes if self.result else _processes(self.job.arguments))
+
+    @property
+    def on_gpu(self) -> bool:
+        told = self.result or self.progress
+        return told is not None and told.on_gpu
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By its own speed, else by what such cells take; None where neither is known, and of what is not open."""
+        if self.state not in OPEN:
+            return None
+        if self.progress and self.progress.seconds_left is not None:
+            return self.progress.seconds_left
+        return None if self.typically is None else max(self.typically - self.seconds, 0.0)
+
+
+@dataclass(frozen=True)
+class SuiteStatus:
+    """A suite of a store. fault: why its plan cannot be read; empty where it can."""
+
+    name: str
+    path: Path
+    about: str = ""
+    cells: tuple[CellStatus, ...] = ()
+    fault: str = ""
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many cells are in each state, of those states that there are, in the order of `STATES`."""
+        found = Counter(cell.state for cell in self.cells)
+        return {state: found[state] for state in STATES if found[state]}
+
+    def of(self, *states: State) -> list[CellStatus]:
+        return [cell for cell in self.cells if cell.state in states]
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of all cells until now: GPUs times hours, between each one's claim and its record."""
+        return sum(cell.device_seconds for cell in self.cells if cell.on_gpu) / 3600
+
+    @property
+    def cpu_hours(self) -> float:
+        """The same of cells without a GPU: processes times hours."""
+        return sum(cell.device_seconds for cell in self.cells if not cell.on_gpu) / 3600
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all is done by as many at once as are at work now; None where nobody is, or a cell's is not known."""
+        at_work = self.of("at work")
+        left = [cell.seconds_left for cell in self.cells if cell.state in OPEN]
+        known = [seconds for seconds in left if seconds is not None]
+        if not at_work or len(known) < len(left):
+            return None
+        return max(sum(known) / len(at_work), *(cell.seconds_left or 0.0 for cell in at_work))
+
+    @property
+    def seconds_at_work(self) -> float:
+        """How long at least one of its cells was being carried out, as far as their ends were seen."""
+        spans = sorted((began, ended) for cell in self.cells for began, ended in cell.attempts if ended)
+        total, until = 0.0, None
+        for began, ended in spans:
+            begin = began if until is None else max(began, until)
+            total += max((ended - begin).total_seconds(), 0.0)
+            until = ended if until is None else max(until, ended)
+        return total
+
+
+@dataclass
+class Reader:
+    """Reads the suites of a store, again and again; what does not change any more is read once."""
+
+    out: Path
+    results: dict[Path, tuple[tuple[int, int], Result]] = field(default_factory=dict)
+
+    def read_all(self) -> list[SuiteStatus]:
+        """All suites of the store, by name, those without a plan too. Raises StoreError if there is no such store."""
+        if not self.out.is_dir():
+            raise StoreError(f"{self.out}: no such directory. Expected one that holds suites, the --out of `suite`")
+        try:
+            names = sorted(path.name for path in (self.out / SUITES).iterdir() if path.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.out / SUITES}: cannot be read: {error.strerror}") from None
+        return [self.read(SuiteFolder(self.out, name)) for name in names]
+
+    def read(self, folder: SuiteFolder, only: Iterable[str] | None = None) -> SuiteStatus:
+        """One suite, or the cells of it that are named."""
+        try:
+            plan = folder.read()
+        except ResultsError as error:
+            return SuiteStatus(folder.name, folder.path, fault=_one_line(error))
+        if plan is None:
+            return SuiteStatus(
+                folder.name,
+                folder.path,
+                fault=f"{folder.path}: has no {PLAN}. Repeat the suite's command, or copy it whole",
+            )
+        wanted = None if only is None else {*only}
+        jobs = [job for job in plan.jobs if wanted is None or job.name in wanted]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            cells = list(pool.map(lambda job: self._cell(job, folder.cell(job.name)), jobs))
+        return SuiteStatus(folder.name, folder.path, plan.about, tuple(_with_waits(_with_speeds(cells))))
+
+    def _cell(self, job: Job, folder: CellFolder) -> CellStatus:
+        cell = CellStatus(job, "to do", folder.log, _run_of(folder))
+        try:
+            result = self._result(cell.run) if cell.run else None
+        except (OSError, ValueError) as error:
+            return replace(cell, state="damaged", reason=f"{cell.run}/{RECORD}: cannot be read: {_one_line(error)}")
+        fault = ""
+        try:
+            state = folder.read()
+        except ResultsError as error:
+            state, fault = CellState(), _one_line(error)
+        cell = replace(cell, attempts=tuple((attempt.began, attempt.ended) for attempt in state.attempts))
+        if result:
+            return replace(cell, state="finished", result=result)
+        if cell.run:
+            cell = replace(cell, progress=read_progress(cell.run))
+        owner = _owner(folder, cell.run)
+        if fault and not (owner and owner.lives):
+            return replace(cell, state="damaged", reason=fault)
+        return _of_unfinished(cell, state, owner)
+
+    def _result(self, run: Path) -> Result | None:
+        """Raises OSError or ValueError for a record that cannot be read."""
+        try:
+            status = (run / RECORD).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        stamp = (status.st_mtime_ns, status.st_size)
+        if self.results.get(run, ((0, 0),))[0] != stamp:
+            self.results[run] = stamp, read_result(run)
+        return self.results[run][1]
+
+
+def _of_unfinished(cell: CellStatus, state: CellState, owner: Owner | None) -> CellStatus:
+    """The cell, with what is known of it where it has no record."""
+    cell = replace(cell, owner=owner.name if owner else "", slurm_job=state.job)
+    if owner and owner.lives:
+        return replace(cell, state="at work")
+    if state.outcome == "failed":
+        return replace(cell, state="failed", reason=state.reason)
+    if state.outcome == "stopped":
+        return replace(cell, state="stopped")
+    if state.outcome == "finished":
+        return replace(cell, state="damaged", reason=f"it finished, and {cell.run or 'its run'} has no record any more")
+    if owner:
+        gone = "is gone" if owner.lives is False else "has given no sign of life for two minutes"
+        return replace(cell, state="unfinished", reason=f"{owner.name} had it, and {gone}")
+    if cell.job.missing:
+        return replace(cell, state="missing", reason="; ".join(cell.job.missing))
+    if state.job:
+        return replace(cell, state="queued", reason=f"Slurm job {state.job}")
+    return replace(cell, state="unfinished" if state.attempts or cell.progress else "to do")
+
+
+def _with_speeds(cells: Sequence[CellStatus]) -> list[CellStatus]:
+    """The cells, with what those of the same recipe and model have taken."""
+    taken: dict[tuple[str, ...], list[float]] = {}
+    for cell in cells:
+        if cell.result and cell.result.seconds:
+            taken.setdefault(_kind(cell.job), []).append(cell.result.seconds)
+    typical = {kind: median(seconds) for kind, seconds in taken.items()}
+    return [replace(cell, typically=typical.get(_kind(cell.job))) if cell.state in OPEN else cell for cell in cells]
+
+
+def _kind(job: Job) -> tuple[str, ...]:
+    return job.task, job.dataset, job.recipe, job.column
+
+
+def _with_waits(cells: Sequence[CellStatus]) -> list[CellStatus]:
+    """The cells, of which those that wait for another, or wait in vain, say so."""
+    by_name = {cell.job.name: cell for cell in cells}
+    return [_waiting(cell, by_name.get(cell.job.needs)) for cell in cells]
+
+
+def _waiting(cell: CellStatus, needed: CellStatus | None) -> CellStatus:
+    if needed is None or needed.state == "finished" or cell.state not in ("to do", "unfinished", "stopped"):
+        return cell
+    name = needed.job.name
+    if needed.state in OPEN:
+        return replace(cell, state="waiting", reason=f"for {name}") if cell.state == "to do" else cell
+    if needed.state == "missing":
+        return replace(cell, state="missing", reason=f"{name}, which makes its weights, lacks {needed.reason}")
+    return replace(cell, state="failed", reason=f"{name}, which makes its weights, is {needed.state}")
+
+
+def _run_of(folder: CellFolder) -> Path | None:
+    """The directory of its run; None where it has none, or what should tell that is damaged."""
+    try:
+        told = (folder.path / RUN).read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0]
+    except (OSError, ValueError):
+        return None
+    path = PurePosixPath(told)
+    if not told or not told.isprintable() or path.is_absolute() or ".." in path.parts:
+        return None
+    return folder.out / path
+
+
+def _owner(folder: CellFolder, run: Path | None) -> Owner | None:
+    """Who has the cell, or its run: a run outlives the suite process that began it. A living one before others."""
+    first = None
+    for lease in (folder.owner, folder.path / _PROCESS, *([run / CLAIM] if run else [])):
+        owner = find_owner(lease, writes=False)
+        if owner and owner.lives:
+            return owner
+        first = first or owner
+    return first
+
+
+def _processes(arguments: Sequence[str]) -> int:
+    """How many processes a cell's command asks for."""
+    for option, value in pairwise(arguments):
+        if option == "--processes" and value.isdecimal():
+            return max(int(value), 1)
+    return 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
