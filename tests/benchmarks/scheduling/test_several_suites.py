@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.launching import slots
+from benchmarks.launching.slots import share_out, unlock
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM
@@ -157,6 +159,20 @@ def test_a_run_that_another_suite_is_at_work_on_is_waited_for(tmp_path: Path) ->
     outcome = work_on(plan, on_change=course, retries=0)
     assert not outcome.failed and not outcome.unfinished
     assert len(course.of("waits")) == 1 and course.of("again") == []
+
+
+def test_a_gpu_that_another_suites_cell_is_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That cell's process has the lock open, whatever has become of its suite."""
+    monkeypatch.setattr(slots, "_folder", lambda: tmp_path / "gpus")
+    monkeypatch.setattr(slots, "_known_uuids", dict)
+    plan = plan_cells(tmp_path, {0: ["sleep 60 finish"]}, 1)
+    gpu = share_out("gpu", ["0"])
+    held = gpu.slots[0].lock()
+    assert held
+    course = Course(lambda job, what: unlock(held) if what == "waits" else go(plan) if what == "begins" else None)
+    assert not work_on(plan, gpu, course).unfinished
+    assert course.reasons("waits") == ["a GPU: other suites have them all"]
+    assert "CUDA_VISIBLE_DEVICES=0" in SuiteFolder(plan.out, plan.name).cell(name_of(0)).log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
