@@ -34,7 +34,7 @@ _ROOM = 1 << 20
 """Bytes for which there has to be room, else that is why a process failed: its message may have found none, either."""
 
 KILLED_FOR_MEMORY = "killed by the system, because memory ran out"
-_KILL = 9
+_KILL, _LAST_SIGNAL = 9, 64
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def kills_for_memory() -> int:
 
 def _signal(status: int | None) -> int | None:
     """The signal that killed a process: the one started, or, as launchers and shells say it, one of its own."""
-    if status is None or 0 <= status <= 128 or status == 128 + 2:
+    if status is None or 0 <= status <= 128 or status == 128 + 2 or status > 128 + _LAST_SIGNAL:
         return None
     return -status if status < 0 else status - 128
 

@@ -17,6 +17,7 @@ from backbones.training.writing import written_whole
 from benchmarks.launching.slots import Slot, Slots
 from benchmarks.planning.suites.plan import plan_suite
 from benchmarks.running.lease import Lease
+from benchmarks.running.of_suite import read_end
 from benchmarks.scheduling import carrying, judging, work
 from benchmarks.scheduling.folders import Plan, SuiteFolder
 from tests.support.suites import (
@@ -91,6 +92,7 @@ ENDS = (
     ("say step_7 kill 9", 3, "killed by signal 9, by the system if memory ran out. The last it said: step 7"),
     ("kill 15", 3, "killed by signal 15"),
     ("exit 137", 3, "killed by signal 9, by the system if memory ran out"),
+    ("exit 255", 2, "exit status 255"),
     ("exit 0", 1, "its process ended without a fault, and no record is there"),
 )
 """What a process does, how often its cell is tried, and the reason that is told."""
@@ -213,6 +215,17 @@ def test_the_hours_end_a_suite_whose_cells_save(tmp_path: Path) -> None:
     script["cells"][name_of(0)]["do"] = ["finish"]
     (plan.out / "script").write_text(json.dumps(script))
     assert not carried_out(plan)[0].unfinished
+
+
+def test_a_cell_is_no_process_of_the_suites_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One suite process on each machine, as srun or torchrun starts them: each of their cells is a job of its own."""
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    plan = plan_cells(tmp_path, {0: ["say backbench:_wrong_key exit 2"]}, 1)
+    carried_out(plan)
+    cell = SuiteFolder(plan.out, plan.name).cell(name_of(0))
+    assert read_end(cell.path, cell.read().attempts[0].token) == 2  # which the first process of a job alone says
 
 
 def test_a_damaged_state_is_begun_anew(tmp_path: Path) -> None:
