@@ -105,7 +105,7 @@ def carry_out_with_kills(
         if not _left(course, kills):
             continue
         at_work, signalled = list(cells_at_work(out)), chance.choice(NUMBERS)
-        target = chance.choice(["first suite", "second suite", "cell"])
+        target = chance.choice(["first suite", "second suite", "cell", "cell"])
         if target == "cell" and at_work:
             _send(chance.choice(at_work), signalled)
         elif target != "cell" and (suite := suites[target == "second suite"]) and suite.poll() is None:
