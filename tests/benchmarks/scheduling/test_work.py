@@ -145,10 +145,10 @@ def test_memory_that_ran_out_is_said_where_the_system_tells(tmp_path: Path, monk
 
 def test_a_full_disk_ends_the_suite_and_burns_no_tries(tmp_path: Path) -> None:
     plan = plan_cells(
-        tmp_path, {0: ["say backbench:_f:_cannot_be_written_(No_space_left_on_device) exit 75", "finish"]}, 3
+        tmp_path, {0: ["say backbench:_f:_cannot_be_written_(No_space_left_on_device)._Make_room exit 75", "finish"]}, 3
     )
     outcome, _ = carried_out(plan)
-    assert len(beginnings(plan.out)) == 1 and "No space left on device" in outcome.no_room
+    assert len(beginnings(plan.out)) == 1 and outcome.no_room == "f: cannot be written (No space left on device)"
     assert len(outcome.unfinished) == 3 and not outcome.failed
     outcome, _ = carried_out(plan)
     assert not outcome.no_room and not outcome.unfinished
@@ -161,12 +161,12 @@ def test_a_full_disk_under_the_suites_own_files_ends_it_too(tmp_path: Path, monk
 
     def written(path: Path, **options: object) -> object:
         if full and path.name == "state.json":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return written_whole(path, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("benchmarks.scheduling.folders.written_whole", written)
     outcome = work.work_on(plan, Slots((Slot(), Slot()), 2), course)
-    assert "No space left on device" in outcome.no_room and name_of(0) in outcome.unfinished
+    assert outcome.no_room.endswith("state.json: No space left on device") and name_of(0) in outcome.unfinished
     monkeypatch.undo()
     use_stand_in(monkeypatch, tmp_path)
     (plan.out / "go").touch()
