@@ -66,7 +66,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),
-    "benchmarks.selftest": ("benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
+    "benchmarks.selftest": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
     "benchmarks.shown": ("benchmarks.mini",),
     "benchmarks.speed": ("benchmarks.planning", "benchmarks.selftest"),
 }

@@ -40,6 +40,7 @@ from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
 from benchmarks.commands.suite_commands import suite_app
 from benchmarks.commands.trained_commands import trained_app
+from benchmarks.running.of_suite import telling_suite
 
 app = typer.Typer(
     cls=Commands,
@@ -258,9 +259,10 @@ def main() -> None:
     """The console script. Once a command is interrupted, another Ctrl-C only disturbs what Python does at its end."""
     with suppress(OSError):  # the current folder may have been removed
         look_in(Path.cwd())
-    try:
-        app(prog_name="backbench")
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise
+    with telling_suite():
+        try:
+            app(prog_name="backbench")
+        except SystemExit as end:
+            if end.code == INTERRUPTED:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise

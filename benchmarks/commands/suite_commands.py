@@ -43,6 +43,21 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gpu|N",
+            help="One cell a GPU, or so many cells at a time, which share out the GPUs, or the processor's cores; one "
+            "by default, on one GPU.",
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="After so many, no cell begins, and those at work save what they have and end."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="So often a cell is begun again that was killed, or is worth trying again.")
+    ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what each cell is and what is missing.")] = False,
     keep_nights: Annotated[
         int | None,
@@ -85,7 +100,14 @@ def suite(
     )
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    exit_status = carry_out_suite(plan, as_json=as_json, repeat=lambda cells: command_for(context, cells))
+    exit_status = carry_out_suite(
+        plan,
+        jobs=jobs,
+        hours=hours,
+        retries=retries,
+        as_json=as_json,
+        repeat=lambda cells: command_for(context, cells),
+    )
     if keep_nights is not None and exit_status == 0:
         end_night(nights, out, keep_nights)
     raise typer.Exit(exit_status)

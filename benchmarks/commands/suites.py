@@ -8,14 +8,17 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
+from backbones.errors import TryAgainError
 from benchmarks.commands.sheets import print_json
 from benchmarks.commands.statuses import INTERRUPTED, TRY_AGAIN
 from benchmarks.commands.suite_endings import show_ending
 from benchmarks.commands.suite_status import screen_of
 from benchmarks.commands.suite_views import numbers
+from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.scheduling.ending import end_suite, summary_document
 from benchmarks.scheduling.folders import CellState, Job, SuiteFolder
+from benchmarks.scheduling.judging import RETRIES
 from benchmarks.scheduling.status import Reader
 from benchmarks.scheduling.work import work_on
 
@@ -23,16 +26,26 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def carry_out_suite(
-    plan: SuitePlan, *, as_json: bool = False, repeat: Callable[[Sequence[str]], str] = lambda cells: ""
+    plan: SuitePlan,
+    *,
+    jobs: str | None = None,
+    hours: float | None = None,
+    retries: int = RETRIES,
+    as_json: bool = False,
+    repeat: Callable[[Sequence[str]], str] = lambda cells: "",
 ) -> int:
     """Carry a suite out and print its course and its end; the exit status.
 
+    jobs, hours, retries: as `work_on` has them, and `share_out`
     repeat: gives the command that carries out some of the cells again
+
+    Raises TryAgainError if there is no room, once the end is told, ResultsError if its files cannot be written.
     """
+    slots = share_out(jobs)
     course = _Course(plan, Console(stderr=as_json, highlight=False, markup=False, emoji=False))
     began = time.monotonic()
     with course.shown():
-        outcome = work_on(plan, on_change=course.tell)
+        outcome = work_on(plan, slots, course.tell, hours=hours, retries=retries)
     ending = end_suite(
         course.folder,
         course.names,
@@ -44,6 +57,8 @@ def carry_out_suite(
         print_json(summary_document(ending))
     else:
         show_ending(ending)
+    if outcome.no_room:
+        raise TryAgainError(f"{outcome.no_room}. Make room and repeat the command")
     if outcome.interrupted:
         return INTERRUPTED
     return 1 if ending.failed or ending.missing else TRY_AGAIN if ending.unfinished else 0
@@ -90,8 +105,10 @@ class _Course:
 
     def _words(self, job: Job, what: str, state: CellState | None) -> str:
         outcome, reason = (state.outcome, state.reason) if state else (None, "")
+        if what == "waits":
+            return f"waits {job.name}: for {reason}"
         if what != "ended" or state is None:
-            return f"{what} {job.name}{f': {reason}' if reason else ''}"
+            return f"{what} {job.name}{f': {reason}' if reason and what != 'begins' else ''}"
         if outcome == "failed":
             return f"failed {job.name}: {reason} ({self.folder.cell(job.name).log})"
         if outcome != "finished":

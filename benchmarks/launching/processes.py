@@ -12,14 +12,20 @@ PROGRAM = (sys.executable, "-P", "-m", "benchmarks")
 """Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
 
 
-def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start `backbench` with these arguments; all that it prints goes to the end of a log.
+def start(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], *, heading: str = "", locks: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start `backbench` with these arguments; all that it prints goes to the end of a log, below a heading.
 
-    It is the first of a session of its own: Ctrl-C does not reach it but by `stop`. Raises OSError for a log that
-    cannot be written.
+    It is the first of a session of its own: Ctrl-C does not reach it but by `stop`.
+
+    locks: descriptors that stay open in it; what they lock is locked until it ends
+
+    Raises OSError for a log that cannot be written.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with log.open("ab", buffering=0) as file:
+        file.write(heading.encode(errors="surrogateescape"))
         return subprocess.Popen(
             [*PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
@@ -27,6 +33,7 @@ def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
             start_new_session=True,
+            pass_fds=locks,
         )
 
 

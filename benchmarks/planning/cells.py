@@ -131,12 +131,12 @@ class PlannedCell:
         tell. Raises ResultsError as `find_runs` does.
         """
         runs = find_runs(out, self.recipe.task, self.backbone, self.seed, self.digest, on_unreadable)
-        answers = [
-            (directory, record)
-            for directory, record in runs
-            if record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
-        ]
+        answers = [(directory, record) for directory, record in runs if self.is_answered_by(record)]
         return latest_run(answers) if answers else None
+
+    def is_answered_by(self, record: Record) -> bool:
+        """Whether a record is of this run, wherever it lies and on whatever data."""
+        return record.plan == self.digest or (not record.plan and self._is_answered_by_earlier(record, self._decided))
 
     def find_earlier(
         self,

@@ -214,11 +214,11 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
         of_what = f"{EVALUATES}{cell.plan.trained}\n" if cell.plan.trained else ""
         return of_what + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
+    if process_rank() == 0:
+        tell_directory(cell.directory, out, data)
     with claimed(cell.directory, out, begin):
         begin_run()
         decided = first_decides(lambda: begun[0])
-        if process_rank() == 0:
-            tell_directory(cell.directory, out)
         if not decided.finished:
             require_same_directory(cell.directory, cell.recipe.runtime.shared_directory_seconds)
         yield decided

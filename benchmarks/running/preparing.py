@@ -189,7 +189,7 @@ def already_finished(cell: Cell, out: Path) -> FinishedCell | None:
         forget_checkpoints(cell.directory)  # a call that ended before it could
     if not is_collected(out, record):
         collect_anyway(out, record)
-    tell_directory(cell.directory, out)
+    tell_directory(cell.directory, out, cell.plan.data)
     return FinishedCell(cell.directory, record, skipped=True, changes=cell.standing.changes)
 
 

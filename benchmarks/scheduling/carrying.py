@@ -1,108 +1,151 @@
-"""Carrying one cell out: it is claimed, its process started, watched, and what became of it written down."""
+"""Carrying one cell out: its process is started, and what became of it written down, by whoever has its claim."""
 
-import re
+import os
+import secrets
+import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 
-from backbones.errors import TryAgainError
 from benchmarks.launching import processes
-from benchmarks.running.lease import HeldByAnotherError, Lease
-from benchmarks.running.of_suite import CELL, SUITE
-from benchmarks.scheduling.folders import Attempt, CellState, Job, SuiteFolder, now, with_weights_of
+from benchmarks.launching.descendants import end_marked
+from benchmarks.launching.slots import Slot
+from benchmarks.running.claim import CLAIM
+from benchmarks.running.lease import Lease, find_owner
+from benchmarks.running.of_suite import ATTEMPT, CELL, END, SUITE, read_end
+from benchmarks.scheduling.folders import (
+    Attempt,
+    CellFolder,
+    CellState,
+    Job,
+    Outcome,
+    SuiteFolder,
+    now,
+    with_weights_of,
+)
+from benchmarks.scheduling.judging import Verdict, judge, kills_for_memory
+from results.errors import StoreError
 from results.store import RECORD
-
-RETRIES = 2
-"""How often a cell is begun again whose process was killed, or says that it is worth trying again."""
-
-_END_OF_LOG = 64 << 10
-"""Bytes of a log in which the reason of a failure is looked for."""
-
-_OURS = re.compile(r"^backbench: (.+)$", re.MULTILINE)
 
 
 @dataclass
 class AtWork:
-    """A cell that this process carries out.
+    """A cell whose process this one has started.
 
-    begins_at: of its log, in bytes, where the attempt's own part begins
+    token:     of the attempt
+    begins_at: of its log, in bytes, where what the process prints begins
+    kills:     for want of memory on this machine, before it began
     """
 
     job: Job
-    folder: SuiteFolder
+    cell: CellFolder
     claim: Lease
     process: subprocess.Popen[bytes]
-    begins_at: int
     slot: int
+    token: str
+    begins_at: int
+    kills: int
 
-    @property
-    def is_worth_trying_again(self) -> bool:
-        """Whether its process was killed, or ended with the status that says so."""
-        status = self.process.returncode
-        return status is not None and (status < 0 or status > 128 or status == TryAgainError.status)
+    def kill(self) -> None:
+        """End its process, and all that it has started, at once and unsaved."""
+        self.process.kill()
+        end_marked(ATTEMPT, self.token)
+
+    def judge(self, retries: int) -> Verdict | None:
+        """What became of its process, which has ended; None where that has finished the cell."""
+        status, run = self.process.returncode, self.cell.run
+        if status == 0 and run and (run / RECORD).is_file():
+            return None
+        ran_out = kills_for_memory() > self.kills
+        return judge(status, self.cell.log, self.begins_at, retries=retries, memory_ran_out=ran_out)
 
 
-def is_finished(job: Job, folder: SuiteFolder) -> bool:
-    """Whether a run that the cell has made is finished."""
-    run = folder.cell(job.name).run
-    return run is not None and (run / RECORD).is_file()
+def begin(
+    job: Job, folder: SuiteFolder, claim: Lease, slots: Sequence[Slot], slot: int, locks: Sequence[int]
+) -> AtWork:
+    """Start a claimed cell's process in a slot. Raises OSError where its folder cannot be written."""
+    cell, token = folder.cell(job.name), secrets.token_hex(8)
+    state = read_state(cell)
+    attempt = Attempt(by=claim.holder.name, began=now(), token=token)
+    attempts = (*_with_last_end(cell, state), attempt)
+    cell.write(state.model_copy(update={"outcome": None, "reason": "", "attempts": attempts}))
+    arguments = [*with_weights_of(job.arguments, job.needs, folder), *slots[slot].arguments]
+    heading = _heading(attempt, folder.name, slots[slot], arguments)
+    begins_at = (cell.log.stat().st_size if cell.log.exists() else 0) + len(os.fsencode(heading))
+    own = {SUITE: folder.name, CELL: str(cell.path.absolute()), ATTEMPT: token}
+    environment = {**own, **slots[slot].environment}
+    kills = kills_for_memory()
+    process = processes.start(arguments, cell.log, environment, heading=heading, locks=locks)
+    return AtWork(job, cell, claim, process, slot, token, begins_at, kills)
 
 
-def begin(job: Job, folder: SuiteFolder, slot: int, environment: Mapping[str, str]) -> AtWork | None:
-    """Claim a cell and start its process; None if another suite process has it.
+def _heading(attempt: Attempt, suite: str, slot: Slot, arguments: Sequence[str]) -> str:
+    """The first line of an attempt in the log: when, by whom, and the command that repeats this cell alone."""
+    variables = "".join(f"{name}={shlex.quote(value)} " for name, value in {SUITE: suite, **slot.environment}.items())
+    command = shlex.join(["backbench", *arguments])
+    return f"\n[{attempt.began:%Y-%m-%d %H:%M:%S} UTC, by {attempt.by}] {variables}{command}\n"
 
-    Raises OSError where its folder cannot be written.
-    """
-    cell = folder.cell(job.name)
-    cell.path.mkdir(parents=True, exist_ok=True)
-    try:
-        claim = Lease(cell.owner)
-    except HeldByAnotherError:
+
+def find_worker(cell: CellFolder) -> str:
+    """Who is at work on a cell's run, whichever suite or command has started them; empty where nobody gives a sign."""
+    for path in filter(None, (cell.process, cell.run and cell.run / CLAIM)):
+        owner = find_owner(path)
+        if owner and owner.lives:
+            return owner.name
+    return ""
+
+
+def judge_left(cell: CellFolder, retries: int) -> Verdict | None:
+    """What became of a process that another suite process had started, and that has ended; None if it did not say."""
+    attempts = read_state(cell).attempts
+    status = read_end(cell.path, attempts[-1].token) if attempts else None
+    if not status:
         return None
-    try:
-        state = cell.read()
-        attempt = Attempt(by=claim.holder.name, began=now())
-        cell.write(state.model_copy(update={"outcome": None, "reason": "", "attempts": (*state.attempts, attempt)}))
-        begins_at = cell.log.stat().st_size if cell.log.exists() else 0
-        process = processes.start(
-            with_weights_of(job.arguments, job.needs, folder),
-            cell.log,
-            {SUITE: folder.name, CELL: str(cell.path.absolute()), **environment},
-        )
-    except BaseException:
-        claim.release()
-        raise
-    return AtWork(job, folder, claim, process, begins_at, slot)
+    begins_at = max(0, cell.log.stat().st_size - 4096) if cell.log.exists() else 0
+    return judge(status, cell.log, begins_at, retries=retries, memory_ran_out=False)
 
 
-def end(work: AtWork, *, was_stopped: bool) -> CellState:
-    """Write down what became of a cell whose process has ended, and give its claim back."""
-    cell = work.folder.cell(work.job.name)
-    status = work.process.returncode
-    state = cell.read()
-    attempts = state.attempts
-    if attempts:
+def write_outcome(
+    cell: CellFolder, claim: Lease, outcome: Outcome | None, reason: str = "", *, status: int | None = None
+) -> CellState:
+    """Write down what became of a cell, unless another process has its claim by now. Raises OSError.
+
+    status: of its last attempt, which has just ended; None if that is known otherwise
+    """
+    state = read_state(cell)
+    attempts = _with_last_end(cell, state)
+    if attempts and status is not None:
         attempts = (*attempts[:-1], attempts[-1].model_copy(update={"ended": now(), "status": status}))
-    outcome = "finished" if status == 0 else "stopped" if was_stopped else "failed"
-    reason = "" if status == 0 else _reason(cell.log, work.begins_at, status)
     state = state.model_copy(update={"outcome": outcome, "reason": reason, "attempts": attempts})
-    if work.claim.is_held():
+    if claim.is_held():
         cell.write(state)
-    work.claim.release()
     return state
 
 
-def _reason(log: Path, begins_at: int, status: int) -> str:
-    """Why a process ended, in its own last word, else by its status."""
+def read_state(cell: CellFolder) -> CellState:
+    """A cell's state, a new one in the place of what cannot be read, as a power cut may leave it."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(begins_at, log.stat().st_size - _END_OF_LOG))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        text = ""
-    said = _OURS.findall(text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if status < 0:
-        return f"killed by signal {-status}" + (f" after: {lines[-1]}" if lines else "")
-    return str(said[-1]) if said else lines[-1] if lines else f"exit status {status}"
+        return cell.read()
+    except StoreError:
+        return CellState()
+
+
+def _with_last_end(cell: CellFolder, state: CellState) -> tuple[Attempt, ...]:
+    """A cell's attempts; how the last has ended, its process may have said where nobody was there to see it."""
+    if not state.attempts or state.attempts[-1].ended:
+        return state.attempts
+    last = state.attempts[-1]
+    status = read_end(cell.path, last.token)
+    with suppress(OSError):
+        if status is not None:
+            ended = datetime.fromtimestamp((cell.path / END).stat().st_mtime, UTC).replace(microsecond=0)
+            return (*state.attempts[:-1], last.model_copy(update={"status": status, "ended": max(ended, last.began)}))
+    return state.attempts
+
+
+def forget_silent_process(cell: CellFolder) -> None:
+    """Remove the lease of a process that gives no sign of life: its successor would watch it for a minute."""
+    with suppress(OSError):
+        cell.process.unlink(missing_ok=True)

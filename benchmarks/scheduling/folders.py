@@ -1,7 +1,8 @@
 """What lies in a store of a suite: its plan, and a folder for each cell with its state, its log and its owner.
 
 OUT/suites/SUITE/plan.json
-OUT/suites/SUITE/cells/CELL/{state.json, log.txt, owner, run}
+OUT/suites/SUITE/cells/CELL/{state.json, log.txt, owner}, by the suite's process
+OUT/suites/SUITE/cells/CELL/{process, run, end}, by the cell's own
 """
 
 import json
@@ -15,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from backbones.training.writing import written_whole
 from benchmarks.running.inventory import SUITES
-from benchmarks.running.of_suite import RUN
+from benchmarks.running.of_suite import PROCESS, read_run
 from results.errors import StoreError
 
 if TYPE_CHECKING:
@@ -73,12 +74,14 @@ class Attempt(_Written):
 
     by:     who started it, "process 12 on host"
     status: its exit status, negative for a signal; None while it is at work, or where nobody saw its end
+    token:  what it is known by to its process
     """
 
     by: str
     began: AwareDatetime
     ended: AwareDatetime | None = None
     status: int | None = None
+    token: str = ""
 
 
 class CellState(_Written):
@@ -103,6 +106,10 @@ class CellFolder:
     out: Path
 
     @property
+    def state(self) -> Path:
+        return self.path / "state.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -111,20 +118,23 @@ class CellFolder:
         return self.path / "owner"
 
     @property
+    def process(self) -> Path:
+        """The lease of the process that carries it out, whoever has started that."""
+        return self.path / PROCESS
+
+    @property
     def run(self) -> Path | None:
         """The directory of its run; None before it has one."""
-        try:
-            return self.out / (self.path / RUN).read_text(encoding="utf-8").strip()
-        except OSError:
-            return None
+        told = read_run(self.path)
+        return self.out / told.directory if told else None
 
     def read(self) -> CellState:
         """Its state, that of one that never began where there is none. Raises StoreError for a damaged file."""
-        return _read(self.path / "state.json", CellState) or CellState()
+        return _read(self.state, CellState) or CellState()
 
     def write(self, state: CellState) -> None:
         """Raises OSError if it cannot be written."""
-        _write(self.path / "state.json", state)
+        _write(self.state, state)
 
 
 @dataclass(frozen=True)
@@ -138,16 +148,20 @@ class SuiteFolder:
     def path(self) -> Path:
         return self.out / SUITES / self.name
 
+    @property
+    def plan(self) -> Path:
+        return self.path / PLAN
+
     def cell(self, name: str) -> CellFolder:
         return CellFolder(self.path / CELLS / name, self.out)
 
     def read(self) -> Plan | None:
         """The plan; None where there is none. Raises StoreError for a damaged file."""
-        return _read(self.path / PLAN, Plan)
+        return _read(self.plan, Plan)
 
     def write(self, plan: Plan) -> None:
         """Raises OSError if it cannot be written."""
-        _write(self.path / PLAN, plan)
+        _write(self.plan, plan)
 
 
 def find_suites(out: Path) -> list[SuiteFolder]:
@@ -163,7 +177,7 @@ def jobs_of(plan: "SuitePlan") -> Plan:
         jobs=tuple(
             Job(
                 name=cell.name,
-                arguments=tuple(cell.arguments(plan.out)),
+                arguments=tuple(cell.arguments(plan.out.absolute())),
                 task=cell.task,
                 dataset=cell.dataset,
                 backbone=cell.planned.backbone,
@@ -195,14 +209,19 @@ def now() -> datetime:
 
 def with_weights_of(arguments: Sequence[str], needs: str, folder: SuiteFolder) -> list[str]:
     """The arguments, with the file that the pre-training `needs` has made; as they are where none is needed."""
-    if not needs:
+    encoder = weights_of(needs, folder)
+    if encoder is None:
         return list(arguments)
-    run = folder.cell(needs).run
-    encoder = run and run / "checkpoints/encoder.pth"
     return [
         text.replace(f"=@{needs}", f"={encoder}", 1) if before == "--backbone" else text
         for before, text in zip(["", *arguments], arguments, strict=False)
     ]
+
+
+def weights_of(needs: str, folder: SuiteFolder) -> Path | None:
+    """The file that the pre-training `needs` makes; None where none is needed, or its run has no directory yet."""
+    run = folder.cell(needs).run if needs else None
+    return run / "checkpoints/encoder.pth" if run else None
 
 
 def _read(path: Path, kind: type[Content]) -> Content | None:

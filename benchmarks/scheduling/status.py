@@ -44,9 +44,6 @@ STATES: Mapping[State, str] = {
 OPEN: frozenset[State] = frozenset({"at work", "unfinished", "stopped", "queued", "waiting", "to do"})
 """States of cells that are yet to be finished by the suite's command, as it is."""
 
-_PROCESS = "process"
-"""In a cell's folder, the lease of the process that carries it out, where there is one."""
-
 _AT_ONCE = 8
 """Cells that are read at the same time: file servers answer several as fast as one."""
 
@@ -286,7 +283,7 @@ def _run_of(folder: CellFolder) -> Path | None:
 def _owner(folder: CellFolder, run: Path | None) -> Owner | None:
     """Who has the cell, or its run: a run outlives the suite process that began it. A living one before others."""
     first = None
-    for lease in (folder.owner, folder.path / _PROCESS, *([run / CLAIM] if run else [])):
+    for lease in (folder.owner, folder.process, *([run / CLAIM] if run else [])):
         owner = find_owner(lease, writes=False)
         if owner and owner.lives:
             return owner

@@ -16,8 +16,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selftest.descendants import end_marked, mark
+from benchmarks.launching.descendants import end_marked
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, State, memory_gib
+
+_MARK = "BACKBENCH_SELFTEST"
+"""In the environment of all that a worker starts."""
 
 _START_SECONDS = 300.0
 """Within which a process has imported its libraries and reached its device, also from a slow disk."""
@@ -97,7 +100,7 @@ class Worker:
         self._process.kill()  # it may not have come to a group of its own
         self._process.join()
         self._process = None
-        end_marked(self._token)
+        end_marked(_MARK, self._token)
 
     def _answer(self, limit: float) -> Any:
         """What the process sends within so many seconds; None if nothing, an outcome if it has died."""
@@ -123,7 +126,7 @@ def _serve(pipe: Connection, lines: str, device: str, log: Path, token: str) -> 
     """Be the process: say what this runs on, then try what is asked for until nobody asks any more."""
     forget_launcher()
     os.setsid()  # Ctrl-C is the other process's, which ends this one and all that it has started
-    mark(token)
+    os.environ[_MARK] = token
     threading.Thread(target=_end_with_parent, args=(token,), daemon=True).start()
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -155,7 +158,7 @@ def _end_with_parent(token: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    end_marked(token)
+    end_marked(_MARK, token)
     os.killpg(0, signal.SIGKILL)
 
 

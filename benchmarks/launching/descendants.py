@@ -1,6 +1,7 @@
 """Ending all that a process has started, whatever session it is in, and whoever its parent is by now.
 
-torch's elastic agent starts each process in a session of its own, which no signal to a group reaches.
+torch's elastic agent starts each process in a session of its own, which no signal to a group reaches. What they all
+have is the environment that they were started with.
 """
 
 import os
@@ -10,33 +11,26 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_MARK = "BACKBENCH_SELFTEST"
-
 _PATIENCE = 10.0
 """Seconds: a process that waits for a disk or a GPU dies once that has answered."""
 
 
-def mark(token: str) -> None:
-    """Let all programs that this process starts from now on have `token` in their environment."""
-    os.environ[_MARK] = token
+def end_marked(variable: str, value: str) -> None:
+    """SIGKILL for all programs but this one that were started with an environment variable of that value.
 
-
-def end_marked(token: str) -> None:
-    """SIGKILL for all programs of that token but this process, and what they start meanwhile, until none is left.
-
-    Where there is no /proc, as on macOS, none is found.
+    And for what they start meanwhile, until none is left. Where there is no /proc, as on macOS, none is found.
     """
     until = time.monotonic() + _PATIENCE
-    while (found := list(_marked(token))) and time.monotonic() < until:
+    while (found := list(_marked(variable, value))) and time.monotonic() < until:
         for process in found:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def _marked(token: str) -> Iterator[int]:
-    """The processes of that token; a dead one that nobody has asked after has no environment any more."""
-    wanted = f"{_MARK}={token}".encode()
+def _marked(variable: str, value: str) -> Iterator[int]:
+    """The processes of that mark; a dead one that nobody has asked after has no environment any more."""
+    wanted = os.fsencode(f"{variable}={value}")
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if wanted in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
