@@ -23,6 +23,8 @@ _MARKS: dict[State, tuple[str, str]] = {
 _FIRST: tuple[State, ...] = ("at work", "failed", "damaged", "unfinished", "stopped", "queued", "missing", "waiting")
 """What a screen that has no room for all cells shows, in this order."""
 
+_BEGUN: frozenset[State] = frozenset({"at work", "unfinished", "stopped"})
+
 _LONGEST_NAME = 60
 _SHORTEST_BAR = 10
 _INDENT = "  "
@@ -158,12 +160,12 @@ def spell_seconds(seconds: float) -> str:
 
 
 def _bar(suite: SuiteStatus, width: int) -> Text:
-    """A line of that width, of which each state has its share; how far cells at work are counts too."""
+    """A line of that width, of which each state has its share; of cells that have begun, as far as they are."""
     weights: dict[State, float] = dict.fromkeys(_MARKS, 0.0)
     for cell in suite.cells:
         progress = cell.progress
         done = progress.update / progress.updates if progress and progress.update and progress.updates else 0.0
-        part = 1.0 if cell.state != "at work" else done
+        part = done if cell.state in _BEGUN else 1.0
         weights[cell.state] += part
         weights["to do"] += 1.0 - part
     bar, until, total = Text(), 0.0, max(sum(weights.values()), 1.0)

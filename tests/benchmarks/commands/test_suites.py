@@ -122,6 +122,7 @@ def test_unfinished_missing_and_interrupted(file: Path, tmp_path: Path, do: Call
     do(finish, leave)
     done = call("suite", file, "--out", tmp_path / "runs")
     assert done.exit_code == 75 and f"unfinished: {SECOND}: stopped" in done.stdout
+    assert "repeat the command to go on with them" in done.stdout
     do(leave, interrupted=True)
     assert call("suite", file, "--out", tmp_path / "other").exit_code == 130
 
