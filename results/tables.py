@@ -5,6 +5,7 @@ that its table asks for. Within a column the best is marked among those of ours 
 of them, or else those that follow the reference. Published numbers never take part in that.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ CAPTION = (
 )
 # What the file of reference numbers calls the tables that the project started from.
 SOURCES = {"seed": "MAE (arXiv 2111.06377) tables 4-6"}
+_SIZES = ("Ti", "T", "S", "B", "L", "H", "g", "G")
+_SIZED = re.compile(rf"(?P<family>.*[-_ ])(?P<size>{'|'.join(_SIZES)})(?P<rest>(?![A-Za-z]).*)")
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,9 @@ class _Paper:
         """The paper's spelling of a name, or the name itself where the paper has none."""
         return self._spelling.get(simplified(name), name)
 
-    def order_model(self, model: str) -> tuple[int, str]:
-        """The paper's models first, in its order."""
-        return _position(self._models, simplified(model)), model
+    def order_model(self, model: str) -> tuple[int, tuple[str, int, str]]:
+        """The paper's models first, in its order; of others those that differ in size alone from small to large."""
+        return _position(self._models, simplified(model)), _by_size(model)
 
     def order_place(self, place: _Place) -> tuple[int, int, str, str]:
         """The paper's data sets and methods first, in its order."""
@@ -257,7 +260,13 @@ def _column(paper: _Paper, metric: str, model: str, published: bool) -> Column:
     return Column(metric, model, published, f"{label} (paper)" if published else label)
 
 
-def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, str], bool]:
+def _by_size(model: str) -> tuple[str, int, str]:
+    """What a model's name begins with, which size it is, and what follows: "Mine-L/14" stands behind "Mine-B/14"."""
+    said = _SIZED.fullmatch(model)
+    return (said["family"], _SIZES.index(said["size"]), said["rest"]) if said else (model, 0, "")
+
+
+def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, tuple[str, int, str]], bool]:
     return (
         column.model == PREVIOUS_BEST,
         paper.table.place(column.metric),

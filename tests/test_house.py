@@ -66,8 +66,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),
-    "benchmarks.selftest": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
     "benchmarks.shown": ("benchmarks.mini",),
+    "benchmarks.selftest": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
     "benchmarks.speed": ("benchmarks.planning", "benchmarks.selftest"),
 }
 """The rooms of each package, and which others of the same package each may import.

@@ -33,6 +33,8 @@ from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
 from backbones.training.settings import Recipe
 from backbones.training.step_images import StepImagesHook, count_step_images
+from backbones.training.trackers.tracker import TrackedRun
+from backbones.training.trackers.tracking import Tracking, tracked
 
 __all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
 
@@ -78,11 +80,23 @@ def run_job(job: Job) -> Outcome:
     Raises InputError for settings that do not fit this machine or when training diverges, KeyboardInterrupt after
     Ctrl-C or SIGTERM once a checkpoint is written.
     """
-    with in_fixed_order(job.recipe.runtime.deterministic):
-        return _run(job)
+    with in_fixed_order(job.recipe.runtime.deterministic), tracked(_described(job)) as tracking:
+        return _run(job, tracking)
 
 
-def _run(job: Job) -> Outcome:
+def _described(job: Job) -> TrackedRun:
+    """What trackers are told of a job that is no cell's, of which they know more."""
+    return TrackedRun(
+        trackers=job.recipe.runtime.trackers,
+        name=job.directory.name,
+        group=job.recipe.dataset,
+        settings=job.recipe.model_dump(mode="json") | {"seed": job.seed},
+        directory=job.directory,
+        store=job.directory,
+    )
+
+
+def _run(job: Job, tracking: Tracking) -> Outcome:
     recipe, processes = job.recipe, process_count()
     accumulation = accumulation_steps(recipe, processes)
     precision = resolve_precision(recipe.precision, device_type())
@@ -96,7 +110,7 @@ def _run(job: Job) -> Outcome:
         rank=process_rank(),
         processes=processes,
     )
-    progress, checkpoints = _bookkeeping(job, sampler, accumulation)
+    progress, checkpoints = _bookkeeping(job, sampler, accumulation, tracking)
     tally = progress.tally
     interrupt = InterruptHook(checkpoints, accumulation)
     step_images = StepImagesHook(
@@ -157,7 +171,9 @@ def _outcome(progress: ProgressHook, step_images: StepImagesHook, precision: str
     )
 
 
-def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tuple[ProgressHook, CheckpointHook]:
+def _bookkeeping(
+    job: Job, sampler: EpochBatchSampler, accumulation: int, tracking: Tracking
+) -> tuple[ProgressHook, CheckpointHook]:
     recipe, tally = job.recipe, Tally()
     progress = ProgressHook(
         job.directory,
@@ -166,6 +182,7 @@ def _bookkeeping(job: Job, sampler: EpochBatchSampler, accumulation: int) -> tup
         per_epoch=sampler.iterations_per_epoch,
         every=recipe.runtime.log_every,
         tally=tally,
+        tracking=tracking,
         accumulation=accumulation,
     )
     every = recipe.runtime.checkpoint_every or sampler.iterations_per_epoch

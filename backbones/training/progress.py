@@ -1,4 +1,4 @@
-"""What a run says while it runs: its progress, log.jsonl, TensorBoard."""
+"""What a run says while it runs: its progress, log.jsonl, TensorBoard and other trackers."""
 
 import json
 import math
@@ -26,10 +26,11 @@ from backbones.training.machine import (
 )
 from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.progress_line import ProgressLine
+from backbones.training.trackers.tracking import Tracking
 from backbones.training.writing import check_before_writing, written_whole
 
 _ABOUT = {"iteration", "update", "updates", "epoch", "seconds", "device"}
-"""What a line of the log has beside the figures that TensorBoard shows."""
+"""What a line of the log has beside the figures that TensorBoard and other trackers show."""
 
 
 def diverged(what: str, rate: str = "the learning rate") -> DivergedError:
@@ -56,9 +57,10 @@ class ProgressHook(Hook):
         per_epoch: int,
         every: int,
         tally: Tally,
+        tracking: Tracking,
         accumulation: int = 1,
     ) -> None:
-        self.directory, self.title, self.tally = directory, title, tally
+        self.directory, self.title, self.tally, self.tracking = directory, title, tally, tracking
         self.batch_size, self.per_epoch, self.every, self.accumulation = batch_size, per_epoch, every, accumulation
         self.line: ProgressLine | None = None
         self.writer: SummaryWriter | None = None
@@ -80,6 +82,7 @@ class ProgressHook(Hook):
         self.tick = time.monotonic()
         if process_rank() == 0:
             self._open_log(runner.iter)
+            self.tracking.begin()
         if is_trained:
             return
         self.tally.processes, self.tally.device = process_count(), device_name()
@@ -179,9 +182,11 @@ class ProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.evaluation.close()
         if self.writer:
+            update = runner.iter // self.accumulation
             for name, value in (metrics or {}).items():
-                self.writer.add_scalar(f"val/{name}", value, runner.iter // self.accumulation)
+                self.writer.add_scalar(f"val/{name}", value, update)
             self.writer.flush()
+            self.tracking.log("val", update, metrics or {})
         if self.line and self.line.bar and runner.iter < runner.max_iters:
             self.line.bar.start()
         self.update_tally()
@@ -218,11 +223,12 @@ class ProgressHook(Hook):
                 file.write(json.dumps(entry) + "\n")
             self._show(self.writer, entry)
             self.writer.flush()
+            self.tracking.log("train", entry["update"], _figures(entry))
 
     def _show(self, board: SummaryWriter, entry: dict[str, Any]) -> None:
         """Put a line of the log on TensorBoard, by updates: they do not depend on how many steps make one."""
-        for name in sorted(entry.keys() - _ABOUT):
-            board.add_scalar(f"train/{name}", entry[name], entry["update"])
+        for name, value in _figures(entry).items():
+            board.add_scalar(f"train/{name}", value, entry["update"])
 
     def _open_log(self, done: int) -> None:
         """Go on with log.jsonl and TensorBoard after so many iterations, without what a killed run did after them.
@@ -257,6 +263,11 @@ class ProgressHook(Hook):
             self.line.close()
         if self.writer:
             self.writer.close()
+
+
+def _figures(entry: dict[str, Any]) -> dict[str, float]:
+    """What of a line of the log is shown."""
+    return {name: entry[name] for name in sorted(entry.keys() - _ABOUT)}
 
 
 def _is_logged_until(epoch: float, line: bytes) -> bool:

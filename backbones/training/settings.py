@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationError,
@@ -22,12 +21,11 @@ from yaml import YAMLError
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, Normalisation
 from backbones.training.later import Later, later_settings, without_neutral
-from backbones.training.machine import Device
 from backbones.training.mistakes import explain
+from backbones.training.runtime import RuntimeSettings
+from backbones.training.sections import NonNegative, PositiveInt, Settings
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Momenta = Annotated[tuple[Momentum, Momentum], Field(strict=False)]
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,28 +38,9 @@ def ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-def _unsigned(value: Any) -> Any:
-    """-0.0 as 0.0, also in a list: equal numbers make equal keys."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(_unsigned, value))
-    return 0.0 if isinstance(value, float) and value == 0 else value
-
-
 Share = Annotated[float, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(ascending)]
 """The smallest and the largest share of something, such as of an image's area."""
-
-
-class Settings(BaseModel):
-    """A section of a recipe: unknown keys and wrong types are refused, values do not change afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _zero_has_no_sign(cls, given: Any) -> Any:
-        return {key: _unsigned(value) for key, value in given.items()} if isinstance(given, dict) else given
-
 
 Channels = Annotated[tuple[float, float, float], Field(strict=False)]
 
@@ -209,50 +188,6 @@ class IterationSchedule(ScheduleSettings):
         return self
 
 
-class RuntimeSettings(Settings):
-    """How the machine goes about it. Nothing here belongs to the protocol, nothing here is part of a run's key."""
-
-    batch_per_device: Annotated[
-        PositiveInt | None,
-        Field(
-            description="images per step and process; gradients accumulate up to batch_size, but batch norm and mixup "
-            "see these images only"
-        ),
-    ] = None
-    device: Annotated[
-        Device, Field(description="auto: cuda where there is a GPU; several processes on a CPU have to be asked for")
-    ] = "auto"
-    workers: Annotated[
-        int | None, Field(ge=0, description="loader processes; by default one a processor, 10 at most")
-    ] = None
-    activation_checkpointing: Annotated[
-        bool, Field(description="compute the blocks' activations twice, to hold them in less memory")
-    ] = False
-    allow_changed_steps: Annotated[
-        bool, Field(description="go on with a run although batch norm or mixup would see another number of images")
-    ] = False
-    compile: Annotated[
-        bool, Field(description="compile the network, which takes a minute for each size and number of images")
-    ] = False
-    deterministic: Annotated[
-        bool, Field(description="let a GPU add in a fixed order only, for numbers that are the same to the last digit")
-    ] = False
-    profile: Annotated[
-        bool, Field(description="leave a trace of a few steps in profile/, for chrome://tracing or ui.perfetto.dev")
-    ] = False
-    shared_directory_seconds: Annotated[
-        float, Field(gt=0, description="within which all machines have to see the run's directory")
-    ] = 30.0
-    log_every: Annotated[PositiveInt, Field(description="iterations between two lines of log.jsonl")] = 50
-    checkpoint_every: Annotated[PositiveInt | None, Field(description="iterations; by default once an epoch")] = None
-    keep_checkpoints: Annotated[
-        int, Field(ge=0, description="how many; 0: one as long as the run is at work, then none, the weights stay")
-    ] = 2
-    pictures_every: Annotated[
-        PositiveInt | None, Field(description="epochs between pictures; by default ten times")
-    ] = None
-
-
 class Origin(Settings):
     """Whose a published number is: a method's, pre-trained on these data, both as the paper's tables call them."""
 
@@ -266,7 +201,7 @@ class Recipe(Settings):
     task: str
     dataset: str
     source: Annotated[str, Field(description="where the numbers below come from")]
-    expect: Annotated[dict[str, float], Field(description="the published result")] = {}
+    expect: dict[str, float] = Field({}, description="the published result")
     expect_of: Annotated[Origin | None, Field(description="whose result that is; nobody else's is expected")] = None
     optimizer: OptimizerSettings
     schedule: ScheduleSettings

@@ -1,12 +1,13 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from backbones.errors import InputError
-from benchmarks.commands.options import AsJson, Method, Model, PretrainData
+from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
 
@@ -43,6 +44,7 @@ def suite(
     recipes_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
+    plugin: Plugin = None,
     jobs: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +85,7 @@ def suite(
     from benchmarks.commands.suite_endings import command_for
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
 
     nights, out = out, store_of_night(out, keep_nights, night)
@@ -97,9 +100,13 @@ def suite(
         pretrain_data=pretrain_data,
         model=model,
         recipes_of=recipes_of,
+        plugins=plugin or (),
     )
+    for note in plan.notes:
+        print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
+    require_sound(plan)
     exit_status = carry_out_suite(
         plan,
         jobs=jobs,

@@ -36,10 +36,10 @@ def carry_out_suite(
 ) -> int:
     """Carry a suite out and print its course and its end; the exit status.
 
-    jobs, hours, retries: as `work_on` has them, and `share_out`
+    jobs, hours, retries: as `share_out` and `work_on` have them
     repeat: gives the command that carries out some of the cells again
 
-    Raises TryAgainError if there is no room, once the end is told, ResultsError if its files cannot be written.
+    Raises TryAgainError where the store has no room left.
     """
     slots = share_out(jobs)
     course = _Course(plan, Console(stderr=as_json, highlight=False, markup=False, emoji=False))

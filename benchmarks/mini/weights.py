@@ -85,13 +85,18 @@ def _layers(name: str, widths: list[int]) -> State:
 
 
 def beit(model: nn.Module, visual_tokens: int = 8192) -> dict[str, object]:
-    """microsoft/unilm, beit/modeling_pretrain.py: one table of biases for all blocks, mask token, token classifier."""
+    """microsoft/unilm, beit/modeling_pretrain.py: one table of biases for all blocks, mask token, token classifier.
+
+    The file of ImageNet-1K has absolute position embeddings in the table's place.
+    """
     state = _randomised(model)
     tables = [name for name in state if name.endswith("relative_position_bias_table")]
-    shared = {f"rel_pos_bias.{tables[0].rpartition('.')[2]}": state[tables[0]]}
     rows, columns = _grid(model)
     length, width = rows * columns + 1, state["norm.weight"].numel()
-    index = {"rel_pos_bias.relative_position_index": torch.zeros(length, length, dtype=torch.long)}
+    shared, index = {}, {}
+    if tables:
+        shared = {f"rel_pos_bias.{tables[0].rpartition('.')[2]}": state[tables[0]]}
+        index = {"rel_pos_bias.relative_position_index": torch.zeros(length, length, dtype=torch.long)}
     classifier = _drawn(lm_head__weight=(visual_tokens, width), lm_head__bias=(visual_tokens,))
     beside = _drawn(mask_token=(1, 1, width)) | classifier
     kept = {name: tensor for name, tensor in state.items() if name not in tables}

@@ -117,6 +117,13 @@ class PlannedCell:
             **({} if normalisation == IMAGENET else {"normalisation": normalisation.as_dict()}),
         }
 
+    def key_of(self, name: str, fingerprint: str) -> str:
+        """The key of its run on the data set of that name and fingerprint.
+
+        Reads weights that are not known from before. Raises InputError as `normalisation` does.
+        """
+        return self.key_on(self._decided, name, fingerprint)
+
     @staticmethod
     def key_on(decided: Mapping[str, Any], name: str, fingerprint: str) -> str:
         """The key of a run that `decided_by` has decided, on the data set of that name and fingerprint."""

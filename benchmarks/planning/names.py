@@ -30,6 +30,8 @@ def spell_declared(declared: Declared, models: Iterable[str] = ()) -> Declared:
 
     `models` are columns that are known beside the paper's. Raises InputError for a name of which nothing is left.
     """
+    if declared == Declared():
+        return declared
     for field in fields(declared):
         name = getattr(declared, field.name)
         if name is not None and not (name.strip() and name.isprintable()):

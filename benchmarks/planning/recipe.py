@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,58 @@ def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> Load
     packaged = not name.endswith((".yaml", ".yml"))
     path = _packaged(name) if packaged else Path(name)
     layers = _layers(path)
+    if PRETRAINING in tasks:  # code that registers models decides what its settings are
+        return _load(name, path.stem, packaged, layers, overrides, tasks)
+    states = tuple((layer.absolute(), *_state(layer)) for layer in layers)
+    return _loaded(name, packaged, states, tuple(overrides), tuple(tasks))
+
+
+@lru_cache(maxsize=1024)
+def _loaded(
+    name: str,
+    packaged: bool,
+    states: tuple[tuple[Path, int, int], ...],
+    overrides: tuple[str, ...],
+    tasks: tuple[str, ...],
+) -> LoadedRecipe:
+    """A recipe of files as they are now; a planner asks for the same one for every backbone and seed."""
+    layers = [path for path, _, _ in states]
+    return _load(name, layers[-1].stem, packaged, layers, list(overrides), tasks)
+
+
+def _load(
+    name: str, stem: str, packaged: bool, layers: list[Path], overrides: list[str], tasks: Collection[str]
+) -> LoadedRecipe:
+    where = f"recipe {name}"
     settings = _merged(layers, overrides)
     if len(layers) > 1:
-        own = read_settings([path], overrides)
+        own = read_settings(layers[-1:], overrides)
         settings |= {"expect": own.get("expect", {}), "expect_of": own.get("expect_of")}
-    recipe = _build(settings, f"recipe {name}", tasks)
-    reference = None if len(layers) == 1 and not packaged else _build(_merged(layers[:1], []), f"recipe {name}", tasks)
-    return LoadedRecipe(path.stem, recipe, reference, _build(_merged(layers, []), f"recipe {name}", tasks))
+    recipe = _build(settings, where, tasks)
+    reference = None if len(layers) == 1 and not packaged else _build(_merged(layers[:1], []), where, tasks)
+    return LoadedRecipe(stem, recipe, reference, _build(_merged(layers, []), where, tasks))
 
 
 def _layers(path: Path) -> list[Path]:
     """The file and what it extends, the foundation first."""
+    base = _base_of(path.absolute(), *_state(path)) if path.is_file() else _read_base(path)
+    return [path] if base is None else [*_layers(_packaged(base)), path]
+
+
+@lru_cache(maxsize=256)
+def _base_of(path: Path, size: int, changed: int) -> str | None:
+    return _read_base(path)
+
+
+def _read_base(path: Path) -> str | None:
     base = read_settings([path], []).get("extends")
-    return [path] if base is None else [*_layers(_packaged(str(base))), path]
+    return None if base is None else str(base)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes with a file: its size in bytes, and when it was written."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _merged(layers: list[Path], overrides: list[str]) -> dict[str, Any]:
@@ -110,8 +150,12 @@ def _either(names: Collection[str]) -> str:
 
 
 def _packaged(name: str) -> Path:
-    paths = {path.stem: path for path in (*FOLDER.glob("*/*.yaml"), *FOLDER.glob("*.yaml"))}
+    path = FOLDER / f"{name}.yaml"
+    if Path(name).name == name and path.is_file():
+        return path
+    paths = {path.stem: path for path in FOLDER.glob("*/*.yaml")}
     if name not in paths:
-        near = difflib.get_close_matches(name, sorted(paths), n=3, cutoff=0.4) or sorted(list_recipes())
+        known = list_recipes()
+        near = difflib.get_close_matches(name, sorted([*paths, *known]), n=3, cutoff=0.4) or sorted(known)
         raise InputError(f'recipe {name}: no such recipe. Nearest: {", ".join(near)}; or give a file "….yaml"')
     return paths[name]

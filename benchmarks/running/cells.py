@@ -14,6 +14,7 @@ from backbones.registry import find_backbone
 from backbones.training.agreement import first_decides
 from backbones.training.machine import process_rank
 from backbones.training.measuring import begin_run
+from backbones.training.trackers.tracking import tracked
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.directories import file_sha256
 from backbones.weights.origin import Declared
@@ -34,6 +35,7 @@ from benchmarks.running.preparing import Cell, FinishedCell, prepare_pretraining
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.starting import meet, note_code, settle_precision, tell, tell_evaluation, tell_start
 from benchmarks.running.together import together
+from benchmarks.running.tracking import tracked_run
 from results import Metric, Record, read_record
 from results.store import RECORD
 from tasks.data_sets import pretraining_name
@@ -221,7 +223,8 @@ def claimed_run(cell: Cell, data: Path, out: Path) -> Iterator[Begun]:
         decided = first_decides(lambda: begun[0])
         if not decided.finished:
             require_same_directory(cell.directory, cell.recipe.runtime.shared_directory_seconds)
-        yield decided
+        with tracked(tracked_run(decided.cell, out)):
+            yield decided
 
 
 def _begin(cell: Cell) -> Begun:

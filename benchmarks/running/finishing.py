@@ -16,6 +16,7 @@ from backbones.training.measuring import run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.settings import protocol
 from backbones.training.step_images import step_deviations, step_notes
+from backbones.training.trackers.tracking import conclude
 from benchmarks.planning.trained_runs import run_of
 from benchmarks.running.of_suite import suite_name
 from benchmarks.running.preparing import Cell, FinishedCell, collect_anyway
@@ -127,6 +128,7 @@ def finish_cell(cell: Cell, out: Path, origin: WeightsOrigin, evaluated: Evaluat
     if evaluated.network is not None:
         write_weights(cell.directory, evaluated.network, _description(record, evaluated))
     write_record(cell.directory, record)
+    conclude({metric.name: metric.value for metric in record.metrics})
     forget_evaluation(cell.directory)
     if cell.recipe.runtime.keep_checkpoints == 0:
         forget_checkpoints(cell.directory)

@@ -61,6 +61,7 @@ class Run:
     changed: when a file of it was last written
     loss:    the last one in its log
     record:  None where it has not finished
+    seconds_left: of training, by the speed until now; None where it is not known, or nothing is left
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class Run:
     loss: float | None
     owner: Owner | None
     record: Record | None
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def find_all_runs(root: Path) -> list[Run]:
     where = root.resolve()
     found = (_describe(directory, where / directory.relative_to(root)) for directory in directories)
     return sorted(filter(None, found), key=_order)
+
+
+def find_run(directory: Path) -> Run | None:
+    """The run in a directory of a store; None where there is none."""
+    return _describe(directory, directory.absolute())
 
 
 def files_of(directory: Path) -> list[tuple[Path, int, float]]:
@@ -170,7 +177,15 @@ def _describe(directory: Path, path: Path) -> Run | None:
         loss=log[-1]["loss"] if log else None,
         owner=look.owner,
         record=look.record,
+        seconds_left=_seconds_left(log[-1]) if log and look.state in ("unfinished", "at work") else None,
     )
+
+
+def _seconds_left(last: Mapping[str, Any]) -> float | None:
+    done, total, seconds = last.get("update"), last.get("updates"), last.get("seconds")
+    if not done or not total or not isinstance(seconds, int | float) or total <= done:
+        return None
+    return seconds / done * (total - done)
 
 
 def _look_at(directory: Path, log: list[dict[str, Any]]) -> _Look | None:

@@ -7,10 +7,8 @@ from typing import Any
 
 from backbones.cache import found_anew
 from backbones.errors import InputError
-from backbones.images.folders import fingerprint
 from backbones.images.normalisation import Normalisation
 from backbones.normalising import normalisation_of
-from backbones.pretraining.images import list_images
 from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry
 from backbones.trained.file import WEIGHTS, read_description
@@ -23,6 +21,7 @@ from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_p
 from benchmarks.planning.names import place_of, settle_names
 from benchmarks.running.claim import claimed
 from benchmarks.running.collecting import collect_run, is_collected, warn
+from benchmarks.running.foreseeing import identify_images
 from benchmarks.running.of_suite import tell_directory
 from benchmarks.running.renaming import rename
 from benchmarks.running.repeating import Code, Repeat, Standing, find_standing
@@ -31,7 +30,7 @@ from benchmarks.running.writing import write_record
 from results import Record, ResultsError, cell_key, read_record, run_directory
 from results.expectation import with_expected
 from tasks.data_sets import name_data_set, pretraining_name
-from tasks.datasets.identity import Contents, NamedData, draw_sample, kept_contents
+from tasks.datasets.identity import Contents, NamedData
 from tasks.registry import TASKS
 
 
@@ -99,7 +98,7 @@ def prepare_pretraining(
     checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None
     sha256 = checkpoint.sha256 if checkpoint else None
     with found_anew(rescan):
-        contents = kept_contents(settings.task, data, {}, lambda: _identify_images(data))
+        contents = identify_images(data)
     cell = make_cell(plan, contents, sha256, plan.normalisation, out, Code.of_pretraining(settings), repeat)
     if finished := already_finished(cell, out):
         return finished
@@ -142,12 +141,6 @@ def prepare_task(
         return _renamed(finished, cell, entry, checkpoint, out)
     check_batch_size(settings, contents.train_images or 0)
     return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
-
-
-def _identify_images(data: Path) -> Contents:
-    paths = list_images(data)
-    digest = fingerprint(paths, data)
-    return Contents(len(paths), None, None, digest, draw_sample(digest, paths))
 
 
 def make_cell(

@@ -15,6 +15,7 @@ from backbones.training.job import accumulation_steps
 from backbones.training.machine import choose_device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
 from backbones.training.settings import Recipe
+from backbones.training.trackers.tracking import require_trackers
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
 from benchmarks.running.repeating import Code
@@ -25,8 +26,8 @@ from tasks.registry import evaluates_in_fp32
 def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
     """Meet the job's other processes, all to run on the device that the recipe, of one of these tasks, wants.
 
-    Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device` and, where a
-    network is to be compiled, `require_compiler` do.
+    Raises InputError, the same in all of them, for a recipe that one cannot read, and as `choose_device`,
+    `require_trackers` and, where a network is to be compiled, `require_compiler` do.
     """
     complaint = ""
     try:
@@ -34,6 +35,7 @@ def meet(recipe: str, overrides: list[str], tasks: Collection[str]) -> None:
         choose_device(runtime.device)
         if runtime.compile:
             require_compiler(device_type())
+        require_trackers(runtime.trackers)
     except InputError as error:
         complaint = str(error)
     meet_processes(complaint)

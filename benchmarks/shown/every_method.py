@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def recipe(self) -> str:
-        size = self.backbone.rpartition("_")[2]
+        size = next(size for size in ("base", "large", "huge") if f"_{size}" in self.backbone)
         pyramid = "simple" if size == "huge" else "fpn"
         stems = {"classification": "imagenet", "detection": f"coco_{pyramid}", "segmentation": "ade20k"}
         return f"{stems[self.task]}_vit_{size}"

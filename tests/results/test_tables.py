@@ -256,6 +256,13 @@ def test_records_without_a_protocol_are_alike_only_if_all_their_settings_are() -
     )
 
 
+def test_sizes_of_a_model_that_the_paper_lacks_stand_from_small_to_large() -> None:
+    models = ["mini-H-96", "mini-L", "Base", "mini-B", "mini-H", "ViT-mini", "ViT-g/14", "ViT-S/14", "ViT-L"]
+    block = only_block([make_record(model=model) for model in models])
+    found = [column.model for column in block.columns if not column.published]
+    assert found == ["ViT-L", "Base", "ViT-S/14", "ViT-g/14", "ViT-mini", "mini-B", "mini-L", "mini-H", "mini-H-96"]
+
+
 def test_different_models_are_different_columns_and_need_no_common_protocol() -> None:
     records = [make_record(83.0), make_record(28.0, model="ViT-mini", backbone="mae_vit_mini", recipe="small")]
     block = only_block(records)

@@ -1,12 +1,14 @@
-"""YAML files whose mistakes are named with file and line."""
+"""YAML files whose mistakes are named with file, line and key."""
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from backbones.errors import InputError
 from backbones.training.mistakes import explain
@@ -14,6 +16,31 @@ from backbones.training.mistakes import explain
 Model = TypeVar("Model", bound=BaseModel)
 Location: TypeAlias = tuple[str | int, ...]
 """The keys and positions that lead to a value: ("comparisons", "coco", "seeds", 0)."""
+
+
+def as_list(given: Any) -> Any:
+    """Takes what stands alone for a list of one."""
+    return given if isinstance(given, list | tuple) else [given]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(strict=False)]
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 5e-4 for a number, as recipes do, and 12:00:00 and 2026-01-01 for text: YAML 1.1 has it the other way."""
+
+
+_OTHERWISE = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERWISE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.inf)$|\.nan$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,10 +53,25 @@ class Document:
 
     def at(self, *location: str | int) -> str:
         """The place of a value, or of the nearest that stands around it, in words: "my.yaml, line 7"."""
-        for length in range(len(location), 0, -1):
-            if location[:length] in self.lines:
-                return f"{self.path}, line {self.lines[location[:length]]}"
-        return str(self.path)
+        there = self._there(location)
+        return f"{self.path}, line {self.lines[there]}" if there else f"{self.path}, line 1"
+
+    def key(self, *location: str | int) -> str:
+        """The same with the key: 'my.yaml, line 7, key "comparisons.coco.seeds"'."""
+        there = self._there(location)
+        return f'{self.at(*there)}, key "{_spelled(there)}"' if there else self.at()
+
+    def _there(self, location: Location) -> Location:
+        """What of a location stands in the file; what is left out of it, because it need not be written, is passed."""
+        there: Location = ()
+        for part in location:
+            if (*there, part) in self.lines:
+                there = (*there, part)
+        return there
+
+
+def _spelled(location: Location) -> str:
+    return ".".join(map(str, location))
 
 
 def read_document(path: Path, example: str) -> Document:
@@ -38,25 +80,37 @@ def read_document(path: Path, example: str) -> Document:
     Raises InputError, with file and line, for what cannot be read, is no YAML or no mapping, or has a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        loader = _Loader(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: cannot be read: no UTF-8") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     lines: dict[Location, int] = {}
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if isinstance(node, yaml.MappingNode):
+        node = loader.get_single_node()
+        if node is not None:
             _note_lines(path, node, (), lines)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where}: cannot be read as YAML: {problem}") from error
+        content = node and loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise InputError(_unreadable(path, error)) from None
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping such as `{example}`")
+        found = "an empty file" if content is None else f"a {type(content).__name__}"
+        raise InputError(f"{path}, line 1: expected a mapping such as `{example}`, found {found}")
     return Document(path, content, lines)
+
+
+def _unreadable(path: Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    if "'\\t'" in problem:
+        problem += ". Indent with spaces"
+    return f"{path}{f', line {mark.line + 1}' if mark else ''}: cannot be read as YAML: {problem}"
 
 
 def _note_lines(path: Path, node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
@@ -66,7 +120,8 @@ def _note_lines(path: Path, node: yaml.Node, location: Location, lines: dict[Loc
         for key, value in node.value:
             line, name = key.start_mark.line + 1, str(key.value)
             if name in seen and name != "<<":
-                raise InputError(f'{path}, line {line}: key "{name}": stands in line {seen[name]} already')
+                where = f'{path}, line {line}, key "{_spelled((*location, name))}"'
+                raise InputError(f"{where}: stands in line {seen[name]} already")
             seen[name] = line
             lines[*location, name] = line
             _note_lines(path, value, (*location, name), lines)
@@ -76,10 +131,28 @@ def _note_lines(path: Path, node: yaml.Node, location: Location, lines: dict[Loc
             _note_lines(path, entry, (*location, position), lines)
 
 
-def validated(kind: type[Model], document: Document) -> Model:
-    """Build `kind` from what a file holds. Raises InputError that names every mistake, each with file and line."""
+def validated(kind: type[Model], document: Document, elsewhere: Mapping[str, str] | None = None) -> Model:
+    """Build `kind` from what a file holds. Raises InputError that names every mistake, each with file, line and key.
+
+    elsewhere: keys that people look for at its top, and what to do instead
+    """
     try:
         return kind.model_validate(document.content)
     except ValidationError as error:
-        explained = dict.fromkeys(explain(kind, detail, document.at(*detail["loc"])) for detail in error.errors())
-        raise InputError("\n".join(explained)) from error
+        explained = dict.fromkeys(_explain(kind, detail, document, elsewhere or {}) for detail in error.errors())
+        raise InputError("\n".join(explained)) from None
+
+
+def _explain(kind: type[Model], detail: Any, document: Document, elsewhere: Mapping[str, str]) -> str:
+    location: Location = detail["loc"]
+    if detail["type"] == "extra_forbidden" and len(location) == 1 and location[0] in elsewhere:
+        return f"{document.key(*location)}: {elsewhere[str(location[0])]}"
+    there = document._there(location)
+    missing = (location[-1],) if detail["type"] == "missing" else ()
+    return explain(kind, detail, document.at(*location), _spelled((*there, *missing)))
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What else there is, in words: the nearest name, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(known) or 'none'}"

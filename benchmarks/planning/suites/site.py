@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
-from benchmarks.planning.suites.documents import read_document, validated
+from benchmarks.planning.recipe import list_recipes
+from benchmarks.planning.suites.documents import Texts, nearest, read_document, validated
+from tasks.data_sets import DATA_SETS
 
 SITE = "BACKBENCH_SITE"
 DATA = "BACKBENCH_DATA_"
@@ -20,7 +22,17 @@ WEIGHTS = "BACKBENCH_WEIGHTS"
 ALL = "all"
 """The key of `runtime` whose settings hold for every recipe."""
 
-_TIME = r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$"
+
+def _time(given: str) -> str:
+    if not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", given):
+        raise ValueError("expected HH:MM:SS or D-HH:MM:SS")
+    return given
+
+
+def _memory(given: str) -> str:
+    if not re.fullmatch(r"\d+[KMGT]?", given):
+        raise ValueError("expected such as 128G")
+    return given
 
 
 class SlurmSettings(Settings):
@@ -29,11 +41,11 @@ class SlurmSettings(Settings):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    time: Annotated[str | None, Field(pattern=_TIME, description="HH:MM:SS or D-HH:MM:SS")] = None
+    time: Annotated[str, AfterValidator(_time), Field(description="HH:MM:SS or D-HH:MM:SS")] | None = None
     nodes: Annotated[int, Field(ge=1)] = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     cpus_per_task: Annotated[int, Field(ge=1, description="of one process: a task has one GPU")] = 1
-    memory: Annotated[str | None, Field(pattern=r"^\d+[KMGT]?$", description="of a node: 128G")] = None
+    memory: Annotated[str, AfterValidator(_memory), Field(description="of a node: 128G")] | None = None
     constraint: str | None = None
     exclude: str | None = None
     array_parallelism: Annotated[int, Field(ge=1, description="cells at work at the same time")] = 256
@@ -46,16 +58,16 @@ class SlurmSettings(Settings):
 class SiteFile(Settings):
     """One file.
 
-    data:    by a data set's name, as recipes have it, its root folder
+    data:    by a data set's name, as recipes or `backbench data check` have it, its root folder
     weights: folders in which files of weights are looked for by their names
     files:   by such a name, where that file is instead
-    runtime: by recipe, or "all", settings of its section `runtime`
+    runtime: by recipe, packaged or the name of a file of one's own, or "all", settings of its section `runtime`
     """
 
     data: dict[str, str] = Field(default_factory=dict)
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    weights: Texts = ()
     files: dict[str, str] = Field(default_factory=dict)
-    runtime: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    runtime: dict[str, RuntimeSettings] = Field(default_factory=dict)
     slurm: SlurmSettings = SlurmSettings()
 
 
@@ -81,8 +93,8 @@ class Site:
         return next((folder / name for folder in self.folders if (folder / name).exists()), None)
 
     def runtime_of(self, recipe: str) -> dict[str, Any]:
-        """The settings of a recipe's `runtime` here."""
-        return {**self.runtime.get(ALL, {}), **self.runtime.get(recipe, {})}
+        """The settings of a recipe's `runtime` here; one of a file goes by the file's name."""
+        return {**self.runtime.get(ALL, {}), **self.runtime.get(Path(recipe).name, {})}
 
 
 def load_site(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Site:
@@ -94,24 +106,31 @@ def load_site(path: Path | None = None, environment: Mapping[str, str] = os.envi
         path = Path(environment[SITE])
     site = _read_site(path) if path else Site()
     data, folders = dict(site.data), site.folders
-    spelled = {_spelled(name): name for name in data}
+    known = {spelled(name): name for name in data}
     for variable, value in environment.items():
         if variable.startswith(DATA) and value:
             name = variable.removeprefix(DATA)
-            data[spelled.get(name, name)] = Path(value)
+            data[known.get(name, name)] = Path(value)
     if environment.get(WEIGHTS):
         folders = (*(Path(part) for part in environment[WEIGHTS].split(os.pathsep) if part), *folders)
     return Site(_Roots(data), folders, site.files, site.runtime, site.slurm, site.said_in)
 
 
 class _Roots(dict[str, Path]):
-    """Root folders by the names of data sets, those of variables by their spelling in capitals."""
+    """Root folders by the names of data sets: of variables in capitals, in site files as recipes or checks have it."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        return super().get(_spelled(name), super().get(name, default))
+        known = [each.name for each in DATA_SETS.values() if each.record_name == name]
+        names = [spelled(name), name, *known]
+        return next((self[each] for each in names if each in self), default)
 
 
-def _spelled(dataset: str) -> str:
+def variable_of(dataset: str) -> str:
+    """The variable that tells the root folder of a data set."""
+    return DATA + spelled(dataset)
+
+
+def spelled(dataset: str) -> str:
     """How a data set is called in a variable's name: "mini-coco" as MINI_COCO."""
     return re.sub(r"\W", "_", dataset).upper()
 
@@ -119,12 +138,9 @@ def _spelled(dataset: str) -> str:
 def _read_site(path: Path) -> Site:
     document = read_document(path, "data: {imagenet1k: /data/imagenet}")
     own, beside = validated(SiteFile, document), path.absolute().parent
-    for recipe, settings in own.runtime.items():
-        for key in settings:
-            if key not in RuntimeSettings.model_fields:
-                where = document.at("runtime", recipe, key)
-                known = ", ".join(RuntimeSettings.model_fields)
-                raise InputError(f'{where}: key "runtime.{recipe}.{key}": no such setting. There are: {known}')
+    for recipe in own.runtime:
+        if recipe != ALL and not recipe.endswith((".yaml", ".yml")) and recipe not in (known := list_recipes()):
+            raise InputError(f"{document.key('runtime', recipe)}: no such recipe. {nearest(recipe, [ALL, *known])}")
 
     def place(text: str) -> Path:
         return beside / Path(text).expanduser()
@@ -133,7 +149,7 @@ def _read_site(path: Path) -> Site:
         data={name: place(root) for name, root in own.data.items()},
         folders=tuple(place(text) for text in own.weights),
         files={name: place(text) for name, text in own.files.items()},
-        runtime=own.runtime,
+        runtime={name: settings.model_dump(exclude_unset=True) for name, settings in own.runtime.items()},
         slurm=own.slurm,
         said_in=path,
     )

@@ -1,21 +1,29 @@
 """Suite files: backbones × recipes × seeds, in YAML."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from backbones.errors import InputError
 from backbones.training.settings import Settings
-from benchmarks.planning.suites.documents import Document, read_document, validated
+from benchmarks.planning.suites.documents import Document, Location, Texts, as_list, nearest, read_document, validated
 
 FOLDER = Path(__file__).parents[2] / "suites"
 
-Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]*$", description="of letters, digits, and _ . + -")]
+
+def _names_a_folder(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError("expected a name of letters, digits and _ . + -")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_names_a_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Overrides = Annotated[dict[str, Any], Field(description="settings of the recipe, by key: {schedule.epochs: 25}")]
 
@@ -28,10 +36,6 @@ def _as_mapping(key: str) -> BeforeValidator:
     return BeforeValidator(lambda given: {key: given} if isinstance(given, str) else given)
 
 
-def _as_list(given: Any) -> Any:
-    return given if isinstance(given, list | tuple) else [given]
-
-
 class RecipeUse(Settings):
     """A recipe, packaged or a file beside the suite's, and settings that are laid over it."""
 
@@ -40,7 +44,9 @@ class RecipeUse(Settings):
 
 
 RecipeUses = Annotated[
-    tuple[Annotated[RecipeUse, _as_mapping("recipe")], ...], BeforeValidator(_as_list), Field(strict=False)
+    tuple[Annotated[RecipeUse, _as_mapping("recipe")], ...],
+    BeforeValidator(as_list),
+    Field(strict=False, min_length=1),
 ]
 
 
@@ -76,9 +82,9 @@ class Comparison(Settings):
     table:   the paper's table that its numbers belong to; by default where their data set stands
     """
 
-    backbones: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
-    recipes: Annotated[dict[str, RecipeUses], BeforeValidator(lambda given: _for_all(given))]
-    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (0,)
+    backbones: Annotated[tuple[Name, ...], BeforeValidator(as_list), Field(strict=False, min_length=1)]
+    recipes: Annotated[dict[str, RecipeUses], BeforeValidator(lambda given: _for_all(given)), Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list), Field(strict=False, min_length=1)] = (0,)
     table: str | None = None
     set: Overrides = Field(default_factory=dict)
 
@@ -106,7 +112,7 @@ class SuiteFile(Settings):
     about: str = ""
     extends: str | None = None
     replace: Replacements = Replacements()
-    plugins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    plugins: Texts = ()
     backbones: dict[Name, Annotated[BackboneUse, _as_mapping("backbone")]] = Field(default_factory=dict)
     pretraining: dict[Name, Annotated[PretrainingUse, _as_mapping("recipe")]] = Field(default_factory=dict)
     comparisons: dict[Name, Comparison | None] = Field(default_factory=dict)
@@ -114,15 +120,20 @@ class SuiteFile(Settings):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a suite, and the file that has it."""
+    """One entry of a suite, and the file that has it; `said` is how the call has it where that does."""
 
     value: Any
     document: Document
-    location: tuple[str | int, ...]
+    location: Location
+    said: str = ""
 
     def at(self, *location: str | int) -> str:
-        """Where something below it stands, for messages."""
-        return self.document.at(*self.location, *location)
+        """Where something below it stands, for messages: "my.yaml, line 7"."""
+        return self.said or self.document.at(*self.location, *location)
+
+    def key(self, *location: str | int) -> str:
+        """The same with the key."""
+        return self.said or self.document.key(*self.location, *location)
 
 
 @dataclass(frozen=True)
@@ -135,12 +146,16 @@ class Suite:
     name: str
     path: Path
     about: str
-    plugins: tuple[Path, ...]
+    plugins: tuple[Entry, ...]
     backbones: Mapping[str, Entry]
     pretraining: Mapping[str, Entry]
     comparisons: Mapping[str, Entry]
     recipes: Mapping[str, Entry]
-    replaced: Mapping[str, str]
+    replaced: Mapping[str, Entry]
+
+    def site_name(self, dataset: str) -> str:
+        """What the site is asked for where a recipe, or a pre-training, names that data set."""
+        return str(self.replaced[dataset].value) if dataset in self.replaced else dataset
 
 
 def list_suites() -> dict[str, str]:
@@ -178,18 +193,53 @@ def _packaged() -> tuple[Path, ...]:
     return tuple(sorted(FOLDER.glob("*.yaml")))
 
 
+_SITES = "where that lies on a machine, its site file says (--site)"
+_ELSEWHERE = {
+    "data": f"{_SITES}: `data: {{NAME: FOLDER}}`",
+    "weights": f"{_SITES}: `weights: FOLDER`; here a backbone has a file's name",
+    "files": f"{_SITES}",
+    "runtime": "how a machine goes about it, its site file says (--site); what all are to have, `set: {runtime.…: …}`",
+    "slurm": "what Slurm is asked for, the site file says (--site)",
+    "recipes": "no such setting. Recipes stand in a comparison, and what takes their place in `replace: {recipes: …}`",
+    "seeds": "no such setting. Seeds stand in a comparison",
+}
+"""What people may look for at the top of a suite."""
+
+
 def _load(path: Path, above: tuple[Path, ...]) -> Suite:
     document = read_document(path, "comparisons: {…}")
-    own = validated(SuiteFile, document)
-    if path.resolve() in above:
-        raise InputError(f'{document.at("extends")}: key "extends": {path.name} extends itself')
+    own = validated(SuiteFile, document, _ELSEWHERE)
+    _require_portable(own, document)
     base = None
     if own.extends is not None:
-        found = find_suite(own.extends, f'{document.at("extends")}: key "extends":', path.parent)
+        found = find_suite(own.extends, f"{document.key('extends')}: suite", path.parent)
+        if found.resolve() in (path.resolve(), *above):
+            raise InputError(f"{document.key('extends')}: {own.extends}: a suite cannot extend itself")
         base = _load(found, (*above, path.resolve()))
     elif own.replace != Replacements():
-        raise InputError(f'{document.at("replace")}: key "replace": only a suite that `extends` another replaces')
-    return _laid_over(base, own, document)
+        raise InputError(f"{document.key('replace')}: only a suite that extends another replaces what it has")
+    suite = _laid_over(base, own, document)
+    _require_replaced(base, own, document)
+    if not suite.comparisons and not suite.pretraining and own.extends is None:
+        raise InputError(f"{document.at()}: nothing to do. Expected comparisons, or pre-trainings")
+    return suite
+
+
+def _require_portable(own: SuiteFile, document: Document) -> None:
+    """Refuse paths: a suite is the same on every machine."""
+    named: list[tuple[Location, str | None, str]] = []
+    for section, uses in (("backbones", own.backbones), ("replace", own.replace.backbones)):
+        for name, use in uses.items():
+            above = (section,) if section == "backbones" else (section, "backbones")
+            named.append(((*above, name, "weights"), use.weights, "a file"))
+    named += [(("pretraining", name, "data"), each.data, "a data set") for name, each in own.pretraining.items()]
+    named += [(("replace", "data", name), other, "a data set") for name, other in own.replace.data.items()]
+    for location, text, what in named:
+        if text and re.search(r"[/\\~]", text):
+            raise InputError(
+                f"{document.key(*location)}: {text}: expected the name of {what}, without a folder: where it lies on a "
+                "machine, its site file says (--site)"
+            )
 
 
 def _laid_over(base: Suite | None, own: SuiteFile, document: Document) -> Suite:
@@ -201,32 +251,61 @@ def _laid_over(base: Suite | None, own: SuiteFile, document: Document) -> Suite:
     sections = {name: entries(name) for name in ("backbones", "pretraining", "comparisons")}
     below = {name: dict(getattr(base, name)) if base else {} for name in sections}
     for name, value in own.replace.backbones.items():
-        _require_replaceable("backbones", name, below["backbones"], document)
         below["backbones"][name] = Entry(value, document, ("replace", "backbones", name))
     merged = {name: below[name] | sections[name] for name in sections}
     replaced = {
-        name: Entry(value, document, ("replace", "recipes", name)) for name, value in own.replace.recipes.items()
+        section: {
+            name: Entry(value, document, ("replace", section, name))
+            for name, value in getattr(own.replace, section).items()
+        }
+        for section in ("recipes", "data")
     }
     return Suite(
         name=document.path.stem,
         path=document.path,
         about=own.about or (base.about if base else ""),
-        plugins=(*(base.plugins if base else ()), *(_plugin(document, text) for text in own.plugins)),
+        plugins=(*(base.plugins if base else ()), *_plugins(own, document)),
         backbones=merged["backbones"],
         pretraining=merged["pretraining"],
         comparisons={name: entry for name, entry in merged["comparisons"].items() if entry.value is not None},
-        recipes={**(base.recipes if base else {}), **replaced},
-        replaced={**(base.replaced if base else {}), **own.replace.data},
+        recipes={**(base.recipes if base else {}), **replaced["recipes"]},
+        replaced={**(base.replaced if base else {}), **replaced["data"]},
     )
 
 
-def _require_replaceable(section: str, name: str, there: Mapping[str, Any], document: Document) -> None:
-    if name not in there:
-        near = difflib.get_close_matches(name, there, n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(there)}"
-        where = document.at("replace", section, name)
-        raise InputError(f'{where}: key "replace.{section}.{name}": nothing of that name is extended. {hint}')
+def _plugins(own: SuiteFile, document: Document) -> Iterator[Entry]:
+    for position, text in enumerate(own.plugins):
+        yield Entry(document.path.parent / text, document, ("plugins", position))
 
 
-def _plugin(document: Document, text: str) -> Path:
-    return document.path.parent / text
+def _require_replaced(base: Suite | None, own: SuiteFile, document: Document) -> None:
+    """Raise InputError for what would replace nothing, and for a comparison taken away that is not there.
+
+    Of data sets only the cells tell: `benchmarks.planning.suites.expanding` looks for those.
+    """
+    there = {"backbones": {*base.backbones}, "recipes": {*base.recipes, *_recipes_of(base)}} if base else {}
+    for section, known in there.items():
+        for name in getattr(own.replace, section):
+            if name not in known:
+                where = document.key("replace", section, name)
+                raise InputError(f"{where}: what is extended has no such name to be replaced. {nearest(name, known)}")
+    compared = base.comparisons if base else {}
+    for name, value in own.comparisons.items():
+        if value is None and name not in compared:
+            raise InputError(f"{document.key('comparisons', name)}: nothing of that name to be taken away")
+
+
+def _recipes_of(suite: Suite) -> Iterator[str]:
+    for entry in suite.pretraining.values():
+        yield entry.value.recipe
+    for entry in suite.comparisons.values():
+        yield from (use.recipe for uses in entry.value.recipes.values() for use in uses)
+
+
+def flat(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Settings, those within settings too, by the keys that lead to them as they are written."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, (*above, key))
+        else:
+            yield (*above, key), value

@@ -15,6 +15,8 @@ from backbones.pretraining.steps import MaskedAutoencoderStep
 from backbones.training.checkpointing import Tally
 from backbones.training.precision import Precision, wrap_optimizer
 from backbones.training.progress import ProgressHook
+from backbones.training.trackers.tracking import Tracking
+from tests.support.trackers import run_in
 from tests.support.waiting import fake, losses_without_waiting, no_waiting, waits
 
 
@@ -78,7 +80,8 @@ def stepping(hook: ProgressHook, runner: Any, step: int, loss: Tensor) -> None:
 
 
 def test_progress_waits_only_for_a_line_of_the_log(tmp_path: Path) -> None:
-    hook = ProgressHook(tmp_path, title="test", batch_size=2, per_epoch=4, every=3, tally=Tally(recent_loss=1.5))
+    tally, tracking = Tally(recent_loss=1.5), Tracking(run_in(tmp_path))
+    hook = ProgressHook(tmp_path, title="test", batch_size=2, per_epoch=4, every=3, tally=tally, tracking=tracking)
     runner = SimpleNamespace(iter=0, max_iters=9)
     hook.before_train(runner)
     try:

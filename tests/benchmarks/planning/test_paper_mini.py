@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.mini.site import PLACES, write_site
 from benchmarks.mini.weights import stand_in_files
-from benchmarks.planning.suites.cells import SuiteCell, expand
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.expanding import expand
 from benchmarks.planning.suites.site import Site, load_site
 from benchmarks.planning.suites.suite import load_suite
 from tests.support.mini_backbones import registered

@@ -1,0 +1,1 @@
+"""Weights & Biases and MLflow beside TensorBoard: what a run shows there."""

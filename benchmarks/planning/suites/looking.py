@@ -1,0 +1,108 @@
+"""A look at what a suite's cells need before the first of them starts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from benchmarks.planning.cells import find_planned_backbone
+from benchmarks.planning.names import settle_names
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.expanding import expected_numbers
+from benchmarks.planning.suites.plan import SuitePlan
+from tasks.data_sets import DATA_SETS
+from tasks.datasets.places import explain_absence
+
+ENCODER = Path("checkpoints/encoder.pth")
+"""In the directory of a pre-training's run, the weights that it makes."""
+
+
+def settled(plan: SuitePlan) -> tuple[SuiteCell, ...]:
+    """A suite's cells, those whose weights a finished pre-training has made with the file of them."""
+    made: dict[str, Path] = {}
+    cells = []
+    for cell in plan.cells:
+        if cell.needs in made:
+            cell = _named_by_weights(cell.with_weights(made[cell.needs]))
+        elif not cell.comparison and (found := cell.planned.find_record(plan.out, lambda error: None)):
+            made[cell.name] = found[0] / ENCODER
+        cells.append(cell)
+    return tuple(cells)
+
+
+def _named_by_weights(cell: SuiteCell) -> SuiteCell:
+    """The cell in the row that its file of weights tells."""
+    try:
+        weights = cell.planned.with_weights()
+        entry, planned = find_planned_backbone(weights, weights.weights)
+        named = settle_names(planned, entry, weights.weights)
+    except InputError:  # it has gone, or is told by whoever looks at it
+        return cell
+    expected = expected_numbers(planned, named, cell.table) if cell.expected else {}
+    return replace(cell, method=named.method, pretrain_data=named.pretrain_data, column=named.model, expected=expected)
+
+
+def require_sound(plan: SuitePlan) -> None:
+    """Look at the data's folders and at the weights of all cells that have not finished, as far as they are there.
+
+    Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet.
+    Raises InputError that names, with their lines in the suite, all that cannot go well: weights that contradict their
+    backbone, or cannot be read, and data in no layout of their recipe's.
+    """
+    looked: dict[tuple[Any, ...], str | None] = {}
+    for cell in settled(plan):
+        if cell.missing or _is_finished(cell, plan.out):
+            continue
+        planned, places = cell.planned, getattr(cell.planned.recipe, "data", None)
+        of_data = (planned.data, cell.task, cell.dataset, str(places))
+        if of_data not in looked:
+            told = explain_data(cell)
+            looked[of_data] = told and f"{cell.place}: data {cell.dataset}: {told}"
+        of_weights = (cell.backbone, planned.checkpoint, planned.part)
+        if of_weights not in looked:
+            told = _explain_weights(cell)
+            looked[of_weights] = told and f"{plan.suite.backbones[cell.backbone].at()}: {cell.backbone}: {told}"
+    if wrong := list(filter(None, looked.values())):
+        raise InputError("\n".join(wrong))
+
+
+def _is_finished(cell: SuiteCell, out: Path) -> bool:
+    try:
+        return cell.planned.find_record(out, lambda error: None) is not None
+    except InputError:  # weights that cannot be read: looked at anew, where that is told
+        return False
+
+
+def _explain_weights(cell: SuiteCell) -> str | None:
+    """Why a cell's weights cannot be those of its backbone; None where nothing speaks against it."""
+    planned = cell.planned
+    if planned.checkpoint is None or not planned.can_be_read:
+        return None
+    try:
+        weights = planned.with_weights()
+        entry, weights = find_planned_backbone(weights, weights.weights)
+        settle_names(weights, entry, weights.weights)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def explain_data(cell: SuiteCell) -> str | None:
+    """Why a cell's folder of data cannot be what its recipe speaks of; None where nothing speaks against it."""
+    root = cell.planned.data
+    settings = getattr(cell.planned.recipe, "data", None)
+    places = {
+        name: value
+        for name, value in (settings.model_dump() if settings else {}).items()
+        if name.startswith(("train_", "val_")) and isinstance(value, str)
+    }
+    if places:
+        return explain_absence(root, places, f"data set {cell.dataset}")
+    try:
+        is_empty = next(root.iterdir(), None) is None
+    except OSError as error:
+        return f"{root}: cannot be read: {error.strerror or error}"
+    if not is_empty:
+        return None
+    layout = next((each.layout for each in DATA_SETS.values() if each.record_name == cell.dataset), "images")
+    return f"{root}: an empty folder. Expected {layout}"

@@ -1,0 +1,168 @@
+"""What becomes of each cell of a suite, said before anything is started: its state, its key, and what it will take."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal, TypeAlias
+
+from backbones.errors import InputError
+from backbones.training.settings import deciding_settings, protocol
+from backbones.weights.published import Cell as PublishedCell
+from backbones.weights.published import published
+from benchmarks.planning.records import complete
+from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.looking import settled
+from benchmarks.planning.suites.plan import SuitePlan
+from benchmarks.running.foreseeing import Foresight
+from benchmarks.running.inventory import Run, files_of, find_run
+from benchmarks.running.lease import find_owner
+from benchmarks.scheduling.folders import SuiteFolder
+from results import Record, find_records
+from results.record import Outline
+
+State: TypeAlias = Literal["finished", "at work", "unfinished", "failed", "missing", "waits", "to be run"]
+
+_LENGTH = ("schedule.", "optimizer.batch_size", "model.image_size")
+"""The settings that have to agree before one run's time tells of another's."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One cell as it stands.
+
+    detail:    how far it is, who is at work on it, why it failed, or what it waits for
+    metrics:   of its table, once it has finished
+    key:       empty while data or weights are missing
+    directory: of its run; None while that is not known
+    hours:     that it will take still, by what was measured in this store; None where nothing was
+    bytes:     that it will add to the store, likewise
+    source:    where its weights are to be had, or how it is known that they are not
+    """
+
+    cell: SuiteCell
+    state: State
+    detail: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    key: str = ""
+    directory: Path | None = None
+    hours: float | None = None
+    bytes: int | None = None
+    source: str = ""
+
+
+def preview(plan: SuitePlan, on_listing: Callable[[Path], None] = lambda root: None) -> list[Preview]:
+    """Every cell as it stands; nothing is claimed, and nothing written but what is kept of data and weights.
+
+    on_listing: told of a data set's root before it is looked at
+    """
+    return _Look(plan, on_listing).at_all()
+
+
+class _Look:
+    def __init__(self, plan: SuitePlan, on_listing: Callable[[Path], None]) -> None:
+        self.plan, self.folder = plan, SuiteFolder(plan.out, plan.name)
+        self.foresight = Foresight(plan.out, on_listing)
+        self.measured = _Measured(plan.out)
+        self.finished: set[str] = set()
+
+    def at_all(self) -> list[Preview]:
+        return [self._at(cell) for cell in settled(self.plan)]
+
+    def _at(self, cell: SuiteCell) -> Preview:
+        source = source_of(cell)
+        if found := self._record(cell):
+            self.finished.add(cell.name)
+            directory, record = found
+            cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
+            return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source)
+        hours, size = self.measured.of(cell)
+        if cell.missing:
+            return Preview(cell, "missing", "; ".join(cell.missing), hours=hours, bytes=size, source=source)
+        if cell.needs and cell.needs not in self.finished:
+            return Preview(cell, "waits", f"for the pre-training {cell.needs}", hours=hours, bytes=size, source=source)
+        try:
+            foreseen = self.foresight.of(cell.planned)
+        except InputError as error:
+            return Preview(cell, "missing", str(error), source=source)
+        state, detail, run = self._state(cell, foreseen.directory)
+        if run and run.seconds_left is not None:
+            hours = run.seconds_left / 3600
+        directory = run.directory if run else foreseen.directory
+        return Preview(cell, state, detail, {}, foreseen.key, directory, hours, size, source)
+
+    def _record(self, cell: SuiteCell) -> tuple[Path, Record] | None:
+        try:
+            return cell.planned.find_record(self.plan.out, lambda error: None)
+        except InputError:  # weights that are not there, or cannot be read
+            return None
+
+    def _state(self, cell: SuiteCell, first: Path) -> tuple[State, str, Run | None]:
+        """Of a cell that can be run and has not finished."""
+        folder = self.folder.cell(cell.name)
+        directory = folder.run or first
+        run = find_run(directory) if directory.is_dir() else None
+        if run and run.state == "at work":
+            return "at work", run.detail, run
+        owner = find_owner(folder.owner) if folder.owner.exists() else None
+        if owner and owner.lives:
+            return "at work", owner.name, run
+        told = folder.read()
+        if told.outcome == "failed":
+            return "failed", told.reason, run
+        if run and run.state in ("unfinished", "broken"):
+            return "unfinished", run.detail, run
+        return "to be run", "", None
+
+
+def _metrics(cell: SuiteCell, record: Record) -> dict[str, float]:
+    from results.paper_tables import PAPER_TABLES
+
+    wanted = PAPER_TABLES[cell.table].metrics if cell.table else ("reconstruction_loss", "loss")
+    return {metric.name: metric.value for metric in record.metrics if metric.name in wanted}
+
+
+class _Measured:
+    """What runs of the same recipe and model took in this store."""
+
+    def __init__(self, out: Path) -> None:
+        self.records: list[tuple[Path, Record]] = []
+        if out.is_dir():
+            found = find_records([out], lambda error: None, Outline)
+            self.records = [(directory, complete(record)) for directory, record in found]
+
+    def of(self, cell: SuiteCell) -> tuple[float | None, int | None]:
+        """Hours and bytes, each the median; None where there is no such run."""
+        alike = [(path, record) for path, record in self.records if _is_alike(cell, record)]
+        seconds = [record.total_seconds for _, record in alike if record.total_seconds is not None]
+        if not alike:
+            return None, None
+        sizes = [sum(size for _, size, _ in files_of(path)) for path, _ in alike]
+        return (median(seconds) / 3600 if seconds else None), int(median(sizes))
+
+
+def _is_alike(cell: SuiteCell, record: Record) -> bool:
+    planned = cell.planned
+    own = cell.column or planned.backbone
+    if record.trained or (record.task, record.recipe, record.model) != (cell.task, planned.recipe_name, own):
+        return False
+    wanted = protocol(deciding_settings(planned.recipe))
+    return all(record.protocol.get(name) == value for name, value in wanted.items() if name.startswith(_LENGTH))
+
+
+def source_of(cell: SuiteCell) -> str:
+    """Where a cell's weights are to be had, in words; empty where it needs none, or nothing is known."""
+    if not cell.weights:
+        return ""
+    file = next((file for file in published().files if file.name == cell.weights), None)
+    if file:
+        return file.page
+    place: PublishedCell | None = cell.published
+    if place is None:
+        return ""
+    return f"never released: {place.evidence}" if not place.weights else _pages(place.weights)
+
+
+def _pages(names: Sequence[str]) -> str:
+    pages = {file.name: file.page for file in published().files}
+    return "; ".join(f"{name}: {pages[name]}" for name in names)
