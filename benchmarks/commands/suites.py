@@ -61,7 +61,9 @@ def carry_out_suite(
         raise TryAgainError(f"{outcome.no_room}. Make room and repeat the command")
     if outcome.interrupted:
         return INTERRUPTED
-    return 1 if ending.failed or ending.missing else TRY_AGAIN if ending.unfinished else 0
+    if outcome.failed or ending.failed:
+        return 1
+    return TRY_AGAIN if outcome.unfinished or ending.unfinished else 0
 
 
 class _Course:

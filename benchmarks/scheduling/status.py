@@ -195,11 +195,13 @@ class Reader:
         except ResultsError as error:
             state, fault = CellState(), _one_line(error)
         cell = replace(cell, attempts=tuple((attempt.began, attempt.ended) for attempt in state.attempts))
-        if result:
+        if result and cell.run and not _is_of_earlier(result.written, state):
             return replace(cell, state="finished", result=result)
-        if cell.run:
-            cell = replace(cell, progress=read_progress(cell.run))
         owner = _owner(folder, cell.run)
+        if result and not (owner and owner.lives) and state.outcome is None:
+            return replace(cell, state="finished", result=result)
+        if cell.run and not result:
+            cell = replace(cell, progress=read_progress(cell.run))
         if fault and not (owner and owner.lives):
             return replace(cell, state="damaged", reason=fault)
         return _of_unfinished(cell, state, owner)
@@ -212,8 +214,14 @@ class Reader:
             return None
         stamp = (status.st_mtime_ns, status.st_size)
         if self.results.get(run, ((0, 0),))[0] != stamp:
-            self.results[run] = stamp, read_result(run)
+            self.results[run] = stamp, replace(read_result(run), written=status.st_mtime)
         return self.results[run][1]
+
+
+def _is_of_earlier(written: float, state: CellState) -> bool:
+    """Whether a record was there before the last attempt, which did not come to an end for which it stands: a suite
+    whose settings have changed runs its cells anew."""
+    return state.outcome != "finished" and bool(state.attempts) and written < state.attempts[-1].began.timestamp()
 
 
 def _of_unfinished(cell: CellStatus, state: CellState, owner: Owner | None) -> CellStatus:

@@ -1,6 +1,7 @@
 """How far the suites of a store are: every state of a cell, speeds, hours, and stores that are damaged or elsewhere."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from benchmarks.scheduling.status import CellStatus, Reader, SuiteStatus
 from results.errors import ResultsError
 from tests.support.stores import ELSEWHERE
 from tests.support.suite_stores import (
+    BEGAN,
     cell_of,
     contents,
     make_job,
@@ -57,6 +59,19 @@ def test_a_finished_cell_is_one_whose_run_has_a_record(suite: SuiteFolder) -> No
 def test_a_record_counts_whatever_the_state_says(suite: SuiteFolder) -> None:
     put_finished(suite, JOB)
     put_state(suite, JOB, "failed", "killed by signal 9")
+    assert first(suite).state == "finished"
+
+
+@pytest.mark.parametrize(("outcome", "state"), [(None, "at work"), ("failed", "failed"), ("stopped", "stopped")])
+def test_a_record_of_earlier_settings_does_not_count(suite: SuiteFolder, outcome: str | None, state: str) -> None:
+    record = put_finished(suite, JOB) / "record.json"
+    os.utime(record, (BEGAN.timestamp() - 60,) * 2)
+    put_state(suite, JOB, outcome, "diverged")
+    if outcome is None:
+        assert first(suite).state == "finished"
+        own(suite, JOB, here=False)
+    assert first(suite).state == state and first(suite).result is None
+    put_state(suite, JOB, "finished")
     assert first(suite).state == "finished"
 
 
