@@ -55,7 +55,7 @@ class CellStatus:
     reason:    why it failed, what is damaged or missing, or what it waits for
     owner:     who is, or was, at work on it
     began:     its last attempt
-    typically: how many seconds such cells take; None where none has finished
+    typically: how many seconds such cells take; None where none has finished, nor has a speed
     """
 
     job: Job
@@ -246,12 +246,14 @@ def _of_unfinished(cell: CellStatus, state: CellState, owner: Owner | None) -> C
 
 
 def _with_speeds(cells: Sequence[CellStatus]) -> list[CellStatus]:
-    """The cells, with what those of the same recipe and model have taken."""
-    taken: dict[tuple[str, ...], list[float]] = {}
+    """The cells, with what those of the same recipe and model have taken, or are to take by their speed until now."""
+    taken, expected = dict[tuple[str, ...], list[float]](), dict[tuple[str, ...], list[float]]()
     for cell in cells:
         if cell.result and cell.result.seconds:
             taken.setdefault(_kind(cell.job), []).append(cell.result.seconds)
-    typical = {kind: median(seconds) for kind, seconds in taken.items()}
+        elif cell.state == "at work" and cell.progress and cell.progress.seconds_left is not None:
+            expected.setdefault(_kind(cell.job), []).append(cell.progress.seconds + cell.progress.seconds_left)
+    typical = {kind: median(seconds) for kind, seconds in (expected | taken).items()}
     return [replace(cell, typically=typical.get(_kind(cell.job))) if cell.state in OPEN else cell for cell in cells]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.running.claim import CLAIM
-from benchmarks.running.lease import Lease
 from benchmarks.running.of_suite import RUN
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.status import CellStatus, Reader, SuiteStatus
@@ -148,13 +147,22 @@ def test_missing_files_and_cells_that_wait_for_weights(tmp_path: Path) -> None:
 def test_time_left_of_the_whole_where_all_speeds_are_known(tmp_path: Path) -> None:
     jobs = [make_job(str(seed), seed) for seed in range(4)]
     suite = put_suite(tmp_path, *jobs)
+    assert read(suite).seconds_left is None
     put_run_of(suite, jobs[1], update=50, of=100)
-    own(suite, jobs[1])
-    with Lease(cell_of(suite, jobs[1]).path / "other"):
-        own(suite, jobs[1], here=False)
-        assert read(suite).seconds_left is None
-        put_finished(suite, jobs[0])
-        assert read(suite).seconds_left == pytest.approx(100.0 + 2 * 7200.0)
+    own(suite, jobs[1], here=False)
+    assert read(suite).seconds_left == pytest.approx(100.0 + 3 * 200.0)
+    put_finished(suite, jobs[0])
+    assert read(suite).seconds_left == pytest.approx(100.0 + 2 * 7200.0)
+    own(suite, jobs[2], here=False)
+    assert read(suite).seconds_left == pytest.approx(max(7200.0, (100.0 + 2 * 7200.0) / 2))
+
+
+def test_time_left_is_not_told_where_a_speed_is_not_known(tmp_path: Path) -> None:
+    jobs = make_job("known"), make_job("another recipe", 1, recipe="imagenet_vit_large")
+    suite = put_suite(tmp_path, *jobs)
+    put_run_of(suite, jobs[0], update=50, of=100)
+    own(suite, jobs[0], here=False)
+    assert read(suite).seconds_left is None
 
 
 def test_hours_of_gpus_and_processors(suite: SuiteFolder) -> None:
