@@ -61,7 +61,9 @@ def carry_out_suite(
         raise TryAgainError(f"{outcome.no_room}. Make room and repeat the command")
     if outcome.interrupted:
         return INTERRUPTED
-    return 1 if ending.failed or ending.missing else TRY_AGAIN if ending.unfinished else 0
+    if outcome.failed or ending.failed:
+        return 1
+    return TRY_AGAIN if outcome.unfinished or ending.unfinished else 0
 
 
 class _Course:
@@ -105,8 +107,10 @@ class _Course:
 
     def _words(self, job: Job, what: str, state: CellState | None) -> str:
         outcome, reason = (state.outcome, state.reason) if state else (None, "")
+        if what == "waits":
+            return f"waits {job.name}: for {reason}"
         if what != "ended" or state is None:
-            return f"{what} {job.name}{f': {reason}' if reason else ''}"
+            return f"{what} {job.name}{f': {reason}' if reason and what != 'begins' else ''}"
         if outcome == "failed":
             return f"failed {job.name}: {reason} ({self.folder.cell(job.name).log})"
         if outcome != "finished":
