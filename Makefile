@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test test-all test-trackers example lint bench gpu lock
+.PHONY: setup demo test test-all test-slurm test-trackers example lint bench gpu lock
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -21,10 +21,14 @@ demo: $(READY)
 	$(BIN)/backbench demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slurm"
+
+# On a real Slurm of this machine alone, which the script sets up for it and takes down; its packages have to be there.
+test-slurm: $(READY)
+	tests/slurm/one_machine.sh run $(BIN)/python -m pytest -m slurm tests/slurm
 
 # Weights & Biases and MLflow, which are installed for these tests only: timm imports wandb wherever it finds it, which
 # makes each start slower by half a second.

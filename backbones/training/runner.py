@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import signal
+import threading
 from collections.abc import Sized
 from contextlib import suppress
 from typing import Any
@@ -212,11 +213,20 @@ def _loader(
 def _leave_signals_to_parent(worker: int) -> None:
     """Leave the group that terminals and torchrun signal as a whole: the parent tells a loader process when to end.
 
-    SIGTERM is how, so it stays as it is.
+    SIGTERM is how. Slurm sends that, too, to every process of a step: it counts if it is the parent's.
     """
     os.setpgid(0, 0)
     for number in {*SIGNALS} - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # tells who has sent it; macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def stack(samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The commands of whole comparisons: `suite` and `status`."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ from backbones.errors import InputError
 from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
 
 suite_app = typer.Typer()
+
+
+class Launcher(StrEnum):
+    """By whom cells are carried out."""
+
+    local = "local"
+    slurm = "slurm"
 
 
 @suite_app.command()
@@ -45,6 +53,13 @@ def suite(
         str | None, typer.Option(metavar="MODEL", help="With --backbone: under the recipes of this model.")
     ] = None,
     plugin: Plugin = None,
+    launcher: Annotated[
+        Launcher,
+        typer.Option(
+            help="Processes of this machine, or jobs of Slurm, as the site file's section `slurm` has it: they are not "
+            "waited for; repeated, the command submits what is neither finished nor queued."
+        ),
+    ] = Launcher.local,
     jobs: Annotated[
         str | None,
         typer.Option(
@@ -85,6 +100,7 @@ def suite(
     from benchmarks.commands.suite_endings import command_for
     from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.commands.suites_on_slurm import submit_and_tell
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
     from benchmarks.running.foreseeing import tell_looking
@@ -107,8 +123,11 @@ def suite(
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
+    plan = require_sound(plan, tell_looking)
+    if launcher is Launcher.slurm and not submit_and_tell(plan, as_json=as_json):
+        raise typer.Exit(1 if any(cell.missing for cell in plan.cells) else 0)
     exit_status = carry_out_suite(
-        require_sound(plan, tell_looking),
+        plan,
         jobs=jobs,
         hours=hours,
         retries=retries,

@@ -15,14 +15,21 @@ PROGRAM = (sys.executable, "-P", "-m", "benchmarks")
 
 
 def start(
-    arguments: Sequence[str], log: Path, environment: Mapping[str, str], *, heading: str = "", locks: Sequence[int] = ()
+    arguments: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    launcher: Sequence[str] = (),
+    heading: str = "",
+    locks: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `backbench` with these arguments; all that it prints goes to the end of a log, below a heading.
 
     It is the first of a session of its own: Ctrl-C does not reach it but by `stop`. Suites that torchrun or srun has
     started several of are no job of several processes, and neither are their cells.
 
-    locks: descriptors that stay open in it; what they lock is locked until it ends
+    launcher: a command that starts it in turn, such as srun with its options
+    locks:    descriptors that stay open in it; what they lock is locked until it ends
 
     Raises OSError for a log that cannot be written.
     """
@@ -30,7 +37,7 @@ def start(
     with log.open("ab", buffering=0) as file:
         file.write(heading.encode(errors="surrogateescape"))
         return subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*launcher, *PROGRAM, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -46,6 +53,9 @@ def _alone() -> dict[str, str]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to save and to end, as a scheduler does."""
+    """Ask a process to save and to end, as a scheduler does.
+
+    Slurm tells every process of a step itself. There it is by SIGHUP, which is no second word that ends it at once.
+    """
     with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP if "SLURM_JOB_ID" in os.environ else signal.SIGTERM)

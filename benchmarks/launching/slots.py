@@ -25,10 +25,14 @@ _SECONDS_TO_ANSWER = 20
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one cell: what its process gets in its environment and its arguments, and which GPUs are its own."""
+    """Room for one cell: what its process gets in its environment and its arguments, and which GPUs are its own.
+
+    launcher: a command that starts it in turn, such as srun with its options
+    """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    launcher: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
 
     def lock(self) -> tuple[int, ...] | None:

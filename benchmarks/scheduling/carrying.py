@@ -73,7 +73,8 @@ def begin(
     own = {SUITE: folder.name, CELL: str(cell.path.absolute()), ATTEMPT: token}
     environment = {**own, **slots[slot].environment}
     kills = kills_for_memory()
-    process = processes.start(arguments, cell.log, environment, heading=heading, locks=locks)
+    launcher = slots[slot].launcher
+    process = processes.start(arguments, cell.log, environment, launcher=launcher, heading=heading, locks=locks)
     return AtWork(job, cell, claim, process, slot, token, kills)
 
 

@@ -90,11 +90,13 @@ class CellState(_Written):
     outcome: of the last attempt that ended for good; None before there is one
     reason:  why it failed, in its process's words
     job:     Slurm's number for it, where it was submitted
+    times:   how often its time was over since then, and Slurm put it back into the queue
     """
 
     outcome: Outcome | None = None
     reason: str = ""
     job: str = ""
+    times: int = 0
     attempts: tuple[Attempt, ...] = ()
 
 

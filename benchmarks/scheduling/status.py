@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Literal, TypeAlias
 
+from backbones.errors import TryAgainError
+from benchmarks.launching import slurm
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.inventory import SUITES
 from benchmarks.running.lease import Owner, find_owner
@@ -34,7 +36,7 @@ STATES: Mapping[State, str] = {
     "stopped": "the same, of a suite that was asked to stop",
     "failed": "its process ended with an error, or the cell that makes its weights did",
     "damaged": "what the store has of it cannot be read",
-    "queued": "submitted to Slurm, and not begun",
+    "queued": "submitted to Slurm, and not begun, or put back into its queue",
     "waiting": "for the cell that makes its weights",
     "missing": "data or weights that it takes are not there",
     "to do": "not begun",
@@ -180,7 +182,7 @@ class Reader:
         wanted = None if only is None else {*only}
         jobs = [job for job in plan.jobs if wanted is None or job.name in wanted]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            cells = list(pool.map(lambda job: self._cell(job, folder.cell(job.name)), jobs))
+            cells = _as_slurm_says(list(pool.map(lambda job: self._cell(job, folder.cell(job.name)), jobs)))
         return SuiteStatus(folder.name, folder.path, plan.about, tuple(_with_waits(_with_speeds(cells))))
 
     def _cell(self, job: Job, folder: CellFolder) -> CellStatus:
@@ -243,6 +245,27 @@ def _of_unfinished(cell: CellStatus, state: CellState, owner: Owner | None) -> C
     if state.job:
         return replace(cell, state="queued", reason=f"Slurm job {state.job}")
     return replace(cell, state="unfinished" if state.attempts or cell.progress else "to do")
+
+
+def _as_slurm_says(cells: list[CellStatus]) -> list[CellStatus]:
+    """The cells, those whose jobs wait in Slurm's queue or have left it as such, where this machine can ask it."""
+    asked = [cell.slurm_job for cell in cells if cell.slurm_job and cell.state in ("queued", "unfinished", "stopped")]
+    if not asked or not slurm.has_queue():
+        return cells
+    try:
+        queued = slurm.find_queued(asked)
+    except TryAgainError:
+        return cells
+    return [_as_queued(cell, queued) if cell.slurm_job in asked else cell for cell in cells]
+
+
+def _as_queued(cell: CellStatus, queued: Mapping[str, str]) -> CellStatus:
+    job = f"Slurm job {cell.slurm_job}"
+    if cell.slurm_job in queued:
+        return replace(cell, state="queued", reason=f"{job}, {queued[cell.slurm_job].lower()}")
+    if cell.state != "queued":
+        return cell
+    return replace(cell, state="unfinished", reason=f"{job} is gone; the suite's command submits another")
 
 
 def _with_speeds(cells: Sequence[CellStatus]) -> list[CellStatus]:

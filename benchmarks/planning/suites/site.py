@@ -5,14 +5,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
 from benchmarks.planning.recipe import list_more_recipes, list_recipes
 from benchmarks.planning.suites.documents import Texts, nearest, read_document, validated
+from benchmarks.planning.suites.slurm_settings import SlurmSettings
 from tasks.data_sets import DATA_SETS
 
 SITE = "BACKBENCH_SITE"
@@ -23,38 +24,6 @@ ALL = "all"
 """The key of `runtime` whose settings hold for every recipe."""
 
 
-def _time(given: str) -> str:
-    if not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", given):
-        raise ValueError("expected HH:MM:SS or D-HH:MM:SS")
-    return given
-
-
-def _memory(given: str) -> str:
-    if not re.fullmatch(r"\d+[KMGT]?", given):
-        raise ValueError("expected such as 128G")
-    return given
-
-
-class SlurmSettings(Settings):
-    """What Slurm is asked for, for each cell."""
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    time: Annotated[str, AfterValidator(_time), Field(description="HH:MM:SS or D-HH:MM:SS")] | None = None
-    nodes: Annotated[int, Field(ge=1)] = 1
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
-    cpus_per_task: Annotated[int, Field(ge=1, description="of one process: a task has one GPU")] = 1
-    memory: Annotated[str, AfterValidator(_memory), Field(description="of a node: 128G")] | None = None
-    constraint: str | None = None
-    exclude: str | None = None
-    array_parallelism: Annotated[int, Field(ge=1, description="cells at work at the same time")] = 256
-    signal_seconds: Annotated[int, Field(ge=1, description="between the warning and the end: to save in")] = 120
-    max_requeues: Annotated[int, Field(ge=0, description="of a cell whose time was over")] = 20
-    setup: Annotated[tuple[str, ...], Field(strict=False, description="lines of shell before the command")] = ()
-    extra: dict[str, Any] = Field(default_factory=dict)
-
-
 class SiteFile(Settings):
     """One file.
 
@@ -62,6 +31,7 @@ class SiteFile(Settings):
     weights: folders in which files of weights are looked for by their names
     files:   by such a name, where that file is instead
     runtime: by recipe, packaged or the name of a file of one's own, or "all", settings of its section `runtime`
+    slurm:   what a cluster is asked for
     """
 
     data: dict[str, str] = Field(default_factory=dict)
@@ -139,9 +109,12 @@ def _read_site(path: Path) -> Site:
     document = read_document(path, "data: {imagenet1k: /data/imagenet}")
     own, beside = validated(SiteFile, document), path.absolute().parent
     known = [*list_recipes(), *(name for names in list_more_recipes().values() for name in names)]
-    for recipe in own.runtime:
-        if recipe != ALL and not recipe.endswith((".yaml", ".yml")) and recipe not in known:
-            raise InputError(f"{document.key('runtime', recipe)}: no such recipe. {nearest(recipe, [ALL, *known])}")
+    named = [("runtime", recipe) for recipe in own.runtime if recipe != ALL]
+    for where in (*named, *(("slurm", "recipes", recipe) for recipe in own.slurm.recipes)):
+        recipe = where[-1]
+        if not recipe.endswith((".yaml", ".yml")) and recipe not in known:
+            near = nearest(recipe, [*([ALL] if where[0] == "runtime" else []), *known])
+            raise InputError(f"{document.key(*where)}: no such recipe. {near}")
 
     def place(text: str) -> Path:
         return beside / Path(text).expanduser()

@@ -17,7 +17,7 @@ class Signalled(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return 4
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
             os.kill(os.getpid(), number)
         return {"group": torch.tensor(os.getpgrp())}
 
@@ -27,3 +27,13 @@ def test_a_loader_process_outlives_signals_to_the_whole_job() -> None:
     recipe: Any = SimpleNamespace(runtime=SimpleNamespace(workers=1))
     groups = torch.cat([batch["group"] for batch in _loader(Signalled(), recipe, None, batch_size=2)])
     assert len(groups) == 4 and len(groups.unique()) == 1 and groups[0] != os.getpgrp()
+
+
+def test_a_loader_process_ends_when_its_parent_says_so() -> None:
+    recipe: Any = SimpleNamespace(runtime=SimpleNamespace(workers=1))
+    batches: Any = iter(_loader(Signalled(), recipe, None, batch_size=1))
+    next(batches)
+    (process,) = batches._workers
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == 0

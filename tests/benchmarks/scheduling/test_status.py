@@ -13,6 +13,7 @@ from benchmarks.running.of_suite import RUN
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.status import CellStatus, Reader, SuiteStatus
 from results.errors import ResultsError
+from tests.support.slurm_commands import put_commands
 from tests.support.stores import ELSEWHERE
 from tests.support.suite_stores import (
     BEGAN,
@@ -124,6 +125,19 @@ def test_states_of_cells_that_nobody_has(suite: SuiteFolder) -> None:
     put_state(suite, OTHER, None, job="12345", attempts=())
     assert [cell.state for cell in read(suite).cells] == ["unfinished", "queued"]
     assert read(suite).cells[1].reason == "Slurm job 12345"
+
+
+def test_cells_in_slurms_queue_where_it_can_be_asked(
+    suite: SuiteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was put back into it, the other's job has gone before it began."""
+    put_run_of(suite, JOB)
+    put_state(suite, JOB, None, job="12_0")
+    put_state(suite, OTHER, None, job="12_1", attempts=())
+    put_commands(tmp_path, monkeypatch, squeue="echo 12_0 PENDING")
+    there, gone = read(suite).cells
+    assert (there.state, there.reason) == ("queued", "Slurm job 12_0, pending")
+    assert (gone.state, gone.reason) == ("unfinished", "Slurm job 12_1 is gone; the suite's command submits another")
 
 
 def test_missing_files_and_cells_that_wait_for_weights(tmp_path: Path) -> None:
