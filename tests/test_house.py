@@ -68,7 +68,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarks.mini": (),
     "benchmarks.shown": ("benchmarks.mini",),
     "benchmarks.selftest": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
-    "benchmarks.speed": ("benchmarks.planning", "benchmarks.selftest"),
+    "benchmarks.speed": (
+        *("benchmarks.scheduling", "benchmarks.running", "benchmarks.planning", "benchmarks.selftest"),
+    ),
 }
 """The rooms of each package, and which others of the same package each may import.
 

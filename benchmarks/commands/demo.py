@@ -10,6 +10,7 @@ from benchmarks.commands.data import draw_mini
 from benchmarks.commands.screen import outputs
 from benchmarks.commands.suites import carry_out_suite
 from benchmarks.planning.suites.cells import SuiteCell
+from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.running.comparison import compare_cells
 from results import Record, seed_interval
@@ -30,7 +31,7 @@ def run_demo(out: Path, seeds: int) -> int:
     console, began = plain_console(), time.monotonic()
     data, runs = out / "data", out / "runs"
     draw_mini(data)
-    plan = plan_suite("demo", runs, site=data / "site.yaml", seeds=seeds)
+    plan = require_sound(plan_suite("demo", runs, site=data / "site.yaml", seeds=seeds))
     if status := carry_out_suite(plan):
         return status
     found = _runs_of(plan)

@@ -103,6 +103,7 @@ def suite(
     from benchmarks.commands.suites_on_slurm import submit_and_tell
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
+    from benchmarks.running.foreseeing import tell_looking
 
     nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
@@ -122,7 +123,7 @@ def suite(
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
         raise typer.Exit(show_planned(plan, as_json=as_json))
-    require_sound(plan)
+    plan = require_sound(plan, tell_looking)
     if launcher is Launcher.slurm and not submit_and_tell(plan, as_json=as_json):
         raise typer.Exit(1 if any(cell.missing for cell in plan.cells) else 0)
     exit_status = carry_out_suite(

@@ -36,6 +36,8 @@ def ending_lines(ending: Ending) -> list[str]:
         f"unfinished: {cell.job.name}: {cell.state}{f', {cell.reason}' if cell.reason else ''}"
         for cell in ending.unfinished
     ]
+    if ending.unfinished:
+        lines.append("  repeat the command to go on with them")
     if ending.results.is_file():
         lines.append(str(ending.results))
     if ending.files:

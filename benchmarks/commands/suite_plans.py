@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
 from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan
-from benchmarks.running.foreseeing import tell_listing
+from benchmarks.running.foreseeing import tell_looking
 from benchmarks.scheduling.previews import Preview, preview
 
 _INDENT = " " * 6
@@ -21,8 +21,8 @@ def show_planned(plan: SuitePlan, *, as_json: bool) -> int:
 
     Raises InputError that names all cells that cannot go well, as carrying the suite out does.
     """
-    require_sound(plan)
-    previews = preview(plan, tell_listing)
+    plan = require_sound(plan, tell_looking)
+    previews = preview(plan, tell_looking)
     if as_json:
         print_json(_document(plan, previews))
     elif sys.stdout.isatty():
@@ -124,7 +124,9 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return _NOTHING if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.0f}"
+    if hours is None:
+        return _NOTHING
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _disk(size: int | None) -> str:
@@ -139,6 +141,11 @@ def _document(plan: SuitePlan, previews: Sequence[Preview]) -> dict[str, Any]:
         "site": str(plan.site.said_in) if plan.site.said_in else None,
         "cells": [_described(plan, each) for each in previews],
         "states": dict(Counter(each.state for each in previews)),
+        "measured": {
+            "cells": sum(each.state != "finished" and each.hours is not None for each in previews),
+            "hours": sum(each.hours or 0.0 for each in previews),
+            "bytes": sum(each.bytes or 0 for each in previews),
+        },
     }
 
 

@@ -23,8 +23,11 @@ _MARKS: dict[State, tuple[str, str]] = {
 _FIRST: tuple[State, ...] = ("at work", "failed", "damaged", "unfinished", "stopped", "queued", "missing", "waiting")
 """What a screen that has no room for all cells shows, in this order."""
 
+_BEGUN: frozenset[State] = frozenset({"at work", "unfinished", "stopped"})
+
 _LONGEST_NAME = 60
 _SHORTEST_BAR = 10
+_FEWEST_HOURS = 0.005
 _INDENT = "  "
 
 
@@ -65,12 +68,12 @@ def standing(cell: CellStatus) -> str:
     """How a cell stands, in a few words: numbers, how far it is, or its state."""
     if cell.result:
         return numbers(cell)
-    parts = [spell_share(cell), spell_loss(cell)]
+    parts = [spell_share(cell) or ("starting" if cell.state == "at work" else ""), spell_loss(cell)]
     if cell.state == "at work" and cell.seconds_left is not None and not is_trained(cell):
         parts.append(f"{spell_seconds(cell.seconds_left)} left")
     told = ", ".join(filter(None, parts))
     if cell.state == "at work":
-        return told or "starting"
+        return told
     return f"{cell.state}, {told}" if told else cell.state
 
 
@@ -130,9 +133,11 @@ def spell_hours(suite: SuiteStatus) -> str:
 
 
 def spell_device_hours(gpu: float, cpu: float, when: str) -> str:
-    """Such as "31.2 GPU hours so far"; empty where there are none."""
+    """Such as "31.2 GPU hours so far"; empty where there are next to none."""
     told = [
-        f"{hours:,.{1 if hours >= 1 else 2}f} {kind} hours" for hours, kind in ((gpu, "GPU"), (cpu, "CPU")) if hours
+        f"{hours:,.{1 if hours >= 1 else 2}f} {kind} hours"
+        for hours, kind in ((gpu, "GPU"), (cpu, "CPU"))
+        if hours >= _FEWEST_HOURS
     ]
     return f"{' and '.join(told)} {when}" if told else ""
 
@@ -143,7 +148,7 @@ def spell_left(suite: SuiteStatus) -> str:
         return ""
     left = suite.seconds_left
     if left is None:
-        return "how long yet is not known: no such cell has finished"
+        return "how long yet is not known"
     return f"about {spell_seconds(left)} left"
 
 
@@ -158,12 +163,12 @@ def spell_seconds(seconds: float) -> str:
 
 
 def _bar(suite: SuiteStatus, width: int) -> Text:
-    """A line of that width, of which each state has its share; how far cells at work are counts too."""
+    """A line of that width, of which each state has its share; of cells that have begun, as far as they are."""
     weights: dict[State, float] = dict.fromkeys(_MARKS, 0.0)
     for cell in suite.cells:
         progress = cell.progress
         done = progress.update / progress.updates if progress and progress.update and progress.updates else 0.0
-        part = 1.0 if cell.state != "at work" else done
+        part = done if cell.state in _BEGUN else 1.0
         weights[cell.state] += part
         weights["to do"] += 1.0 - part
     bar, until, total = Text(), 0.0, max(sum(weights.values()), 1.0)

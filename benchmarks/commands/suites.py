@@ -14,13 +14,12 @@ from benchmarks.commands.statuses import INTERRUPTED, TRY_AGAIN
 from benchmarks.commands.suite_endings import show_ending
 from benchmarks.commands.suite_status import screen_of
 from benchmarks.commands.suite_views import numbers
-from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.plan import SuitePlan
-from benchmarks.scheduling.ending import end_suite, summary_document
+from benchmarks.scheduling.ending import summary_document
 from benchmarks.scheduling.folders import CellState, Job, SuiteFolder
 from benchmarks.scheduling.judging import RETRIES
 from benchmarks.scheduling.status import Reader
-from benchmarks.scheduling.work import work_on
+from benchmarks.scheduling.suites import carry_out
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -36,32 +35,25 @@ def carry_out_suite(
 ) -> int:
     """Carry a suite out and print its course and its end; the exit status.
 
-    jobs, hours, retries: as `share_out` and `work_on` have them
+    jobs, hours, retries: as `run_suite` has them
     repeat: gives the command that carries out some of the cells again
 
     Raises TryAgainError where the store has no room left.
     """
-    slots = share_out(jobs)
     course = _Course(plan, Console(stderr=as_json, highlight=False, markup=False, emoji=False))
-    began = time.monotonic()
     with course.shown():
-        outcome = work_on(plan, slots, course.tell, hours=hours, retries=retries)
-    ending = end_suite(
-        course.folder,
-        course.names,
-        begun=course.begun,
-        wall_seconds=time.monotonic() - began,
-        repeat=repeat,
-    )
+        done = carry_out(plan, jobs=jobs, hours=hours, retries=retries, on_change=course.tell, repeat=repeat)
     if as_json:
-        print_json(summary_document(ending))
+        print_json(summary_document(done.ending))
     else:
-        show_ending(ending)
-    if outcome.no_room:
-        raise TryAgainError(f"{outcome.no_room}. Make room and repeat the command")
-    if outcome.interrupted:
+        show_ending(done.ending)
+    if done.outcome.no_room:
+        raise TryAgainError(f"{done.outcome.no_room}. Make room and repeat the command")
+    if done.outcome.interrupted:
         return INTERRUPTED
-    return 1 if ending.failed or ending.missing else TRY_AGAIN if ending.unfinished else 0
+    if done.failed:
+        return 1
+    return TRY_AGAIN if done.unfinished else 0
 
 
 class _Course:
@@ -71,7 +63,6 @@ class _Course:
         self.console = console
         self.folder = SuiteFolder(plan.out, plan.name)
         self.names = [cell.name for cell in plan.cells]
-        self.begun: set[str] = set()
         self.reader = Reader(plan.out)
         self._seen: tuple[float, Text] = (float("-inf"), Text())
 
@@ -95,8 +86,6 @@ class _Course:
 
     def tell(self, job: Job, what: str, state: CellState | None) -> None:
         """A line for what has happened to a cell; what has begun is seen on the screen, if there is one."""
-        if what == "begins":
-            self.begun.add(job.name)
         self._seen = (float("-inf"), Text())
         if what == "begins" and self.console.is_terminal:
             return
@@ -105,8 +94,10 @@ class _Course:
 
     def _words(self, job: Job, what: str, state: CellState | None) -> str:
         outcome, reason = (state.outcome, state.reason) if state else (None, "")
+        if what == "waits":
+            return f"waits {job.name}: for {reason}"
         if what != "ended" or state is None:
-            return f"{what} {job.name}{f': {reason}' if reason else ''}"
+            return f"{what} {job.name}{f': {reason}' if reason and what != 'begins' else ''}"
         if outcome == "failed":
             return f"failed {job.name}: {reason} ({self.folder.cell(job.name).log})"
         if outcome != "finished":

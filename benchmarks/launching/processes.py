@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from backbones.training.launching import TO_BE_ALONE
+
 PROGRAM = (sys.executable, "-P", "-m", "benchmarks")
 """Without the current folder before the installed packages (-P): a `tasks.py` in it would be taken for ours."""
 
@@ -23,7 +25,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `backbench` with these arguments; all that it prints goes to the end of a log, below a heading.
 
-    It is the first of a session of its own: Ctrl-C does not reach it but by `stop`.
+    It is the first of a session of its own: Ctrl-C does not reach it but by `stop`. Suites that torchrun or srun has
+    started several of are no job of several processes, and neither are their cells.
 
     launcher: a command that starts it in turn, such as srun with its options
     locks:    descriptors that stay open in it; what they lock is locked until it ends
@@ -38,10 +41,15 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env=_alone() | dict(environment),
             start_new_session=True,
             pass_fds=locks,
         )
+
+
+def _alone() -> dict[str, str]:
+    """This process's environment, without what says that it is one of several."""
+    return {name: value for name, value in os.environ.items() if name not in TO_BE_ALONE.values()}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -39,12 +39,13 @@ class Foresight:
 
         Raises InputError for data and weights that do not serve.
         """
-        data = self._data(plan)
+        data = self.data_of(plan)
         key = plan.key_of(data.name, data.fingerprint)
         first = run_directory(self.out, plan.recipe.task, data.name, plan.backbone, plan.seed, key)
         return Foreseen(key, first)
 
-    def _data(self, plan: PlannedCell) -> NamedData:
+    def data_of(self, plan: PlannedCell) -> NamedData:
+        """What the records of a plan will call its data. Raises InputError for data that do not serve."""
         recipe: Any = plan.recipe
         places = str(recipe.data) if hasattr(recipe, "data") else ""
         question = (recipe.task, recipe.dataset, str(plan.data), places)
@@ -69,7 +70,7 @@ def identify_images(data: Path) -> Contents:
     return kept_contents(PRETRAINING, data, {}, find)
 
 
-def tell_listing(root: Path) -> None:
-    """Say on standard error, where people read, that a data set is looked at."""
+def tell_looking(path: Path) -> None:
+    """Say on standard error, where people read, that data or weights are looked at, which may take its time."""
     if sys.stderr.isatty():
-        print(f"backbench: looking at {root}", file=sys.stderr)
+        print(f"backbench: looking at {path}", file=sys.stderr)

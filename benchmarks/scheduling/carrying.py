@@ -1,6 +1,5 @@
 """Carrying one cell out: its process is started, and what became of it written down, by whoever has its claim."""
 
-import os
 import secrets
 import shlex
 import subprocess
@@ -34,9 +33,8 @@ from results.store import RECORD
 class AtWork:
     """A cell whose process this one has started.
 
-    token:     of the attempt
-    begins_at: of its log, in bytes, where what the process prints begins
-    kills:     for want of memory on this machine, before it began
+    token: of the attempt
+    kills: for want of memory on this machine, before it began
     """
 
     job: Job
@@ -45,7 +43,6 @@ class AtWork:
     process: subprocess.Popen[bytes]
     slot: int
     token: str
-    begins_at: int
     kills: int
 
     def kill(self) -> None:
@@ -59,7 +56,7 @@ class AtWork:
         if status == 0 and run and (run / RECORD).is_file():
             return None
         ran_out = kills_for_memory() > self.kills
-        return judge(status, self.cell.log, self.begins_at, retries=retries, memory_ran_out=ran_out)
+        return judge(status, self.cell.log, retries=retries, memory_ran_out=ran_out)
 
 
 def begin(
@@ -73,13 +70,12 @@ def begin(
     cell.write(state.model_copy(update={"outcome": None, "reason": "", "attempts": attempts}))
     arguments = [*with_weights_of(job.arguments, job.needs, folder), *slots[slot].arguments]
     heading = _heading(attempt, folder.name, slots[slot], arguments)
-    begins_at = (cell.log.stat().st_size if cell.log.exists() else 0) + len(os.fsencode(heading))
     own = {SUITE: folder.name, CELL: str(cell.path.absolute()), ATTEMPT: token}
     environment = {**own, **slots[slot].environment}
     kills = kills_for_memory()
     launcher = slots[slot].launcher
     process = processes.start(arguments, cell.log, environment, launcher=launcher, heading=heading, locks=locks)
-    return AtWork(job, cell, claim, process, slot, token, begins_at, kills)
+    return AtWork(job, cell, claim, process, slot, token, kills)
 
 
 def _heading(attempt: Attempt, suite: str, slot: Slot, arguments: Sequence[str]) -> str:
@@ -101,11 +97,9 @@ def find_worker(cell: CellFolder) -> str:
 def judge_left(cell: CellFolder, retries: int) -> Verdict | None:
     """What became of a process that another suite process had started, and that has ended; None if it did not say."""
     attempts = read_state(cell).attempts
-    status = read_end(cell.path, attempts[-1].token) if attempts else None
-    if not status:
-        return None
-    begins_at = max(0, cell.log.stat().st_size - 4096) if cell.log.exists() else 0
-    return judge(status, cell.log, begins_at, retries=retries, memory_ran_out=False)
+    is_open = attempts and attempts[-1].ended is None
+    status = read_end(cell.path, attempts[-1].token) if is_open else None
+    return judge(status, cell.log, retries=retries) if status else None
 
 
 def write_outcome(

@@ -236,5 +236,8 @@ def _read(path: Path, kind: type[Content]) -> Content | None:
 
 
 def _write(path: Path, content: BaseModel) -> None:
-    with written_whole(path, safe_from_power_cuts=False) as file:
-        file.write((json.dumps(content.model_dump(mode="json"), indent=1) + "\n").encode())
+    try:
+        with written_whole(path, safe_from_power_cuts=False) as file:
+            file.write((json.dumps(content.model_dump(mode="json"), indent=1) + "\n").encode())
+    except OSError as error:  # which names no file where it is full
+        raise OSError(error.errno, error.strerror, str(path)) from error

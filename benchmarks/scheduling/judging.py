@@ -24,6 +24,9 @@ _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 5.0, 6.0, 600.0
 _END_OF_LOG = 64 << 10
 """Bytes of a log in which the reason of a failure is looked for."""
 
+_HEADING = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, by .*$", re.MULTILINE)
+"""The first line of an attempt."""
+
 _OURS = re.compile(r"^backbench: (.+)$", re.MULTILINE)
 _NO_ROOM = re.compile(r"no space (is )?left|disk quota exceeded", re.IGNORECASE)
 
@@ -31,7 +34,7 @@ _ROOM = 1 << 20
 """Bytes for which there has to be room, else that is why a process failed: its message may have found none, either."""
 
 KILLED_FOR_MEMORY = "killed by the system, because memory ran out"
-_KILL = 9
+_KILL, _LAST_SIGNAL = 9, 64
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Verdict:
     no_room: bool = False
 
 
-def judge(status: int | None, log: Path, begins_at: int, *, retries: int = RETRIES, memory_ran_out: bool) -> Verdict:
-    """Judge by an exit status as `Popen` has it, None where nobody saw the end, and by the log from a byte on.
+def judge(status: int | None, log: Path, *, retries: int = RETRIES, memory_ran_out: bool = False) -> Verdict:
+    """Judge by an exit status as `Popen` has it, None where nobody saw the end, and by the end of its log.
 
     memory_ran_out: whether the system has killed a process of this machine for that meanwhile
     """
-    said, last = _last_words(log, begins_at)
+    said, last = _last_words(log)
     if status in FINAL:
         return Verdict(said or last or f"exit status {status}", 0)
     if status == 0:
@@ -85,17 +88,17 @@ def kills_for_memory() -> int:
 
 def _signal(status: int | None) -> int | None:
     """The signal that killed a process: the one started, or, as launchers and shells say it, one of its own."""
-    if status is None or 0 <= status <= 128 or status == 128 + 2:
+    if status is None or 0 <= status <= 128 or status == 128 + 2 or status > 128 + _LAST_SIGNAL:
         return None
     return -status if status < 0 else status - 128
 
 
-def _last_words(log: Path, begins_at: int) -> tuple[str, str]:
+def _last_words(log: Path) -> tuple[str, str]:
     """A process's own last message, and its last line."""
     try:
         with log.open("rb") as file:
-            file.seek(max(begins_at, log.stat().st_size - _END_OF_LOG))
-            text = file.read().decode(errors="replace")
+            file.seek(max(0, log.stat().st_size - _END_OF_LOG))
+            text = _HEADING.split(file.read().decode(errors="replace"))[-1]
     except OSError:
         return "", ""
     said: Sequence[str] = _OURS.findall(text)

@@ -71,11 +71,12 @@ class _Look:
 
     def _at(self, cell: SuiteCell) -> Preview:
         source = source_of(cell)
-        if found := self._record(cell):
-            self.finished.add(cell.name)
-            directory, record = found
-            cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
-            return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source)
+        try:
+            found = self._record(cell)
+        except InputError as error:
+            return Preview(cell, "missing", str(error), source=source)
+        if found:
+            return self._finished(cell, *found)
         hours, size = self.measured.of(cell)
         if cell.missing:
             return Preview(cell, "missing", "; ".join(cell.missing), hours=hours, bytes=size, source=source)
@@ -86,16 +87,32 @@ class _Look:
         except InputError as error:
             return Preview(cell, "missing", str(error), source=source)
         state, detail, run = self._state(cell, foreseen.directory)
+        if run and run.record:
+            return self._finished(cell, run.directory, run.record)
         if run and run.seconds_left is not None:
             hours = run.seconds_left / 3600
         directory = run.directory if run else foreseen.directory
         return Preview(cell, state, detail, {}, foreseen.key, directory, hours, size, source)
 
+    def _finished(self, cell: SuiteCell, directory: Path, record: Record) -> Preview:
+        self.finished.add(cell.name)
+        cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
+        return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source_of(cell))
+
     def _record(self, cell: SuiteCell) -> tuple[Path, Record] | None:
+        """The finished run that answers to a cell, on its data where they are there.
+
+        Raises InputError for data that do not serve.
+        """
         try:
-            return cell.planned.find_record(self.plan.out, lambda error: None)
+            found = cell.planned.find_record(self.plan.out, lambda error: None)
         except InputError:  # weights that are not there, or cannot be read
             return None
+        if found and not cell.missing:
+            data = self.foresight.data_of(cell.planned)
+            if (found[1].dataset, found[1].data_fingerprint) != (data.name, data.fingerprint):
+                return None
+        return found
 
     def _state(self, cell: SuiteCell, first: Path) -> tuple[State, str, Run | None]:
         """Of a cell that can be run and has not finished."""

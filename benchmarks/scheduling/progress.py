@@ -43,6 +43,7 @@ class Result:
     seconds:   from the claim of the run's directory to the record, over all its parts; of training where only that is
                known
     processes: of its last part
+    written:   when, in seconds since the epoch, by the file server's clock
     """
 
     metrics: Mapping[str, float]
@@ -51,6 +52,7 @@ class Result:
     processes: int = 1
     on_gpu: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
+    written: float = 0.0
 
 
 def read_progress(run: Path) -> Progress | None:

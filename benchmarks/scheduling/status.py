@@ -46,9 +46,6 @@ STATES: Mapping[State, str] = {
 OPEN: frozenset[State] = frozenset({"at work", "unfinished", "stopped", "queued", "waiting", "to do"})
 """States of cells that are yet to be finished by the suite's command, as it is."""
 
-_PROCESS = "process"
-"""In a cell's folder, the lease of the process that carries it out, where there is one."""
-
 _AT_ONCE = 8
 """Cells that are read at the same time: file servers answer several as fast as one."""
 
@@ -60,7 +57,7 @@ class CellStatus:
     reason:    why it failed, what is damaged or missing, or what it waits for
     owner:     who is, or was, at work on it
     began:     its last attempt
-    typically: how many seconds such cells take; None where none has finished
+    typically: how many seconds such cells take; None where none has finished, nor has a speed
     """
 
     job: Job
@@ -200,11 +197,13 @@ class Reader:
         except ResultsError as error:
             state, fault = CellState(), _one_line(error)
         cell = replace(cell, attempts=tuple((attempt.began, attempt.ended) for attempt in state.attempts))
-        if result:
+        if result and cell.run and not _is_of_earlier(result.written, state):
             return replace(cell, state="finished", result=result)
-        if cell.run:
-            cell = replace(cell, progress=read_progress(cell.run))
         owner = _owner(folder, cell.run)
+        if result and not (owner and owner.lives) and state.outcome is None:
+            return replace(cell, state="finished", result=result)
+        if cell.run and not result:
+            cell = replace(cell, progress=read_progress(cell.run))
         if fault and not (owner and owner.lives):
             return replace(cell, state="damaged", reason=fault)
         return _of_unfinished(cell, state, owner)
@@ -217,8 +216,14 @@ class Reader:
             return None
         stamp = (status.st_mtime_ns, status.st_size)
         if self.results.get(run, ((0, 0),))[0] != stamp:
-            self.results[run] = stamp, read_result(run)
+            self.results[run] = stamp, replace(read_result(run), written=status.st_mtime)
         return self.results[run][1]
+
+
+def _is_of_earlier(written: float, state: CellState) -> bool:
+    """Whether a record was there before the last attempt, which did not come to an end for which it stands: a suite
+    whose settings have changed runs its cells anew."""
+    return state.outcome != "finished" and bool(state.attempts) and written < state.attempts[-1].began.timestamp()
 
 
 def _of_unfinished(cell: CellStatus, state: CellState, owner: Owner | None) -> CellStatus:
@@ -264,12 +269,14 @@ def _as_queued(cell: CellStatus, queued: Mapping[str, str]) -> CellStatus:
 
 
 def _with_speeds(cells: Sequence[CellStatus]) -> list[CellStatus]:
-    """The cells, with what those of the same recipe and model have taken."""
-    taken: dict[tuple[str, ...], list[float]] = {}
+    """The cells, with what those of the same recipe and model have taken, or are to take by their speed until now."""
+    taken, expected = dict[tuple[str, ...], list[float]](), dict[tuple[str, ...], list[float]]()
     for cell in cells:
         if cell.result and cell.result.seconds:
             taken.setdefault(_kind(cell.job), []).append(cell.result.seconds)
-    typical = {kind: median(seconds) for kind, seconds in taken.items()}
+        elif cell.state == "at work" and cell.progress and cell.progress.seconds_left is not None:
+            expected.setdefault(_kind(cell.job), []).append(cell.progress.seconds + cell.progress.seconds_left)
+    typical = {kind: median(seconds) for kind, seconds in (expected | taken).items()}
     return [replace(cell, typically=typical.get(_kind(cell.job))) if cell.state in OPEN else cell for cell in cells]
 
 
@@ -309,7 +316,7 @@ def _run_of(folder: CellFolder) -> Path | None:
 def _owner(folder: CellFolder, run: Path | None) -> Owner | None:
     """Who has the cell, or its run: a run outlives the suite process that began it. A living one before others."""
     first = None
-    for lease in (folder.owner, folder.path / _PROCESS, *([run / CLAIM] if run else [])):
+    for lease in (folder.owner, folder.process, *([run / CLAIM] if run else [])):
         owner = find_owner(lease, writes=False)
         if owner and owner.lives:
             return owner

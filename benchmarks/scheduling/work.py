@@ -173,9 +173,10 @@ class _Work:
         elif not one.claim.is_held():  # this process was stopped for long; another has the cell
             one.claim, one.not_before = None, 0.0
         elif verdict.no_room:
-            self.outcome.no_room = verdict.reason
+            self.outcome.no_room = verdict.reason.partition(". Make room")[0]
             self._leave(one, carrying.write_outcome(cell, one.claim, "stopped", verdict.reason, status=status))
         elif status == TryAgainError.status and (worker := carrying.find_worker(cell)):
+            carrying.write_outcome(cell, one.claim, None, f"waits for {worker}", status=status)
             self._wait(one, worker, is_worker=True)
         elif one.tries < verdict.retries:
             one.tries += 1

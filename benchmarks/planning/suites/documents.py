@@ -80,13 +80,16 @@ def read_document(path: Path, example: str) -> Document:
     Raises InputError, with file and line, for what cannot be read, is no YAML or no mapping, or has a key twice.
     """
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        loader = _Loader(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError:
         raise InputError(f"{path}: cannot be read: no UTF-8") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        told = f"the character #x{error.character:04x} is not allowed"
+        raise InputError(f"{path}, line {line}: cannot be read as YAML: {told}") from None
     lines: dict[Location, int] = {}
     try:
         node = loader.get_single_node()
@@ -97,7 +100,11 @@ def read_document(path: Path, example: str) -> Document:
         raise InputError(_unreadable(path, error)) from None
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(
+            f"{path}: cannot be read as YAML: something in it holds itself, or is nested too deep"
+        ) from None
+    except (ValueError, AttributeError) as error:  # of a value that is not what its tag says, such as `!!timestamp x`
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         found = "an empty file" if content is None else f"a {type(content).__name__}"

@@ -1,11 +1,14 @@
 """A look at what a suite's cells need before the first of them starts."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.weights.checkpoints import Checkpoint
 from benchmarks.planning.cells import find_planned_backbone
+from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.names import settle_names
 from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.expanding import expected_numbers
@@ -42,13 +45,15 @@ def _named_by_weights(cell: SuiteCell) -> SuiteCell:
     return replace(cell, method=named.method, pretrain_data=named.pretrain_data, column=named.model, expected=expected)
 
 
-def require_sound(plan: SuitePlan) -> None:
+def require_sound(plan: SuitePlan, on_reading: Callable[[Path], None] = lambda path: None) -> SuitePlan:
     """Look at the data's folders and at the weights of all cells that have not finished, as far as they are there.
 
-    Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet.
+    Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet:
+    `on_reading` is told of such a file first, and it comes back with the plan, so that it is read once.
     Raises InputError that names, with their lines in the suite, all that cannot go well: weights that contradict their
     backbone, or cannot be read, and data in no layout of their recipe's.
     """
+    plan = replace(plan, cells=tuple(_with_weights_read(plan, on_reading)))
     looked: dict[tuple[Any, ...], str | None] = {}
     for cell in settled(plan):
         if cell.missing or _is_finished(cell, plan.out):
@@ -64,6 +69,24 @@ def require_sound(plan: SuitePlan) -> None:
             looked[of_weights] = told and f"{plan.suite.backbones[cell.backbone].at()}: {cell.backbone}: {told}"
     if wrong := list(filter(None, looked.values())):
         raise InputError("\n".join(wrong))
+    return plan
+
+
+def _with_weights_read(plan: SuitePlan, on_reading: Callable[[Path], None]) -> Iterator[SuiteCell]:
+    """The cells, with what their files of weights hold where not even the digest of it is known."""
+    read: dict[tuple[Path, str], Checkpoint | None] = {}
+    for cell in plan.cells:
+        planned, path = cell.planned, cell.planned.checkpoint
+        if path is None or cell.needs or cell.missing or KnownWeights(path).sha256 is not None:
+            yield cell
+            continue
+        if (path, planned.part) not in read:
+            on_reading(path)
+            try:
+                read[path, planned.part] = planned.with_weights().weights
+            except InputError:  # told by whoever looks at it
+                read[path, planned.part] = None
+        yield replace(cell, planned=replace(planned, weights=read[path, planned.part]))
 
 
 def _is_finished(cell: SuiteCell, out: Path) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
-from benchmarks.planning.recipe import list_recipes
+from benchmarks.planning.recipe import list_more_recipes, list_recipes
 from benchmarks.planning.suites.documents import Texts, nearest, read_document, validated
 from benchmarks.planning.suites.slurm_settings import SlurmSettings
 from tasks.data_sets import DATA_SETS
@@ -108,7 +108,7 @@ def spelled(dataset: str) -> str:
 def _read_site(path: Path) -> Site:
     document = read_document(path, "data: {imagenet1k: /data/imagenet}")
     own, beside = validated(SiteFile, document), path.absolute().parent
-    known = list_recipes()
+    known = [*list_recipes(), *(name for names in list_more_recipes().values() for name in names)]
     named = [("runtime", recipe) for recipe in own.runtime if recipe != ALL]
     for where in (*named, *(("slurm", "recipes", recipe) for recipe in own.slurm.recipes)):
         recipe = where[-1]

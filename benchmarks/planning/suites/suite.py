@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from backbones.errors import InputError
 from backbones.training.settings import Settings
@@ -25,7 +25,7 @@ def _names_a_folder(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_names_a_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Overrides = Annotated[dict[str, Any], Field(description="settings of the recipe, by key: {schedule.epochs: 25}")]
+Overrides = Annotated[dict[str, JsonValue], Field(description="settings of the recipe, by key: {schedule.epochs: 25}")]
 
 PRETRAINED = "@"
 """With what weights begin that a pre-training of the same suite makes: "@NAME"."""
@@ -169,7 +169,10 @@ def load_suite(name: str) -> Suite:
     Raises InputError, with file and line, for whatever is wrong in it.
     """
     path = find_suite(name)
-    return _load(path, ())
+    suite = _load(path, ())
+    if not suite.comparisons and not suite.pretraining:
+        raise InputError(f"{path}, line 1: nothing to do. Expected comparisons, or pre-trainings")
+    return suite
 
 
 def find_suite(name: str, at: str = "suite", beside: Path = Path()) -> Path:
@@ -218,11 +221,8 @@ def _load(path: Path, above: tuple[Path, ...]) -> Suite:
         base = _load(found, (*above, path.resolve()))
     elif own.replace != Replacements():
         raise InputError(f"{document.key('replace')}: only a suite that extends another replaces what it has")
-    suite = _laid_over(base, own, document)
     _require_replaced(base, own, document)
-    if not suite.comparisons and not suite.pretraining and own.extends is None:
-        raise InputError(f"{document.at()}: nothing to do. Expected comparisons, or pre-trainings")
-    return suite
+    return _laid_over(base, own, document)
 
 
 def _require_portable(own: SuiteFile, document: Document) -> None:
@@ -306,6 +306,6 @@ def flat(settings: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
     """Settings, those within settings too, by the keys that lead to them as they are written."""
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, (*above, key))
+            yield from flat(value, (*above, str(key)))
         else:
-            yield (*above, key), value
+            yield (*above, str(key)), value

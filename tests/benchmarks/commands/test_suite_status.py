@@ -93,7 +93,7 @@ def test_at_a_hundred_columns(suite: SuiteFolder) -> None:
     above = [line.plain for line in head(status, 100)]
     assert above[0] == "paper: the paper's tables"
     assert len(above[1]) == 100 and above[1].endswith("━ 1 of 5 finished")
-    assert above[2].startswith("1 at work, 1 failed, 1 missing, 1 to do; 2.0 CPU hours so far; how long yet")
+    assert above[2].startswith("1 at work, 1 failed, 1 missing, 1 to do; 2.0 CPU hours so far; about 5 min left")
     lines = [[line.plain for line in several] for several in cell_lines(status.cells)]
     assert lines[0] == ["✓ coco-mae  AP box 50.1, AP mask 44.7 (published 50.3, 44.9)"]
     assert lines[2] == ["▶ at-work   50 %, loss 0.9500, 1 min left", f"    update 50 of 100, {ELSEWHERE.name}"]
@@ -111,7 +111,7 @@ def test_trained_and_not_yet_begun(suite: SuiteFolder) -> None:
     own(suite, TO_DO, here=False)
     own(suite, FAILED, here=False)
     *_, failed, evaluating = Reader(suite.out).read(suite).cells
-    assert (standing(evaluating), standing(failed)) == ("evaluating, loss 0.9000", "starting")
+    assert (standing(evaluating), standing(failed)) == ("evaluating, loss 0.9000", "starting, 3 min left")
 
 
 def test_watching_lines(

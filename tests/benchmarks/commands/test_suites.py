@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.commands import suites
+from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, jobs_of
 from benchmarks.scheduling.work import SuiteOutcome
@@ -55,7 +56,7 @@ def do(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Lets `suite` do this with each cell, in the place of its work."""
 
     def choose(*turns: Turn, interrupted: bool = False) -> None:
-        def work_on(plan: SuitePlan, *rest: Any, on_change: Any, **options: Any) -> SuiteOutcome:
+        def work_on(plan: SuitePlan, slots: Any, on_change: Any, **options: Any) -> SuiteOutcome:
             folder = SuiteFolder(plan.out, plan.name)
             folder.path.mkdir(parents=True, exist_ok=True)
             jobs = [job.model_copy(update={"missing": ()}) for job in jobs_of(plan).jobs]
@@ -121,6 +122,7 @@ def test_unfinished_missing_and_interrupted(file: Path, tmp_path: Path, do: Call
     do(finish, leave)
     done = call("suite", file, "--out", tmp_path / "runs")
     assert done.exit_code == 75 and f"unfinished: {SECOND}: stopped" in done.stdout
+    assert "repeat the command to go on with them" in done.stdout
     do(leave, interrupted=True)
     assert call("suite", file, "--out", tmp_path / "other").exit_code == 130
 
@@ -139,7 +141,7 @@ def test_on_a_terminal_what_is_at_work_is_shown_below(file: Path, tmp_path: Path
     console = Console(file=screen, force_terminal=True, width=100, height=30, highlight=False, markup=False)
     course = suites._Course(plan_suite(str(file), tmp_path / "runs"), console)
     with course.shown():
-        suites.work_on(plan_suite(str(file), tmp_path / "runs"), on_change=course.tell)
+        suites.work_on(plan_suite(str(file), tmp_path / "runs"), share_out(None), course.tell)
     shown = screen.getvalue()
     assert f"finished {FIRST}: top-1 12.5 (1 of 2)" in shown and "begins" not in shown
     assert "1 of 2 finished" in shown and "out of memory" in shown

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.planning.suites.plan import plan_suite
 from benchmarks.running.lease import Lease
 from benchmarks.scheduling.folders import CellState, SuiteFolder
+from results.reference import PREVIOUS_BEST, reference_rows
 from tests.support.commands import metric_values, read_record, run_directory
 from tests.support.in_process import QUICK, call, refusal, success
 
@@ -68,6 +70,16 @@ def test_the_key_is_that_of_the_run(suite: Path, tmp_path: Path) -> None:
     assert _cells(suite, tmp_path / "runs")[RANDOM]["state"] == "finished"
 
 
+def test_a_run_on_other_data_is_not_the_cells(suite: Path, finished: Path, copied: Path) -> None:
+    next(path for path in (copied / "train").rglob("*") if path.is_file()).unlink()
+    site = suite.with_name("site.yaml")
+    known = site.read_text().splitlines()
+    site.write_text("\n".join([f"data: {{mini: {copied}}}", *known[1:]]))
+    cell = _cells(suite, finished)[OURS]
+    assert cell["state"] == "to be run"
+    assert cell["key"] != read_record(finished)["key"]
+
+
 def test_half_done_at_work_and_failed(suite: Path, finished: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "runs"))
     (run_directory(out) / "record.json").unlink()
@@ -106,6 +118,21 @@ def test_a_line_each_with_tabs_and_the_sum_beside_them(suite: Path, finished: Pa
     assert [row[:2] for row in rows] == [[OURS, "finished"], [RANDOM, "to be run"]]
     assert all(len(row) == len(headings) for row in rows)
     assert result.stderr.startswith("2 cells: 1 finished, 1 to be run; ")
+
+
+def test_the_paper_on_a_machine_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKBENCH_SITE", "BACKBENCH_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    result = call("suite", "paper", "--out", tmp_path / "runs", "--dry-run", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["states"] == {"missing": 36 + 9}
+    assert document["measured"] == {"cells": 0, "hours": 0.0, "bytes": 0}
+    published = Counter((cell["table"], metric) for cell in document["cells"] for metric in cell["published"])
+    rows = [row for row in reference_rows() if row.method not in (PREVIOUS_BEST, "scratch")]
+    assert published == Counter((row.table, row.metric) for row in rows if row.table != "robustness")
+    assert all(cell["weights_source"] and cell["key"] is None for cell in document["cells"])
+    assert not (tmp_path / "runs").exists()
 
 
 def test_people_read_it_at_120_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

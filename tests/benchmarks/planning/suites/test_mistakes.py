@@ -67,3 +67,20 @@ def test_numbers_and_times_are_what_they_look_like(tmp_path: Path) -> None:
     assert (plan.site.slurm.time, plan.site.slurm.account) == ("12:00:00", "2026-01-01")
     recipe = plan.cells[0].planned.recipe
     assert (recipe.optimizer.base_lr, recipe.source) == (5e-4, "12")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("about: x\n# \x07\n", "my.yaml, line 2: cannot be read as YAML: the character #x0007 is not allowed"),
+        ("a: &a [*a]\n", "my.yaml: cannot be read as YAML: something in it holds itself, or is nested too deep"),
+        ("about: !!timestamp x\n", "my.yaml: cannot be read as YAML: "),
+        ("about: !!python/name:os.system\n", "my.yaml, line 1: cannot be read as YAML: could not determine a constr"),
+        ("about: \ud800\n", "my.yaml: cannot be read: no UTF-8"),
+    ],
+)
+def test_what_is_hardly_yaml(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError) as refused:
+        plan_suite(str(tmp_path / "my.yaml"), tmp_path)
+    assert str(refused.value).replace(f"{tmp_path}/", "").startswith(message)

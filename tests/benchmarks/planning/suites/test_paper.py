@@ -34,6 +34,15 @@ def test_the_paper_has_thirty_six_cells_and_imagenets_nine(tmp_path: Path) -> No
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_miniature_has_as_many_in_each_table_and_nothing_beside_them(tmp_path: Path) -> None:
+    paper, mini = (plan_suite(name, tmp_path).cells for name in ("paper", "paper-mini"))
+    first, other = ([(cell.comparison, cell.backbone, cell.method) for cell in cells] for cells in (mini, paper))
+    assert first == other
+    assert all(cell.table == cell.comparison for cell in mini if cell.comparison != "imagenet")
+    assert {cell.column.removesuffix("-96") for cell in mini} == {"mini-B", "mini-L", "mini-H"}
+    assert not any(cell.expected for cell in mini)
+
+
 def test_each_published_number_has_one_cell_and_each_cell_its_number(tmp_path: Path) -> None:
     """But for rows that are no method's: the best before the paper, and training from scratch, of another recipe."""
     rows = [row for table in TABLES for row in reference_rows(table)]
