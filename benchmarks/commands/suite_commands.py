@@ -105,6 +105,10 @@ def suite(
     from benchmarks.planning.suites.plan import plan_suite
     from benchmarks.running.foreseeing import tell_looking
 
+    if launcher is Launcher.slurm and (jobs is not None or hours is not None):
+        raise InputError(
+            "--launcher slurm: --jobs and --hours are of this machine. The site file's slurm section has limits"
+        )
     nights, out = out, store_of_night(out, keep_nights, night)
     plan = plan_suite(
         file,

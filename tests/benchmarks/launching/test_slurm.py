@@ -12,6 +12,7 @@ from backbones.errors import InputError, TryAgainError
 from benchmarks.launching import slurm
 from benchmarks.planning.suites.slurm_settings import SlurmRequest
 from benchmarks.scheduling.slurm_suite import launcher_of, options_of
+from tests.support.in_process import refusal
 from tests.support.slurm_commands import put_commands
 
 Commands = Callable[..., None]
@@ -135,3 +136,8 @@ def test_what_cannot_be_asked_for_is_named_with_its_line(tmp_path: Path, line: s
     with pytest.raises(InputError) as caught:
         load_site(file, {})
     assert str(caught.value).startswith(f"{file}, line 3, ") and message in str(caught.value)
+
+
+def test_limits_of_this_machine_are_none_of_slurms(tmp_path: Path) -> None:
+    message = refusal("suite", "demo", "--out", tmp_path, "--launcher", "slurm", "--hours", "4")
+    assert message.startswith("--launcher slurm: --jobs and --hours are of this machine.")
