@@ -141,3 +141,11 @@ def test_what_cannot_be_asked_for_is_named_with_its_line(tmp_path: Path, line: s
 def test_limits_of_this_machine_are_none_of_slurms(tmp_path: Path) -> None:
     message = refusal("suite", "demo", "--out", tmp_path, "--launcher", "slurm", "--hours", "4")
     assert message.startswith("--launcher slurm: --jobs and --hours are of this machine.")
+
+
+def test_the_site_file_of_the_documentation_is_one(tmp_path: Path) -> None:
+    from benchmarks.planning.suites.site import load_site
+
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (tmp_path / "site.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert load_site(tmp_path / "site.yaml", {}).slurm.of_recipe("mae_vit_huge").nodes == 8
