@@ -14,8 +14,15 @@ export SLURM_CONF=$folder/slurm.conf
 export PATH=$PATH:/usr/sbin
 nodes="one two"
 
+is_installed() {
+    local name
+    for name in slurmctld slurmd munged srun; do
+        command -v "$name" > /dev/null || return 1
+    done
+}
+
 install() {
-    if command -v slurmctld slurmd munged srun > /dev/null; then return; fi
+    if is_installed; then return; fi
     [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || { echo "no Slurm, and no root to install it" >&2; return 1; }
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -qq --no-install-recommends slurm-wlm munge > /dev/null && return
@@ -81,7 +88,7 @@ CONF
 }
 
 start() {
-    command -v slurmctld slurmd munged srun > /dev/null || { echo "no Slurm: tests/slurm/one_machine.sh install" >&2; return 1; }
+    is_installed || { echo "no Slurm: tests/slurm/one_machine.sh install" >&2; return 1; }
     if [ -e "$SLURM_CONF" ] && answers; then return; fi
     stop
     mkdir -m 755 "$folder"
