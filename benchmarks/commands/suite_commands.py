@@ -98,9 +98,7 @@ def suite(
     """
     from benchmarks.commands.nights import end_night, store_of_night
     from benchmarks.commands.suite_endings import command_for
-    from benchmarks.commands.suite_plans import show_planned
     from benchmarks.commands.suites import carry_out_suite
-    from benchmarks.commands.suites_on_slurm import submit_and_tell
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
     from benchmarks.running.foreseeing import tell_looking
@@ -126,10 +124,15 @@ def suite(
     for note in plan.notes:
         print(f"backbench: {note}", file=sys.stderr)
     if dry_run:
+        from benchmarks.commands.suite_plans import show_planned
+
         raise typer.Exit(show_planned(plan, as_json=as_json))
     plan = require_sound(plan, tell_looking)
-    if launcher is Launcher.slurm and not submit_and_tell(plan, as_json=as_json):
-        raise typer.Exit(1 if any(cell.missing for cell in plan.cells) else 0)
+    if launcher is Launcher.slurm:
+        from benchmarks.commands.suites_on_slurm import submit_and_tell
+
+        if not submit_and_tell(plan, as_json=as_json):
+            raise typer.Exit(1 if any(cell.missing for cell in plan.cells) else 0)
     exit_status = carry_out_suite(
         plan,
         jobs=jobs,

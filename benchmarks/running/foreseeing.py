@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from backbones.images.folders import fingerprint
-from backbones.pretraining.images import list_images
 from benchmarks.planning.cells import PlannedCell
 from results import run_directory
 from tasks.data_sets import name_data_set
@@ -63,6 +62,8 @@ def identify_images(data: Path) -> Contents:
     """What tells which images a pre-training has, labels or not. Raises InputError where there are none."""
 
     def find() -> Contents:
+        from backbones.pretraining.images import list_images
+
         paths = list_images(data)
         digest = fingerprint(paths, data)
         return Contents(len(paths), None, None, digest, draw_sample(digest, paths))
