@@ -56,7 +56,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tasks.datasets.image_lists": ("tasks.datasets", "tasks.datasets.class_folders"),
     "tasks.datasets.torchvision_layouts": ("tasks.datasets", "tasks.datasets.image_lists"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
-    "benchmarks": ("benchmarks.commands",),
+    "benchmarks": ("benchmarks.commands", "benchmarks.planning", "benchmarks.scheduling"),
     "benchmarks.commands": (
         *("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
         *("benchmarks.scheduling", "benchmarks.launching"),
