@@ -205,6 +205,16 @@ def with_others(plan: Plan, earlier: Plan | None) -> Plan:
     return plan.model_copy(update={"jobs": tuple(jobs.values())})
 
 
+def write_plan(folder: SuiteFolder, plan: "SuitePlan") -> Plan:
+    """Write a suite's plan into its folder, beside the cells that it leaves as they are; the plan of its own cells.
+
+    Raises OSError if it cannot be written, StoreError for a damaged plan that is there.
+    """
+    own = jobs_of(plan)
+    folder.write(with_others(own, folder.read()) if plan.is_part else own)
+    return own
+
+
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 

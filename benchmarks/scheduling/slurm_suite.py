@@ -16,7 +16,7 @@ from benchmarks.planning.suites.slurm_settings import SlurmRequest
 from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
 from benchmarks.scheduling import carrying
 from benchmarks.scheduling.finished import is_finished, list_result
-from benchmarks.scheduling.folders import CellFolder, Job, SuiteFolder, jobs_of
+from benchmarks.scheduling.folders import CellFolder, Job, SuiteFolder, write_plan
 from benchmarks.scheduling.slurm_cell import carry_out, waiting_state
 
 JOBS, SLURM_LOG = "slurm", "slurm.txt"
@@ -55,8 +55,7 @@ def submit_suite(plan: SuitePlan) -> dict[str, Answer]:
     except HeldByAnotherError as error:
         raise InputError(f"{folder.path}: {error} is submitting this suite. Repeat the command") from error
     with submitting:
-        written = jobs_of(plan)
-        folder.write(written)
+        written = write_plan(folder, plan)
         requests = {cell.name: plan.site.slurm.of_recipe(cell.recipe) for cell in plan.cells}
         submission = _Submission(plan, folder, requests)
         states = {job.name: carrying.read_state(folder.cell(job.name)) for job in written.jobs}

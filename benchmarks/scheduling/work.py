@@ -15,7 +15,7 @@ from benchmarks.scheduling import carrying
 from benchmarks.scheduling.carrying import AtWork
 from benchmarks.scheduling.claims import Claiming
 from benchmarks.scheduling.finished import is_finished, list_result
-from benchmarks.scheduling.folders import CellFolder, CellState, Job, SuiteFolder, jobs_of, with_others
+from benchmarks.scheduling.folders import CellFolder, CellState, Job, SuiteFolder, write_plan
 from benchmarks.scheduling.judging import RETRIES, Verdict, pause_before
 from benchmarks.scheduling.signals import Signals, listening
 
@@ -103,8 +103,7 @@ class _Work:
         self.folder = SuiteFolder(plan.out, plan.name)
         self.slots, self.on_change, self.signals, self.retries = slots, on_change, signals, retries
         self.until = None if hours is None else time.monotonic() + 3600 * hours
-        written = jobs_of(plan)
-        self.folder.write(with_others(written, self.folder.read()) if plan.is_part else written)
+        written = write_plan(self.folder, plan)
         self.began_ns = self.folder.plan.stat().st_mtime_ns  # by the file server's clock, as those of states
         self.cells = {cell.name: cell for cell in plan.cells}
         self.waiting = {job.name: _Waiting(self.cells[job.name], job) for job in written.jobs}
