@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.launching import slots
-from benchmarks.launching.slots import share_out, unlock
+from benchmarks.launching.slots import Slot, share_out, unlock
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.lease import Lease
 from benchmarks.running.owners import Holder, this_process
-from benchmarks.scheduling.folders import SuiteFolder
+from benchmarks.scheduling.folders import Job, SuiteFolder
 from benchmarks.scheduling.work import work_on
 from tests.support.suites import (
     Course,
@@ -173,6 +173,26 @@ def test_a_gpu_that_another_suites_cell_is_on_is_waited_for(tmp_path: Path, monk
     assert not work_on(plan, gpu, course).unfinished
     assert course.reasons("waits") == ["a GPU: other suites have them all"]
     assert "CUDA_VISIBLE_DEVICES=0" in SuiteFolder(plan.out, plan.name).cell(name_of(0)).log.read_text()
+
+
+def test_a_cell_on_several_gpus_has_them_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a process on each, which the command itself starts."""
+    monkeypatch.setattr(slots, "_folder", lambda: tmp_path / "gpus")
+    monkeypatch.setattr(slots, "_known_uuids", dict)
+    plan = plan_cells(tmp_path, {seed: ["sleep 60 finish"] for seed in range(2)}, 2)
+    free: list[bool] = []
+
+    def react(job: Job, what: str) -> None:
+        if what == "begins":
+            free.append(any(Slot(gpus=(gpu,)).lock() for gpu in job_gpus[len(free)]))
+            if len(free) == 2:
+                go(plan)
+
+    job_gpus = [("0", "1"), ("2", "3")]
+    outcome = work_on(plan, share_out("2", ["0", "1", "2", "3"]), Course(react))
+    assert not outcome.unfinished and not outcome.failed and free == [False, False]
+    log = SuiteFolder(plan.out, plan.name).cell(name_of(0)).log.read_text()
+    assert "CUDA_VISIBLE_DEVICES=0,1 backbench run" in log and "--processes 2\n" in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
