@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.lease import Lease
 from benchmarks.running.owners import Holder, this_process
+from benchmarks.scheduling import work
 from benchmarks.scheduling.folders import Job, SuiteFolder
 from benchmarks.scheduling.work import work_on
 from tests.support.suites import (
@@ -136,6 +138,25 @@ def test_a_living_owner_is_waited_for_and_named(tmp_path: Path) -> None:
     course = Course(lambda job, what: claim.release() if what == "waits" else None)
     assert not work_on(plan, on_change=course).unfinished
     assert course.reasons("waits") == [this_process().name] and course.of("begins") == [name_of(1), name_of(0)]
+
+
+def test_waiting_for_many_cells_of_others_asks_little_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of processes may wait so, on one file server: no record is looked for, and no owner often."""
+    plan = plan_cells(tmp_path, cells=30)
+    for seed in range(30):
+        cell = SuiteFolder(plan.out, plan.name).cell(name_of(seed))
+        cell.path.mkdir(parents=True)
+        cell.owner.write_bytes(Holder("node7", 77, boot="another").marker)
+    finished, looks = Mock(wraps=work.is_finished), Mock(wraps=lease._look)
+    monkeypatch.setattr(work, "is_finished", finished)
+    monkeypatch.setattr(lease, "_look", looks)
+    monkeypatch.setattr(work, "Claiming", Mock(side_effect=AssertionError))
+    outcome, course = carried_out(plan, hours=0.5 / 3600)
+    assert len(outcome.unfinished) == 30 and course.reasons("waits") == ["process 77 on node7"] * 30
+    assert finished.call_count == 30  # at the beginning
+    assert 30 <= looks.call_count <= 40
 
 
 def test_what_fails_in_one_process_the_others_of_the_call_do_not_try(tmp_path: Path) -> None:
