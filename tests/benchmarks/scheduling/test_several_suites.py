@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from benchmarks.launching import slots
+from benchmarks.launching import processes, slots
 from benchmarks.launching.slots import Slot, share_out, unlock
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running import lease
@@ -227,6 +228,33 @@ def test_a_signal_lets_cells_save(tmp_path: Path, number: signal.Signals) -> Non
     state = state_of(plan, 0)
     assert (state.outcome, state.reason, state.attempts[0].status) == ("stopped", "interrupted", 130)
     assert list((plan.out / "suites").rglob("owner")) == []
+
+
+@pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,)])
+def test_a_signal_lets_cells_save_in_a_job_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: tuple[signal.Signals, ...]
+) -> None:
+    """By another word than Slurm's own, which a second time would end them unsaved; under nohup, too."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    plan = plan_cells(tmp_path, {0: ["save_at_hangup sleep 60"]}, 1)
+    with SuiteProcess(tmp_path, ignoring=ignored) as suite:
+        wait_until(lambda: beginnings(plan.out))
+        _wait_for_handler(process_of(plan))
+        suite.send(signal.SIGTERM)
+        assert suite.end() == 130
+    assert state_of(plan, 0).attempts[0].status == 130
+
+
+def test_what_ignores_a_hangup_is_asked_by_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite in a thread of a program under nohup cannot do anything about what its cells ignore."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+            processes.stop(process)
+            assert process.wait(30) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_the_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
