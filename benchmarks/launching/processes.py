@@ -55,7 +55,9 @@ def _alone() -> dict[str, str]:
 def stop(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to save and to end, as a scheduler does.
 
-    Slurm tells every process of a step itself. There it is by SIGHUP, which is no second word that ends it at once.
+    Slurm tells every process of a step itself. There it is by SIGHUP, which is no second word that ends it at once;
+    not so where this process ignores that, as what it has started then does, too.
     """
+    is_told_by_others = "SLURM_JOB_ID" in os.environ and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGHUP if "SLURM_JOB_ID" in os.environ else signal.SIGTERM)
+        process.send_signal(signal.SIGHUP if is_told_by_others else signal.SIGTERM)

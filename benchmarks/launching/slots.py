@@ -23,7 +23,7 @@ _SECONDS_TO_ANSWER = 20
 """For nvidia-smi."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Slot:
     """Room for one cell: what its process gets in its environment and its arguments, and which GPUs are its own.
 
@@ -78,7 +78,7 @@ def share_out(jobs: str | None, gpus: Sequence[str] | None = None) -> Slots:
     come out even, and for what is neither.
     """
     gpus = find_gpus() if gpus is None else gpus
-    singles = tuple(Slot({VISIBLE: gpu}, gpus=(gpu,)) for gpu in gpus)
+    singles = tuple(_on_gpus((gpu,)) for gpu in gpus)
     if jobs is None:
         return Slots(singles or (Slot(),))
     if jobs == "gpu":
@@ -90,17 +90,19 @@ def share_out(jobs: str | None, gpus: Sequence[str] | None = None) -> Slots:
     count = int(jobs)
     if not gpus:
         return Slots((_on_processor(count),) * count, count)
+    if count != len(gpus) and all(map(_is_part, gpus)):
+        raise InputError(
+            f"--jobs {count}: the GPUs here are {len(gpus)} MIG instances, and CUDA gives a process one of them alone. "
+            "Give --jobs gpu for a cell on each, or leave it out for one cell at a time"
+        )
     if len(gpus) % count:
         even = ", ".join(str(number) for number in range(1, len(gpus) + 1) if len(gpus) % number == 0)
         raise InputError(
             f"--jobs {count}: there are {len(gpus)} GPUs here, a cell needs one at least, and all as many "
             f"as the others. Give one of: {even}"
         )
-    if count == len(gpus):
-        return Slots(singles, count)
     each = len(gpus) // count
-    groups = [tuple(gpus[begin : begin + each]) for begin in range(0, len(gpus), each)]
-    return Slots(tuple(Slot({VISIBLE: ",".join(own)}, ("--processes", str(each)), own) for own in groups), count)
+    return Slots(tuple(_on_gpus(tuple(gpus[begin : begin + each])) for begin in range(0, len(gpus), each)), count)
 
 
 def find_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -109,7 +111,7 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     names = None if named is None else [name.strip() for name in named.split(",") if name.strip()]
     if names == []:
         return ()
-    if names and all(name.startswith("MIG-") for name in names):
+    if names and all(map(_is_part, names)):
         return tuple(names)  # CUDA shows a process one of them alone, whatever it is given
     import torch
 
@@ -117,10 +119,21 @@ def find_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     return tuple(names[:count] if names else map(str, range(count)))
 
 
+def _is_part(gpu: str) -> bool:
+    """Whether it is an instance that a GPU has been divided into (MIG)."""
+    return gpu.startswith("MIG-")
+
+
+def _on_gpus(gpus: tuple[str, ...]) -> Slot:
+    """The slot of a cell that has these GPUs to itself, and a process on each."""
+    arguments = ("--processes", str(len(gpus))) if len(gpus) > 1 else ()
+    return Slot(environment={VISIBLE: ",".join(gpus)}, arguments=arguments, gpus=gpus)
+
+
 def _on_processor(count: int) -> Slot:
     if count == 1 or os.environ.get(THREADS):
         return Slot()
-    return Slot({THREADS: str(max(1, len(os.sched_getaffinity(0)) // count))})
+    return Slot(environment={THREADS: str(max(1, len(os.sched_getaffinity(0)) // count))})
 
 
 def _folder() -> Path:

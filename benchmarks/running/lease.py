@@ -27,6 +27,9 @@ LEASE_SECONDS = 60.0
 SIGNS = 6
 """Signs of life in that time."""
 
+_MISSED_SIGNS = 2
+"""After so many an owner is no longer taken to live without further watching."""
+
 _LOOKS = 60
 """Looks in that time at a lease that another process holds, once the wait for it is long."""
 
@@ -216,6 +219,37 @@ class Lease:
     def _is_ours(self, look: _Look | None) -> bool:
         holder = holder_in(look.content) if look else None
         return holder is not None and holder.token == self.holder.token
+
+
+class Watch:
+    """A lease that others may have, seen from outside: a look costs one opened file.
+
+    It tells when it is worth trying to take it; `Lease` alone says whether it can be had.
+
+    holder:  who had it at the last look, in words; empty for nobody
+    is_here: whether that was a process of this machine
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.holder, self.is_here = "", False
+        self._seen: _Look | None = None
+        self._changed = 0.0
+
+    def has_living_owner(self) -> bool:
+        """Look: whether somebody has it who has given a sign of life lately, and is not known to be dead."""
+        look, now = _look(self.path), _now()
+        holder = holder_in(look.content) if look else None
+        self.holder, self.is_here = _named(holder) if look else "", holder is not None and holder.is_here
+        before, self._seen = self._seen, look
+        if look is None or (holder and holder.is_dead):
+            return False
+        if before is None:
+            self._changed = now
+            return _age(self.path, look) < LEASE_SECONDS / 2
+        if look != before:
+            self._changed = now
+        return now - self._changed < _MISSED_SIGNS * LEASE_SECONDS / SIGNS
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,14 @@ class CellState(_Written):
     reason:  why it failed, in its process's words
     job:     Slurm's number for it, where it was submitted
     times:   how often its time was over since then, and Slurm put it back into the queue
+    stops:   how often it was put back since then because somebody else than Slurm had told it to end
     """
 
     outcome: Outcome | None = None
     reason: str = ""
     job: str = ""
     times: int = 0
+    stops: int = 0
     attempts: tuple[Attempt, ...] = ()
 
 

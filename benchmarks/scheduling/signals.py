@@ -26,19 +26,26 @@ class Signals:
         self.insisted = self.insisted or (self.asked and number in _INSISTING)
         self.asked = True
 
+    def pass_over(self, number: int, frame: FrameType | None) -> None:
+        """The handler of what has no effect."""
+
 
 @contextmanager
 def listening() -> Iterator[Signals]:
     """Take note of signals within the block; the former handlers come back after it.
 
-    Where SIGHUP is ignored, as under nohup, it stays so.
+    Where SIGHUP is ignored, as under nohup, it stays without effect. What is started meanwhile does not ignore it: no
+    terminal's end reaches cells, which have sessions of their own, and `processes.stop` may ask them by it.
     """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
     passed_over = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    former = {number: signal.signal(number, signals.request) for number in SIGNALS if number not in passed_over}
+    former = {
+        number: signal.signal(number, signals.pass_over if number in passed_over else signals.request)
+        for number in SIGNALS
+    }
     try:
         yield signals
     finally:

@@ -27,7 +27,7 @@ _SECONDS_FOR_NUMBER = 30.0
 _SECONDS_FOR_OTHERS = 180.0
 """In which a process that a machine has taken with it is known to be gone."""
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_LOOKS_AT_OTHERS = 0.2, 2.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _until_done(job: Job, folder: SuiteFolder, claim: Lease, slot: Slot, limits:
             carrying.write_outcome(cell, claim, "finished", status=status)
             return status, False
         if status in STOPPED or (verdict.retries and not _find_standing(limits.number).is_running):
-            return status, _stop(work, limits)
+            return status, _stop(work, limits, verdict.reason)
         if verdict.no_room:
             carrying.write_outcome(cell, claim, "stopped", verdict.reason, status=status)
             return TryAgainError.status, False
@@ -103,30 +103,43 @@ def _until_done(job: Job, folder: SuiteFolder, claim: Lease, slot: Slot, limits:
         time.sleep(pause)
 
 
-def _stop(work: AtWork, limits: Limits) -> bool:
-    """Write down that a cell was stopped, or has failed for its time; whether its job is to go back into the queue.
+def _stop(work: AtWork, limits: Limits, reason: str) -> bool:
+    """Write down that a cell was stopped, or so often that it has failed; whether its job goes back into the queue.
 
-    It is not where Slurm itself ends the job, which was cancelled, or put back by somebody.
+    It does not where Slurm itself ends the job, which was cancelled, or put back by somebody.
+
+    reason: in the words of its process
     """
     cell, claim, status = work.cell, work.claim, work.process.returncode
     standing = _find_standing(limits.number)
     state = carrying.read_state(cell)
-    times = state.times + (standing.is_running and standing.is_over(limits.signal_seconds))
+    is_over = standing.is_running and standing.is_over(limits.signal_seconds)
+    is_others = standing.is_running and not is_over and not standing.is_preempted
+    state = state.model_copy(update={"times": state.times + is_over, "stops": state.stops + is_others})
     if claim.is_held():
-        cell.write(state.model_copy(update={"times": times}))
-    if times > limits.max_requeues:
-        why = (
-            f"its time was over {times} time(s), and slurm.max_requeues is {limits.max_requeues}. Submitted again, it "
-            "goes on from its last checkpoint; give it more slurm.time in the site file"
-        )
-        carrying.write_outcome(cell, claim, "failed", why, status=status)
+        cell.write(state)
+    if failure := _why_failed(state, limits, reason):
+        carrying.write_outcome(cell, claim, "failed", failure, status=status)
         return False
-    why = "preempted" if standing.is_preempted else "its time was over" if times > state.times else "stopped by Slurm"
+    why = "preempted" if standing.is_preempted else "its time was over" if is_over else "stopped by Slurm"
+    why = "told to end" if is_others else why
     if standing.is_running:
         carrying.write_outcome(cell, claim, None, f"{why}; goes back into Slurm's queue", status=status)
     else:
         carrying.write_outcome(cell, claim, "stopped", why, status=status)
     return standing.is_running
+
+
+def _why_failed(state: CellState, limits: Limits, reason: str) -> str:
+    """Why a cell that was stopped has failed; empty of one that goes on."""
+    if state.times > limits.max_requeues:
+        return (
+            f"its time was over {state.times} time(s), and slurm.max_requeues is {limits.max_requeues}. Submitted "
+            "again, it goes on from its last checkpoint; give it more slurm.time in the site file"
+        )
+    if state.stops > RETRIES:
+        return f"stopped {state.stops} times, neither preempted nor out of time. The last time: {reason}"
+    return ""
 
 
 def _find_standing(number: str) -> Standing:
@@ -148,7 +161,7 @@ def _wait_for_worker(cell: CellFolder) -> str:
     """Who is at work on the cell's run for longer than a dead process seems to be; empty where nobody is."""
     deadline = time.monotonic() + _SECONDS_FOR_OTHERS
     while (worker := carrying.find_worker(cell)) and time.monotonic() < deadline:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_SECONDS_BETWEEN_LOOKS_AT_OTHERS)
     return worker
 
 
@@ -169,4 +182,4 @@ def _deaf() -> Iterator[None]:
 
 def waiting_state(state: CellState, number: str) -> CellState:
     """That of a cell which has just been submitted."""
-    return state.model_copy(update={"job": number, "times": 0, "outcome": None, "reason": ""})
+    return state.model_copy(update={"job": number, "times": 0, "stops": 0, "outcome": None, "reason": ""})

@@ -1,5 +1,6 @@
 """A suite process: it takes cell after cell, as long as there is one that nobody else has."""
 
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from benchmarks.launching import processes
 from benchmarks.launching.slots import ONE_AT_A_TIME, Slots, unlock
 from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.plan import SuitePlan
-from benchmarks.running.lease import Lease
+from benchmarks.running.lease import Lease, Watch
 from benchmarks.scheduling import carrying
 from benchmarks.scheduling.carrying import AtWork
 from benchmarks.scheduling.claims import Claiming
@@ -21,7 +22,13 @@ from benchmarks.scheduling.signals import Signals, listening
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 2.0
-"""At cells that other processes have."""
+"""At a cell that another process has."""
+
+_LOOKS_AT_OTHERS = 5.0
+"""A second, at most, at cells that processes elsewhere have: a file server answers every suite process."""
+
+_LONGEST_PAUSE = 30.0
+"""Seconds between looks at a cell, however many they are."""
 
 _SECONDS_TO_CLAIM = 1.0
 """In which a claim that nobody has is taken."""
@@ -82,12 +89,14 @@ class _Waiting:
     not_before: when to look at it again
     claim:      on it, once this process has that
     claiming:   finds out whether it can be had
+    owner:      who else has that
     waits_for:  who is at work on it
     saw_worker: whether that was a process, which has since ended or gives no sign any more
     """
 
     cell: SuiteCell
     job: Job
+    owner: Watch
     tries: int = 0
     not_before: float = 0.0
     claim: Lease | None = None
@@ -106,7 +115,10 @@ class _Work:
         written = write_plan(self.folder, plan)
         self.began_ns = self.folder.plan.stat().st_mtime_ns  # by the file server's clock, as those of states
         self.cells = {cell.name: cell for cell in plan.cells}
-        self.waiting = {job.name: _Waiting(self.cells[job.name], job) for job in written.jobs}
+        self.waiting = {
+            job.name: _Waiting(self.cells[job.name], job, Watch(self.folder.cell(job.name).owner))
+            for job in written.jobs
+        }
         self.at_work: list[tuple[AtWork, _Waiting]] = []
         self.outcome = SuiteOutcome()
         self.gpus_seen = 0.0
@@ -241,7 +253,7 @@ class _Work:
 
     def _may_begin(self, one: _Waiting) -> bool:
         """Whether a cell is to begin now: unfinished, nobody else's, and what it needs is there."""
-        if one.job.needs in self._names_not_done():
+        if one.job.needs in self._names_not_done() or self._is_anothers(one):
             return False
         if (one.claim is None and self._is_done(one)) or not self._has_claim(one) or self._is_done(one):
             return False
@@ -255,6 +267,16 @@ class _Work:
                 self._settle(one, verdict, None)
                 return False
         carrying.forget_silent_process(cell)
+        return True
+
+    def _is_anothers(self, one: _Waiting) -> bool:
+        """Whether another has a cell's claim, and is to say what comes of it, or that is being found out."""
+        if one.claiming:
+            return not one.claiming.is_over(0.0)
+        if one.claim or not one.owner.has_living_owner():
+            return False
+        others = sum(bool(each.waits_for) for each in self.waiting.values())
+        self._wait(one, one.owner.holder, 0.0 if one.owner.is_here else min(others / _LOOKS_AT_OTHERS, _LONGEST_PAUSE))
         return True
 
     def _names_not_done(self) -> set[str]:
@@ -308,9 +330,10 @@ class _Work:
             self._wait(one, claiming.holder)
         return one.claim is not None
 
-    def _wait(self, one: _Waiting, whom: str, *, is_worker: bool = False) -> None:
+    def _wait(self, one: _Waiting, whom: str, pause: float = 0.0, *, is_worker: bool = False) -> None:
         one.saw_worker = one.saw_worker or is_worker
-        one.not_before = time.monotonic() + SECONDS_BETWEEN_LOOKS_AT_OTHERS
+        pause = max(pause, SECONDS_BETWEEN_LOOKS_AT_OTHERS)
+        one.not_before = time.monotonic() + pause * random.uniform(0.8, 1.2)  # not all of them in one turn
         if whom != one.waits_for:
             one.waits_for = whom
             self._tell(one.job, "waits", CellState(reason=whom))

@@ -59,6 +59,10 @@ with telling_suite():
                 time.sleep(0.01)
         elif what == "save":
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(130))
+        elif what == "save_at_hangup":  # as a training does: it leaves what is ignored alone
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(130))
+            signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
         elif what == "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         elif what == "say":

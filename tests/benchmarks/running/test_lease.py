@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.running import lease
-from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
+from benchmarks.running.lease import HeldByAnotherError, Lease, Watch, find_owner
 from benchmarks.running.owners import Holder, this_process
 
 DEAD = 2**31 - 1
@@ -193,3 +193,39 @@ def test_a_marker_that_nobody_has_finished_is_somebodys(path: Path, monkeypatch:
     assert owner == lease.Owner("another process", True)
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.1)
     Lease(path).release()
+
+
+class TestWatch:
+    """Whether it is worth trying to take a lease."""
+
+    def test_an_owner_elsewhere_lives_as_long_as_it_gives_signs(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [100.0]
+        monkeypatch.setattr(lease, "_now", lambda: now[0])
+        plant(path)
+        watch, found = Watch(path), []
+        for seconds, signs in ((0, False), (15, False), (15, True), (15, False), (15, False)):
+            now[0] += seconds
+            if signs:
+                os.utime(path, ns=(0, time.time_ns() + 1))
+            found.append(watch.has_living_owner())
+        assert found == [True, True, True, True, False]
+        assert watch.holder == "process 77 on elsewhere" and not watch.is_here
+
+    def test_who_was_silent_before_is_not_watched(self, path: Path) -> None:
+        plant(path)
+        os.utime(path, (time.time() - 300,) * 2)
+        assert not Watch(path).has_living_owner()
+
+    def test_a_dead_owner_of_this_machine_is_known_at_once(self, path: Path) -> None:
+        here = this_process()
+        plant(path, here.host, here.pid, here.boot)
+        watch = Watch(path)
+        assert watch.has_living_owner() and watch.is_here
+        plant(path, here.host, DEAD, here.boot)
+        assert not watch.has_living_owner() and watch.is_here
+
+    def test_nobody_lives_where_there_is_no_lease(self, path: Path) -> None:
+        watch = Watch(path)
+        assert not watch.has_living_owner() and watch.holder == ""

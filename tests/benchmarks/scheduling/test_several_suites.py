@@ -3,19 +3,22 @@
 import json
 import os
 import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from benchmarks.launching import slots
-from benchmarks.launching.slots import share_out, unlock
+from benchmarks.launching import processes, slots
+from benchmarks.launching.slots import Slot, share_out, unlock
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running import lease
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.lease import Lease
 from benchmarks.running.owners import Holder, this_process
-from benchmarks.scheduling.folders import SuiteFolder
+from benchmarks.scheduling import work
+from benchmarks.scheduling.folders import Job, SuiteFolder
 from benchmarks.scheduling.work import work_on
 from tests.support.suites import (
     Course,
@@ -138,6 +141,25 @@ def test_a_living_owner_is_waited_for_and_named(tmp_path: Path) -> None:
     assert course.reasons("waits") == [this_process().name] and course.of("begins") == [name_of(1), name_of(0)]
 
 
+def test_waiting_for_many_cells_of_others_asks_little_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of processes may wait so, on one file server: no record is looked for, and no owner often."""
+    plan = plan_cells(tmp_path, cells=30)
+    for seed in range(30):
+        cell = SuiteFolder(plan.out, plan.name).cell(name_of(seed))
+        cell.path.mkdir(parents=True)
+        cell.owner.write_bytes(Holder("node7", 77, boot="another").marker)
+    finished, looks = Mock(wraps=work.is_finished), Mock(wraps=lease._look)
+    monkeypatch.setattr(work, "is_finished", finished)
+    monkeypatch.setattr(lease, "_look", looks)
+    monkeypatch.setattr(work, "Claiming", Mock(side_effect=AssertionError))
+    outcome, course = carried_out(plan, hours=0.5 / 3600)
+    assert len(outcome.unfinished) == 30 and course.reasons("waits") == ["process 77 on node7"] * 30
+    assert finished.call_count == 30  # at the beginning
+    assert 30 <= looks.call_count <= 40
+
+
 def test_what_fails_in_one_process_the_others_of_the_call_do_not_try(tmp_path: Path) -> None:
     plan = plan_cells(tmp_path, {0: ["sleep 60 exit 2"]}, 2)
     with SuiteProcess(tmp_path) as first:
@@ -175,6 +197,26 @@ def test_a_gpu_that_another_suites_cell_is_on_is_waited_for(tmp_path: Path, monk
     assert "CUDA_VISIBLE_DEVICES=0" in SuiteFolder(plan.out, plan.name).cell(name_of(0)).log.read_text()
 
 
+def test_a_cell_on_several_gpus_has_them_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a process on each, which the command itself starts."""
+    monkeypatch.setattr(slots, "_folder", lambda: tmp_path / "gpus")
+    monkeypatch.setattr(slots, "_known_uuids", dict)
+    plan = plan_cells(tmp_path, {seed: ["sleep 60 finish"] for seed in range(2)}, 2)
+    free: list[bool] = []
+
+    def react(job: Job, what: str) -> None:
+        if what == "begins":
+            free.append(any(Slot(gpus=(gpu,)).lock() for gpu in job_gpus[len(free)]))
+            if len(free) == 2:
+                go(plan)
+
+    job_gpus = [("0", "1"), ("2", "3")]
+    outcome = work_on(plan, share_out("2", ["0", "1", "2", "3"]), Course(react))
+    assert not outcome.unfinished and not outcome.failed and free == [False, False]
+    log = SuiteFolder(plan.out, plan.name).cell(name_of(0)).log.read_text()
+    assert "CUDA_VISIBLE_DEVICES=0,1 backbench run" in log and "--processes 2\n" in log
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_lets_cells_save(tmp_path: Path, number: signal.Signals) -> None:
     plan = plan_cells(tmp_path, {0: ["save sleep 60"]}, 2)
@@ -186,6 +228,33 @@ def test_a_signal_lets_cells_save(tmp_path: Path, number: signal.Signals) -> Non
     state = state_of(plan, 0)
     assert (state.outcome, state.reason, state.attempts[0].status) == ("stopped", "interrupted", 130)
     assert list((plan.out / "suites").rglob("owner")) == []
+
+
+@pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,)])
+def test_a_signal_lets_cells_save_in_a_job_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: tuple[signal.Signals, ...]
+) -> None:
+    """By another word than Slurm's own, which a second time would end them unsaved; under nohup, too."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    plan = plan_cells(tmp_path, {0: ["save_at_hangup sleep 60"]}, 1)
+    with SuiteProcess(tmp_path, ignoring=ignored) as suite:
+        wait_until(lambda: beginnings(plan.out))
+        _wait_for_handler(process_of(plan))
+        suite.send(signal.SIGTERM)
+        assert suite.end() == 130
+    assert state_of(plan, 0).attempts[0].status == 130
+
+
+def test_what_ignores_a_hangup_is_asked_by_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite in a thread of a program under nohup cannot do anything about what its cells ignore."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+            processes.stop(process)
+            assert process.wait(30) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_the_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:

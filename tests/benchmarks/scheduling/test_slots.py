@@ -21,16 +21,25 @@ def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_one_cell_a_gpu() -> None:
     shared = share_out("gpu", ["0", "1", "2"])
     assert shared.at_once == 3 and [slot.gpus for slot in shared.slots] == [("0",), ("1",), ("2",)]
-    assert shared.slots[1] == Slot({"CUDA_VISIBLE_DEVICES": "1"}, gpus=("1",))
+    assert shared.slots[1] == Slot(environment={"CUDA_VISIBLE_DEVICES": "1"}, gpus=("1",))
     assert share_out("3", ["0", "1", "2"]) == shared
 
 
 def test_fewer_cells_than_gpus_have_several_each() -> None:
     shared = share_out("2", ["4", "5", "6", "7"])
-    assert shared.slots == (
-        Slot({"CUDA_VISIBLE_DEVICES": "4,5"}, ("--processes", "2"), ("4", "5")),
-        Slot({"CUDA_VISIBLE_DEVICES": "6,7"}, ("--processes", "2"), ("6", "7")),
-    )
+    assert [slot.gpus for slot in shared.slots] == [("4", "5"), ("6", "7")]
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in shared.slots] == ["4,5", "6,7"]
+    assert {slot.arguments for slot in shared.slots} == {("--processes", "2")}
+    assert {slot.launcher for slot in shared.slots} == {()}
+    (whole,) = share_out("1", [str(number) for number in range(8)]).slots
+    assert whole.arguments == ("--processes", "8") and len(whole.gpus) == 8
+
+
+def test_a_mig_instance_is_one_cells() -> None:
+    """CUDA shows a process the first of several alone."""
+    shared = share_out("gpu", ["MIG-a", "MIG-b"])
+    assert [slot.gpus for slot in shared.slots] == [("MIG-a",), ("MIG-b",)]
+    assert share_out("2", ["MIG-a", "MIG-b"]) == shared
 
 
 def test_without_a_word_one_cell_at_a_time_takes_any_gpu() -> None:
@@ -42,7 +51,7 @@ def test_without_a_word_one_cell_at_a_time_takes_any_gpu() -> None:
 def test_cells_without_gpus_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert share_out("3", []).slots == (Slot({"OMP_NUM_THREADS": "2"}),) * 3
+    assert share_out("3", []).slots == (Slot(environment={"OMP_NUM_THREADS": "2"}),) * 3
     assert share_out("1", []).slots == (Slot(),)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert share_out("2", []).slots == (Slot(),) * 2
@@ -56,6 +65,8 @@ def test_cells_without_gpus_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> 
         ("3", ["0", "1", "2", "3"], "--jobs 3: there are 4 GPUs here, .* Give one of: 1, 2, 4"),
         ("0", [], '--jobs 0: expected "gpu"'),
         ("many", [], '--jobs many: expected "gpu"'),
+        ("2", ["MIG-a", "MIG-b", "MIG-c", "MIG-d"], "--jobs 2: .* 4 MIG instances, .* Give --jobs gpu"),
+        ("3", ["MIG-a", "MIG-b"], "--jobs 3: .* 2 MIG instances, .* Give --jobs gpu"),
     ],
 )
 def test_what_does_not_come_out_even_is_refused(jobs: str, gpus: list[str], message: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.scheduling.folders import CellState, SuiteFolder
-from benchmarks.scheduling.slurm_cell import carry_out
+from benchmarks.scheduling.slurm_cell import carry_out, waiting_state
 from benchmarks.scheduling.slurm_suite import submit_suite
 from tests.support.slurm_commands import put_commands
 from tests.support.suite_stores import cell_of, make_job, put_state, put_suite
@@ -72,6 +72,20 @@ def test_a_cell_whose_time_is_over_is_put_back_so_many_times(suite: SuiteFolder,
     assert (status, state.outcome, state.times, controller.requeued) == (140, "failed", 2, "7\n")
     assert state.reason.startswith("its time was over 2 time(s), and slurm.max_requeues is 1.")
     assert [attempt.status for attempt in state.attempts] == [130, 140]
+
+
+def test_a_cell_that_something_else_stops_is_put_back_twice(suite: SuiteFolder, controller: Controller) -> None:
+    """Its job runs, has time left and makes room for nobody: the third time it has failed, and says of what."""
+    controller.says()
+    for end in (130, 143):
+        status, state = end_of(suite, f"exit {end}")
+        assert (status, state.outcome, state.times) == (end, None, 0)
+        assert state.reason == "told to end; goes back into Slurm's queue"
+    status, state = end_of(suite, "echo backbench: DATA: stopped by SIGTERM; exit 143")
+    assert (status, state.outcome, controller.requeued) == (143, "failed", "7\n7\n")
+    assert state.reason.startswith("stopped 3 times, neither preempted nor out of time. The last time: ")
+    assert "DATA: stopped by SIGTERM" in state.reason
+    assert waiting_state(state, "8").stops == 0
 
 
 def test_a_cancelled_cell_is_not_put_back(suite: SuiteFolder, controller: Controller) -> None:

@@ -198,7 +198,7 @@ def test_several_cells_at_a_time_each_have_a_slot(tmp_path: Path) -> None:
         if sum(at_work) == 2:
             (plan.out / "go").touch()
 
-    slots = Slots((Slot({"OMP_NUM_THREADS": "1"}), Slot({"OMP_NUM_THREADS": "1"})), 2)
+    slots = Slots((Slot(environment={"OMP_NUM_THREADS": "1"}), Slot(environment={"OMP_NUM_THREADS": "1"})), 2)
     outcome = work.work_on(plan, slots, Course(react))
     assert not outcome.unfinished
     assert max(sum(at_work[:end]) for end in range(len(at_work))) == 2
