@@ -7,6 +7,7 @@ OUT/suites/SUITE/cells/CELL/{process, run, end}, by the cell's own
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +74,14 @@ class Plan(_Written):
     about: str = ""
     jobs: tuple[Job, ...]
 
+    @property
+    def by_name(self) -> dict[str, Job]:
+        return {job.name: job for job in self.jobs}
+
+    def of(self, job: Job) -> "Plan":
+        """That of a cell and the one whose weights it takes alone."""
+        return self.model_copy(update={"jobs": tuple(each for each in self.jobs if each.name in (job.name, job.needs))})
+
 
 Outcome: TypeAlias = Literal["finished", "failed", "stopped"]
 
@@ -128,6 +137,11 @@ class CellFolder:
         return self.path / "owner"
 
     @property
+    def submitted(self) -> Path:
+        """What of the plan was submitted with its job of Slurm: itself, and the cell that makes its weights."""
+        return self.path / "submitted.json"
+
+    @property
     def process(self) -> Path:
         """The lease of the process that carries it out, whoever has started that."""
         return self.path / PROCESS
@@ -145,6 +159,17 @@ class CellFolder:
     def write(self, state: CellState) -> None:
         """Raises OSError if it cannot be written."""
         _write(self.state, state)
+
+    def read_submitted(self) -> dict[str, Job]:
+        """What of the plan its job of Slurm is for, by cell; nothing where that is not known."""
+        with suppress(StoreError):
+            plan = _read(self.submitted, Plan)
+            return plan.by_name if plan else {}
+        return {}
+
+    def write_submitted(self, plan: Plan) -> None:
+        """Raises OSError if it cannot be written."""
+        _write(self.submitted, plan)
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ class Reader:
                 folder.path,
                 fault=f"{folder.path}: has no {PLAN}. Repeat the suite's command, or copy it whole",
             )
-        wanted, by_name = None if only is None else {*only}, {job.name: job for job in plan.jobs}
+        wanted, by_name = None if only is None else {*only}, plan.by_name
         jobs = [job for job in plan.jobs if wanted is None or job.name in wanted]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             cells = _as_slurm_says(list(pool.map(lambda job: self._cell(job, folder, by_name.get(job.needs)), jobs)))

@@ -3,17 +3,19 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.scheduling.ending import end_suite
-from benchmarks.scheduling.folders import SuiteFolder
+from benchmarks.scheduling.folders import Job, SuiteFolder, write_plan
 from benchmarks.scheduling.status import CellStatus, Reader, SuiteStatus
+from benchmarks.scheduling.work import work_on
 from results import cell_key
 from tests.support.suite_stores import make_job, put_finished, put_state, put_suite
-from tests.support.suites import carried_out, name_of, plan_cells, use_stand_in
+from tests.support.suites import Course, beginnings, carried_out, name_of, plan_cells, use_stand_in
 
 EDITED = "schedule.epochs: 3"
 
@@ -90,3 +92,37 @@ def test_a_cell_of_weights_that_the_suite_makes_answers_to_their_record(tmp_path
     assert states == ["to do", "waiting"]
     states = [cell.state for cell in put_made(tmp_path / "failed", mae={"plan": "f" * 12, "missing": ("data",)})]
     assert states == ["failed", "failed"]
+
+
+def test_settings_of_before_that_come_back_without_data_have_their_own_numbers(tmp_path: Path) -> None:
+    plan = plan_cells(tmp_path, cells=1)
+    carried_out(plan)
+    first = seen(plan).cells[0].run
+    edited = plan_cells(tmp_path, cells=1, settings=EDITED)
+    carried_out(edited)
+    assert seen(edited).cells[0].run != first
+    plan_cells(tmp_path, cells=1)
+    shutil.rmtree(tmp_path / "data")
+    back = plan_suite(str(tmp_path / "small.yaml"), plan.out, site=tmp_path / "site.yaml")
+    outcome, course = carried_out(back)
+    assert not outcome.failed and not outcome.unfinished and not course.of("begins")
+    (cell,) = seen(back).cells
+    assert (cell.state, cell.run) == ("finished", first)
+
+
+def test_a_process_of_the_suite_before_leaves_the_rest_to_the_edited_one(tmp_path: Path) -> None:
+    former, edited = plan_cells(tmp_path), list[SuitePlan]()
+
+    def edit(job: Job, what: str) -> None:  # another process has the edited suite, and finishes seed 1
+        if what == "begins" and not edited:
+            edited.append(plan_cells(tmp_path, settings=EDITED))
+            other = replace(edited[0], cells=edited[0].cells[1:], is_part=True)
+            write_plan(SuiteFolder(former.out, former.name), edited[0])
+            assert carried_out(other)[0].states[name_of(1)].outcome == "finished"
+
+    outcome = work_on(former, on_change=Course(edit))
+    assert outcome.changed == outcome.unfinished == [name_of(1)] and not outcome.failed
+    assert beginnings(former.out).count(name_of(1)) == 1
+    carried_out(edited[0])
+    cells = seen(edited[0]).cells
+    assert [cell.result and cell.result.plan for cell in cells] == [cell.planned.digest for cell in edited[0].cells]
