@@ -20,6 +20,7 @@ from benchmarks.scheduling.folders import CellState, Job, SuiteFolder
 from benchmarks.scheduling.judging import RETRIES
 from benchmarks.scheduling.status import Reader
 from benchmarks.scheduling.suites import carry_out
+from benchmarks.scheduling.work import CHANGED
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -47,6 +48,9 @@ def carry_out_suite(
         print_json(summary_document(done.ending))
     else:
         show_ending(done.ending)
+    if changed := done.outcome.changed:
+        told = f"{CHANGED}: {len(changed)} cell(s) left to that, {changed[0]} the first. Repeat the command"
+        course.console.print(Text(told), soft_wrap=True)
     if done.outcome.no_room:
         raise TryAgainError(f"{done.outcome.no_room}. Make room and repeat the command")
     if done.outcome.interrupted:

@@ -55,6 +55,11 @@ def tell_directory(directory: Path, out: Path, data: Path) -> None:
         _write(Path(folder) / RUN, f"{directory.relative_to(out)}\n{data.absolute()}\n")
 
 
+def tell_run(folder: Path, directory: Path) -> None:
+    """Tell, in a cell's folder, of a finished run that answers to it, on data that are not there to be compared."""
+    _write(folder / RUN, f"{directory}\n\n")
+
+
 def read_run(folder: Path) -> ToldRun | None:
     """What `tell_directory` has left in a cell's folder; None before it has."""
     try:

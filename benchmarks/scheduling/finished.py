@@ -1,11 +1,12 @@
 """Whether a cell is finished: by what lies in the store, as the suite is written now."""
 
 from contextlib import suppress
+from pathlib import Path
 
 from backbones.errors import InputError
 from benchmarks.planning.names import given
 from benchmarks.planning.suites.cells import SuiteCell
-from benchmarks.running.of_suite import read_run
+from benchmarks.running.of_suite import read_run, tell_run
 from benchmarks.scheduling.folders import SuiteFolder, weights_of
 from results.errors import ResultsError
 from results.record import Outline, Record
@@ -13,7 +14,12 @@ from results.store import read_record
 
 
 def is_finished(cell: SuiteCell, folder: SuiteFolder) -> bool:
-    """Whether a finished run answers to the cell's plan, on its data, and has the names that the suite gives it.
+    """Whether a finished run answers to the cell's plan; see `find_finished`."""
+    return find_finished(cell, folder) is not None
+
+
+def find_finished(cell: SuiteCell, folder: SuiteFolder) -> Path | None:
+    """The directory of a finished run that answers to the cell's plan, on its data, under the suite's names, in `out`.
 
     A run that the cell has not made itself may be of other data, which only the cell's process can tell: there, and
     wherever anything has changed since, that is started, and finds out in seconds what there is to do. Where its data
@@ -24,17 +30,34 @@ def is_finished(cell: SuiteCell, folder: SuiteFolder) -> bool:
         if told and (cell.missing or told.data == str(cell.planned.data.absolute())):
             record = read_record(folder.out / told.directory, Outline)
             if _answers(cell, folder, record):
-                return True
-        if not cell.missing:
-            return False
-        found = with_weights(cell, folder).planned.find_record(folder.out)
-        return found is not None
+                return told.directory
     except (InputError, ResultsError, OSError):  # weights or a record that are not there, or cannot be read
-        return False
+        if not cell.missing:
+            return None
+    try:
+        found = with_weights(cell, folder).planned.find_record(folder.out) if cell.missing else None
+        return found[0].relative_to(folder.out) if found else None
+    except (InputError, ResultsError, OSError):
+        return None
 
 
-def list_result(cell: SuiteCell, folder: SuiteFolder) -> None:
-    """Put a finished cell's numbers into results.csv, if its process was killed between them and its record."""
+def is_told(cell: SuiteCell, folder: SuiteFolder, directory: Path) -> bool:
+    """Whether the cell's folder has this as its run."""
+    told = read_run(folder.cell(cell.name).path)
+    return told is not None and told.directory == directory
+
+
+def settle(cell: SuiteCell, folder: SuiteFolder, directory: Path) -> None:
+    """Make the run that answers to a cell its own, under its claim, and put its numbers into results.csv.
+
+    They are not there if its process was killed between them and its record.
+    """
+    if not is_told(cell, folder, directory):
+        tell_run(folder.cell(cell.name).path, directory)
+    _list_result(cell, folder)
+
+
+def _list_result(cell: SuiteCell, folder: SuiteFolder) -> None:
     from benchmarks.running.collecting import collect_run, is_collected
 
     told = read_run(folder.cell(cell.name).path)

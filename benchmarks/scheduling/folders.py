@@ -7,6 +7,7 @@ OUT/suites/SUITE/cells/CELL/{process, run, end}, by the cell's own
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from backbones.errors import InputError
 from backbones.training.writing import written_whole
 from benchmarks.running.inventory import SUITES
 from benchmarks.running.of_suite import PROCESS, read_run
 from results.errors import StoreError
 
 if TYPE_CHECKING:
+    from benchmarks.planning.suites.cells import SuiteCell
     from benchmarks.planning.suites.plan import SuitePlan  # imports torch, and whoever looks on does not wait for it
 
 PLAN, CELLS = "plan.json", "cells"
@@ -39,6 +42,9 @@ class Job(_Written):
     arguments: of `backbench`; in them "@NAME" stands for the weights that the cell NAME of the suite makes
     needs:     that cell; empty for none
     missing:   what has to be there first
+    plan:      what its record says of that, where its weights are known beforehand
+    settings:  as JSON, what decides its number beside data, weights and normalisation
+    declared:  the names that it gives its weights, by those of the record
     """
 
     name: str
@@ -56,6 +62,9 @@ class Job(_Written):
     expected: dict[str, float] = {}
     needs: str = ""
     missing: tuple[str, ...] = ()
+    plan: str = ""
+    settings: str = ""
+    declared: dict[str, str] = {}
 
 
 class Plan(_Written):
@@ -64,6 +73,14 @@ class Plan(_Written):
     suite: str
     about: str = ""
     jobs: tuple[Job, ...]
+
+    @property
+    def by_name(self) -> dict[str, Job]:
+        return {job.name: job for job in self.jobs}
+
+    def of(self, job: Job) -> "Plan":
+        """That of a cell and the one whose weights it takes alone."""
+        return self.model_copy(update={"jobs": tuple(each for each in self.jobs if each.name in (job.name, job.needs))})
 
 
 Outcome: TypeAlias = Literal["finished", "failed", "stopped"]
@@ -122,6 +139,11 @@ class CellFolder:
         return self.path / "owner"
 
     @property
+    def submitted(self) -> Path:
+        """What of the plan was submitted with its job of Slurm: itself, and the cell that makes its weights."""
+        return self.path / "submitted.json"
+
+    @property
     def process(self) -> Path:
         """The lease of the process that carries it out, whoever has started that."""
         return self.path / PROCESS
@@ -139,6 +161,17 @@ class CellFolder:
     def write(self, state: CellState) -> None:
         """Raises OSError if it cannot be written."""
         _write(self.state, state)
+
+    def read_submitted(self) -> dict[str, Job]:
+        """What of the plan its job of Slurm is for, by cell; nothing where that is not known."""
+        with suppress(StoreError):
+            plan = _read(self.submitted, Plan)
+            return plan.by_name if plan else {}
+        return {}
+
+    def write_submitted(self, plan: Plan) -> None:
+        """Raises OSError if it cannot be written."""
+        _write(self.submitted, plan)
 
 
 @dataclass(frozen=True)
@@ -175,30 +208,44 @@ def find_suites(out: Path) -> list[SuiteFolder]:
 
 def jobs_of(plan: "SuitePlan") -> Plan:
     """A suite's plan as its folder has it."""
-    return Plan(
-        suite=plan.name,
-        about=plan.suite.about,
-        jobs=tuple(
-            Job(
-                name=cell.name,
-                arguments=tuple(cell.arguments(plan.out.absolute())),
-                task=cell.task,
-                dataset=cell.dataset,
-                backbone=cell.planned.backbone,
-                recipe=cell.planned.recipe_name,
-                seed=cell.seed,
-                comparison=cell.comparison,
-                table=cell.table,
-                method=cell.method,
-                pretrain_data=cell.pretrain_data,
-                column=cell.column,
-                expected=dict(cell.expected),
-                needs=cell.needs,
-                missing=cell.missing,
-            )
-            for cell in plan.cells
-        ),
+    jobs = tuple(_job_of(cell, plan.out.absolute()) for cell in plan.cells)
+    return Plan(suite=plan.name, about=plan.suite.about, jobs=jobs)
+
+
+def _job_of(cell: "SuiteCell", out: Path) -> Job:
+    from backbones.images.normalisation import IMAGENET
+    from benchmarks.planning.names import given
+
+    return Job(
+        name=cell.name,
+        arguments=tuple(cell.arguments(out)),
+        task=cell.task,
+        dataset=cell.dataset,
+        backbone=cell.planned.backbone,
+        recipe=cell.planned.recipe_name,
+        seed=cell.seed,
+        comparison=cell.comparison,
+        table=cell.table,
+        method=cell.method,
+        pretrain_data=cell.pretrain_data,
+        column=cell.column,
+        expected=dict(cell.expected),
+        needs=cell.needs,
+        missing=cell.missing,
+        plan=_digest_of(cell),
+        settings=json.dumps(cell.planned.decided_by(None, IMAGENET), sort_keys=True),
+        declared=given(cell.planned.declared),
     )
+
+
+def _digest_of(cell: "SuiteCell") -> str:
+    """What the record of a cell says of its plan; empty while its weights are not there, or to be made by another."""
+    if cell.needs:
+        return ""
+    try:
+        return cell.planned.digest
+    except (InputError, OSError):
+        return ""
 
 
 def with_others(plan: Plan, earlier: Plan | None) -> Plan:

@@ -44,6 +44,8 @@ class Result:
                known
     processes: of its last part
     written:   when, in seconds since the epoch, by the file server's clock
+    plan, declared, normalisation: as the record has them
+    checkpoint: the SHA-256 of its weights; of a pre-training, of what came out
     """
 
     metrics: Mapping[str, float]
@@ -53,6 +55,10 @@ class Result:
     on_gpu: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
     written: float = 0.0
+    plan: str = ""
+    declared: Mapping[str, str] = field(default_factory=dict)
+    normalisation: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
 
 
 def read_progress(run: Path) -> Progress | None:
@@ -85,6 +91,10 @@ def read_result(run: Path) -> Result:
             processes=int(record.get("world_size") or 1),
             on_gpu=bool(record.get("driver") or record.get("cuda")),
             published=published,
+            plan=str(record.get("plan") or ""),
+            declared=dict(record.get("declared") or {}),
+            normalisation=dict(record.get("normalisation") or {}),
+            checkpoint=record.get("checkpoint_sha256"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no record of backbench's: {error!r}") from None

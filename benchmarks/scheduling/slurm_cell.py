@@ -3,8 +3,8 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from benchmarks.launching.slots import Slot
 from benchmarks.launching.slurm import Standing
 from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.scheduling import carrying
+from benchmarks.scheduling.answering import has_changed
 from benchmarks.scheduling.carrying import AtWork
 from benchmarks.scheduling.folders import CellFolder, CellState, Job, SuiteFolder
 from benchmarks.scheduling.judging import RETRIES, pause_before
+from results.errors import StoreError
 
 STOPPED = (130, *(128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)))
 """How a cell ends that was told to: by itself, once it has saved, or by the signal, before it has begun to listen."""
@@ -77,6 +79,9 @@ def _until_done(job: Job, folder: SuiteFolder, claim: Lease, slot: Slot, limits:
     cell, tries = folder.cell(job.name), 0
     if carrying.read_state(cell).outcome == "finished":  # by another suite process, since it was submitted
         return 0, False
+    if has_changed(job, {**cell.read_submitted(), job.name: job}, _jobs_now(folder)):
+        print(f"{job.name}: the suite has been changed since this job was submitted. Repeat its command", flush=True)
+        return TryAgainError.status, False
     if worker := _wait_for_worker(cell):
         print(f"{job.name}: {worker} carries this cell out", flush=True)
         return TryAgainError.status, False
@@ -101,6 +106,14 @@ def _until_done(job: Job, folder: SuiteFolder, claim: Lease, slot: Slot, limits:
         reason = f"{verdict.reason}. Tried again in {pause:.0f} s"
         carrying.write_outcome(cell, claim, None, reason, status=status)
         time.sleep(pause)
+
+
+def _jobs_now(folder: SuiteFolder) -> Mapping[str, Job]:
+    """The suite's cells as its plan has them now; none where that cannot be read."""
+    with suppress(StoreError):
+        plan = folder.read()
+        return plan.by_name if plan else {}
+    return {}
 
 
 def _stop(work: AtWork, limits: Limits, reason: str) -> bool:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from backbones.errors import InputError
@@ -15,8 +16,9 @@ from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.planning.suites.slurm_settings import SlurmRequest
 from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
 from benchmarks.scheduling import carrying
-from benchmarks.scheduling.finished import is_finished, list_result
-from benchmarks.scheduling.folders import CellFolder, Job, SuiteFolder, write_plan
+from benchmarks.scheduling.answering import has_changed
+from benchmarks.scheduling.finished import find_finished, is_told, settle
+from benchmarks.scheduling.folders import CellFolder, Job, Plan, SuiteFolder, write_plan
 from benchmarks.scheduling.slurm_cell import carry_out, waiting_state
 
 JOBS, SLURM_LOG = "slurm", "slurm.txt"
@@ -38,6 +40,7 @@ class _Submission:
     plan: SuitePlan
     folder: SuiteFolder
     requests: Mapping[str, SlurmRequest]
+    written: Plan
     numbers: dict[str, str] = field(default_factory=dict)
     """Of the jobs that are in the queue, by cell."""
 
@@ -57,7 +60,7 @@ def submit_suite(plan: SuitePlan) -> dict[str, Answer]:
     with submitting:
         written = write_plan(folder, plan)
         requests = {cell.name: plan.site.slurm.of_recipe(cell.recipe) for cell in plan.cells}
-        submission = _Submission(plan, folder, requests)
+        submission = _Submission(plan, folder, requests, written)
         states = {job.name: carrying.read_state(folder.cell(job.name)) for job in written.jobs}
         submission.numbers = {name: state.job for name, state in states.items() if state.job}
         queued = slurm.find_queued(submission.numbers.values())
@@ -78,9 +81,13 @@ def _standing(planned: SuiteCell, job: Job, submission: _Submission, queued: Map
     """How a cell stands that is not to be submitted; None of one that is."""
     cell = submission.folder.cell(job.name)
     if number := submission.numbers.get(job.name):
+        if has_changed(job, submission.written.by_name, cell.read_submitted()):
+            del submission.numbers[job.name]
+            with_others = f"with other settings: `scancel {number}`, and repeat the command"
+            return Answer("queued", f"job {number}, {queued[number].lower()}, {with_others}")
         return Answer("queued", f"job {number}, {queued[number].lower()}")
-    if is_finished(planned, submission.folder):
-        _note_finished(planned, cell, submission.folder)
+    if run := find_finished(planned, submission.folder):
+        _note_finished(planned, run, cell, submission.folder)
         return Answer("finished")
     owner = find_owner(cell.owner)
     if owner and owner.lives is not False:
@@ -90,13 +97,14 @@ def _standing(planned: SuiteCell, job: Job, submission: _Submission, queued: Map
     return Answer("missing", "; ".join(job.missing)) if job.missing else None
 
 
-def _note_finished(planned: SuiteCell, cell: CellFolder, folder: SuiteFolder) -> None:
-    """Write down that a cell has finished whose job could not say so any more."""
+def _note_finished(planned: SuiteCell, run: Path, cell: CellFolder, folder: SuiteFolder) -> None:
+    """Write down that a cell has finished whose job could not say so any more, or by a run that is not told as its."""
     state = carrying.read_state(cell)
-    if state.outcome == "finished" or not state.attempts:
+    if (state.outcome == "finished" or not state.attempts) and is_told(planned, folder, run):
         return
+    cell.path.mkdir(parents=True, exist_ok=True)
     with suppress(HeldByAnotherError), Lease(cell.owner) as claim:
-        list_result(planned, folder)
+        settle(planned, folder, run)
         carrying.write_outcome(cell, claim, "finished")
 
 
@@ -115,7 +123,7 @@ def _submit(left: list[Job], submission: _Submission, answers: dict[str, Answer]
         for (_, after), jobs in groups.items():
             for job, submitted in zip(jobs, _submit_array(jobs, submission, after), strict=True):
                 submission.numbers[job.name] = submitted.number
-                before = _note(submission.folder.cell(job.name), submitted)
+                before = _note(submission.folder.cell(job.name), submitted, submission.written.of(job))
                 waits = f", after job {after}" if after else ""
                 answers[job.name] = Answer("submitted", f"job {submitted.number}{waits}{before}")
 
@@ -131,12 +139,13 @@ def _submit_array(jobs: list[Job], submission: _Submission, after: str) -> list[
         raise InputError(f"{said_in}, section slurm: {error}" if said_in else str(error)) from error
 
 
-def _note(cell: CellFolder, submitted: Submitted) -> str:
-    """Write a job's number into its cell's state, which the job waits for, and link Slurm's messages.
+def _note(cell: CellFolder, submitted: Submitted, plan: Plan) -> str:
+    """Write a job's number into its cell's state, which the job waits for, its plan beside, and link Slurm's messages.
 
     Returns what became of the cell before, in words; empty of one that has not failed.
     """
     cell.path.mkdir(parents=True, exist_ok=True)
+    cell.write_submitted(plan)
     state = carrying.read_state(cell)
     with suppress(HeldByAnotherError), Lease(cell.owner):
         state = carrying.read_state(cell)

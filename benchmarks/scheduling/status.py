@@ -20,6 +20,7 @@ from benchmarks.running.claim import CLAIM
 from benchmarks.running.inventory import SUITES
 from benchmarks.running.lease import Owner, find_owner
 from benchmarks.running.of_suite import RUN
+from benchmarks.scheduling.answering import answers
 from benchmarks.scheduling.folders import PLAN, CellFolder, CellState, Job, SuiteFolder
 from benchmarks.scheduling.progress import Progress, Result, read_progress, read_result
 from results.errors import ResultsError, StoreError
@@ -30,7 +31,7 @@ State: TypeAlias = Literal[
 ]
 
 STATES: Mapping[State, str] = {
-    "finished": "its run has a record",
+    "finished": "its run has a record, of the settings that the suite has now",
     "at work": "a process has it, and lives",
     "unfinished": "begun, and nobody is at work on it; the suite's command goes on with it",
     "stopped": "the same, of a suite that was asked to stop",
@@ -179,25 +180,25 @@ class Reader:
                 folder.path,
                 fault=f"{folder.path}: has no {PLAN}. Repeat the suite's command, or copy it whole",
             )
-        wanted = None if only is None else {*only}
+        wanted, by_name = None if only is None else {*only}, plan.by_name
         jobs = [job for job in plan.jobs if wanted is None or job.name in wanted]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            cells = _as_slurm_says(list(pool.map(lambda job: self._cell(job, folder.cell(job.name)), jobs)))
+            cells = _as_slurm_says(list(pool.map(lambda job: self._cell(job, folder, by_name.get(job.needs)), jobs)))
         return SuiteStatus(folder.name, folder.path, plan.about, tuple(_with_waits(_with_speeds(cells))))
 
-    def _cell(self, job: Job, folder: CellFolder) -> CellStatus:
+    def _cell(self, job: Job, suite: SuiteFolder, needed: Job | None) -> CellStatus:
+        folder = suite.cell(job.name)
         cell = CellStatus(job, "to do", folder.log, _run_of(folder))
         try:
             result = self._result(cell.run) if cell.run else None
         except (OSError, ValueError) as error:
             return replace(cell, state="damaged", reason=f"{cell.run}/{RECORD}: cannot be read: {_one_line(error)}")
-        fault = ""
-        try:
-            state = folder.read()
-        except ResultsError as error:
-            state, fault = CellState(), _one_line(error)
+        state, fault = _state_of(folder)
         cell = replace(cell, attempts=tuple((attempt.began, attempt.ended) for attempt in state.attempts))
-        if result and cell.run and not _is_of_earlier(result.written, state):
+        if result and not self._answers(job, result, state, suite, needed):  # it is of the suite as it was once
+            cell, result = replace(cell, run=None), None
+            state = CellState() if state.outcome == "finished" else state
+        if result and not _is_of_earlier(result.written, state):
             return replace(cell, state="finished", result=result)
         owner = _owner(folder, cell.run)
         if result and not (owner and owner.lives) and state.outcome is None:
@@ -207,6 +208,20 @@ class Reader:
         if fault and not (owner and owner.lives):
             return replace(cell, state="damaged", reason=fault)
         return _of_unfinished(cell, state, owner)
+
+    def _answers(self, job: Job, result: Result, state: CellState, suite: SuiteFolder, needed: Job | None) -> bool:
+        """Whether a cell's record is of the suite as it is now, and so is that of the run that made its weights."""
+        made = None
+        if needed:
+            folder = suite.cell(needed.name)
+            run = _run_of(folder)
+            try:
+                made = self._result(run) if run else None
+            except (OSError, ValueError):
+                return False
+            if made is None or not self._answers(needed, made, _state_of(folder)[0], suite, None):
+                return False
+        return answers(job, result, made, was_accepted=state.outcome == "finished")
 
     def _result(self, run: Path) -> Result | None:
         """Raises OSError or ValueError for a record that cannot be read."""
@@ -220,9 +235,17 @@ class Reader:
         return self.results[run][1]
 
 
+def _state_of(folder: CellFolder) -> tuple[CellState, str]:
+    """A cell's state, and why it cannot be read, if so."""
+    try:
+        return folder.read(), ""
+    except ResultsError as error:
+        return CellState(), _one_line(error)
+
+
 def _is_of_earlier(written: float, state: CellState) -> bool:
-    """Whether a record was there before the last attempt, which did not come to an end for which it stands: a suite
-    whose settings have changed runs its cells anew."""
+    """Whether a record was there before the last attempt, which did not come to an end for which it stands: where
+    the data have changed, a cell is run anew."""
     return state.outcome != "finished" and bool(state.attempts) and written < state.attempts[-1].began.timestamp()
 
 

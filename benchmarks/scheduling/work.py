@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -13,12 +13,14 @@ from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running.lease import Lease, Watch
 from benchmarks.scheduling import carrying
+from benchmarks.scheduling.answering import has_changed
 from benchmarks.scheduling.carrying import AtWork
 from benchmarks.scheduling.claims import Claiming
-from benchmarks.scheduling.finished import is_finished, list_result
+from benchmarks.scheduling.finished import find_finished, is_finished, is_told, settle
 from benchmarks.scheduling.folders import CellFolder, CellState, Job, SuiteFolder, write_plan
 from benchmarks.scheduling.judging import RETRIES, Verdict, pause_before
 from benchmarks.scheduling.signals import Signals, listening
+from results.errors import StoreError
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 2.0
@@ -36,6 +38,8 @@ _SECONDS_TO_CLAIM = 1.0
 SECONDS_TO_SAVE = 60.0
 """After which it is told which cells are still saving what they have."""
 
+CHANGED = "the suite has been changed by another process"
+
 Told = Callable[[Job, str, CellState | None], None]
 
 
@@ -47,6 +51,7 @@ class SuiteOutcome:
     over_budget: whether its hours were over before
     no_room:     what could not be written, if that is why it has ended
     unfinished:  cells that it would have carried out, and has not
+    changed:     those of them that the suite's plan has otherwise now: another process has changed it
     """
 
     states: dict[str, CellState] = field(default_factory=dict)
@@ -54,6 +59,7 @@ class SuiteOutcome:
     over_budget: bool = False
     no_room: str = ""
     unfinished: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[str]:
@@ -115,6 +121,8 @@ class _Work:
         written = write_plan(self.folder, plan)
         self.began_ns = self.folder.plan.stat().st_mtime_ns  # by the file server's clock, as those of states
         self.cells = {cell.name: cell for cell in plan.cells}
+        self.jobs = written.by_name
+        self.plan_seen: tuple[int, Mapping[str, Job]] = (0, {})
         self.waiting = {
             job.name: _Waiting(self.cells[job.name], job, Watch(self.folder.cell(job.name).owner))
             for job in written.jobs
@@ -164,7 +172,10 @@ class _Work:
         for one in list(self.waiting.values()):
             if self.signals.asked:
                 return
-            if one.job.needs not in self.waiting and is_finished(one.cell, self.folder):
+            if one.job.needs in self.waiting:
+                continue
+            run = find_finished(one.cell, self.folder)
+            if run and is_told(one.cell, self.folder, run):
                 state = carrying.read_state(self.folder.cell(one.job.name))
                 if state.outcome == "finished" or not state.attempts:
                     self._leave(one, state.model_copy(update={"outcome": "finished"}), tells=False)
@@ -257,6 +268,10 @@ class _Work:
             return False
         if (one.claim is None and self._is_done(one)) or not self._has_claim(one) or self._is_done(one):
             return False
+        if has_changed(one.job, self.jobs, self._jobs_now()):  # whoever has changed it may have finished it since
+            self.outcome.changed.append(one.job.name)
+            self._leave(one, CellState(outcome="stopped", reason=CHANGED), tells=False)
+            return False
         cell = self.folder.cell(one.job.name)
         if worker := carrying.find_worker(cell):
             self._wait(one, worker, is_worker=True)
@@ -279,18 +294,28 @@ class _Work:
         self._wait(one, one.owner.holder, 0.0 if one.owner.is_here else min(others / _LOOKS_AT_OTHERS, _LONGEST_PAUSE))
         return True
 
+    def _jobs_now(self) -> Mapping[str, Job]:
+        """The suite's cells as the process that began last has planned them; none where that cannot be read."""
+        with suppress(FileNotFoundError, StoreError):
+            stamp = self.folder.plan.stat().st_mtime_ns
+            if stamp != self.plan_seen[0]:
+                plan = self.folder.read()
+                self.plan_seen = stamp, plan.by_name if plan else {}
+        return self.plan_seen[1]
+
     def _names_not_done(self) -> set[str]:
         return {*self.waiting, *(work.job.name for work, _ in self.at_work)}
 
     def _is_done(self, one: _Waiting) -> bool:
         """Whether a cell has finished or failed, or cannot be carried out; it is left then."""
         cell, reason = self.folder.cell(one.job.name), ""
-        if is_finished(one.cell, self.folder):
+        if run := find_finished(one.cell, self.folder):
             state = carrying.read_state(cell)
-            if state.outcome != "finished" and one.claim is None:
+            is_settled = state.outcome == "finished" and is_told(one.cell, self.folder, run)
+            if not is_settled and one.claim is None:
                 return False  # whoever has the claim writes that down
-            if state.outcome != "finished" and one.claim:
-                list_result(one.cell, self.folder)
+            if not is_settled and one.claim:
+                settle(one.cell, self.folder, run)
                 state = carrying.write_outcome(cell, one.claim, "finished")
             self._leave(one, state)
             return True

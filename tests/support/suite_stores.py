@@ -33,7 +33,8 @@ def make_job(name: str, seed: int = 0, **fields: Any) -> Job:
         "pretrain_data": "IN1K",
         "column": "ViT-B",
     }
-    return Job(name=name, seed=seed, **(settings | fields))
+    plan = hashlib.sha256(f"plan of {name} {seed}".encode()).hexdigest()[:12]
+    return Job(name=name, seed=seed, **(settings | {"plan": plan} | fields))
 
 
 def put_suite(out: Path, *jobs: Job, name: str = "paper", about: str = "the paper's tables") -> SuiteFolder:
@@ -62,7 +63,15 @@ def put_finished(folder: SuiteFolder, job: Job, value: float = 83.5, **fields: A
     """A cell that has finished after two hours."""
     run = put_run_of(folder, job, update=100)
     named = {"method": job.method, "pretrain_data": job.pretrain_data, "model": job.column, "backbone": job.backbone}
-    about = {"task": job.task, "dataset": job.dataset, "recipe": job.recipe, "table": job.table, "key": _key(job)}
+    about = {
+        "task": job.task,
+        "dataset": job.dataset,
+        "recipe": job.recipe,
+        "table": job.table,
+        "key": _key(job),
+        "declared": job.declared,
+    }
+    named |= {"plan": job.plan}
     settings = {**named, **about, "suite": folder.name, "total_seconds": 7200.0, "device": "AMD EPYC"}
     write_record(run, make_record(value, job.seed, **(settings | fields)))
     ended = BEGAN + timedelta(hours=2)

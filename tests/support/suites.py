@@ -74,14 +74,15 @@ with telling_suite():
 """
 
 
-def write_suite(folder: Path, cells: int = 2, name: str = "small") -> tuple[Path, Path]:
-    """A suite of so many seeds of one backbone under one recipe, and its site, whose data folder is empty."""
+def write_suite(folder: Path, cells: int = 2, name: str = "small", settings: str = "") -> tuple[Path, Path]:
+    """A suite of so many seeds of one backbone under one recipe with settings, and its site, whose data are empty."""
     (folder / "data").mkdir(exist_ok=True, parents=True)
     seeds = ", ".join(map(str, range(cells)))
     suite, site = folder / f"{name}.yaml", folder / "site.yaml"
     suite.write_text(
         "backbones: {b: random_vit_mini}\n"
-        f"comparisons:\n  c: {{backbones: [b], recipes: mini_classification, seeds: [{seeds}]}}\n"
+        f"comparisons:\n  c: {{backbones: [b], recipes: mini_classification, seeds: [{seeds}], "
+        f"set: {{{settings}}}}}\n"
     )
     site.write_text("data: {mini: data}\n")
     return suite, site
@@ -94,13 +95,17 @@ def plan_cells(
     *,
     name: str = "small",
     lease_seconds: float = 60.0,
+    settings: str = "",
 ) -> SuitePlan:
-    """A plan of `write_suite`, in the store `folder`/out; by seed, what each attempt at the cell does."""
-    suite, site = write_suite(folder, cells, name)
+    """A plan of `write_suite`, in the store `folder`/out; by seed, what each attempt at the cell does.
+
+    With settings, which take the place of others, its runs lie elsewhere.
+    """
+    suite, site = write_suite(folder, cells, name, settings)
     plan = plan_suite(str(suite), folder / "out", site=site)
     script = {}
     for cell in plan.cells:
-        key = f"{cell.seed:012x}"
+        key = cell.planned.digest if settings else f"{cell.seed:012x}"
         run = run_directory("", "classification", "mini", cell.planned.backbone, cell.seed, key)
         record = make_record(
             key=key, seed=cell.seed, plan=cell.planned.digest, backbone=cell.planned.backbone, dataset="mini"

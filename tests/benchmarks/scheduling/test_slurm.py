@@ -106,6 +106,12 @@ def test_what_has_finished_meanwhile_is_left_alone(suite: SuiteFolder, controlle
     assert end_of(suite, "exit 3")[0] == 0
 
 
+def test_a_job_of_settings_of_before_does_nothing(suite: SuiteFolder, controller: Controller) -> None:
+    put_suite(suite.out, JOB.model_copy(update={"settings": "{}"}))
+    status, state = end_of(suite, "exit 3")
+    assert (status, state.attempts, state.job) == (75, (), "7")
+
+
 @pytest.fixture
 def plan(mini: Path, tmp_path: Path) -> SuitePlan:
     """A pre-training, its encoder and random weights."""
@@ -138,3 +144,13 @@ def test_nothing_is_submitted_twice(plan: SuitePlan, tmp_path: Path, monkeypatch
     put_commands(tmp_path, monkeypatch, squeue='echo "1_0 RUNNING"')
     again = submit_suite(plan)
     assert [answer.words for answer in again.values()] == ["job 1_0, running", "job 3", "job 4, after job 1_0"]
+
+    suite = tmp_path / "small.yaml"
+    suite.write_text(
+        suite.read_text().replace("recipe: mae_vit_mini", "recipe: mae_vit_mini\n    set: {schedule.epochs: 3}")
+    )
+    edited = plan_suite(str(suite), plan.out, site=tmp_path / "site.yaml")
+    put_commands(tmp_path, monkeypatch, squeue='echo "1_0 PENDING"; echo "3 PENDING"; echo "4 PENDING"')
+    mae, random, pretrained = (answer.words for answer in submit_suite(edited).values())
+    assert mae == "job 1_0, pending, with other settings: `scancel 1_0`, and repeat the command"
+    assert (random, pretrained) == ("job 3, pending", mae.replace("1_0", "4"))

@@ -63,7 +63,7 @@ def test_a_record_counts_whatever_the_state_says(suite: SuiteFolder) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "state"), [(None, "at work"), ("failed", "failed"), ("stopped", "stopped")])
-def test_a_record_of_earlier_settings_does_not_count(suite: SuiteFolder, outcome: str | None, state: str) -> None:
+def test_a_record_of_earlier_data_does_not_count(suite: SuiteFolder, outcome: str | None, state: str) -> None:
     record = put_finished(suite, JOB) / "record.json"
     os.utime(record, (BEGAN.timestamp() - 60,) * 2)
     put_state(suite, JOB, outcome, "diverged")
@@ -253,7 +253,7 @@ def test_no_such_store_and_a_store_without_suites(tmp_path: Path) -> None:
 
 
 def test_many_cells_in_no_time(tmp_path: Path) -> None:
-    jobs = [make_job(f"cell-{seed}", seed) for seed in range(300)]
+    jobs = [make_job(f"cell-{seed}", seed, plan="0" * 12) for seed in range(300)]
     suite = put_suite(tmp_path, *jobs)
     source = put_finished(suite, jobs[0], per_class={f"class{number}": 50.1234 for number in range(100)})
     for job in jobs[1:]:
