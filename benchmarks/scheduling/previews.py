@@ -73,10 +73,11 @@ class _Look:
         source = source_of(cell)
         try:
             found = self._record(cell)
+            if found:
+                return self._finished(cell, *found)
+            cell = self._of_its_data(cell)
         except InputError as error:
             return Preview(cell, "missing", str(error), source=source)
-        if found:
-            return self._finished(cell, *found)
         hours, size = self.measured.of(cell)
         if cell.missing:
             return Preview(cell, "missing", "; ".join(cell.missing), hours=hours, bytes=size, source=source)
@@ -96,7 +97,9 @@ class _Look:
 
     def _finished(self, cell: SuiteCell, directory: Path, record: Record) -> Preview:
         self.finished.add(cell.name)
-        cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
+        if cell.table:
+            published = {each.name: each.expected for each in record.metrics if each.expected is not None}
+            cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data, expected=published)
         return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source_of(cell))
 
     def _record(self, cell: SuiteCell) -> tuple[Path, Record] | None:
@@ -113,6 +116,17 @@ class _Look:
             if (found[1].dataset, found[1].data_fingerprint) != (data.name, data.fingerprint):
                 return None
         return found
+
+    def _of_its_data(self, cell: SuiteCell) -> SuiteCell:
+        """A cell that has not finished, without published numbers where the images are not those of its recipe.
+
+        Raises InputError for data that do not serve.
+        """
+        planned = cell.planned
+        if not cell.expected or not planned.data.is_dir():
+            return cell
+        is_whole = self.foresight.data_of(planned).name == planned.recipe.dataset
+        return cell if is_whole else replace(cell, expected={})
 
     def _state(self, cell: SuiteCell, first: Path) -> tuple[State, str, Run | None]:
         """Of a cell that can be run and has not finished."""
