@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Ending:
     whole:  all of its cells, of earlier calls too
     ours:   those of this call
     begun:  names of those that this process began
+    since:  when the call began
     tables: laid out from all that has finished; none where nothing belongs to one
     files:  in which they were written
     again:  the command that repeats what has failed; empty where nothing has
@@ -37,6 +39,7 @@ class Ending:
     whole: SuiteStatus
     ours: SuiteStatus
     begun: frozenset[str]
+    since: datetime | None
     wall_seconds: float
     tables: Sequence[Table]
     files: Sequence[Path]
@@ -58,10 +61,16 @@ class Ending:
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Hours of GPUs and of processors that the cells begun in this call have taken."""
-        cells = tuple(cell for cell in self.whole.cells if cell.job.name in self.begun)
-        begun = replace(self.whole, cells=cells)
-        return begun.gpu_hours, begun.cpu_hours
+        """Hours of GPUs and of processors that this call has taken, from each process's beginning to its end."""
+        begun = [cell for cell in self.whole.cells if cell.job.name in self.begun]
+        gpu = sum(self._hours(cell) for cell in begun if cell.on_gpu)
+        return gpu, sum(self._hours(cell) for cell in begun if not cell.on_gpu)
+
+    def _hours(self, cell: CellStatus) -> float:
+        """Those of a cell's attempts of this call, counted once for each of its processes."""
+        since = self.since or datetime.min.replace(tzinfo=UTC)
+        spans = (ended - began for began, ended in cell.attempts if ended and began >= since)
+        return cell.processes * sum(spans, timedelta()) / timedelta(hours=1)
 
     @property
     def deviations(self) -> dict[tuple[str, ...], list[str]]:
@@ -79,6 +88,7 @@ def end_suite(
     cells: Iterable[str],
     *,
     begun: Iterable[str] = (),
+    since: datetime | None = None,
     wall_seconds: float = 0.0,
     repeat: Callable[[Sequence[str]], str] = lambda cells: "",
 ) -> Ending:
@@ -86,6 +96,7 @@ def end_suite(
 
     cells:  those of this call
     begun:  those that this process began
+    since:  when the call began: what cells took before is not its own
     repeat: gives the command that carries out some of the cells again
 
     Of several processes that end, the last one's files stay; all write the same of the same. Raises ResultsError where
@@ -103,7 +114,7 @@ def end_suite(
         for table in tables
         for suffix, format in FORMATS.items()
     ]
-    ending = Ending(whole, ours, frozenset(begun), wall_seconds, tables, files, folder.out / RESULTS)
+    ending = Ending(whole, ours, frozenset(begun), since, wall_seconds, tables, files, folder.out / RESULTS)
     failed = [cell.job.name for cell in ending.failed]
     ending = replace(ending, again=repeat(failed) if failed else "")
     write_text(folder.path / TABLES / SUMMARY, json.dumps(summary_document(ending), indent=1) + "\n")
