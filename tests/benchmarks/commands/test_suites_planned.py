@@ -60,6 +60,7 @@ def test_what_has_finished_and_what_is_to_be_run(suite: Path, finished: Path) ->
     assert (other["state"], other["published"], other["missing"]) == ("to be run", {}, [])
     assert other["run"] == str(finished / f"classification/shapes/random_vit_mini/seed0-{other['key']}")
     assert other["hours"] == pytest.approx(record["total_seconds"] / 3600)
+    assert other["measured_on"] == record["device"]
     assert other["bytes"] > 1e5
     assert not (finished / "suites").exists()
 
@@ -148,7 +149,7 @@ def test_the_paper_on_a_machine_without_data(tmp_path: Path, monkeypatch: pytest
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert document["states"] == {"missing": 36 + 9}
-    assert document["measured"] == {"cells": 0, "hours": 0.0, "bytes": 0}
+    assert document["measured"] == {"cells": 0, "hours": {}, "bytes": 0}
     published = Counter((cell["table"], metric) for cell in document["cells"] for metric in cell["published"])
     rows = [row for row in reference_rows() if row.method not in (PREVIOUS_BEST, "scratch")]
     assert published == Counter((row.table, row.metric) for row in rows if row.table != "robustness")
