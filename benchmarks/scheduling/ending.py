@@ -13,7 +13,7 @@ from benchmarks.running.writing import write_text
 from benchmarks.scheduling.documents import suite_document
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.status import OPEN, CellStatus, Reader, SuiteStatus
-from results import ResultsError, Table, build_tables, render
+from results import Record, ResultsError, Table, build_table, build_tables, render
 from results.garbage_collection import garbage_collection_paused
 
 TABLES, SUMMARY = "tables", "summary.json"
@@ -90,6 +90,7 @@ def end_suite(
     begun: Iterable[str] = (),
     since: datetime | None = None,
     wall_seconds: float = 0.0,
+    beside_others: bool = False,
     repeat: Callable[[Sequence[str]], str] = lambda cells: "",
 ) -> Ending:
     """Look at what a suite has come to, and write its tables and a summary, each file whole or not at all.
@@ -98,6 +99,7 @@ def end_suite(
     begun:  those that this process began
     since:  when the call began: what cells took before is not its own
     repeat: gives the command that carries out some of the cells again
+    beside_others: whether its tables show all that the store holds, and not its own runs alone
 
     Of several processes that end, the last one's files stay; all write the same of the same. Raises ResultsError where
     a file cannot be written.
@@ -108,7 +110,7 @@ def end_suite(
     finished = [cell.run for cell in whole.of("finished") if cell.run]
     if finished and not (folder.out / RESULTS).is_file():
         collect(folder.out)
-    tables = _tables(list(dict.fromkeys(finished)))
+    tables = _tables(list(dict.fromkeys(finished)), folder.out if beside_others else None)
     files = [
         write_text(folder.path / TABLES / f"{table.name}{suffix}", render(table, format))
         for table in tables
@@ -138,10 +140,17 @@ def summary_document(ending: Ending) -> dict[str, Any]:
     }
 
 
-def _tables(runs: Sequence[Path]) -> list[Table]:
-    """The tables of these runs; none where no run belongs to one."""
-    records = [record for _, record in load_records(runs, on_unreadable=warn)]
+def _tables(runs: Sequence[Path], store: Path | None) -> list[Table]:
+    """The tables of these runs, with all others of the store, if it is given; none where no run belongs to one."""
     try:
-        return build_tables(records)
+        tables = build_tables(_records(runs))
     except ResultsError:
         return []
+    if store is None:
+        return tables
+    everything = _records([store])
+    return [build_table(everything, table.name) for table in tables]
+
+
+def _records(roots: Sequence[Path]) -> list[Record]:
+    return [record for _, record in load_records(roots, on_unreadable=warn)]

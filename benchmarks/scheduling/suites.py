@@ -95,6 +95,7 @@ def carry_out(
         [cell.name for cell in plan.cells],
         begun=begun,
         since=since,
+        beside_others=plan.is_of_candidate,
         wall_seconds=time.monotonic() - began,
         repeat=repeat,
     )

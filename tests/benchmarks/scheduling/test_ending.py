@@ -50,6 +50,18 @@ def test_only_the_suites_own_runs_stand_in_its_tables(suite: SuiteFolder) -> Non
     assert "77.7" not in (suite.path / "tables/imagenet.md").read_text()
 
 
+def test_a_candidate_stands_beside_what_else_the_store_holds(suite: SuiteFolder) -> None:
+    mine = make_job("mine", 9, method="Mine", backbone="my_vit")
+    candidate = put_suite(suite.out, mine, name="paper-Mine")
+    put_finished(candidate, mine, 84.2)
+    (table,) = end_suite(candidate, ["mine"], beside_others=True).tables
+    assert table.name == "imagenet"
+    written = (candidate.path / "tables/imagenet.md").read_text()
+    assert "84.2" in written and "83.5" in written
+    end_suite(candidate, ["mine"])
+    assert "83.5" not in (candidate.path / "tables/imagenet.md").read_text()
+
+
 def test_what_is_not_as_it_should_be(suite: SuiteFolder) -> None:
     lost, begun = make_job("lost", 3, missing=("data coco2017: not in site.yaml",)), make_job("begun", 4)
     put_suite(suite.out, BASE, BOXES, BAD, lost, begun)
