@@ -95,7 +95,7 @@ def carry_out(
         [cell.name for cell in plan.cells],
         begun=begun,
         since=since,
-        beside_others=plan.is_of_candidate,
+        beside_others=plan.suite.is_of_candidate,
         wall_seconds=time.monotonic() - began,
         repeat=repeat,
     )

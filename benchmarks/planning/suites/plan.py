@@ -18,7 +18,6 @@ class SuitePlan:
 
     notes:   sentences on what is left out
     is_part: whether the suite has others, which are left as they are
-    is_of_candidate: whether they are of one backbone alone, which is to stand beside what else the store holds
     """
 
     suite: Suite
@@ -27,7 +26,6 @@ class SuitePlan:
     cells: tuple[SuiteCell, ...]
     notes: tuple[str, ...] = ()
     is_part: bool = False
-    is_of_candidate: bool = False
 
     @property
     def name(self) -> str:
@@ -73,9 +71,7 @@ def plan_suite(
     cells = expand(loaded, where)
     if backbone is None:
         require_replaced_data(loaded, cells)
-    is_of_candidate = backbone is not None
-    chosen, is_part = select(cells, only), bool(only) or is_of_candidate
-    return SuitePlan(loaded, where, Path(out), chosen, notes, is_part, is_of_candidate)
+    return SuitePlan(loaded, where, Path(out), select(cells, only), notes, bool(only) or backbone is not None)
 
 
 def _of_backbone(*values: str | None) -> list[tuple[str, str | None]]:

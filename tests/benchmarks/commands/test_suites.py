@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.commands import suites
 from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
-from benchmarks.scheduling import suites as suites_at_work
+from benchmarks.scheduling import suites as suites_of_scheduling
 from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, jobs_of
 from benchmarks.scheduling.work import SuiteOutcome
 from tests.support.in_process import call, success, usage_refusal
@@ -70,7 +70,7 @@ def do(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
                     on_change(job, "ended", state)
             return outcome
 
-        monkeypatch.setattr(suites_at_work, "work_on", work_on)
+        monkeypatch.setattr(suites_of_scheduling, "work_on", work_on)
 
     yield choose
 
@@ -142,7 +142,7 @@ def test_on_a_terminal_what_is_at_work_is_shown_below(file: Path, tmp_path: Path
     console = Console(file=screen, force_terminal=True, width=100, height=30, highlight=False, markup=False)
     course = suites._Course(plan_suite(str(file), tmp_path / "runs"), console)
     with course.shown():
-        suites_at_work.work_on(plan_suite(str(file), tmp_path / "runs"), share_out(None), course.tell)
+        suites_of_scheduling.work_on(plan_suite(str(file), tmp_path / "runs"), share_out(None), course.tell)
     shown = screen.getvalue()
     assert f"finished {FIRST}: top-1 12.5 (1 of 2)" in shown and "begins" not in shown
     assert "1 of 2 finished" in shown and "out of memory" in shown
