@@ -29,7 +29,7 @@ from backbones.training.progress_line import ProgressLine
 from backbones.training.trackers.tracking import Tracking
 from backbones.training.writing import check_before_writing, written_whole
 
-_ABOUT = {"iteration", "update", "updates", "epoch", "seconds", "device"}
+_ABOUT = {"iteration", "update", "updates", "epoch", "seconds", "device", "processes"}
 """What a line of the log has beside the figures that TensorBoard and other trackers show."""
 
 
@@ -217,7 +217,7 @@ class ProgressHook(Hook):
                 "epoch": done / self.per_epoch,
             }
             entry |= {"loss": loss, **parts, "lr": rate, "images_per_second": speed, "seconds": tally.seconds}
-            entry |= {"device": device_type()}
+            entry |= {"device": device_type(), "processes": process_count()}
             check_before_writing()
             with (self.directory / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")

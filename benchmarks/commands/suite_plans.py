@@ -31,7 +31,7 @@ def show_planned(plan: SuitePlan, *, as_json: bool) -> int:
     else:
         headings = (
             *("cell", "state", "detail", "method", "pre-training data", "column", "published", "own number"),
-            *("key", "run", "hours", "disk", "weights"),
+            *("key", "run", "hours", "measured on", "disk", "weights"),
         )
         show(Sheet(headings, [_row(each) for each in previews]))
         print(_in_all(previews), file=sys.stderr)
@@ -43,7 +43,7 @@ def _row(each: Preview) -> tuple[str, ...]:
     return (
         *(cell.name, each.state, each.detail, cell.method, cell.pretrain_data, cell.column),
         *(_numbers(cell.expected), _numbers(each.metrics), each.key or _NOTHING),
-        *(str(each.directory or _NOTHING), _hours(each.hours), _disk(each.bytes), each.source),
+        *(str(each.directory or _NOTHING), _hours(each.hours), each.devices, _disk(each.bytes), each.source),
     )
 
 
@@ -109,14 +109,25 @@ def _in_all(previews: Sequence[Preview]) -> str:
     states = Counter(each.state for each in previews)
     left = [each for each in previews if each.state != "finished"]
     text = f"{len(previews)} cells: {', '.join(f'{count} {state}' for state, count in states.items())}"
-    measured = [each.hours for each in left if each.hours is not None]
+    measured = [each for each in left if each.hours is not None]
     if measured:
         of_how_many = "" if len(measured) == len(left) else f" for {len(measured)} of them, the others not measured"
         size = sum(each.bytes or 0 for each in left)
-        text += f"; {_hours(sum(measured))} h and {spell_size(size)} to come{of_how_many}"
+        hours = _hours_by_devices(measured)
+        told = [f"{_hours(of_those)} h{f' on {devices}' if devices else ''}" for devices, of_those in hours.items()]
+        text += f"; {', '.join([*told, spell_size(size)])} to come{of_how_many}"
     elif left:
         text += "; hours and disk not measured yet"
     return text
+
+
+def _hours_by_devices(previews: Sequence[Preview]) -> dict[str, float]:
+    """What is left, by what it was measured on: hours on different devices cannot be added up."""
+    sums: dict[str, float] = {}
+    for each in previews:
+        if each.hours:
+            sums[each.devices] = sums.get(each.devices, 0.0) + each.hours
+    return sums
 
 
 def _numbers(values: Mapping[str, float]) -> str:
@@ -143,7 +154,7 @@ def _document(plan: SuitePlan, previews: Sequence[Preview]) -> dict[str, Any]:
         "states": dict(Counter(each.state for each in previews)),
         "measured": {
             "cells": sum(each.state != "finished" and each.hours is not None for each in previews),
-            "hours": sum(each.hours or 0.0 for each in previews),
+            "hours": _hours_by_devices(previews),
             "bytes": sum(each.bytes or 0 for each in previews),
         },
     }
@@ -176,6 +187,7 @@ def _described(plan: SuitePlan, each: Preview) -> dict[str, Any]:
         "key": each.key or None,
         "run": str(each.directory) if each.directory else None,
         "hours": each.hours,
+        "measured_on": each.devices or None,
         "bytes": each.bytes,
         "said_at": cell.place,
         "command": ["backbench", *cell.arguments(plan.out)],

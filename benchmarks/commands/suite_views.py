@@ -90,8 +90,7 @@ def numbers(cell: CellStatus) -> str:
         f"{METRICS[name].label if name in METRICS else name} {spell_value(result.metrics[name], name)}"
         for name in shown
     )
-    expected = {**result.published, **cell.job.expected}
-    published = [spell_value(expected[name], name) for name in shown if name in expected]
+    published = [spell_value(result.published[name], name) for name in shown if name in result.published]
     return f"{ours} (published {', '.join(published)})" if published else ours
 
 

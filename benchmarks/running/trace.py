@@ -26,7 +26,7 @@ TOLERANCES = {"fp32": 1.3e-6, "fp16": 1e-3, "bf16": 1.6e-2}
 COMPUTED = ("lr",)
 """What no device rounds: it has to agree exactly everywhere."""
 
-_UNTRACED = {"iteration", "update", "updates", "epoch", "images_per_second", "seconds", "device"}
+_UNTRACED = {"iteration", "update", "updates", "epoch", "images_per_second", "seconds", "device", "processes"}
 """What tells of the line itself, or of the machine."""
 
 Entry = dict[str, Any]

@@ -49,7 +49,7 @@ def cell_document(cell: CellStatus) -> dict[str, Any]:
         **job.model_dump(
             include={"task", "dataset", "recipe", "backbone", "method", "pretrain_data", "column", "seed", "table"}
         ),
-        "published": dict(job.expected),
+        "published": dict(result.published if result else job.expected),
         "metrics": dict(result.metrics) if result else {},
         "deviations": list(result.deviations) if result else [],
         "update": progress and progress.update,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.running.writing import write_text
 from benchmarks.scheduling.documents import suite_document
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.status import OPEN, CellStatus, Reader, SuiteStatus
-from results import ResultsError, Table, build_tables, render
+from results import Record, ResultsError, Table, build_table, build_tables, render
 from results.garbage_collection import garbage_collection_paused
 
 TABLES, SUMMARY = "tables", "summary.json"
@@ -29,6 +30,7 @@ class Ending:
     whole:  all of its cells, of earlier calls too
     ours:   those of this call
     begun:  names of those that this process began
+    since:  when the call began
     tables: laid out from all that has finished; none where nothing belongs to one
     files:  in which they were written
     again:  the command that repeats what has failed; empty where nothing has
@@ -37,6 +39,7 @@ class Ending:
     whole: SuiteStatus
     ours: SuiteStatus
     begun: frozenset[str]
+    since: datetime | None
     wall_seconds: float
     tables: Sequence[Table]
     files: Sequence[Path]
@@ -58,10 +61,16 @@ class Ending:
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Hours of GPUs and of processors that the cells begun in this call have taken."""
-        cells = tuple(cell for cell in self.whole.cells if cell.job.name in self.begun)
-        begun = replace(self.whole, cells=cells)
-        return begun.gpu_hours, begun.cpu_hours
+        """Hours of GPUs and of processors that this call has taken, from each process's beginning to its end."""
+        begun = [cell for cell in self.whole.cells if cell.job.name in self.begun]
+        gpu = sum(self._hours(cell) for cell in begun if cell.on_gpu)
+        return gpu, sum(self._hours(cell) for cell in begun if not cell.on_gpu)
+
+    def _hours(self, cell: CellStatus) -> float:
+        """Those of a cell's attempts of this call, counted once for each of its processes."""
+        since = self.since or datetime.min.replace(tzinfo=UTC)
+        spans = (ended - began for began, ended in cell.attempts if ended and began >= since)
+        return cell.processes * sum(spans, timedelta()) / timedelta(hours=1)
 
     @property
     def deviations(self) -> dict[tuple[str, ...], list[str]]:
@@ -79,14 +88,18 @@ def end_suite(
     cells: Iterable[str],
     *,
     begun: Iterable[str] = (),
+    since: datetime | None = None,
     wall_seconds: float = 0.0,
+    beside_others: bool = False,
     repeat: Callable[[Sequence[str]], str] = lambda cells: "",
 ) -> Ending:
     """Look at what a suite has come to, and write its tables and a summary, each file whole or not at all.
 
     cells:  those of this call
     begun:  those that this process began
+    since:  when the call began: what cells took before is not its own
     repeat: gives the command that carries out some of the cells again
+    beside_others: whether its tables show all that the store holds, and not its own runs alone
 
     Of several processes that end, the last one's files stay; all write the same of the same. Raises ResultsError where
     a file cannot be written.
@@ -97,13 +110,13 @@ def end_suite(
     finished = [cell.run for cell in whole.of("finished") if cell.run]
     if finished and not (folder.out / RESULTS).is_file():
         collect(folder.out)
-    tables = _tables(list(dict.fromkeys(finished)))
+    tables = _tables(list(dict.fromkeys(finished)), folder.out if beside_others else None)
     files = [
         write_text(folder.path / TABLES / f"{table.name}{suffix}", render(table, format))
         for table in tables
         for suffix, format in FORMATS.items()
     ]
-    ending = Ending(whole, ours, frozenset(begun), wall_seconds, tables, files, folder.out / RESULTS)
+    ending = Ending(whole, ours, frozenset(begun), since, wall_seconds, tables, files, folder.out / RESULTS)
     failed = [cell.job.name for cell in ending.failed]
     ending = replace(ending, again=repeat(failed) if failed else "")
     write_text(folder.path / TABLES / SUMMARY, json.dumps(summary_document(ending), indent=1) + "\n")
@@ -127,10 +140,17 @@ def summary_document(ending: Ending) -> dict[str, Any]:
     }
 
 
-def _tables(runs: Sequence[Path]) -> list[Table]:
-    """The tables of these runs; none where no run belongs to one."""
-    records = [record for _, record in load_records(runs, on_unreadable=warn)]
+def _tables(runs: Sequence[Path], store: Path | None) -> list[Table]:
+    """The tables of these runs, with all others of the store, if it is given; none where no run belongs to one."""
     try:
-        return build_tables(records)
+        tables = build_tables(_records(runs))
     except ResultsError:
         return []
+    if store is None:
+        return tables
+    everything = _records([store])
+    return [build_table(everything, table.name) for table in tables]
+
+
+def _records(roots: Sequence[Path]) -> list[Record]:
+    return [record for _, record in load_records(roots, on_unreadable=warn)]

@@ -1,7 +1,7 @@
 """What becomes of each cell of a suite, said before anything is started: its state, its key, and what it will take."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
@@ -36,6 +36,7 @@ class Preview:
     key:       empty while data or weights are missing
     directory: of its run; None while that is not known
     hours:     that it will take still, by what was measured in this store; None where nothing was
+    devices:   on which those were measured, "8 × NVIDIA H100"; empty of a run's own, and where nothing was
     bytes:     that it will add to the store, likewise
     source:    where its weights are to be had, or how it is known that they are not
     """
@@ -47,6 +48,7 @@ class Preview:
     key: str = ""
     directory: Path | None = None
     hours: float | None = None
+    devices: str = ""
     bytes: int | None = None
     source: str = ""
 
@@ -73,15 +75,17 @@ class _Look:
         source = source_of(cell)
         try:
             found = self._record(cell)
+            if found:
+                return self._finished(cell, *found)
+            cell = self._of_its_data(cell)
         except InputError as error:
             return Preview(cell, "missing", str(error), source=source)
-        if found:
-            return self._finished(cell, *found)
-        hours, size = self.measured.of(cell)
+        measured = self.measured.of(cell)
+        known = Preview(cell, "missing", "; ".join(cell.missing), source=source, **asdict(measured))
         if cell.missing:
-            return Preview(cell, "missing", "; ".join(cell.missing), hours=hours, bytes=size, source=source)
+            return known
         if cell.needs and cell.needs not in self.finished:
-            return Preview(cell, "waits", f"for the pre-training {cell.needs}", hours=hours, bytes=size, source=source)
+            return replace(known, state="waits", detail=f"for the pre-training {cell.needs}")
         try:
             foreseen = self.foresight.of(cell.planned)
         except InputError as error:
@@ -90,14 +94,17 @@ class _Look:
         if run and run.record:
             return self._finished(cell, run.directory, run.record)
         if run and run.seconds_left is not None:
-            hours = run.seconds_left / 3600
+            known = replace(known, hours=run.seconds_left / 3600, devices="")
         directory = run.directory if run else foreseen.directory
-        return Preview(cell, state, detail, {}, foreseen.key, directory, hours, size, source)
+        return replace(known, state=state, detail=detail, key=foreseen.key, directory=directory)
 
     def _finished(self, cell: SuiteCell, directory: Path, record: Record) -> Preview:
         self.finished.add(cell.name)
-        cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data) if cell.table else cell
-        return Preview(cell, "finished", "", _metrics(cell, record), record.key, directory, 0.0, 0, source_of(cell))
+        if cell.table:
+            published = {each.name: each.expected for each in record.metrics if each.expected is not None}
+            cell = replace(cell, method=record.method, pretrain_data=record.pretrain_data, expected=published)
+        known = Preview(cell, "finished", metrics=_metrics(cell, record), key=record.key, directory=directory)
+        return replace(known, hours=0.0, bytes=0, source=source_of(cell))
 
     def _record(self, cell: SuiteCell) -> tuple[Path, Record] | None:
         """The finished run that answers to a cell, on its data where they are there.
@@ -113,6 +120,17 @@ class _Look:
             if (found[1].dataset, found[1].data_fingerprint) != (data.name, data.fingerprint):
                 return None
         return found
+
+    def _of_its_data(self, cell: SuiteCell) -> SuiteCell:
+        """A cell that has not finished, without published numbers where the images are not those of its recipe.
+
+        Raises InputError for data that do not serve.
+        """
+        planned = cell.planned
+        if not cell.expected or not planned.data.is_dir():
+            return cell
+        is_whole = self.foresight.data_of(planned).name == planned.recipe.dataset
+        return cell if is_whole else replace(cell, expected={})
 
     def _state(self, cell: SuiteCell, first: Path) -> tuple[State, str, Run | None]:
         """Of a cell that can be run and has not finished."""
@@ -139,6 +157,15 @@ def _metrics(cell: SuiteCell, record: Record) -> dict[str, float]:
     return {metric.name: metric.value for metric in record.metrics if metric.name in wanted}
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """Hours, the devices that took them, and bytes; each None, or empty, where it is not known."""
+
+    hours: float | None = None
+    devices: str = ""
+    bytes: int | None = None
+
+
 class _Measured:
     """What runs of the same recipe and model took in this store."""
 
@@ -148,14 +175,24 @@ class _Measured:
             found = find_records([out], lambda error: None, Outline)
             self.records = [(directory, complete(record)) for directory, record in found]
 
-    def of(self, cell: SuiteCell) -> tuple[float | None, int | None]:
-        """Hours and bytes, each the median; None where there is no such run."""
+    def of(self, cell: SuiteCell) -> _Cost:
+        """What such runs took, the median; of hours that of runs on as many of the same devices as the latest was."""
         alike = [(path, record) for path, record in self.records if _is_alike(cell, record)]
-        seconds = [record.total_seconds for _, record in alike if record.total_seconds is not None]
         if not alike:
-            return None, None
-        sizes = [sum(size for _, size, _ in files_of(path)) for path, _ in alike]
-        return (median(seconds) / 3600 if seconds else None), int(median(sizes))
+            return _Cost()
+        size = int(median(sum(size for _, size, _ in files_of(path)) for path, _ in alike))
+        timed = [record for _, record in alike if record.total_seconds is not None]
+        if not timed:
+            return _Cost(bytes=size)
+        devices = _devices(max(timed, key=lambda record: record.finished_at))
+        seconds = [record.total_seconds or 0.0 for record in timed if _devices(record) == devices]
+        return _Cost(median(seconds) / 3600, devices, size)
+
+
+def _devices(record: Record) -> str:
+    """Such as "8 × NVIDIA H100"."""
+    device = record.device or "an unknown device"
+    return f"{record.world_size} × {device}" if record.world_size > 1 else device
 
 
 def _is_alike(cell: SuiteCell, record: Record) -> bool:

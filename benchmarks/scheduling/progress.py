@@ -26,6 +26,7 @@ class Progress:
     update:       updates of the weights that are done, of `updates`; None in logs of earlier versions
     seconds:      that it has trained until now, over all its parts
     seconds_left: of training, at the speed of the last lines; None where that is not known
+    processes:    of its last part; 1 where the log of an earlier version does not tell
     """
 
     update: int | None
@@ -34,6 +35,7 @@ class Progress:
     seconds: float
     seconds_left: float | None
     on_gpu: bool
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def read_progress(run: Path) -> Progress | None:
         seconds=_seconds(last),
         seconds_left=_seconds_left(entries),
         on_gpu=last.get("device") == _ON_A_GPU,
+        processes=_processes(last),
     )
 
 
@@ -125,6 +128,11 @@ def _last_entries(log: Path) -> list[dict[str, Any]]:
 def _seconds(entry: Mapping[str, Any]) -> float:
     seconds = entry.get("seconds")
     return max(float(seconds), 0.0) if isinstance(seconds, int | float) else 0.0
+
+
+def _processes(entry: Mapping[str, Any]) -> int:
+    told = entry.get("processes")
+    return max(told, 1) if isinstance(told, int) else 1
 
 
 def _seconds_left(entries: Sequence[Mapping[str, Any]]) -> float | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Literal, TypeAlias
@@ -81,7 +80,13 @@ class CellStatus:
     @property
     def device_seconds(self) -> float:
         """The same, counted once for each of its processes."""
-        return self.seconds * (self.result.processes if self.result else _processes(self.job.arguments))
+        return self.seconds * self.processes
+
+    @property
+    def processes(self) -> int:
+        """How many it is, or was, carried out by; 1 where that is not known."""
+        told = self.result or self.progress
+        return told.processes if told else 1
 
     @property
     def on_gpu(self) -> bool:
@@ -345,14 +350,6 @@ def _owner(folder: CellFolder, run: Path | None) -> Owner | None:
             return owner
         first = first or owner
     return first
-
-
-def _processes(arguments: Sequence[str]) -> int:
-    """How many processes a cell's command asks for."""
-    for option, value in pairwise(arguments):
-        if option == "--processes" and value.isdecimal():
-            return max(int(value), 1)
-    return 1
 
 
 def _one_line(error: Exception) -> str:

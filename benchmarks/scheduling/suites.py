@@ -8,7 +8,7 @@ from benchmarks.launching.slots import share_out
 from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.scheduling.ending import Ending, end_suite
-from benchmarks.scheduling.folders import CellState, Job, SuiteFolder
+from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, now
 from benchmarks.scheduling.judging import RETRIES
 from benchmarks.scheduling.status import CellStatus
 from benchmarks.scheduling.work import SuiteOutcome, Told, work_on
@@ -88,12 +88,14 @@ def carry_out(
             begun.add(job.name)
         on_change(job, what, state)
 
-    began = time.monotonic()
+    since, began = now(), time.monotonic()
     outcome = work_on(plan, slots, note, hours=hours, retries=retries)
     ending = end_suite(
         SuiteFolder(plan.out, plan.name),
         [cell.name for cell in plan.cells],
         begun=begun,
+        since=since,
+        beside_others=plan.suite.is_of_candidate,
         wall_seconds=time.monotonic() - began,
         repeat=repeat,
     )

@@ -206,11 +206,13 @@ def _cell(
     """The cell of a backbone under a recipe with seed 0."""
     (comparison, entry), (backbone, use) = of_comparison, of_backbone
     planned, named = _planned(use, choice, weights)
-    if weights.needs and not use.value.pretrain_data:
-        named = replace(named, pretrain_data=_pretrained_on(suite, weights.needs))
+    pretraining = _needed(suite, weights.needs) if weights.needs else None
+    if pretraining and not use.value.pretrain_data:
+        named = replace(named, pretrain_data=pretraining_name(pretraining.recipe.dataset))
     table = TASKS[planned.recipe.task].table_of(planned.recipe.dataset)
     _require_table(entry, table)
     dataset = suite.site_name(planned.recipe.dataset)
+    is_otherwise = dataset != planned.recipe.dataset or (pretraining is not None and _is_otherwise(suite, pretraining))
     root, missing = find_data(site, dataset)
     return SuiteCell(
         name=f"{comparison}-{backbone}-{choice.written}-seed0",
@@ -225,7 +227,7 @@ def _cell(
         method=named.method,
         pretrain_data=named.pretrain_data,
         column=named.model,
-        expected=expected_numbers(planned, named, table) if dataset == planned.recipe.dataset else {},
+        expected={} if is_otherwise else expected_numbers(planned, named, table),
         needs=weights.needs,
         weights=weights.name,
         runtime=site.runtime_of(choice.recipe),
@@ -254,13 +256,18 @@ def _planned(use: Entry, choice: _Choice, weights: Weights) -> tuple[PlannedCell
         return planned, settle_names(planned, entry, None)
 
 
-def _pretrained_on(suite: Suite, pretraining: str) -> str:
-    """What the tables call the data of one of a suite's pre-trainings, if they are what its recipe names."""
+def _needed(suite: Suite, pretraining: str) -> PlannedCell:
+    """One of a suite's pre-trainings, planned, on data that are not looked at."""
     entry = suite.pretraining[pretraining]
-    recipe = _chosen(suite, entry.value, entry, (), []).attempt(
+    return _chosen(suite, entry.value, entry, (), []).attempt(
         lambda name, settings: plan_pretraining(name, NOWHERE, seed=0, overrides=settings)
     )
-    return pretraining_name(recipe.recipe.dataset)
+
+
+def _is_otherwise(suite: Suite, pretraining: PlannedCell) -> bool:
+    """Whether what a pre-training makes is not what the literature's numbers of its method are of."""
+    dataset = pretraining.recipe.dataset
+    return bool(pretraining.deviations) or suite.site_name(dataset) != dataset
 
 
 def _require_weights(use: BackboneUse) -> None:

@@ -124,6 +124,7 @@ def with_backbone(suite: Suite, site: Site, candidate: Candidate) -> tuple[Suite
         files[str(file)] = file
     named = f"{suite.name}-{called}-{_digest(candidate, size)}"
     only = replace(suite, name=named, backbones={called: entry}, pretraining={}, comparisons=comparisons)
+    only = replace(only, is_of_candidate=True)
     return only, replace(site, files=files), tuple(notes)
 
 

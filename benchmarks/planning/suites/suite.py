@@ -141,6 +141,7 @@ class Suite:
     """A suite as it is run: what it extends is laid below it already.
 
     replaced: names of data sets, and what the site is asked for instead
+    is_of_candidate: whether it is of one backbone alone, which is to stand beside what else a store holds
     """
 
     name: str
@@ -152,6 +153,7 @@ class Suite:
     comparisons: Mapping[str, Entry]
     recipes: Mapping[str, Entry]
     replaced: Mapping[str, Entry]
+    is_of_candidate: bool = False
 
     def site_name(self, dataset: str) -> str:
         """What the site is asked for where a recipe, or a pre-training, names that data set."""

@@ -191,7 +191,7 @@ def set_updates(checkpoint: Path, updates: int) -> None:
 def test_every_line_of_the_log_says_how_many_updates_there_are_to_be(tmp_path: Path, per_device: int) -> None:
     train(tmp_path, Regression(), recipe(runtime={"batch_per_device": per_device, "log_every": 1}))
     assert [entry["updates"] for entry in log(tmp_path)] == [8] * (8 * 6 // per_device)
-    assert log(tmp_path)[-1]["update"] == 8
+    assert (log(tmp_path)[-1]["update"], log(tmp_path)[-1]["processes"]) == (8, 1)
 
 
 @pytest.mark.parametrize("explode_at", [1, 2, 5])

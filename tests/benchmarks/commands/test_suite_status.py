@@ -26,7 +26,10 @@ AT_WORK, FAILED, TO_DO = make_job("at-work", 2), make_job("failed", 3), make_job
 @pytest.fixture
 def suite(tmp_path: Path) -> SuiteFolder:
     folder = put_suite(tmp_path, BOXES, MISSING, AT_WORK, FAILED, TO_DO)
-    metrics = [Metric(name=name, value=value, split="val") for name, value in (("AP_box", 50.12), ("AP_mask", 44.7))]
+    metrics = [
+        Metric(name="AP_box", value=50.12, split="val", expected=50.3),
+        Metric(name="AP_mask", value=44.7, split="val", expected=44.9),
+    ]
     put_finished(folder, BOXES, metrics=metrics)
     put_run_of(folder, AT_WORK, update=50, of=100)
     own(folder, AT_WORK, here=False)
@@ -60,6 +63,16 @@ def test_one_document(suite: SuiteFolder) -> None:
     assert cells["at-work"]["seconds_left"] == 100.0 and cells["at-work"]["update"] == 50
     assert Path(cells["at-work"]["run"]).is_dir()
     assert document["cpu_hours"] == pytest.approx(2.0 + 100 / 3600)
+
+
+def test_no_published_number_beside_a_run_that_is_held_against_none(tmp_path: Path) -> None:
+    """Such as of other data, or with a deviation that only the run knows."""
+    folder = put_suite(tmp_path, BOXES)
+    put_finished(folder, BOXES, metrics=[Metric(name="AP_box", value=50.12, split="val")])
+    (status,) = Reader(tmp_path).read_all()
+    assert standing(status.cells[0]) == "AP box 50.1"
+    document = json.loads(success("status", tmp_path, "--json").stdout)
+    assert document["suites"][0]["cells"][0]["published"] == {}
 
 
 def test_every_field_of_the_document_is_described(suite: SuiteFolder) -> None:

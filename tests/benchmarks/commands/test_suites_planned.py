@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from benchmarks.planning.suites.plan import plan_suite
 from benchmarks.running.lease import Lease
 from benchmarks.scheduling.folders import CellState, SuiteFolder
+from benchmarks.scheduling.previews import preview
 from results.reference import PREVIOUS_BEST, reference_rows
 from tests.support.commands import metric_values, read_record, run_directory
 from tests.support.in_process import QUICK, call, refusal, success
@@ -58,6 +60,7 @@ def test_what_has_finished_and_what_is_to_be_run(suite: Path, finished: Path) ->
     assert (other["state"], other["published"], other["missing"]) == ("to be run", {}, [])
     assert other["run"] == str(finished / f"classification/shapes/random_vit_mini/seed0-{other['key']}")
     assert other["hours"] == pytest.approx(record["total_seconds"] / 3600)
+    assert other["measured_on"] == record["device"]
     assert other["bytes"] > 1e5
     assert not (finished / "suites").exists()
 
@@ -78,6 +81,25 @@ def test_a_run_on_other_data_is_not_the_cells(suite: Path, finished: Path, copie
     cell = _cells(suite, finished)[OURS]
     assert cell["state"] == "to be run"
     assert cell["key"] != read_record(finished)["key"]
+
+
+def test_no_published_number_beside_data_of_ones_own(small: Path, tmp_path: Path) -> None:
+    """In ImageNet's layout; where no data are known the plan's number stays."""
+    site = tmp_path / "site.yaml"
+    site.write_text(f"data: {{imagenet1k: {small}}}\n")
+    call: dict[str, Any] = {"backbone": "vit_base_patch16_224", "method": "BEiT", "model": "ViT-B"}
+    call |= {"pretrain_data": "IN1K+DALLE", "only": ["dataset=imagenet1k"]}
+    (there,) = preview(plan_suite("paper", tmp_path / "runs", site=site, **call))
+    assert (there.state, dict(there.cell.expected)) == ("to be run", {})
+    site.write_text("data: {}\n")
+    (missing,) = preview(plan_suite("paper", tmp_path / "runs", site=site, **call))
+    assert (missing.state, dict(missing.cell.expected)) == ("missing", {"top1": 83.2})
+
+
+def test_what_has_finished_is_held_against_what_its_record_says(suite: Path, finished: Path) -> None:
+    plan = plan_suite(str(suite), finished, site=suite.with_name("site.yaml"))
+    plan = replace(plan, cells=tuple(replace(cell, expected={"top1": 83.2}) for cell in plan.cells))
+    assert [(each.state, dict(each.cell.expected)) for each in preview(plan)] == [("finished", {}), ("to be run", {})]
 
 
 def test_half_done_at_work_and_failed(suite: Path, finished: Path, tmp_path: Path) -> None:
@@ -127,7 +149,7 @@ def test_the_paper_on_a_machine_without_data(tmp_path: Path, monkeypatch: pytest
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert document["states"] == {"missing": 36 + 9}
-    assert document["measured"] == {"cells": 0, "hours": 0.0, "bytes": 0}
+    assert document["measured"] == {"cells": 0, "hours": {}, "bytes": 0}
     published = Counter((cell["table"], metric) for cell in document["cells"] for metric in cell["published"])
     rows = [row for row in reference_rows() if row.method not in (PREVIOUS_BEST, "scratch")]
     assert published == Counter((row.table, row.metric) for row in rows if row.table != "robustness")

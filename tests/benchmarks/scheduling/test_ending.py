@@ -1,16 +1,17 @@
 """After the end of a suite: tables, a summary, what deviates, what failed and what is left, and what it took."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from benchmarks.running.collecting import collect
 from benchmarks.scheduling.ending import SUMMARY, TABLES, end_suite
-from benchmarks.scheduling.folders import Plan, SuiteFolder, with_others
+from benchmarks.scheduling.folders import Attempt, Plan, SuiteFolder, with_others
 from results import ResultsError
 from tests.support.results_examples import DEVIATION
-from tests.support.suite_stores import make_job, own, put_finished, put_run_of, put_state, put_suite
+from tests.support.suite_stores import BEGAN, make_job, own, put_finished, put_run_of, put_state, put_suite
 
 BASE, BOXES, BAD = (
     make_job("base"),
@@ -49,6 +50,18 @@ def test_only_the_suites_own_runs_stand_in_its_tables(suite: SuiteFolder) -> Non
     assert "77.7" not in (suite.path / "tables/imagenet.md").read_text()
 
 
+def test_a_candidate_stands_beside_what_else_the_store_holds(suite: SuiteFolder) -> None:
+    mine = make_job("mine", 9, method="Mine", backbone="my_vit")
+    candidate = put_suite(suite.out, mine, name="paper-Mine")
+    put_finished(candidate, mine, 84.2)
+    (table,) = end_suite(candidate, ["mine"], beside_others=True).tables
+    assert table.name == "imagenet"
+    written = (candidate.path / "tables/imagenet.md").read_text()
+    assert "84.2" in written and "83.5" in written
+    end_suite(candidate, ["mine"])
+    assert "83.5" not in (candidate.path / "tables/imagenet.md").read_text()
+
+
 def test_what_is_not_as_it_should_be(suite: SuiteFolder) -> None:
     lost, begun = make_job("lost", 3, missing=("data coco2017: not in site.yaml",)), make_job("begun", 4)
     put_suite(suite.out, BASE, BOXES, BAD, lost, begun)
@@ -71,6 +84,17 @@ def test_hours_of_the_call_and_of_the_suite(suite: SuiteFolder) -> None:
     ending = end_suite(suite, NAMES, begun=["base"], wall_seconds=60.0)
     assert ending.spent == (0.0, pytest.approx(2.0))
     assert (ending.whole.gpu_hours, ending.whole.cpu_hours) == (pytest.approx(4.0), pytest.approx(2.0))
+
+
+def test_hours_of_the_call_are_those_of_its_own_processes(tmp_path: Path) -> None:
+    """A cell that had taken days when this call went on with it, for half an hour on two GPUs."""
+    suite = put_suite(tmp_path, BOXES)
+    put_finished(suite, BOXES, 50.1, metric="AP_box", cuda="13.0", world_size=2, total_seconds=360_000.0)
+    before = Attempt(by="another call", began=BEGAN, ended=BEGAN + timedelta(hours=99), status=130)
+    since = BEGAN + timedelta(hours=100)
+    ours = Attempt(by="this call", began=since, ended=since + timedelta(hours=0.5), status=0)
+    put_state(suite, BOXES, "finished", attempts=(before, ours))
+    assert end_suite(suite, ["boxes"], begun=["boxes"], since=since).spent == (pytest.approx(1.0), 0.0)
 
 
 def test_the_same_for_programs(suite: SuiteFolder) -> None:

@@ -187,6 +187,15 @@ def test_hours_of_gpus_and_processors(suite: SuiteFolder) -> None:
     assert status.seconds_at_work == pytest.approx(7200.0)
 
 
+def test_hours_of_several_gpus_before_there_is_a_record(suite: SuiteFolder) -> None:
+    """Whoever has started them: its log says how many there are; that of an earlier version does not."""
+    log = put_run_of(suite, JOB, update=90, of=100) / "log.jsonl"
+    lines = [json.loads(line) | {"device": "cuda"} for line in log.read_text().splitlines()]
+    for told, count in (({}, 1), ({"processes": 16}, 16)):
+        log.write_text("".join(json.dumps(line | told) + "\n" for line in lines))
+        assert read(suite).gpu_hours == pytest.approx(count * 180 / 3600)
+
+
 def test_damaged_and_half_copied_folders(suite: SuiteFolder) -> None:
     run = put_finished(suite, JOB)
     (run / "record.json").write_text('{"metrics": [')

@@ -147,6 +147,26 @@ def test_files_of_ones_own_come_before_anything_is_looked_up(tmp_path: Path, mon
     assert arguments[-4:] == ["--plugin", str(seen[0]), "--plugin", str(seen[1])]
 
 
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({}, {"top1": 70.5}),
+        ({"pretraining": {"mae": {"recipe": "mae_vit_base", "set": {"schedule.epochs": 100}}}}, {}),
+        ({"replace": {"data": {"imagenet1k": "mine"}}}, {}),
+    ],
+)
+def test_weights_that_are_pretrained_otherwise_have_no_published_number(
+    change: dict[str, Any], expected: dict[str, float], tmp_path: Path
+) -> None:
+    content = _one(backbones="b", recipes="inat2017_vit_base") | {
+        "pretraining": {"mae": {"recipe": "mae_vit_base"}},
+        "backbones": {"b": {"backbone": "mae_vit_base", "weights": "@mae"}},
+    }
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
+    _, cell = _plan(tmp_path, {"extends": "base.yaml", **change}).cells
+    assert (dict(cell.expected), cell.method, cell.pretrain_data) == (expected, "MAE", "IN1K")
+
+
 def test_two_hundred_cells_are_planned_and_found_in_a_moment(tmp_path: Path) -> None:
     seeds = [*range(100)]
     call: dict[str, Any] = {"site": {"data": {"mini": "."}}}

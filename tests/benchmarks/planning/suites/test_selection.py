@@ -72,7 +72,7 @@ def test_one_method_through_every_table(tmp_path: Path) -> None:
         *("--method", "MyMethod", "--pretrain-data", "IN1K", "--model", "ViT-B")
     ]
     assert not any("my.pth" in text for cell in plan.cells for text in cell.missing)
-    assert plan.notes == ()
+    assert plan.notes == () and plan.suite.is_of_candidate
 
 
 def test_sizes_that_the_paper_lacks_stand_in_a_column_of_their_own(tmp_path: Path) -> None:
