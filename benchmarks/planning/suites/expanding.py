@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from backbones.errors import InputError
 from backbones.plugins import import_files
 from backbones.training.settings import UNDECIDING
+from backbones.weights.methods import METHODS, same_name
 from backbones.weights.origin import Declared, Origin
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import settle_names
@@ -29,6 +30,7 @@ from benchmarks.planning.suites.suite import (
 )
 from results.expectation import expected_number
 from results.paper_tables import PAPER_TABLES
+from results.reference import reference_rows
 from tasks.data_sets import pretraining_name
 from tasks.registry import TASKS
 
@@ -313,23 +315,29 @@ def _require_distinct(cells: Sequence[SuiteCell]) -> None:
 
 def _require_one_protocol(cells: Sequence[SuiteCell], suite: Suite) -> None:
     """All methods of a table run under one recipe; what is tuned for a method is a row of its own."""
+    compared = [cell for cell in cells if cell.comparison]
+    is_own_row = {cell.backbone: _has_name_of_its_own(suite.backbones[cell.backbone], cell) for cell in compared}
     of_place: dict[tuple[str, ...], SuiteCell] = {}
-    of_row: dict[tuple[str, ...], SuiteCell] = {}
-    for cell in cells:
-        if not cell.comparison:
-            continue
+    for cell in compared:
         place = (cell.table, cell.planned.recipe.dataset, cell.dataset, cell.column)
-        first = of_place.setdefault(place, cell)
-        of_its_row = of_row.setdefault((*place, cell.method, cell.pretrain_data), cell)
-        use = suite.backbones[cell.backbone]
-        is_own_row = use.value.method is not None and cell.method != first.method
-        other = of_its_row if is_own_row else first
-        if _protocol(cell) != _protocol(other):
+        row = (*place, cell.method, cell.pretrain_data) if is_own_row[cell.backbone] else place
+        first = of_place.setdefault(row, cell)
+        if _protocol(cell) != _protocol(first):
             raise InputError(
-                f"{cell.place}: {cell.name} has another recipe or other settings than {other.name}, in the same column "
+                f"{cell.place}: {cell.name} has another recipe or other settings than {first.name}, in the same column "
                 f"of the table {cell.table}. All methods of a table run under one recipe: give what is tuned a row of "
                 f'its own, such as `method: "{cell.method}, tuned"`'
             )
+
+
+def _has_name_of_its_own(use: Entry, cell: SuiteCell) -> bool:
+    """Whether a cell's row is by a name that neither its backbone has nor any method that is known."""
+    if use.value.method is None:
+        return False
+    entry, planned = find_planned_backbone(replace(cell.planned, declared=None))
+    undeclared = settle_names(planned, entry, None).method
+    known = [undeclared, *METHODS, *(row.method for row in reference_rows())]
+    return not any(same_name(cell.method, name) for name in known)
 
 
 def _protocol(cell: SuiteCell) -> tuple[str, str]:

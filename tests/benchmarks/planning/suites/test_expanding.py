@@ -137,6 +137,27 @@ def test_what_is_tuned_for_a_method_has_a_row_of_its_own(tmp_path: Path) -> None
     assert len(_plan(tmp_path, content).cells) == 2
 
 
+@pytest.mark.parametrize("method", ["MAE", "mae", "MoCo v3"])
+def test_a_methods_own_name_is_no_row_for_what_is_tuned(method: str, tmp_path: Path) -> None:
+    tuned = {"backbone": "mae_vit_mini", "weights": "mae.pth", "method": method, "set": {"optimizer.base_lr": 0.1}}
+    with pytest.raises(InputError, match="All methods of a table run under one recipe"):
+        _plan(tmp_path, {**RIGHT, "backbones": {"a": "random_vit_mini", "b": tuned}})
+    untuned = {key: value for key, value in tuned.items() if key != "set"}
+    assert len(_plan(tmp_path, {**RIGHT, "backbones": {"a": "random_vit_mini", "b": untuned}}).cells) == 2
+
+
+def test_what_is_tuned_may_stand_first(tmp_path: Path) -> None:
+    tuned = {"backbone": "mae_vit_mini", "weights": "mae.pth", "set": {"optimizer.base_lr": 0.1}}
+    content = _one(backbones=["tuned", "a", "b"])
+    content["backbones"] = RIGHT["backbones"] | {"tuned": tuned | {"method": "MAE, tuned"}}
+    assert [cell.method for cell in _plan(tmp_path, content).cells] == ["MAE, tuned", "random", "MAE"]
+    content = _one(backbones=["tuned", "other"])
+    content["backbones"] = {"tuned": tuned | {"method": "MAE, tuned"}}
+    content["backbones"]["other"] = tuned | {"method": "MAE, tuned", "set": {"optimizer.base_lr": 0.2}}
+    with pytest.raises(InputError, match="All methods of a table run under one recipe"):  # one row, two settings
+        _plan(tmp_path, content)
+
+
 def test_files_of_ones_own_come_before_anything_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
     monkeypatch.setattr("benchmarks.planning.suites.expanding.import_files", seen.extend)
