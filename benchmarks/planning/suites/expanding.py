@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from benchmarks.planning.suites.requirements import NOWHERE, Weights, find_data,
 from benchmarks.planning.suites.site import Site
 from benchmarks.planning.suites.suite import (
     ALL,
+    LONGEST,
     BackboneUse,
     Comparison,
     Entry,
@@ -98,7 +99,7 @@ def expand(suite: Suite, site: Site) -> tuple[SuiteCell, ...]:
     """
     mistakes = _Mistakes()
     for entry in suite.plugins:
-        with mistakes.gathered(), _said_of(entry.key()):
+        with mistakes.gathered(), nullcontext() if entry.said else _said_of(entry.key()):
             import_files([entry.value])
     mistakes.raise_any()
     made: list[SuiteCell] = []
@@ -189,9 +190,14 @@ def _chosen(
     settings: dict[str, Any] = {}
     places: dict[str, str] = {}
     for source, below, given in sources:
+        said: set[str] = set()
         for path, value in flat(given):
-            settings[".".join(path)] = value
-            places[".".join(path)] = source.at(*below, "set", *path)
+            key = ".".join(path)
+            if key in said:
+                raise InputError(f'{source.at(*below, "set", *path)}: "{key}" is set twice, in two spellings')
+            said.add(key)
+            settings[key] = value
+            places[key] = source.at(*below, "set", *path)
     is_file = use.recipe.endswith((".yaml", ".yml"))
     recipe = str(entry.document.path.parent / use.recipe) if is_file else use.recipe
     return _Choice(recipe, settings, places, place, Path(written).stem)
@@ -305,6 +311,8 @@ def _require_table(entry: Entry, table: str) -> None:
 def _require_distinct(cells: Sequence[SuiteCell]) -> None:
     seen: set[str] = set()
     for cell in cells:
+        if len(cell.name.encode()) > LONGEST:
+            raise InputError(f"{cell.place}: {cell.name}: longer than {LONGEST} bytes. Give shorter names")
         if cell.name in seen:
             raise InputError(
                 f"{cell.place}: {cell.name}: this cell is there twice. Name a backbone, a recipe and a seed once in a "
