@@ -126,7 +126,7 @@ def with_backbone(suite: Suite, site: Site, candidate: Candidate) -> tuple[Suite
     files = dict(site.files)
     if weights is not None:
         file, _ = split_part(weights)
-        files[str(file)] = file
+        files[str(file)] = file.absolute()
     named = f"{suite.name}-{called}-{_digest(candidate, size)}"
     only = replace(suite, name=named, backbones={called: entry}, pretraining={}, comparisons=comparisons)
     return only, replace(site, files=files), tuple(notes)

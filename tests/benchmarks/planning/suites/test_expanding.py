@@ -92,6 +92,39 @@ def test_variables_come_before_the_site_file(tmp_path: Path) -> None:
     assert site.folders == (Path("/one"), Path("/two"), tmp_path / "a")
 
 
+def test_paths_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Path("site.yaml").write_text("data: {coco: ~/coco}\nweights: a\n")
+    environment = {
+        "BACKBENCH_SITE": "site.yaml",
+        "BACKBENCH_DATA_MINI": "MINI",
+        "BACKBENCH_DATA_MINI_COCO": "~/scenes",
+        "BACKBENCH_WEIGHTS": "~/one:two",
+    }
+    site = load_site(environment=environment)
+    assert (site.root("mini"), site.root("mini-coco")) == (tmp_path / "MINI", tmp_path / "home/scenes")
+    assert (site.root("coco2017"), site.said_in) == (tmp_path / "home/coco", tmp_path / "site.yaml")
+    assert site.folders == (tmp_path / "home/one", tmp_path / "two", tmp_path / "a")
+    Path("short.yaml").write_text("extends: mini_classification\nschedule: {epochs: 1, warmup_epochs: 0}\n")
+    Path("my.yaml").write_text(yaml.safe_dump(_one(backbones="a", recipes="short.yaml")))
+    (cell,) = plan_suite("my.yaml", "runs").cells
+    assert cell.arguments(Path("o"))[:3] == ["run", "--recipe", str(tmp_path / "short.yaml")]
+    Path("mae.pth").write_bytes(b"")
+    (own,) = plan_suite("my.yaml", "runs", backbone="mae_vit_mini=mae.pth").cells
+    assert f"mae_vit_mini={tmp_path / 'mae.pth'}" in own.arguments(Path("o"))
+
+
+def test_names_of_data_that_are_nearly_those_asked_for(tmp_path: Path) -> None:
+    content = _one(backbones="a")
+    (cell,) = _plan(tmp_path, content, {"data": {"minii": "."}}).cells
+    assert cell.missing == (f'data mini: not in {tmp_path}/site.yaml. Did you mean "minii"?',)
+    (cell,) = _plan(tmp_path, content, {"data": {"imagenet1k": "."}}).cells
+    assert cell.missing == (f"data mini: not in {tmp_path}/site.yaml",)
+    (cell,) = _plan(tmp_path, _one(backbones="a", recipes="mini_detection"), {"data": {"mini_coco": "."}}).cells
+    assert not cell.missing
+
+
 def test_a_suite_lays_its_sections_over_what_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(RIGHT))
     content = {
