@@ -38,7 +38,7 @@ def suite(
         typer.Option(metavar="FIELD=VALUE,…", help="These cells alone: task=detection,model=ViT-B. May be repeated."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="So many of each cell, 0, 1, …, in the place of the suite's.")
+        int | None, typer.Option(min=1, max=1000, help="So many of each cell, 0, 1, …, in the place of the suite's.")
     ] = None,
     backbone: Annotated[
         str | None,

@@ -108,7 +108,8 @@ def _in_all(previews: Sequence[Preview]) -> str:
     """How many cells are how far, and what is known of what is left, in a line."""
     states = Counter(each.state for each in previews)
     left = [each for each in previews if each.state != "finished"]
-    text = f"{len(previews)} cells: {', '.join(f'{count} {state}' for state, count in states.items())}"
+    in_all = f"{len(previews)} cell{'' if len(previews) == 1 else 's'}"
+    text = f"{in_all}: {', '.join(f'{count} {state}' for state, count in states.items())}"
     measured = [each for each in left if each.hours is not None]
     if measured:
         of_how_many = "" if len(measured) == len(left) else f" for {len(measured)} of them, the others not measured"

@@ -68,10 +68,14 @@ class Job(_Written):
 
 
 class Plan(_Written):
-    """A suite's cells, for those who carry them out elsewhere and those who look on."""
+    """A suite's cells, for those who carry them out elsewhere and those who look on.
+
+    file: the suite's, or the name of a packaged one
+    """
 
     suite: str
     about: str = ""
+    file: str = ""
     jobs: tuple[Job, ...]
 
     @property
@@ -209,7 +213,7 @@ def find_suites(out: Path) -> list[SuiteFolder]:
 def jobs_of(plan: "SuitePlan") -> Plan:
     """A suite's plan as its folder has it."""
     jobs = tuple(_job_of(cell, plan.out.absolute()) for cell in plan.cells)
-    return Plan(suite=plan.name, about=plan.suite.about, jobs=jobs)
+    return Plan(suite=plan.name, about=plan.suite.about, file=plan.file, jobs=jobs)
 
 
 def _job_of(cell: "SuiteCell", out: Path) -> Job:
@@ -257,11 +261,46 @@ def with_others(plan: Plan, earlier: Plan | None) -> Plan:
 def write_plan(folder: SuiteFolder, plan: "SuitePlan") -> Plan:
     """Write a suite's plan into its folder, beside the cells that it leaves as they are; the plan of its own cells.
 
-    Raises OSError if it cannot be written, StoreError for a damaged plan that is there.
+    Raises OSError if it cannot be written, StoreError for a damaged plan that is there, and InputError if that is of
+    another suite of the same name.
     """
-    own = jobs_of(plan)
-    folder.write(with_others(own, folder.read()) if plan.is_part else own)
+    own, earlier = jobs_of(plan), folder.read()
+    if earlier and plan.is_another_than(earlier.file):
+        raise InputError(
+            f"suite {own.file}: {folder.path} is of another suite of that name, {earlier.file}. Rename the file, or "
+            "give another --out"
+        )
+    if plan.is_part:
+        folder.write(with_others(own, earlier))
+    else:
+        others = _finished_seeds(own, earlier, folder) if earlier else ()
+        folder.write(own.model_copy(update={"jobs": (*own.jobs, *others)}))
     return own
+
+
+def _finished_seeds(own: Plan, earlier: Plan, folder: SuiteFolder) -> tuple[Job, ...]:
+    """What an earlier plan has finished of the same cells with other seeds, such as a call with --seeds had."""
+    names, known = {job.name for job in own.jobs}, {_but_for_seed(job) for job in own.jobs}
+    others = (job for job in earlier.jobs if job.name not in names and _but_for_seed(job) in known)
+    return tuple(job for job in others if _has_finished(folder.cell(job.name)))
+
+
+def _but_for_seed(job: Job) -> tuple[str, ...]:
+    """What says of two cells that they differ in their seed at most, wherever they are run."""
+    options = list(zip(job.arguments[1::2], job.arguments[2::2], strict=False))
+    deciding = [
+        f"{option} {value}"
+        for option, value in options
+        if option not in ("--seed", "--data", "--out") and not value.startswith("runtime.")
+    ]
+    return (job.name.removesuffix(f"-seed{job.seed}"), *deciding)
+
+
+def _has_finished(cell: CellFolder) -> bool:
+    try:
+        return cell.read().outcome == "finished"
+    except StoreError:
+        return False
 
 
 def now() -> datetime:

@@ -73,7 +73,7 @@ class SuiteCell:
     def arguments(self, out: Path) -> list[str]:
         """Those of `backbench` that carry it out, with runs in `out`."""
         planned, declared = self.planned, self.planned.declared or Declared()
-        options: list[tuple[str, object]] = [("--recipe", self.recipe), ("--data", planned.data)]
+        options: list[tuple[str, object]] = [("--recipe", _recipe(self.recipe)), ("--data", planned.data)]
         if planned.recipe.task != PRETRAINING:
             options.append(("--backbone", _reference(planned)))
             named = (("--method", declared.method), ("--pretrain-data", declared.pretrain_data))
@@ -81,9 +81,14 @@ class SuiteCell:
         options += [("--out", out), ("--seed", planned.seed)]
         settings = {f"runtime.{key}": value for key, value in self.runtime.items()}
         options += [("--set", text) for text in (*self.overrides, *as_overrides(settings))]
-        options += [("--plugin", path) for path in self.plugins]
+        options += [("--plugin", path.absolute()) for path in self.plugins]
         command = "pretrain" if planned.recipe.task == PRETRAINING else "run"
         return [command, *(str(part) for pair in options for part in pair)]
+
+
+def _recipe(recipe: str) -> str:
+    """A recipe as it is found from any folder."""
+    return str(Path(recipe).absolute()) if recipe.endswith((".yaml", ".yml")) else recipe
 
 
 def _reference(planned: PlannedCell) -> str:

@@ -43,6 +43,13 @@ _Loader.add_implicit_resolver(
 )
 
 
+_NO_NAMES = {
+    f"tag:yaml.org,2002:{kind}": words
+    for kind, words in {"int": "a number", "float": "a number", "bool": "true or false", "null": "nothing"}.items()
+}
+"""Tags of keys that are to be names."""
+
+
 @dataclass(frozen=True)
 class Document:
     """What stands in a file, and in which line each key and each entry of a list begins."""
@@ -126,6 +133,9 @@ def _note_lines(path: Path, node: yaml.Node, location: Location, lines: dict[Loc
         seen: dict[str, int] = {}
         for key, value in node.value:
             line, name = key.start_mark.line + 1, str(key.value)
+            if isinstance(key, yaml.ScalarNode) and key.tag in _NO_NAMES:
+                where = f'{path}, line {line}, key "{_spelled((*location, name))}"'
+                raise InputError(f'{where}: YAML takes it for {_NO_NAMES[key.tag]}. Put it in quotes: "{name}"')
             if name in seen and name != "<<":
                 where = f'{path}, line {line}, key "{_spelled((*location, name))}"'
                 raise InputError(f"{where}: stands in line {seen[name]} already")
@@ -156,6 +166,8 @@ def _explain(kind: type[Model], detail: Any, document: Document, elsewhere: Mapp
         return f"{document.key(*location)}: {elsewhere[str(location[0])]}"
     there = document._there(location)
     missing = (location[-1],) if detail["type"] == "missing" else ()
+    if detail["input"] is None:
+        return f"{document.key(*location)}: nothing stands there. Remove the key, or give it entries"
     return explain(kind, detail, document.at(*location), _spelled((*there, *missing)))
 
 

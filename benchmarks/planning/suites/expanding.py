@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from backbones.errors import InputError
 from backbones.plugins import import_files
 from backbones.training.settings import UNDECIDING
+from backbones.weights.methods import METHODS, same_name
 from backbones.weights.origin import Declared, Origin
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
 from benchmarks.planning.names import settle_names
@@ -19,6 +20,7 @@ from benchmarks.planning.suites.requirements import NOWHERE, Weights, find_data,
 from benchmarks.planning.suites.site import Site
 from benchmarks.planning.suites.suite import (
     ALL,
+    LONGEST,
     BackboneUse,
     Comparison,
     Entry,
@@ -29,6 +31,7 @@ from benchmarks.planning.suites.suite import (
 )
 from results.expectation import expected_number
 from results.paper_tables import PAPER_TABLES
+from results.reference import reference_rows
 from tasks.data_sets import pretraining_name
 from tasks.registry import TASKS
 
@@ -96,7 +99,7 @@ def expand(suite: Suite, site: Site) -> tuple[SuiteCell, ...]:
     """
     mistakes = _Mistakes()
     for entry in suite.plugins:
-        with mistakes.gathered(), _said_of(entry.key()):
+        with mistakes.gathered(), nullcontext() if entry.said else _said_of(entry.key()):
             import_files([entry.value])
     mistakes.raise_any()
     made: list[SuiteCell] = []
@@ -187,9 +190,14 @@ def _chosen(
     settings: dict[str, Any] = {}
     places: dict[str, str] = {}
     for source, below, given in sources:
+        said: set[str] = set()
         for path, value in flat(given):
-            settings[".".join(path)] = value
-            places[".".join(path)] = source.at(*below, "set", *path)
+            key = ".".join(path)
+            if key in said:
+                raise InputError(f'{source.at(*below, "set", *path)}: "{key}" is set twice, in two spellings')
+            said.add(key)
+            settings[key] = value
+            places[key] = source.at(*below, "set", *path)
     is_file = use.recipe.endswith((".yaml", ".yml"))
     recipe = str(entry.document.path.parent / use.recipe) if is_file else use.recipe
     return _Choice(recipe, settings, places, place, Path(written).stem)
@@ -310,6 +318,8 @@ def _require_table(entry: Entry, table: str) -> None:
 def _require_distinct(cells: Sequence[SuiteCell]) -> None:
     seen: set[str] = set()
     for cell in cells:
+        if len(cell.name.encode()) > LONGEST:
+            raise InputError(f"{cell.place}: {cell.name}: longer than {LONGEST} bytes. Give shorter names")
         if cell.name in seen:
             raise InputError(
                 f"{cell.place}: {cell.name}: this cell is there twice. Name a backbone, a recipe and a seed once in a "
@@ -320,23 +330,29 @@ def _require_distinct(cells: Sequence[SuiteCell]) -> None:
 
 def _require_one_protocol(cells: Sequence[SuiteCell], suite: Suite) -> None:
     """All methods of a table run under one recipe; what is tuned for a method is a row of its own."""
+    compared = [cell for cell in cells if cell.comparison]
+    is_own_row = {cell.backbone: _has_name_of_its_own(suite.backbones[cell.backbone], cell) for cell in compared}
     of_place: dict[tuple[str, ...], SuiteCell] = {}
-    of_row: dict[tuple[str, ...], SuiteCell] = {}
-    for cell in cells:
-        if not cell.comparison:
-            continue
+    for cell in compared:
         place = (cell.table, cell.planned.recipe.dataset, cell.dataset, cell.column)
-        first = of_place.setdefault(place, cell)
-        of_its_row = of_row.setdefault((*place, cell.method, cell.pretrain_data), cell)
-        use = suite.backbones[cell.backbone]
-        is_own_row = use.value.method is not None and cell.method != first.method
-        other = of_its_row if is_own_row else first
-        if _protocol(cell) != _protocol(other):
+        row = (*place, cell.method, cell.pretrain_data) if is_own_row[cell.backbone] else place
+        first = of_place.setdefault(row, cell)
+        if _protocol(cell) != _protocol(first):
             raise InputError(
-                f"{cell.place}: {cell.name} has another recipe or other settings than {other.name}, in the same column "
+                f"{cell.place}: {cell.name} has another recipe or other settings than {first.name}, in the same column "
                 f"of the table {cell.table}. All methods of a table run under one recipe: give what is tuned a row of "
                 f'its own, such as `method: "{cell.method}, tuned"`'
             )
+
+
+def _has_name_of_its_own(use: Entry, cell: SuiteCell) -> bool:
+    """Whether a cell's row is by a name that neither its backbone has nor any method that is known."""
+    if use.value.method is None:
+        return False
+    entry, planned = find_planned_backbone(replace(cell.planned, declared=None))
+    undeclared = settle_names(planned, entry, None).method
+    known = [undeclared, *METHODS, *(row.method for row in reference_rows())]
+    return not any(same_name(cell.method, name) for name in known)
 
 
 def _protocol(cell: SuiteCell) -> tuple[str, str]:

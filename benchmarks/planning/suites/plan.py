@@ -9,7 +9,7 @@ from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.expanding import expand, require_replaced_data
 from benchmarks.planning.suites.selection import Candidate, select, with_backbone, with_plugins, with_seeds
 from benchmarks.planning.suites.site import Site, load_site
-from benchmarks.planning.suites.suite import Suite, load_suite
+from benchmarks.planning.suites.suite import FOLDER, Suite, load_suite
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class SuitePlan:
     @property
     def name(self) -> str:
         return self.suite.name
+
+    @property
+    def file(self) -> str:
+        """The suite's file; of a packaged one its name alone, wherever the package lies."""
+        path = self.suite.path.absolute()
+        return path.stem if path.parent == FOLDER else str(path)
+
+    def is_another_than(self, file: str) -> bool:
+        """Whether the suite is not the one of that `file`: both are there, and differ."""
+        other = Path(file) if file.endswith((".yaml", ".yml")) else FOLDER / f"{file}.yaml"
+        if not file or file == self.file or not other.is_file() or not self.suite.path.is_file():
+            return False
+        return other.read_bytes() != self.suite.path.read_bytes()
 
 
 def plan_suite(
@@ -58,6 +71,7 @@ def plan_suite(
 
     Raises InputError, with file and line, for whatever is wrong in the suite or the site file.
     """
+    _require_place(Path(out))
     loaded, where = load_suite(suite), load_site(None if site is None else Path(site))
     loaded = with_plugins(loaded, map(Path, plugins))
     if seeds is not None:
@@ -69,9 +83,17 @@ def plan_suite(
     elif given := [name for name, value in _of_backbone(method, pretrain_data, model, recipes_of) if value is not None]:
         raise InputError(f"{given[0]}: goes with --backbone, of which it tells")
     cells = expand(loaded, where)
+    is_part = bool(only) or seeds is not None or backbone is not None
     if backbone is None:
         require_replaced_data(loaded, cells)
-    return SuitePlan(loaded, where, Path(out), select(cells, only), notes, bool(only) or backbone is not None)
+    return SuitePlan(loaded, where, Path(out), select(cells, only), notes, is_part)
+
+
+def _require_place(out: Path) -> None:
+    """Raise InputError if no folder can be made there."""
+    for path in (out, *out.parents):
+        if path.is_file():
+            raise InputError(f"--out {out}: {path} is a file. Expected a folder, there already or to be made")
 
 
 def _of_backbone(*values: str | None) -> list[tuple[str, str | None]]:

@@ -1,5 +1,6 @@
 """What a suite's cells need of a site: data and weights, where they are, and what of them is missing."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from backbones.weights.references import SEPARATOR, split_part
 from benchmarks.planning.suites.documents import nearest
 from benchmarks.planning.suites.site import Site, variable_of
 from benchmarks.planning.suites.suite import PRETRAINED, BackboneUse, Entry, Suite
+from tasks.data_sets import DATA_SETS
 
 NOWHERE = Path("nowhere")
 """Stands for a root folder that nobody has told."""
@@ -35,7 +37,10 @@ def find_weights(suite: Suite, site: Site, use: Entry) -> Weights:
     choice: BackboneUse = use.value
     if choice.weights is None:
         return Weights()
-    file, part = split_part(Path(choice.weights))
+    try:
+        file, part = split_part(Path(choice.weights))
+    except InputError as error:
+        raise InputError(f"{use.key('weights')}: {error}") from None
     suffix = f"{SEPARATOR}{part}" if part else ""
     if choice.weights.startswith(PRETRAINED):
         made_by = str(file).removeprefix(PRETRAINED)
@@ -63,5 +68,8 @@ def find_data(site: Site, dataset: str) -> tuple[Path, tuple[str, ...]]:
     root = site.root(dataset)
     if root is None:
         said = f"not in {site.said_in}" if site.said_in else f"give --site, or {variable_of(dataset)}"
+        others = [name for name in site.data if name not in DATA_SETS]
+        if difflib.get_close_matches(dataset, others, n=1):
+            said += f". {nearest(dataset, others)}"
         return NOWHERE / dataset, (f"data {dataset}: {said}",)
     return root, () if root.is_dir() else (f"data {dataset}: {root} is no folder",)

@@ -30,15 +30,18 @@ def select(cells: Sequence[SuiteCell], wanted: Iterable[str]) -> tuple[SuiteCell
 
     wanted: each "task=detection,model=ViT-B"; a cell has to agree with all fields of one of them
 
-    Raises InputError for a field that there is not, and where no cell is left.
+    Raises InputError for a field that there is not, and for whatever of `wanted` no cell agrees with.
     """
-    conditions = [_parse(text) for text in wanted]
+    conditions = {text: _parse(text) for text in wanted}
     if not conditions:
         return tuple(cells)
-    chosen = {cell.name for cell in cells if any(_agrees(cell, condition) for condition in conditions)}
-    if not chosen:
-        told = "; ".join(f"{name}: {', '.join(_values(cells, name))}" for condition in conditions for name in condition)
-        raise InputError(f"--only {' --only '.join(wanted)}: no cell of the suite is so. There are: {told}")
+    chosen: set[str] = set()
+    for text, condition in conditions.items():
+        agreeing = {cell.name for cell in cells if _agrees(cell, condition)}
+        if not agreeing:
+            told = "; ".join(f"{name}: {', '.join(_values(cells, name))}" for name in condition)
+            raise InputError(f"--only {text}: no cell of the suite is so. There are: {told}")
+        chosen |= agreeing
     chosen |= {cell.needs for cell in cells if cell.name in chosen and cell.needs}
     return tuple(cell for cell in cells if cell.name in chosen)
 
@@ -49,6 +52,8 @@ def _parse(text: str) -> dict[str, str]:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if name not in FIELDS or not equals or not value:
             raise InputError(f"--only {text}: expected FIELD=VALUE,…, a field being one of {', '.join(FIELDS)}")
+        if name in condition:
+            raise InputError(f"--only {text}: {name} is there twice. For cells of either, repeat --only")
         condition[name] = value
     return condition
 
@@ -121,7 +126,7 @@ def with_backbone(suite: Suite, site: Site, candidate: Candidate) -> tuple[Suite
     files = dict(site.files)
     if weights is not None:
         file, _ = split_part(weights)
-        files[str(file)] = file
+        files[str(file)] = file.absolute()
     named = f"{suite.name}-{called}-{_digest(candidate, size)}"
     only = replace(suite, name=named, backbones={called: entry}, pretraining={}, comparisons=comparisons)
     only = replace(only, is_of_candidate=True)
@@ -136,8 +141,13 @@ def _digest(candidate: Candidate, size: str) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:6]
 
 
+MOST_SEEDS = 1000
+
+
 def with_seeds(suite: Suite, count: int) -> Suite:
-    """The suite with so many seeds, 0, 1, …, in every comparison."""
+    """The suite with so many seeds, 0, 1, …, in every comparison. Raises InputError for none, or too many."""
+    if not 1 <= count <= MOST_SEEDS:
+        raise InputError(f"seeds: expected 1 to {MOST_SEEDS}; found {count}")
 
     def seeded(entry: Entry) -> Entry:
         return replace(entry, value=entry.value.model_copy(update={"seeds": tuple(range(count))}))

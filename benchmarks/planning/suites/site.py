@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from backbones.errors import InputError
 from backbones.training.settings import RuntimeSettings, Settings
 from benchmarks.planning.recipe import list_more_recipes, list_recipes
-from benchmarks.planning.suites.documents import Texts, nearest, read_document, validated
+from benchmarks.planning.suites.documents import as_list, nearest, read_document, validated
 from benchmarks.planning.suites.slurm_settings import SlurmSettings
 from tasks.data_sets import DATA_SETS
 
@@ -22,6 +22,15 @@ WEIGHTS = "BACKBENCH_WEIGHTS"
 
 ALL = "all"
 """The key of `runtime` whose settings hold for every recipe."""
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected the path of a folder or a file")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_says_something)]
 
 
 class SiteFile(Settings):
@@ -34,9 +43,9 @@ class SiteFile(Settings):
     slurm:   what a cluster is asked for
     """
 
-    data: dict[str, str] = Field(default_factory=dict)
-    weights: Texts = ()
-    files: dict[str, str] = Field(default_factory=dict)
+    data: dict[str, Place] = Field(default_factory=dict)
+    weights: Annotated[tuple[Place, ...], BeforeValidator(as_list), Field(strict=False)] = ()
+    files: dict[str, Place] = Field(default_factory=dict)
     runtime: dict[str, RuntimeSettings] = Field(default_factory=dict)
     slurm: SlurmSettings = SlurmSettings()
 
@@ -70,28 +79,35 @@ class Site:
 def load_site(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Site:
     """What a site file says, the one given or that of BACKBENCH_SITE, with the other BACKBENCH_… variables before it.
 
-    Paths that are not absolute count from the file's folder. Raises InputError, with file and line, for what is wrong.
+    Paths that are not absolute count from the file's folder, those of variables from the current one. Raises
+    InputError, with file and line, for what is wrong.
     """
     if path is None and environment.get(SITE):
-        path = Path(environment[SITE])
+        path = _placed(environment[SITE])
     site = _read_site(path) if path else Site()
     data, folders = dict(site.data), site.folders
     known = {spelled(name): name for name in data}
     for variable, value in environment.items():
         if variable.startswith(DATA) and value:
             name = variable.removeprefix(DATA)
-            data[known.get(name, name)] = Path(value)
+            data[known.get(name, name)] = _placed(value)
     if environment.get(WEIGHTS):
-        folders = (*(Path(part) for part in environment[WEIGHTS].split(os.pathsep) if part), *folders)
+        folders = (*(_placed(part) for part in environment[WEIGHTS].split(os.pathsep) if part), *folders)
     return Site(_Roots(data), folders, site.files, site.runtime, site.slurm, site.said_in)
 
 
+def _placed(text: str, beside: Path = Path()) -> Path:
+    return (beside / Path(text).expanduser()).absolute()
+
+
 class _Roots(dict[str, Path]):
-    """Root folders by the names of data sets: of variables in capitals, in site files as recipes or checks have it."""
+    """Root folders by the names of data sets: of variables in capitals, in site files as recipes or checks have it, or
+    but for punctuation and capitals so."""
 
     def get(self, name: str, default: Any = None) -> Any:
         known = [each.name for each in DATA_SETS.values() if each.record_name == name]
-        names = [spelled(name), name, *known]
+        spellings = {spelled(each): each for each in self}
+        names = [spelled(name), name, *known, spellings.get(spelled(name), name)]
         return next((self[each] for each in names if each in self), default)
 
 
@@ -116,13 +132,10 @@ def _read_site(path: Path) -> Site:
             near = nearest(recipe, [*([ALL] if where[0] == "runtime" else []), *known])
             raise InputError(f"{document.key(*where)}: no such recipe. {near}")
 
-    def place(text: str) -> Path:
-        return beside / Path(text).expanduser()
-
     return Site(
-        data={name: place(root) for name, root in own.data.items()},
-        folders=tuple(place(text) for text in own.weights),
-        files={name: place(text) for name, text in own.files.items()},
+        data={name: _placed(root, beside) for name, root in own.data.items()},
+        folders=tuple(_placed(text, beside) for text in own.weights),
+        files={name: _placed(text, beside) for name, text in own.files.items()},
         runtime={name: settings.model_dump(exclude_unset=True) for name, settings in own.runtime.items()},
         slurm=own.slurm,
         said_in=path,

@@ -27,6 +27,9 @@ Name = Annotated[str, AfterValidator(_names_a_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Overrides = Annotated[dict[str, JsonValue], Field(description="settings of the recipe, by key: {schedule.epochs: 25}")]
 
+LONGEST = 200
+"""Bytes of the name of a suite or a cell, which are names of folders."""
+
 PRETRAINED = "@"
 """With what weights begin that a pre-training of the same suite makes: "@NAME"."""
 
@@ -171,6 +174,8 @@ def load_suite(name: str) -> Suite:
     Raises InputError, with file and line, for whatever is wrong in it.
     """
     path = find_suite(name)
+    if path.stem.startswith(".") or len(path.stem.encode()) > LONGEST:
+        raise InputError(f"suite {path}: expected a file's name such as my.yaml, by which the suite is to be called")
     suite = _load(path, ())
     if not suite.comparisons and not suite.pretraining:
         raise InputError(f"{path}, line 1: nothing to do. Expected comparisons, or pre-trainings")
@@ -237,10 +242,11 @@ def _require_portable(own: SuiteFile, document: Document) -> None:
     named += [(("pretraining", name, "data"), each.data, "a data set") for name, each in own.pretraining.items()]
     named += [(("replace", "data", name), other, "a data set") for name, other in own.replace.data.items()]
     for location, text, what in named:
-        if text and re.search(r"[/\\~]", text):
+        if text is not None and (re.search(r"[/\\~]", text) or text.partition("::")[0].strip() in ("", ".", "..")):
+            where = f"{document.key(*location)}: {text or repr(text)}"
             raise InputError(
-                f"{document.key(*location)}: {text}: expected the name of {what}, without a folder: where it lies on a "
-                "machine, its site file says (--site)"
+                f"{where}: expected the name of {what}, without a folder: where it lies on a machine, its site file "
+                "says (--site)"
             )
 
 

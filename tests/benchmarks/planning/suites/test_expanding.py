@@ -92,6 +92,39 @@ def test_variables_come_before_the_site_file(tmp_path: Path) -> None:
     assert site.folders == (Path("/one"), Path("/two"), tmp_path / "a")
 
 
+def test_paths_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    Path("site.yaml").write_text("data: {coco: ~/coco}\nweights: a\n")
+    environment = {
+        "BACKBENCH_SITE": "site.yaml",
+        "BACKBENCH_DATA_MINI": "MINI",
+        "BACKBENCH_DATA_MINI_COCO": "~/scenes",
+        "BACKBENCH_WEIGHTS": "~/one:two",
+    }
+    site = load_site(environment=environment)
+    assert (site.root("mini"), site.root("mini-coco")) == (tmp_path / "MINI", tmp_path / "home/scenes")
+    assert (site.root("coco2017"), site.said_in) == (tmp_path / "home/coco", tmp_path / "site.yaml")
+    assert site.folders == (tmp_path / "home/one", tmp_path / "two", tmp_path / "a")
+    Path("short.yaml").write_text("extends: mini_classification\nschedule: {epochs: 1, warmup_epochs: 0}\n")
+    Path("my.yaml").write_text(yaml.safe_dump(_one(backbones="a", recipes="short.yaml")))
+    (cell,) = plan_suite("my.yaml", "runs").cells
+    assert cell.arguments(Path("o"))[:3] == ["run", "--recipe", str(tmp_path / "short.yaml")]
+    Path("mae.pth").write_bytes(b"")
+    (own,) = plan_suite("my.yaml", "runs", backbone="mae_vit_mini=mae.pth").cells
+    assert f"mae_vit_mini={tmp_path / 'mae.pth'}" in own.arguments(Path("o"))
+
+
+def test_names_of_data_that_are_nearly_those_asked_for(tmp_path: Path) -> None:
+    content = _one(backbones="a")
+    (cell,) = _plan(tmp_path, content, {"data": {"minii": "."}}).cells
+    assert cell.missing == (f'data mini: not in {tmp_path}/site.yaml. Did you mean "minii"?',)
+    (cell,) = _plan(tmp_path, content, {"data": {"imagenet1k": "."}}).cells
+    assert cell.missing == (f"data mini: not in {tmp_path}/site.yaml",)
+    (cell,) = _plan(tmp_path, _one(backbones="a", recipes="mini_detection"), {"data": {"mini_coco": "."}}).cells
+    assert not cell.missing
+
+
 def test_a_suite_lays_its_sections_over_what_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(RIGHT))
     content = {
@@ -135,6 +168,27 @@ def test_what_is_tuned_for_a_method_has_a_row_of_its_own(tmp_path: Path) -> None
     assert [cell.method for cell in _plan(tmp_path, content).cells] == ["random", "MAE, tuned"]
     content["backbones"]["b"] = tuned | {"set": {"runtime.workers": 0}}  # decides no number
     assert len(_plan(tmp_path, content).cells) == 2
+
+
+@pytest.mark.parametrize("method", ["MAE", "mae", "MoCo v3"])
+def test_a_methods_own_name_is_no_row_for_what_is_tuned(method: str, tmp_path: Path) -> None:
+    tuned = {"backbone": "mae_vit_mini", "weights": "mae.pth", "method": method, "set": {"optimizer.base_lr": 0.1}}
+    with pytest.raises(InputError, match="All methods of a table run under one recipe"):
+        _plan(tmp_path, {**RIGHT, "backbones": {"a": "random_vit_mini", "b": tuned}})
+    untuned = {key: value for key, value in tuned.items() if key != "set"}
+    assert len(_plan(tmp_path, {**RIGHT, "backbones": {"a": "random_vit_mini", "b": untuned}}).cells) == 2
+
+
+def test_what_is_tuned_may_stand_first(tmp_path: Path) -> None:
+    tuned = {"backbone": "mae_vit_mini", "weights": "mae.pth", "set": {"optimizer.base_lr": 0.1}}
+    content = _one(backbones=["tuned", "a", "b"])
+    content["backbones"] = RIGHT["backbones"] | {"tuned": tuned | {"method": "MAE, tuned"}}
+    assert [cell.method for cell in _plan(tmp_path, content).cells] == ["MAE, tuned", "random", "MAE"]
+    content = _one(backbones=["tuned", "other"])
+    content["backbones"] = {"tuned": tuned | {"method": "MAE, tuned"}}
+    content["backbones"]["other"] = tuned | {"method": "MAE, tuned", "set": {"optimizer.base_lr": 0.2}}
+    with pytest.raises(InputError, match="All methods of a table run under one recipe"):  # one row, two settings
+        _plan(tmp_path, content)
 
 
 def test_files_of_ones_own_come_before_anything_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

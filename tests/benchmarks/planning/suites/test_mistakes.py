@@ -84,3 +84,22 @@ def test_what_is_hardly_yaml(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         plan_suite(str(tmp_path / "my.yaml"), tmp_path)
     assert str(refused.value).replace(f"{tmp_path}/", "").startswith(message)
+
+
+def test_names_are_those_of_folders(tmp_path: Path) -> None:
+    long = "a" * 180
+    told = _message(tmp_path, RIGHT.replace("{one:", f"{{{long}:"))
+    name = f"{long}-a-mini_classification-seed0"
+    assert told == f"my.yaml, line 2: {name}: longer than 200 bytes. Give shorter names"
+    for name in ("...yaml", "..yaml", ".yaml", f"{'a' * 201}.yaml"):
+        (tmp_path / name).write_text(RIGHT)
+        with pytest.raises(InputError, match=r"expected a file's name such as my\.yaml"):
+            plan_suite(str(tmp_path / name), tmp_path / "runs")
+
+
+def test_a_plugin_of_the_call_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(RIGHT)
+    with pytest.raises(InputError) as refused:
+        plan_suite(str(tmp_path / "my.yaml"), tmp_path / "runs", plugins=[tmp_path / "mine.py"])
+    told = f"--plugin {tmp_path}/mine.py: there is no such file. Expected a file of Python, such as my_method.py."
+    assert str(refused.value) == told

@@ -46,12 +46,28 @@ def test_what_is_chosen_brings_the_pretraining_that_it_needs(tmp_path: Path) -> 
             "task=detektion",
             "--only task=detektion: no cell of the suite is so. There are: task: detection, segmentation, ",
         ),
+        (
+            "task=detection,task=classification",
+            "--only task=detection,task=classification: task is there twice. For cells of either, repeat --only",
+        ),
     ],
 )
 def test_only_what_there_is(only: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         _names(tmp_path, only)
     assert str(refused.value).startswith(message)
+
+
+def test_of_several_each_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--only method=MEA: no cell of the suite is so"):
+        _names(tmp_path, "task=detection", "method=MEA")
+
+
+@pytest.mark.parametrize("count", [0, -1, 1001, 10**9])
+def test_as_many_seeds_as_can_be_planned(count: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        plan_suite("demo", tmp_path, seeds=count)
+    assert str(refused.value) == f"seeds: expected 1 to 1000; found {count}"
 
 
 def _own(tmp_path: Path, backbone: str = "vit_base_patch16_224", **declared: Any) -> SuitePlan:
