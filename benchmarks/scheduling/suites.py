@@ -10,8 +10,9 @@ from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.scheduling.ending import Ending, end_suite
 from benchmarks.scheduling.folders import CellState, Job, SuiteFolder, now
 from benchmarks.scheduling.judging import RETRIES
+from benchmarks.scheduling.outcome import SuiteOutcome
 from benchmarks.scheduling.status import CellStatus
-from benchmarks.scheduling.work import SuiteOutcome, Told, work_on
+from benchmarks.scheduling.work import Told, work_on
 from results import Table
 
 

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from backbones.errors import NO_ROOM, TryAgainError
 from benchmarks.launching import processes
@@ -19,6 +19,7 @@ from benchmarks.scheduling.claims import Claiming
 from benchmarks.scheduling.finished import find_finished, is_finished, is_told, settle
 from benchmarks.scheduling.folders import CellFolder, CellState, Job, SuiteFolder, write_plan
 from benchmarks.scheduling.judging import RETRIES, Verdict, pause_before
+from benchmarks.scheduling.outcome import SuiteOutcome
 from benchmarks.scheduling.signals import Signals, listening
 from results.errors import StoreError
 
@@ -41,29 +42,6 @@ SECONDS_TO_SAVE = 60.0
 CHANGED = "the suite has been changed by another process"
 
 Told = Callable[[Job, str, CellState | None], None]
-
-
-@dataclass
-class SuiteOutcome:
-    """What a suite process has seen of its cells at its end, by cell.
-
-    interrupted: whether it was stopped before all were done
-    over_budget: whether its hours were over before
-    no_room:     what could not be written, if that is why it has ended
-    unfinished:  cells that it would have carried out, and has not
-    changed:     those of them that the suite's plan has otherwise now: another process has changed it
-    """
-
-    states: dict[str, CellState] = field(default_factory=dict)
-    interrupted: bool = False
-    over_budget: bool = False
-    no_room: str = ""
-    unfinished: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> list[str]:
-        return [name for name, state in self.states.items() if state.outcome == "failed"]
 
 
 def work_on(
