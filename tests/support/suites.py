@@ -164,10 +164,17 @@ def state_of(plan: SuitePlan, seed: int) -> CellState:
 class SuiteProcess:
     """A process of the suite that `plan_cells` has planned before in the folder; it ends with the block."""
 
-    def __init__(self, folder: Path, lease_seconds: float = 60.0, *, ignoring: tuple[signal.Signals, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lease_seconds: float = 60.0,
+        *,
+        ignoring: tuple[signal.Signals, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.output = folder / f"output-{time.monotonic_ns()}"
         self.process = processes_of_tests.Process(
-            target=_carry_out, args=(folder, lease_seconds, self.output, ignoring)
+            target=_carry_out, args=(folder, lease_seconds, self.output, ignoring, dict(environment or {}))
         )
         self.process.start()
 
@@ -192,8 +199,15 @@ class SuiteProcess:
         self.process.join()
 
 
-def _carry_out(folder: Path, lease_seconds: float, output: Path, ignoring: tuple[signal.Signals, ...]) -> None:
+def _carry_out(
+    folder: Path,
+    lease_seconds: float,
+    output: Path,
+    ignoring: tuple[signal.Signals, ...],
+    environment: Mapping[str, str],
+) -> None:
     """Become a suite process; what it says goes to a file."""
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it, and so would what it forks
     for number in ignoring:
         signal.signal(number, signal.SIG_IGN)

@@ -150,8 +150,8 @@ def test_waiting_for_many_cells_of_others_asks_little_of_the_store(
         cell = SuiteFolder(plan.out, plan.name).cell(name_of(seed))
         cell.path.mkdir(parents=True)
         cell.owner.write_bytes(Holder("node7", 77, boot="another").marker)
-    finished, looks = Mock(wraps=work.is_finished), Mock(wraps=lease._look)
-    monkeypatch.setattr(work, "is_finished", finished)
+    finished, looks = Mock(wraps=work.find_finished), Mock(wraps=lease._look)
+    monkeypatch.setattr(work, "find_finished", finished)
     monkeypatch.setattr(lease, "_look", looks)
     monkeypatch.setattr(work, "Claiming", Mock(side_effect=AssertionError))
     outcome, course = carried_out(plan, hours=0.5 / 3600)
@@ -231,13 +231,10 @@ def test_a_signal_lets_cells_save(tmp_path: Path, number: signal.Signals) -> Non
 
 
 @pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,)])
-def test_a_signal_lets_cells_save_in_a_job_of_slurm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: tuple[signal.Signals, ...]
-) -> None:
+def test_a_signal_lets_cells_save_in_a_job_of_slurm(tmp_path: Path, ignored: tuple[signal.Signals, ...]) -> None:
     """By another word than Slurm's own, which a second time would end them unsaved; under nohup, too."""
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
     plan = plan_cells(tmp_path, {0: ["save_at_hangup sleep 60"]}, 1)
-    with SuiteProcess(tmp_path, ignoring=ignored) as suite:
+    with SuiteProcess(tmp_path, ignoring=ignored, environment={"SLURM_JOB_ID": "77"}) as suite:
         wait_until(lambda: beginnings(plan.out))
         _wait_for_handler(process_of(plan))
         suite.send(signal.SIGTERM)
