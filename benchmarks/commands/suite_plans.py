@@ -10,6 +10,7 @@ from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
 from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running.foreseeing import tell_looking
+from benchmarks.scheduling.folders import SuiteFolder, read_earlier
 from benchmarks.scheduling.previews import Preview, preview
 
 _INDENT = " " * 6
@@ -21,6 +22,7 @@ def show_planned(plan: SuitePlan, *, as_json: bool) -> int:
 
     Raises InputError that names all cells that cannot go well, as carrying the suite out does.
     """
+    read_earlier(SuiteFolder(plan.out, plan.name), plan)  # refuses what carrying out would
     plan = require_sound(plan, tell_looking)
     previews = preview(plan, tell_looking)
     if as_json:

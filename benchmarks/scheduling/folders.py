@@ -261,21 +261,34 @@ def with_others(plan: Plan, earlier: Plan | None) -> Plan:
 def write_plan(folder: SuiteFolder, plan: "SuitePlan") -> Plan:
     """Write a suite's plan into its folder, beside the cells that it leaves as they are; the plan of its own cells.
 
-    Raises OSError if it cannot be written, StoreError for a damaged plan that is there, and InputError if that is of
-    another suite of the same name.
+    Raises OSError if it cannot be written, and as `read_earlier` does.
     """
-    own, earlier = jobs_of(plan), folder.read()
-    if earlier and plan.is_another_than(earlier.file):
-        raise InputError(
-            f"suite {own.file}: {folder.path} is of another suite of that name, {earlier.file}. Rename the file, or "
-            "give another --out"
-        )
+    own, earlier = jobs_of(plan), read_earlier(folder, plan)
     if plan.is_part:
         folder.write(with_others(own, earlier))
     else:
         others = _finished_seeds(own, earlier, folder) if earlier else ()
         folder.write(own.model_copy(update={"jobs": (*own.jobs, *others)}))
     return own
+
+
+def read_earlier(folder: SuiteFolder, plan: "SuitePlan") -> Plan | None:
+    """The plan that is there before a call; None where there is none, or a damaged one of which nothing would be kept.
+
+    Raises InputError if it is of another suite of the same name, StoreError for a damaged one with cells to be kept.
+    """
+    try:
+        earlier = folder.read()
+    except StoreError:
+        if plan.is_part:
+            raise
+        return None
+    if earlier and plan.is_another_than(earlier.file):
+        raise InputError(
+            f"suite {plan.file}: {folder.path} is of another suite of that name, {earlier.file}. Rename the file, or "
+            "give another --out"
+        )
+    return earlier
 
 
 def _finished_seeds(own: Plan, earlier: Plan, folder: SuiteFolder) -> tuple[Job, ...]:

@@ -10,6 +10,8 @@ import pytest
 from backbones.errors import InputError
 from benchmarks.planning.suites.plan import plan_suite
 from benchmarks.scheduling.folders import CellState, SuiteFolder, write_plan
+from results.errors import StoreError
+from tests.support.in_process import refusal
 from tests.support.suites import name_of, write_suite
 
 
@@ -51,6 +53,14 @@ def test_other_seeds_under_other_settings_do_not(tmp_path: Path) -> None:
     assert _names(_planned(tmp_path)) == [name_of(0)]
 
 
+def test_a_damaged_plan_is_made_anew_but_where_others_would_be_lost(tmp_path: Path) -> None:
+    store = _planned(tmp_path)
+    store.plan.write_text("")
+    with pytest.raises(StoreError, match="Remove it and repeat"):
+        _planned(tmp_path, seeds=2)
+    assert _names(_planned(tmp_path)) == [name_of(0)]
+
+
 def test_another_suite_of_the_same_name_is_refused(tmp_path: Path) -> None:
     suite, site = write_suite(tmp_path, 1)
     _planned(tmp_path)
@@ -62,6 +72,8 @@ def test_another_suite_of_the_same_name_is_refused(tmp_path: Path) -> None:
     suite.write_text(suite.read_text().replace("seeds: [0]", "seeds: [5]"))
     with pytest.raises(InputError) as refused:
         write_plan(store, plan_suite(str(suite), tmp_path / "out", site=site))
+    told = refusal("suite", suite, "--out", tmp_path / "out", "--site", site, "--dry-run")
+    assert told.strip() == str(refused.value)
     assert str(refused.value) == (
         f"suite {suite}: {store.path} is of another suite of that name, {other}. Rename the file, or give another --out"
     )
