@@ -113,10 +113,15 @@ def expand(suite: Suite, site: Site) -> tuple[SuiteCell, ...]:
                 place = entry.key("backbones", position)
                 use = _backbone_use(suite, backbone, place)
                 weights = find_weights(suite, site, use)
+                firsts: list[tuple[_Choice, SuiteCell]] = []
                 for choice in _choices(suite, entry, use, place):
                     with mistakes.gathered():
-                        first = _cell(suite, site, (name, entry), (backbone, use), choice, weights)
-                        made += [_with_seed(first, seed) for seed in comparison.seeds]
+                        firsts.append((choice, _cell(suite, site, (name, entry), (backbone, use), choice, weights)))
+                columns = _columns_apart([first for _, first in firsts])
+                for (choice, first), column in zip(firsts, columns, strict=True):
+                    if column != first.column:
+                        first = _cell(suite, site, (name, entry), (backbone, use), choice, weights, column)
+                    made += [_with_seed(first, seed) for seed in comparison.seeds]
     mistakes.raise_any()
     _require_distinct(made)
     _require_one_protocol(made, suite)
@@ -210,10 +215,11 @@ def _cell(
     of_backbone: tuple[str, Entry],
     choice: _Choice,
     weights: Weights,
+    column: str | None = None,
 ) -> SuiteCell:
-    """The cell of a backbone under a recipe with seed 0."""
+    """The cell of a backbone under a recipe with seed 0; in that column, if it is given."""
     (comparison, entry), (backbone, use) = of_comparison, of_backbone
-    planned, named = _planned(use, choice, weights)
+    planned, named = _planned(use, choice, weights, column)
     pretraining = _needed(suite, weights.needs) if weights.needs else None
     if pretraining and not use.value.pretrain_data:
         named = replace(named, pretrain_data=pretraining_name(pretraining.recipe.dataset))
@@ -244,15 +250,37 @@ def _cell(
     )
 
 
+def _columns_apart(cells: Sequence[SuiteCell]) -> list[str]:
+    """The columns of one backbone's cells: two image sizes on the same data stand apart, as "ViT-H" and "ViT-H-448" do.
+
+    The smallest keeps the model's name.
+    """
+    smallest: dict[tuple[str, ...], int] = {}
+    for cell in cells:
+        place = (cell.table, cell.dataset, cell.column)
+        smallest[place] = min(_image_size(cell), smallest.get(place, _image_size(cell)))
+    columns = []
+    for cell in cells:
+        size = _image_size(cell)
+        is_apart = TASKS[cell.task].columns_by_image_size and size != smallest[cell.table, cell.dataset, cell.column]
+        columns.append(f"{cell.column}-{size}" if is_apart else cell.column)
+    return columns
+
+
+def _image_size(cell: SuiteCell) -> int:
+    settings: Any = cell.planned.recipe
+    return int(settings.model.image_size)
+
+
 def _with_seed(cell: SuiteCell, seed: int) -> SuiteCell:
     name = f"{cell.name.removesuffix('0')}{seed}"
     return replace(cell, name=name, planned=replace(cell.planned, seed=seed))
 
 
-def _planned(use: Entry, choice: _Choice, weights: Weights) -> tuple[PlannedCell, Origin]:
+def _planned(use: Entry, choice: _Choice, weights: Weights, column: str | None) -> tuple[PlannedCell, Origin]:
     """The run with seed 0, and the names of its row and column as far as nothing is read of the weights."""
     backbone: BackboneUse = use.value
-    declared = Declared(backbone.method, backbone.pretrain_data, backbone.model)
+    declared = Declared(backbone.method, backbone.pretrain_data, column or backbone.model)
     argument = backbone.backbone if weights.path is None else f"{backbone.backbone}={weights.path}"
     bare = choice.attempt(
         lambda recipe, settings: plan_task(recipe, NOWHERE, argument, seed=0, overrides=settings, declared=declared)

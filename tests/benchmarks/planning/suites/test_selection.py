@@ -8,6 +8,8 @@ import pytest
 from backbones.errors import InputError
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 
+TRANSFER = ("inat2017", "inat2018", "inat2019", "places205", "places365")
+
 
 def _names(tmp_path: Path, *only: str, suite: str = "paper") -> list[str]:
     return [cell.name for cell in plan_suite(suite, tmp_path, only=only).cells]
@@ -103,6 +105,20 @@ def test_sizes_that_the_paper_lacks_stand_in_a_column_of_their_own(tmp_path: Pat
     assert {cell.column for cell in plan.cells} == {"convnext_tiny"}
     assert all("model=convnext_tiny (reference ViT-B)" in cell.planned.deviations for cell in plan.cells)
     assert not any(cell.expected for cell in plan.cells)
+
+
+def test_two_image_sizes_of_a_size_that_the_paper_lacks_stand_apart(tmp_path: Path) -> None:
+    plan = _own(tmp_path, "vit_huge_patch14_224", method="Mine", model="Mine-H", recipes_of="ViT-H")
+    assert [(cell.planned.recipe_name, cell.column) for cell in plan.cells] == [
+        *((f"{name}_vit_huge", "Mine-H") for name in TRANSFER),
+        *((f"{name}_vit_huge_448", "Mine-H-448") for name in TRANSFER),
+        ("imagenet_vit_huge", "Mine-H"),
+        ("imagenet_vit_huge_448", "Mine-H-448"),
+    ]
+    for cell in plan.cells:
+        arguments = cell.arguments(plan.out)
+        assert arguments[arguments.index("--model") + 1] == cell.column
+        assert f"model={cell.column} (reference ViT-H)" in " ".join(cell.planned.deviations)
 
 
 def test_comparisons_without_a_recipe_of_the_size_are_named(tmp_path: Path) -> None:
