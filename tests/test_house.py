@@ -28,6 +28,7 @@ _DRAWERS = (
     *("tasks.datasets.imagenet_variants", "tasks.datasets.label_maps", "tasks.datasets.torchvision_layouts"),
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
+_WORK = ("benchmarks.launching", "benchmarks.running", "benchmarks.planning")
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "backbones": ("backbones.errors", "backbones.images", "backbones.running_statistics", "backbones.weights"),
@@ -57,20 +58,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "tasks.datasets.torchvision_layouts": ("tasks.datasets", "tasks.datasets.image_lists"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
     "benchmarks": ("benchmarks.commands", "benchmarks.planning", "benchmarks.scheduling"),
-    "benchmarks.commands": (
-        *("benchmarks.running", "benchmarks.planning", "benchmarks.mini", "benchmarks.selftest"),
-        *("benchmarks.scheduling", "benchmarks.launching"),
-    ),
+    "benchmarks.commands": (*_WORK, "benchmarks.mini", "benchmarks.selftest", "benchmarks.scheduling"),
     "benchmarks.launching": (),
-    "benchmarks.scheduling": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning"),
+    "benchmarks.scheduling": _WORK,
     "benchmarks.running": ("benchmarks.planning",),
     "benchmarks.planning": (),
     "benchmarks.mini": (),
     "benchmarks.shown": ("benchmarks.mini",),
-    "benchmarks.selftest": ("benchmarks.launching", "benchmarks.running", "benchmarks.planning", "benchmarks.mini"),
-    "benchmarks.speed": (
-        *("benchmarks.scheduling", "benchmarks.running", "benchmarks.planning", "benchmarks.selftest"),
-    ),
+    "benchmarks.selftest": (*_WORK, "benchmarks.mini"),
+    "benchmarks.speed": ("benchmarks.scheduling", "benchmarks.running", "benchmarks.planning", "benchmarks.selftest"),
 }
 """The rooms of each package, and which others of the same package each may import.
 
