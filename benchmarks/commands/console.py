@@ -3,6 +3,6 @@
 from rich.console import Console
 
 
-def plain_console() -> Console:
+def plain_console(*, stderr: bool = False) -> Console:
     """A console that takes nothing in paths, names and messages for markup: "[bold]" and ":cat:" are printed so."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

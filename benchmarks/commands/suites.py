@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from backbones.errors import TryAgainError
+from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import print_json
 from benchmarks.commands.statuses import INTERRUPTED, TRY_AGAIN
 from benchmarks.commands.suite_endings import show_ending
@@ -41,7 +42,7 @@ def carry_out_suite(
 
     Raises TryAgainError where the store has no room left.
     """
-    course = _Course(plan, Console(stderr=as_json, highlight=False, markup=False, emoji=False))
+    course = _Course(plan, plain_console(stderr=as_json))
     with course.shown():
         done = carry_out(plan, jobs=jobs, hours=hours, retries=retries, on_change=course.tell, repeat=repeat)
     if as_json:

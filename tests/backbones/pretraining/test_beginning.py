@@ -215,6 +215,7 @@ def test_it_decides_the_key_and_stands_in_the_record(mini: Path, whole: Path, tm
     assert f"weights {whole}" in plan and "deviates: from=whole.pth" in plan
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint(mini: Path, whole: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "left alone", tmp_path / "killed" / "runs"]
     calls = [[*pretrain_arguments(mini / "unlabelled", out, **SETTINGS), "--from", str(whole)] for out in outs]

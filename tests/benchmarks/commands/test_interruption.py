@@ -49,6 +49,7 @@ def interrupt(started: list[subprocess.Popen[str]], arguments: list[object], hap
     return output
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_pretraining(small: Path, tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     arguments = pretrain(
         small / "unlabelled", tmp_path, schedule__epochs=10_000, runtime__workers=1, runtime__log_every=1

@@ -83,6 +83,7 @@ class TestTheFirstLine:
 
 
 class TestProcesses:
+    @pytest.mark.slow
     def test_they_end_with_one_message(self, tmp_path: Path) -> None:
         """It is the last, too: twenty lines of torchrun's came after it."""
         command = run(tmp_path / "gone", tmp_path / "out", runtime__device="cpu")

@@ -57,6 +57,7 @@ def per_image(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_fine_tuning_and_evaluation_equal_one_process(odd_data: Path, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert backbench(run_arguments(odd_data, alone, **FINE_TUNING), tmp_path / "log") == 0

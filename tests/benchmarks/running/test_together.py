@@ -153,6 +153,7 @@ class TestTheMeetingPlace:
         assert "number 1, 2 has not come yet to 127.0.0.1, port " in line and "--kill-on-bad-exit" in line
         assert line.endswith(". srun says that there are 3; to run one process alone, unset SLURM_STEP_ID")
 
+    @pytest.mark.slow
     def test_is_told_where_nobody_listens(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -237,6 +238,7 @@ with together():
 """
 
 
+@pytest.mark.slow
 def test_torchrun_starts_them_again(tmp_path: Path) -> None:
     """Whatever became of the first attempt, no later one could meet."""
     program = tmp_path / "job.py"

@@ -48,6 +48,7 @@ def document(out: Path, name: str = "selftest") -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("stubs")
+@pytest.mark.slow
 def test_every_line_has_its_turn_whatever_became_of_those_before_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = train(out)
@@ -238,6 +239,7 @@ def test_ctrl_c_ends_with_what_is_known(scripted: Scripted, tmp_path: Path, monk
     assert entries(tmp_path)["c"]["why"] == "not reached"
 
 
+@pytest.mark.slow
 def test_a_line_that_hangs_is_ended_and_the_next_one_runs(tmp_path: Path) -> None:
     with Worker(STUBS, "cpu", tmp_path / "log") as worker:
         hung = worker.try_line(BY_NAME["endless"], tmp_path, tmp_path, limit=0.2)

@@ -66,6 +66,7 @@ def test_a_double_takes_single_precision_and_a_smooth_model_has_no_relu() -> Non
     assert in_double(model, model)(torch.ones(1, 2)).dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_the_autoencoder_passes_and_a_decoder_that_is_off_by_a_thousandth_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_ctrl_c_before_the_first_line_promises_no_checkpoint(monkeypatch: pytest
     [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
     ids=lambda number: number.name,
 )
+@pytest.mark.slow
 def test_no_process_outlives_the_self_test(number: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DOCTOR, str(tmp_path)],
@@ -140,6 +141,7 @@ def test_no_process_outlives_the_self_test(number: signal.Signals, tmp_path: Pat
         assert doctor.returncode == 130 and said.startswith("interrupted: 0 lines ok, 1 not run")
 
 
+@pytest.mark.slow
 def test_what_a_line_has_started_ends_when_its_time_is_over(tmp_path: Path) -> None:
     """Also in a session of its own, as torch's agent starts processes."""
     with Worker(LINES, "cpu", tmp_path / "log") as worker:

@@ -53,6 +53,7 @@ def assert_same_areas(out: Path, reference: Path) -> None:
     assert np.array_equal(pixels(out), pixels(reference))
 
 
+@pytest.mark.slow
 def test_killed_over_and_over_it_ends_the_same(few: Path, reference: Path, tmp_path: Path) -> None:
     """In training, writing a checkpoint, in both evaluations, between them and the record, and after it."""
     out = tmp_path / "runs"
