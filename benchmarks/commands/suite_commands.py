@@ -3,12 +3,15 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backbones.errors import InputError
 from benchmarks.commands.options import AsJson, Method, Model, Plugin, PretrainData
+
+if TYPE_CHECKING:
+    from benchmarks.scheduling.repeats import Call
 
 suite_app = typer.Typer()
 
@@ -97,53 +100,67 @@ def suite(
     A method of your own, its row in every table: … --backbone my_vit=FILE --method MyMethod --model ViT-B
     """
     from benchmarks.commands.nights import end_night, store_of_night
-    from benchmarks.commands.suite_endings import command_for
-    from benchmarks.commands.suites import carry_out_suite
-    from benchmarks.planning.suites.looking import require_sound
-    from benchmarks.planning.suites.plan import plan_suite
-    from benchmarks.running.foreseeing import tell_looking
+    from benchmarks.commands.suite_endings import show_repeat
+    from benchmarks.scheduling.repeats import Call
 
     if launcher is Launcher.slurm and (jobs is not None or hours is not None):
         raise InputError(
             "--launcher slurm: --jobs and --hours are of this machine. The site file's slurm section has limits"
         )
     nights, out = out, store_of_night(out, keep_nights, night)
-    plan = plan_suite(
-        file,
-        out,
-        site=site,
-        only=only or (),
-        seeds=seeds,
-        backbone=backbone,
-        method=method,
-        pretrain_data=pretrain_data,
-        model=model,
-        recipes_of=recipes_of,
-        plugins=plugin or (),
-    )
+    asked: dict[str, Any] = {
+        "site": site,
+        "only": only or (),
+        "seeds": seeds,
+        "backbone": backbone,
+        "method": method,
+        "pretrain_data": pretrain_data,
+        "model": model,
+        "recipes_of": recipes_of,
+        "plugins": plugin or (),
+    }
+    call = Call({"suite": file, "jobs": jobs, **asked})
+    if dry_run or launcher is Launcher.slurm or not show_repeat(out, call, as_json=as_json):
+        _plan_and_carry_out(context, call, file, out, asked)
+    if keep_nights is not None:
+        end_night(nights, out, keep_nights)
+
+
+def _plan_and_carry_out(context: typer.Context, call: "Call", file: str, out: Path, asked: dict[str, Any]) -> None:
+    """Do what the command says. Raises typer.Exit where not all has finished after it, or that was not the wish."""
+    from benchmarks.commands.suite_endings import command_for
+    from benchmarks.commands.suites import carry_out_suite
+    from benchmarks.planning.suites.looking import require_sound
+    from benchmarks.planning.suites.plan import plan_suite
+    from benchmarks.running.foreseeing import tell_looking
+    from benchmarks.scheduling.repeats import note_nothing_to_do
+
+    given = context.params
+    plan = plan_suite(file, out, **asked)
     for note in plan.notes:
         print(f"backbench: {note}", file=sys.stderr)
-    if dry_run:
+    if given["dry_run"]:
         from benchmarks.commands.suite_plans import show_planned
 
-        raise typer.Exit(show_planned(plan, as_json=as_json))
+        raise typer.Exit(show_planned(plan, as_json=given["as_json"]))
     plan = require_sound(plan, tell_looking)
-    if launcher is Launcher.slurm:
+    seconds_to_plan = call.seconds
+    if given["launcher"] is Launcher.slurm:
         from benchmarks.commands.suites_on_slurm import submit_and_tell
 
-        if not submit_and_tell(plan, as_json=as_json):
+        if not submit_and_tell(plan, as_json=given["as_json"]):
             raise typer.Exit(1 if any(cell.missing for cell in plan.cells) else 0)
     exit_status = carry_out_suite(
         plan,
-        jobs=jobs,
-        hours=hours,
-        retries=retries,
-        as_json=as_json,
+        jobs=given["jobs"],
+        hours=given["hours"],
+        retries=given["retries"],
+        as_json=given["as_json"],
         repeat=lambda cells: command_for(context, cells),
     )
-    if keep_nights is not None and exit_status == 0:
-        end_night(nights, out, keep_nights)
-    raise typer.Exit(exit_status)
+    if exit_status:
+        raise typer.Exit(exit_status)
+    note_nothing_to_do(plan, call, seconds_to_plan)
 
 
 @suite_app.command()

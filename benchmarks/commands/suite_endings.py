@@ -1,14 +1,19 @@
 """What `backbench suite` prints at its end: tables, what is not as it should be, and what it took."""
 
 import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
+from pathlib import Path
 
 import typer
 
 from benchmarks.commands.console import plain_console
+from benchmarks.commands.sheets import print_json
 from benchmarks.commands.suite_views import spell_device_hours, spell_seconds
-from benchmarks.scheduling.ending import Ending
+from benchmarks.scheduling.ending import Ending, end_suite, summary_document
+from benchmarks.scheduling.repeats import Call, find_repeat
 from results import render_all
 
 _NAMED = 3
@@ -22,6 +27,24 @@ def show_ending(ending: Ending) -> None:
     console = plain_console()
     for line in ending_lines(ending):
         console.print(line, soft_wrap=True)
+
+
+def show_repeat(out: Path, call: Call, *, as_json: bool) -> bool:
+    """The same, of a call that asks for nothing that is not done; whether it is such a one."""
+    repeat = find_repeat(out, call)
+    if repeat is None:
+        return False
+    ending = end_suite(repeat.folder, repeat.cells, beside_others=repeat.beside_others)
+    if len(ending.ours.of("finished")) < len(repeat.cells):
+        return False
+    ending = replace(ending, wall_seconds=call.seconds)
+    for note in repeat.notes:
+        print(f"backbench: {note}", file=sys.stderr)
+    if as_json:
+        print_json(summary_document(ending))
+    else:
+        show_ending(ending)
+    return True
 
 
 def ending_lines(ending: Ending) -> list[str]:

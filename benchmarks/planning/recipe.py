@@ -63,12 +63,16 @@ def load_recipe(name: str, overrides: list[str], tasks: Collection[str]) -> Load
     task.
     """
     packaged = not name.endswith((".yaml", ".yml"))
-    path = _packaged(name) if packaged else Path(name)
-    layers = _layers(path)
+    layers = recipe_files(name)
     if PRETRAINING in tasks:  # code that registers models decides what its settings are
-        return _load(name, path.stem, packaged, layers, overrides, tasks)
+        return _load(name, layers[-1].stem, packaged, layers, overrides, tasks)
     states = tuple((layer.absolute(), *_state(layer)) for layer in layers)
     return _loaded(name, packaged, states, tuple(overrides), tuple(tasks))
+
+
+def recipe_files(name: str) -> list[Path]:
+    """A recipe's file, packaged or one's own, after those that it extends. Raises InputError for an unknown name."""
+    return _layers(Path(name) if name.endswith((".yaml", ".yml")) else _packaged(name))
 
 
 @lru_cache(maxsize=1024)

@@ -143,12 +143,14 @@ class Entry:
 class Suite:
     """A suite as it is run: what it extends is laid below it already.
 
+    files:    its own, after those that it extends
     replaced: names of data sets, and what the site is asked for instead
     is_of_candidate: whether it is of one backbone alone, which is to stand beside what else a store holds
     """
 
     name: str
     path: Path
+    files: tuple[Path, ...]
     about: str
     plugins: tuple[Entry, ...]
     backbones: Mapping[str, Entry]
@@ -271,6 +273,7 @@ def _laid_over(base: Suite | None, own: SuiteFile, document: Document) -> Suite:
     return Suite(
         name=document.path.stem,
         path=document.path,
+        files=(*(base.files if base else ()), document.path.absolute()),
         about=own.about or (base.about if base else ""),
         plugins=(*(base.plugins if base else ()), *_plugins(own, document)),
         backbones=merged["backbones"],
