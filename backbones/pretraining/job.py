@@ -1,5 +1,6 @@
 """Pre-training: from images to what is left behind for the tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.same_lists import Listing, require_same_lists
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.files import LONGEST_TEXT
 from backbones.weights.loading import LoadReport
+from backbones.weights.statements import DEVIATIONS
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ def pretrain(
     seed: int,
     pretrain_data: str,
     begin: Checkpoint | None = None,
+    deviations: Sequence[str] = (),
 ) -> PretrainedModel:
     """Pre-train under `recipe` on all images below `data`, going on from whatever stands in `directory`.
 
-    `pretrain_data` is what the checkpoints say that they were trained on. A run that has no checkpoint yet begins with
+    `pretrain_data` is what the encoder's file says that it was trained on, `deviations` where that departs from the
+    literature. A run that has no checkpoint yet begins with
     the weights of `begin`, if that is given.
 
     Writes checkpoints and `checkpoints/encoder.pth` (timm loads it); of a masked autoencoder also pictures, and
@@ -84,7 +89,8 @@ def pretrain(
     weights = encoder_weights(step.network, recipe.model.arch)
     encoder = directory / "checkpoints/encoder.pth"
     if is_main_process():
-        _leave_behind(step, recipe, weights, encoder, pretrain_data)
+        said = {"pretrain_data": pretrain_data} | ({DEVIATIONS: _in_short(deviations)} if deviations else {})
+        _leave_behind(step, recipe, weights, encoder, said)
     barrier()
     parameters = sum(each.numel() for each in weights.values())
     cost = _encoder_cost(step.arch, recipe.model.image_size)
@@ -118,12 +124,18 @@ def _pictures(step: PretrainingStep, recipe: PretrainingRecipe, paths: Paths, di
     return [hook]
 
 
+def _in_short(deviations: Sequence[str]) -> str:
+    """All of them, or how many, as whoever reads the file is told no more of a text."""
+    words = "; ".join(deviations), f"{deviations[0]} and {len(deviations) - 1} more", f"{len(deviations)} settings"
+    return next(text for text in words if len(text) <= LONGEST_TEXT)
+
+
 def _leave_behind(
-    step: PretrainingStep, recipe: PretrainingRecipe, weights: dict[str, Tensor], encoder: Path, pretrain_data: str
+    step: PretrainingStep, recipe: PretrainingRecipe, weights: dict[str, Tensor], encoder: Path, said: dict[str, str]
 ) -> None:
     about: dict[str, Any] = {
         "method": step.method,
-        "pretrain_data": pretrain_data,
+        **said,
         **({"arch": step.arch} if step.arch else {}),
         "image_size": recipe.model.image_size,
     }

@@ -24,6 +24,9 @@ from backbones.weights.pickles import holds_pickle, read_pickle
 from backbones.weights.programs import holds_program, read_program
 from backbones.weights.unreadable import require_file, why_unreadable
 
+LONGEST_TEXT = 60
+"""Characters of what is told of a value beside weights."""
+
 Kind = Literal["torch", "safetensors", "distributed", "numpy", "pickle", "torchscript"]
 
 
@@ -160,7 +163,7 @@ def _numpy_dtype_classes() -> list[tuple[type, str]]:
 
 
 def abridge(value: object) -> str:
-    """Say in at most 60 characters what a value is; three numbers, one a channel, are kept as they are."""
+    """Say in at most `LONGEST_TEXT` characters what a value is; three numbers, one a channel, are kept as they are."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Tensor):
@@ -172,4 +175,4 @@ def abridge(value: object) -> str:
     if isinstance(value, _Unread):
         return "not read"
     text = str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -12,6 +12,9 @@ from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
 
 _KEYS = ("method", "pretrain_data", "model", "arch")
+DEVIATIONS = "pretraining_deviations"
+"""What `backbench pretrain` calls them beside weights."""
+
 _SUMMARY = re.compile(r"(?:\w+ of \d+|tensor \(.*\)|not read|None|)$")
 """How other things than words are abridged (backbones/weights/checkpoints.py)."""
 
@@ -54,6 +57,7 @@ class Statement:
     architecture: timm's name, of the hub's description
     model:        the tables' column, or timm's name of the architecture, that lies beside the weights
     pixels:       mean and std of each channel, as the hub's description has them, unchecked
+    deviations:   where the pre-training departed from its recipe; empty where it did not, or nothing is said
     """
 
     method: str | None = None
@@ -62,6 +66,7 @@ class Statement:
     architecture: str | None = None
     model: str | None = None
     pixels: tuple[Any, Any] | None = None
+    deviations: str = ""
 
     def __str__(self) -> str:
         data = f" on {self.pretrain_data}" if self.pretrain_data else ""
@@ -76,9 +81,9 @@ def read_statement(checkpoint: Checkpoint) -> Statement:
     config = _beside(checkpoint, hub_files.MODEL)
     pixels = _pixels(config, _beside(checkpoint, hub_files.PIXELS)) or _open_clips_pixels(checkpoint)
     method, data, model, arch = (_words(checkpoint.extras.get(key)) for key in _KEYS)
-    model = model or arch
+    model, deviations = model or arch, _words(checkpoint.extras.get(DEVIATIONS)) or ""
     if method or data:
-        return Statement(method, data, model=model, pixels=pixels)
+        return Statement(method, data, model=model, pixels=pixels, deviations=deviations)
     said = _from_config(config)
     return replace(said, model=model or said.architecture, pixels=pixels)
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from backbones.weights.checkpoints import Checkpoint
     from backbones.weights.origin import Declared
 
+OF_PRETRAINING = "pre-training: "
+"""Before what deviates in the run that made the weights."""
+
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -330,7 +333,10 @@ def _settings_of(backbone: str, task: str) -> list[str]:
 def find_planned_backbone(
     plan: PlannedCell, checkpoint: "Checkpoint | None" = None
 ) -> tuple["BackboneEntry", PlannedCell]:
-    """The backbone of a plan, and the plan with one more deviation if its recipe was written for another model.
+    """The backbone of a plan, and the plan with what deviates by its weights.
+
+    That is a recipe written for another model, and a pre-training otherwise than its recipe has it, as the checkpoint
+    says that backbench left.
 
     What is declared comes back as the tables spell it. The column is also what the checkpoint, where it has been read,
     says of a module that has none. Builds nothing. Raises InputError for an unknown backbone, for a function that is
@@ -339,7 +345,7 @@ def find_planned_backbone(
     from backbones.contract import require_builder
     from backbones.registry import find_backbone, require_checkpoint
     from backbones.weights.origin import Declared
-    from backbones.weights.statements import read_statement
+    from backbones.weights.statements import Statement, read_statement
     from benchmarks.planning.names import column, column_named, spell_declared
 
     entry = find_backbone(plan.backbone, with_checkpoint=plan.checkpoint is not None)
@@ -348,7 +354,10 @@ def find_planned_backbone(
     settings: Any = plan.recipe
     meant_for = find_backbone(settings.model.arch).model
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
-    stated = read_statement(checkpoint).model if checkpoint and entry.model == entry.name else None
+    statement = read_statement(checkpoint) if checkpoint else Statement()
+    if statement.deviations:
+        plan = replace(plan, deviations=(*plan.deviations, f"{OF_PRETRAINING}{statement.deviations}"))
+    stated = statement.model if entry.model == entry.name else None
     plan, model = replace(plan, declared=declared), declared.model or (column_named(stated) if stated else entry.model)
     if column(model, plan.recipe) == column(meant_for, plan.recipe):
         return entry, plan

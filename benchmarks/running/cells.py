@@ -134,7 +134,13 @@ def _pretrain(cell: Cell, data: Path, out: Path) -> FinishedCell:
         of_beginning: tuple[str, ...] = ()
         if begin:
             pretrain_data, of_beginning = data_with_beginning(begin, pretrain_data, pretraining_name)
-        model = pretrain(settings, data, cell.directory, seed=cell.plan.seed, pretrain_data=pretrain_data, begin=begin)
+        model = pretrain(
+            *(settings, data, cell.directory),
+            seed=cell.plan.seed,
+            pretrain_data=pretrain_data,
+            begin=begin,
+            deviations=cell.plan.deviations,
+        )
         name = "reconstruction_loss" if isinstance(settings, MaskedAutoencoderRecipe) else "loss"
         metric = Metric(name=name, value=model.outcome.train_loss, split="train")
         remarks, report = begun.remarks, model.begun_with

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from backbones.errors import InputError
 from backbones.weights.origin import Declared
-from benchmarks.planning.cells import PlannedCell, find_planned_backbone
+from benchmarks.planning.cells import OF_PRETRAINING, PlannedCell, find_planned_backbone
 from benchmarks.planning.names import given, settle_names
 from results import Record
 
@@ -35,7 +35,10 @@ def rename(record: Record, plan: PlannedCell, entry: "BackboneEntry", checkpoint
             "pretrain_data": names.pretrain_data,
             "model": names.model,
             "declared": declared,
-            "deviations": [*(text for text in record.deviations if not text.startswith("model=")), *named.deviations],
+            "deviations": [
+                *(text for text in record.deviations if not text.startswith(("model=", OF_PRETRAINING))),
+                *named.deviations,
+            ],
             "notes": [*names.remarks, *(note for note in record.notes if note not in before)],
         }
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,7 @@ class Ending:
 
     def _hours(self, cell: CellStatus) -> float:
         """Those of a cell's attempts of this call, counted once for each of its processes."""
-        since = self.since or datetime.min.replace(tzinfo=UTC)
-        spans = (ended - began for began, ended in cell.attempts if ended and began >= since)
-        return cell.processes * sum(spans, timedelta()) / timedelta(hours=1)
+        return cell.processes * cell.seconds_of_attempts(self.since) / 3600
 
     @property
     def deviations(self) -> dict[tuple[str, ...], list[str]]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Literal, TypeAlias
@@ -79,8 +79,13 @@ class CellStatus:
 
     @property
     def device_seconds(self) -> float:
-        """The same, counted once for each of its processes."""
-        return self.seconds * self.processes
+        """The same, or its attempts from beginning to end where that is longer, once for each of its processes."""
+        return self.processes * max(self.seconds, self.seconds_of_attempts())
+
+    def seconds_of_attempts(self, since: datetime | None = None) -> float:
+        """Of the attempts that have ended, those that began since then, from each one's beginning to its end."""
+        spans = (ended - began for began, ended in self.attempts if ended and (since is None or began >= since))
+        return sum(spans, timedelta()).total_seconds()
 
     @property
     def processes(self) -> int:
@@ -124,7 +129,7 @@ class SuiteStatus:
 
     @property
     def gpu_hours(self) -> float:
-        """Of all cells until now: GPUs times hours, between each one's claim and its record."""
+        """Of all cells until now: GPUs times hours."""
         return sum(cell.device_seconds for cell in self.cells if cell.on_gpu) / 3600
 
     @property

@@ -68,6 +68,7 @@ def test_record_and_encoder_say_whose_they_are(trained: Path) -> None:
     assert about == {
         "method": "denoising",
         "pretrain_data": "mini",
+        "pretraining_deviations": f"{len(record['deviations'])} settings",
         "image_size": 48,
         "objective": ARCH,
         "mean": (0.485, 0.456, 0.406),

@@ -125,6 +125,20 @@ def test_other_names_neither_change_the_key_nor_train_anew(small: Path, copy: Pa
     assert row_and_heading(copy) == (["MyMethod", "IN1K"], ["ViT-mini"])
 
 
+def test_what_was_pretrained_otherwise_deviates_and_is_told_once(
+    small: Path, finished: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of the literature is of its whole pre-training."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    hide_training(monkeypatch)
+    told = "pre-training: optimizer.batch_size=16 (reference 128) and 2 more"
+    assert [line for line in read_record(out)["deviations"] if "pre-training" in line] == [told]
+    success(*run(small, out, f"mae_vit_mini={encoder}"), "--method", "MyMethod")
+    assert read_record(out)["method"] == "MyMethod"
+    assert [line for line in read_record(out)["deviations"] if "pre-training" in line] == [told]
+
+
 def test_what_is_not_declared_anew_stays_as_it_was_declared(small: Path, copy: Path) -> None:
     success(*run(small, copy, OWN), *DECLARED)
     record = run_directory(copy) / "record.json"

@@ -62,7 +62,7 @@ def test_one_document(suite: SuiteFolder) -> None:
     assert cells["coco-mae"]["published"] == {"AP_box": 50.3, "AP_mask": 44.9}
     assert cells["at-work"]["seconds_left"] == 100.0 and cells["at-work"]["update"] == 50
     assert Path(cells["at-work"]["run"]).is_dir()
-    assert document["cpu_hours"] == pytest.approx(2.0 + 100 / 3600)
+    assert document["cpu_hours"] == pytest.approx(2.0 + 100 / 3600 + 1.0)  # of what failed
 
 
 def test_no_published_number_beside_a_run_that_is_held_against_none(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_at_a_hundred_columns(suite: SuiteFolder) -> None:
     above = [line.plain for line in head(status, 100)]
     assert above[0] == "paper: the paper's tables"
     assert len(above[1]) == 100 and above[1].endswith("━ 1 of 5 finished")
-    assert above[2].startswith("1 at work, 1 failed, 1 missing, 1 to do; 2.0 CPU hours so far; about 5 min left")
+    assert above[2].startswith("1 at work, 1 failed, 1 missing, 1 to do; 3.0 CPU hours so far; about 5 min left")
     lines = [[line.plain for line in several] for several in cell_lines(status.cells)]
     assert lines[0] == ["✓ coco-mae  AP box 50.1, AP mask 44.7 (published 50.3, 44.9)"]
     assert lines[2] == ["▶ at-work   50 %, loss 0.9500, 1 min left", f"    update 50 of 100, {ELSEWHERE.name}"]

@@ -83,7 +83,8 @@ def test_a_call_of_some_cells_tells_of_those_and_tables_have_all(suite: SuiteFol
 def test_hours_of_the_call_and_of_the_suite(suite: SuiteFolder) -> None:
     ending = end_suite(suite, NAMES, begun=["base"], wall_seconds=60.0)
     assert ending.spent == (0.0, pytest.approx(2.0))
-    assert (ending.whole.gpu_hours, ending.whole.cpu_hours) == (pytest.approx(4.0), pytest.approx(2.0))
+    of_failed = 1.0  # which has no record
+    assert (ending.whole.gpu_hours, ending.whole.cpu_hours) == (pytest.approx(4.0), pytest.approx(2.0 + of_failed))
 
 
 def test_hours_of_the_call_are_those_of_its_own_processes(tmp_path: Path) -> None:
@@ -94,7 +95,18 @@ def test_hours_of_the_call_are_those_of_its_own_processes(tmp_path: Path) -> Non
     since = BEGAN + timedelta(hours=100)
     ours = Attempt(by="this call", began=since, ended=since + timedelta(hours=0.5), status=0)
     put_state(suite, BOXES, "finished", attempts=(before, ours))
-    assert end_suite(suite, ["boxes"], begun=["boxes"], since=since).spent == (pytest.approx(1.0), 0.0)
+    ending = end_suite(suite, ["boxes"], begun=["boxes"], since=since)
+    assert ending.spent == (pytest.approx(1.0), 0.0) and ending.whole.gpu_hours == pytest.approx(200.0)
+
+
+def test_the_suite_has_taken_no_less_than_the_call(tmp_path: Path) -> None:
+    """A record's time leaves out what its process took to start."""
+    suite = put_suite(tmp_path, BOXES)
+    put_finished(suite, BOXES, 50.1, metric="AP_box", total_seconds=60.0)
+    attempt = Attempt(by="this call", began=BEGAN, ended=BEGAN + timedelta(seconds=90), status=0)
+    put_state(suite, BOXES, "finished", attempts=(attempt,))
+    ending = end_suite(suite, ["boxes"], begun=["boxes"], since=BEGAN)
+    assert ending.spent[1] == pytest.approx(90 / 3600) == ending.whole.cpu_hours
 
 
 def test_the_same_for_programs(suite: SuiteFolder) -> None:
