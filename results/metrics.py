@@ -82,6 +82,9 @@ METRICS = {
 }
 """Every metric that a record may hold."""
 
+PRIMARY = ("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss")
+"""The metrics that a cell is judged by, by itself; of several the first."""
+
 
 def find_metric(name: str) -> MetricKind:
     """The metric of that name. Raises ResultsError that names the nearest ones."""

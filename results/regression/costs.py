@@ -1,0 +1,132 @@
+"""Whether training has become slower, or takes more memory.   N nights"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from results.regression.findings import CellName
+from results.regression.joining import Pair
+from results.regression.runs import MACHINE, Run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column that a machine decides, and how much of it nobody minds."""
+
+    kind: str
+    column: str
+    label: str
+    floor: float
+    higher_is_better: bool
+
+
+COSTS = (
+    Cost("speed", "train_images_per_second", "images/s", 0.05, True),
+    Cost("memory", "peak_memory_mb", "MiB", 0.02, False),
+)
+
+LEVEL_OF_COSTS = 0.01
+"""How often a night of equal cells may alarm by its speed, and by its memory."""
+
+FEWEST_NIGHTS = 3
+"""Of a baseline, before its nights tell how far they lie apart."""
+
+NIGHTS_OF_RANKS = 5
+"""Of both sides, from which on ranks are compared (Mann and Whitney 1947), which need no spread."""
+
+_EFFICIENCY = 0.37
+_TO_SIGMA = 1.4826
+"""Of a normal distribution, its standard deviation in median absolute deviations."""
+
+
+@dataclass(frozen=True)
+class CostOfCell:
+    """A cost on both sides: medians of each night (N,), on one machine."""
+
+    cell: CellName
+    cost: Cost
+    nights: tuple[float, ...]
+    baseline: tuple[float, ...]
+
+    @property
+    def change(self) -> float:
+        """By what share it is worse; below 0 where it is better."""
+        now, before = median(self.nights), median(self.baseline)
+        return before / now - 1 if self.cost.higher_is_better else now / before - 1
+
+
+def costs_of(pairs: Iterable[Pair], cost: Cost) -> tuple[list[CostOfCell], list[tuple[CellName, list[str]]]]:
+    """What a cost was in the runs of each cell, baseline first, and the cells whose runs share no machine, with where
+    their machines differ."""
+    found, elsewhere = [], []
+    for pair in pairs:
+        mine, theirs = (_of_machines(runs, cost) for runs in (pair.current, pair.baseline))
+        if not mine or not theirs:
+            continue
+        shared = [machine for machine in mine if machine in theirs]
+        if not shared:
+            elsewhere.append((pair.cell, _unlike(next(iter(theirs)), next(iter(mine)))))
+            continue
+        machine = shared[-1]
+        found.append(CostOfCell(pair.cell, cost, mine[machine], theirs[machine]))
+    return found, elsewhere
+
+
+def spread_of(costs: Iterable[CostOfCell]) -> tuple[float, float]:
+    """How far a night's median lies from its cell's, as a share, and of how many degrees of freedom that is.
+
+    The median absolute deviation, pooled over the cells, because some nights of a shared machine are much slower than
+    all others. A cell's own median lies closer to its nights than the true one, by n / (n - 0.8), and in normal noise
+    the estimate tells as much as a standard deviation of 0.37 times the degrees of freedom (Croux & Rousseeuw 1992,
+    "Time-efficient algorithms for two highly robust estimators of scale").
+    """
+    deviations, degrees = [], 0.0
+    for one in costs:
+        if (nights := len(one.baseline)) >= FEWEST_NIGHTS:
+            logs = np.log(one.baseline)
+            deviations.append(np.abs(logs - np.median(logs)) * nights / (nights - 0.8))
+            degrees += _EFFICIENCY * (nights - 1)
+    if not deviations:
+        return math.nan, 0.0
+    return float(_TO_SIGMA * np.median(np.concatenate(deviations))), degrees
+
+
+def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> float:
+    """The one-sided p-value of nights at least as costly, of one of so many cells that are as they were.
+
+    By ranks where there are nights enough that these could tell among so many cells, else by Student's t.
+    """
+    from scipy.stats import mannwhitneyu, t  # type: ignore[import-untyped]
+
+    fewest, most = sorted((len(one.nights), len(one.baseline)))
+    if fewest >= NIGHTS_OF_RANKS and cells / math.comb(fewest + most, fewest) <= LEVEL_OF_COSTS:
+        side = "less" if one.cost.higher_is_better else "greater"
+        return float(mannwhitneyu(one.nights, one.baseline, alternative=side).pvalue)
+    error = spread * math.sqrt(sum(_variance_of_median(len(nights)) for nights in (one.nights, one.baseline)))
+    if error == 0:
+        return 1.0 if one.change <= 0 else 0.0
+    return float(t.sf(math.log1p(one.change) / error, degrees))
+
+
+def _variance_of_median(nights: int) -> float:
+    """Of so many numbers of variance 1: that of the mean for one or two, else about π / 2 times as much."""
+    return 1 / nights if nights < 3 else math.pi / 2 / nights
+
+
+def _of_machines(runs: Iterable[Run], cost: Cost) -> dict[tuple[str, ...], tuple[float, ...]]:
+    """By machine, the one of the last night last, the median of each night."""
+    values: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    for run in runs:
+        if value := run.row[cost.column]:
+            of_machine = values.pop(run.machine, {})
+            of_machine.setdefault(run.night, []).append(float(value))
+            values[run.machine] = of_machine
+    return {machine: tuple(map(median, nights.values())) for machine, nights in values.items()}
+
+
+def _unlike(before: tuple[str, ...], now: tuple[str, ...]) -> list[str]:
+    pairs = zip(MACHINE, before, now, strict=True)
+    return [f"{name} {old or 'unknown'} → {new or 'unknown'}" for name, old, new in pairs if old != new]

@@ -1,0 +1,241 @@
+"""The verdict on a night: accuracy, behaviour, speed and memory of every cell, and what cannot be told."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from results.metrics import find_metric
+from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
+from results.regression.costs import COSTS, FEWEST_NIGHTS, LEVEL_OF_COSTS, CostOfCell, costs_of, p_costlier, spread_of
+from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.joining import Pair, join
+from results.regression.noise import Kind, Noise, kind_of, mean_of_seeds, pool_noise
+from results.regression.runs import Run, to_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that has no number tonight, and why. severity: of one that only ran out of time, `Severity.unclear`."""
+
+    task: str
+    dataset: str
+    backbone: str
+    recipe: str
+    reason: str
+    severity: Severity = Severity.regression
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    """A pair with the means of its seeds, and how sure it is that they are worse, or better."""
+
+    pair: Pair
+    value: float
+    baseline: float
+    draws: tuple[int, int]
+    p_worse: float | None
+    p_better: float | None
+
+    @property
+    def worse_by(self) -> float:
+        return worse_by(self.pair.cell.metric, self.value, self.baseline)
+
+
+def judge(
+    baseline: "pd.DataFrame",
+    current: "pd.DataFrame",
+    *,
+    failures: Iterable[Failure] = (),
+    sigmas: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Hold the rows of results.csv of tonight, or of the last nights, against those of a baseline.
+
+    failures: cells that were to be run tonight and have no number
+    sigmas:   standard deviations between seeds, by metric, in the place of what is measured or known
+
+    Of a cell one metric counts, the first of `results.metrics.PRIMARY`. One-sided tests of the means over seeds, where
+    sigma is pooled over the cells of one kind, are corrected for the number of cells (Holm); only differences above a
+    floor count. Numbers that a seed repeats to the last digit are equal without a test.
+    """
+    before, now = to_runs(baseline), to_runs(current)
+    pairs, findings = join(before, now)
+    findings = _with_failures(findings, failures)
+    noise = pool_noise(before, sigmas)
+    judged = [_accuracy(pair, noise) for pair in pairs]
+    findings += _of_accuracy(judged, noise)
+    for cost in COSTS:
+        findings += _of_costs(*costs_of(pairs, cost))
+    order = list(Severity)
+    findings.sort(key=lambda finding: (order.index(finding.severity), finding.kind, finding.cell))
+    cells = tuple(_judged(one) for one in judged)
+    return Verdict(tuple(findings), cells, tuple(_remarks(before, now)))
+
+
+def _accuracy(pair: Pair, noise: Mapping[Kind, Noise]) -> _Accuracy:
+    now, before = (mean_of_seeds(runs).values() for runs in (pair.current, pair.baseline))
+    counts = len(now), len(before)
+    one = _Accuracy(pair, fmean(now), fmean(before), counts, None, None)
+    known = noise.get(kind_of(pair.cell))
+    if _are_identical(pair):
+        return replace(one, p_worse=1.0, p_better=1.0)
+    if known is None:
+        return one
+    return replace(
+        one,
+        p_worse=p_worse(one.worse_by, known, *counts),
+        p_better=p_worse(-one.worse_by, known, *counts),
+    )
+
+
+def _are_identical(pair: Pair) -> bool:
+    """Whether every seed of tonight has a number that the same seed of the baseline has, to the last digit."""
+    known = {(run.seed, run.value) for run in pair.baseline}
+    return all((run.seed, run.value) in known for run in pair.current)
+
+
+def _of_accuracy(judged: Sequence[_Accuracy], noise: Mapping[Kind, Noise]) -> list[Finding]:
+    tested = [one for one in judged if one.p_worse is not None and one.p_better is not None]
+    worse = holm([one.p_worse for one in tested if one.p_worse is not None])
+    better = holm([one.p_better for one in tested if one.p_better is not None])
+    findings = [_without_noise(one) for one in judged if one.p_worse is None]
+    for one, p_value, p_improved in zip(tested, worse, better, strict=True):
+        size, floor = one.worse_by, floor_of(one.pair.cell.metric, one.baseline)
+        known = noise.get(kind_of(one.pair.cell))
+        if known is None or abs(size) < floor:
+            continue
+        if size > 0 and p_value < LEVEL:
+            findings.append(_differs(one, known, p_value, Severity.regression))
+        elif size < 0 and p_improved < LEVEL:
+            findings.append(_differs(one, known, p_improved, Severity.improvement))
+    return findings
+
+
+def _differs(one: _Accuracy, noise: Noise, p_value: float, severity: Severity) -> Finding:
+    metric = find_metric(one.pair.cell.metric)
+    seeds, seeds_before = one.draws
+    way = "better" if severity is Severity.improvement else "worse"
+    return Finding(
+        one.pair.cell,
+        "accuracy",
+        severity,
+        f"{metric.label} {metric.shown(one.value)} over {_counted(seeds, 'seed')}, in the baseline "
+        f"{metric.shown(one.baseline)} over {_counted(seeds_before, 'seed')}: {abs(one.worse_by):.2f} {way} (p "
+        f"{_p(p_value)}; seeds differ by {noise.sigma:.2f}, {noise.source})",
+        one.value,
+        one.baseline,
+        one.worse_by,
+        p_value,
+    )
+
+
+def _without_noise(one: _Accuracy) -> Finding:
+    metric, size = find_metric(one.pair.cell.metric), one.worse_by
+    return Finding(
+        one.pair.cell,
+        "noise",
+        Severity.unclear,
+        f"{metric.label} {metric.shown(one.value)}, in the baseline {metric.shown(one.baseline)}: by how much seeds "
+        "differ is not known. Run the baseline with three seeds or more, or state it: --sigma "
+        f"{one.pair.cell.metric}=POINTS",
+        one.value,
+        one.baseline,
+        size,
+    )
+
+
+def _of_costs(costs: Sequence[CostOfCell], elsewhere: Sequence[tuple[CellName, Sequence[str]]]) -> list[Finding]:
+    findings = [
+        Finding(cell, "machine", Severity.notice, f"speed and memory are not compared: {'; '.join(differing)}")
+        for cell, differing in elsewhere
+    ]
+    spread, degrees = spread_of(costs)
+    tested = [one for one in costs if len(one.baseline) >= FEWEST_NIGHTS] if degrees else []
+    corrected = holm([p_costlier(one, spread, degrees, len(tested)) for one in tested])
+    for one, p_value in zip(tested, corrected, strict=True):
+        if one.change >= one.cost.floor and p_value < LEVEL_OF_COSTS:
+            findings.append(_costlier(one, spread, p_value))
+    return findings
+
+
+def _costlier(one: CostOfCell, spread: float, p_value: float) -> Finding:
+    now, before = median(one.nights), median(one.baseline)
+    what = "slower" if one.cost.higher_is_better else "more memory"
+    return Finding(
+        one.cell,
+        "speed" if one.cost.higher_is_better else "memory",
+        Severity.regression,
+        f"{now:,.0f} {one.cost.label}, in {_counted(len(one.baseline), 'night')} of the baseline {before:,.0f}: "
+        f"{100 * one.change:.1f} % {what} (p {_p(p_value)}; nights differ by {100 * spread:.1f} %)",
+        now,
+        before,
+        100 * one.change,
+        p_value,
+    )
+
+
+def _with_failures(findings: Sequence[Finding], failures: Iterable[Failure]) -> list[Finding]:
+    """The findings, in which a cell that failed has not only vanished."""
+    left, told = list(findings), list(failures)
+    for failure in told:
+        of_cell = [
+            finding
+            for finding in left
+            if finding.kind == "vanished"
+            and (finding.cell.task, finding.cell.dataset, finding.cell.backbone, finding.cell.recipe)
+            == (failure.task, failure.dataset, failure.backbone, failure.recipe)
+        ]
+        place = left.index(of_cell[0]) if of_cell else len(left)
+        unnamed = CellName(failure.task, failure.dataset, "", "", "", "", "", failure.backbone, failure.recipe)
+        cell = of_cell[0].cell if of_cell else unnamed
+        left[place : place + len(of_cell[:1])] = [Finding(cell, "failed", failure.severity, failure.reason)]
+    return left
+
+
+def _remarks(before: Sequence[Run], now: Sequence[Run]) -> list[str]:
+    """What holds for all cells: which nights, and what of code, libraries and machines is otherwise."""
+    nights = sorted({run.night for run in before})
+    span = f"{nights[0]} to {nights[-1]}" if len(nights) > 1 else "".join(nights)
+    found = [f"baseline: {_counted(len(nights), 'night')}, {span}" if nights else "baseline: no runs"]
+    for column, what in _NAMED.items():
+        old, new = ({str(run.row[column]) for run in runs if run.row[column]} for runs in (before, now))
+        if old and new and not new <= old:
+            found.append(f"{what} {', '.join(sorted(new))}, in the baseline {', '.join(sorted(old))}")
+    return found
+
+
+_NAMED = {
+    "device": "device",
+    "driver": "driver",
+    "cuda": "CUDA",
+    "torch": "PyTorch",
+    "world_size": "processes",
+    "code": "code",
+}
+"""Columns that are named where they are otherwise than in the baseline."""
+
+
+def _judged(one: _Accuracy) -> Judged:
+    is_above_floor = one.worse_by >= floor_of(one.pair.cell.metric, one.baseline)
+    return Judged(
+        one.pair.cell,
+        one.value,
+        one.baseline,
+        len(one.pair.current),
+        len(one.pair.baseline),
+        one.worse_by,
+        one.p_worse,
+        one.p_worse is not None and one.p_worse < SUSPICION and is_above_floor,
+        _are_identical(one.pair),
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.00005 else "< 0.0001"

@@ -1,0 +1,78 @@
+"""From the rows of results.csv to runs: one each, with the metric that its cell is judged by."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from results.metrics import PRIMARY
+from results.regression.findings import CellName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NIGHT = "night"
+"""A column of ours: the night that a run is of."""
+
+MACHINE = ("device", "world_size", "precision", "cuda", "driver", "torch")
+"""The columns that say what speed and memory are of, beside the cell."""
+
+_OF_A_NIGHT = re.compile(r"(?:^|/)(\d{4}-\d{2}-\d{2})(?:/|$)")
+_RANK = {name: place for place, name in enumerate(PRIMARY)}
+_COLUMNS = (
+    *(*CellName._fields, *MACHINE, "seed", "value", "protocol", "settings", "deviations", "data_fingerprint", "n_eval"),
+    *("train_images_per_second", "peak_memory_mb", "key", "run", "code", "finished_at", "directory"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a cell in a night. row: its other columns, by name; None for what is not known."""
+
+    cell: CellName
+    night: str
+    seed: int
+    value: float
+    protocol: str
+    row: dict[str, Any]
+
+    @property
+    def machine(self) -> tuple[str, ...]:
+        return tuple("" if self.row[name] is None else str(self.row[name]) for name in MACHINE)
+
+
+def to_runs(frame: "pd.DataFrame") -> list[Run]:
+    """The runs of all rows, each with the first of `PRIMARY` that it has; of a seed's runs in a night the latest.
+
+    By night and seed. A run's night is the folder of that name in `directory`, as `backbench suite --keep-nights` has
+    it, or else the day on which the run finished; a column `night` that is there counts before both.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in _rows(frame):
+        if row["metric"] not in _RANK or row["value"] is None:
+            continue
+        of_run = (row[NIGHT], row["key"], row["run"], row["directory"])
+        if of_run not in found or _RANK[row["metric"]] < _RANK[found[of_run]["metric"]]:
+            found[of_run] = row
+    latest: dict[tuple[Any, ...], Run] = {}
+    for row in sorted(found.values(), key=lambda row: (row[NIGHT], row["seed"] or 0, row["finished_at"], row["run"])):
+        cell = CellName(*(str(row[name] or "") for name in CellName._fields))
+        run = Run(cell, row[NIGHT], int(row["seed"] or 0), float(row["value"]), str(row["protocol"] or ""), row)
+        latest[cell, run.protocol, run.night, run.seed] = run
+    return list(latest.values())
+
+
+def _rows(frame: "pd.DataFrame") -> Iterable[dict[str, Any]]:
+    names = [name for name in (*_COLUMNS, NIGHT) if name in frame.columns]
+    columns = [[None if missing else value for value, missing in _known(frame[name])] for name in names]
+    for values in zip(*columns, strict=True):
+        row = dict.fromkeys(_COLUMNS) | dict(zip(names, values, strict=True))
+        row["run"], row["finished_at"] = int(row["run"] or 1), str(row["finished_at"] or "")
+        place = _OF_A_NIGHT.search(str(row["directory"] or ""))
+        day = place[1] if place else str(row["finished_at"])[:10]
+        row[NIGHT] = str(row.get(NIGHT) or day)
+        yield row
+
+
+def _known(column: "pd.Series[Any]") -> Iterable[tuple[Any, bool]]:
+    return zip(column.tolist(), column.isna().tolist(), strict=True)
