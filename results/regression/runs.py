@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from results.metrics import PRIMARY
@@ -18,6 +19,7 @@ MACHINE = ("device", "world_size", "precision", "cuda", "driver", "torch")
 """The columns that say what speed and memory are of, beside the cell."""
 
 _OF_A_NIGHT = re.compile(r"(?:^|/)(\d{4}-\d{2}-\d{2})(?:/|$)")
+_OF_A_RUN = (NIGHT, "task", "dataset", "backbone", "recipe", "seed", "key", "run", "directory")
 _RANK = {name: place for place, name in enumerate(PRIMARY)}
 _COLUMNS = (
     *(*CellName._fields, *MACHINE, "seed", "value", "protocol", "settings", "deviations", "data_fingerprint", "n_eval"),
@@ -36,7 +38,7 @@ class Run:
     protocol: str
     row: dict[str, Any]
 
-    @property
+    @cached_property
     def machine(self) -> tuple[str, ...]:
         return tuple("" if self.row[name] is None else str(self.row[name]) for name in MACHINE)
 
@@ -51,7 +53,7 @@ def to_runs(frame: "pd.DataFrame") -> list[Run]:
     for row in _rows(frame):
         if row["metric"] not in _RANK or row["value"] is None:
             continue
-        of_run = (row[NIGHT], row["key"], row["run"], row["directory"])
+        of_run = tuple(row[name] for name in _OF_A_RUN)
         if of_run not in found or _RANK[row["metric"]] < _RANK[found[of_run]["metric"]]:
             found[of_run] = row
     latest: dict[tuple[Any, ...], Run] = {}

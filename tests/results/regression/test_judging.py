@@ -1,0 +1,216 @@
+"""What a night is found to be against a baseline: numbers, noise, speed, and what cannot be compared."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from results.regression.accuracy import holm, p_worse
+from results.regression.findings import Severity
+from results.regression.judging import Failure, judge
+from results.regression.noise import PRIORS, Noise, pool_noise
+from results.regression.runs import to_runs
+from tests.support.result_rows import make_rows
+
+MACHINE = {"device": "NVIDIA H100", "cuda": "13.0", "driver": "580.95", "torch": "2.14.1", "world_size": 1}
+BASELINE = (83.1, 83.3, 83.2, 83.4, 83.0)
+
+
+def rows(*values: float, first_seed: int = 0, day: int = 1, **columns: Any) -> pd.DataFrame:
+    """A run a value, each of another seed and in another night."""
+    nights = [f"2026-01-{day + number:02d}" for number in range(len(values))]
+    told: dict[str, Any] = {
+        "task": "classification",
+        "dataset": "flowers",
+        "split": "val",
+        "metric": "top1",
+        "value": list(values),
+        "backbone": "mae_vit_base",
+        "model": "ViT-B",
+        "recipe": "flowers_vit_base",
+        "protocol": "p",
+        "seed": [first_seed + number for number in range(len(values))],
+        "key": [f"{first_seed + number:012x}" for number in range(len(values))],
+        "directory": [f"{night}/classification/run" for night in nights],
+        "finished_at": [f"{night}T04:00:00+00:00" for night in nights],
+        **MACHINE,
+    }
+    return make_rows(len(values), **(told | columns))
+
+
+def later(*values: float, **columns: Any) -> pd.DataFrame:
+    return rows(*values, first_seed=100, day=20, **columns)
+
+
+def found(baseline: pd.DataFrame, current: pd.DataFrame, **options: Any) -> list[tuple[str, str]]:
+    return [(finding.kind, str(finding.severity)) for finding in judge(baseline, current, **options).findings]
+
+
+def test_holm_is_that_of_the_book() -> None:
+    """R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [83.3, 82.9, 82.0])
+def test_one_run_against_several_is_students_test(value: float) -> None:
+    """With one number on the one side, the pooled variance is that of the other."""
+    noise = pool_noise(to_runs(rows(*BASELINE)))["classification", "flowers", "top1"]
+    assert noise.sigma == pytest.approx(np.std(BASELINE, ddof=1)) and noise.degrees == 4
+    expected = stats.ttest_ind([value], BASELINE, alternative="less").pvalue
+    assert p_worse(np.mean(BASELINE) - value, noise, 1, 5) == pytest.approx(expected)
+
+
+def test_noise_is_pooled_over_cells_by_degrees_of_freedom() -> None:
+    other = rows(60.0, 62.0, 61.0, backbone="mae_vit_large")
+    noise = pool_noise(to_runs(pd.concat([rows(*BASELINE), other])))["classification", "flowers", "top1"]
+    pooled = (4 * np.var(BASELINE, ddof=1) + 2 * np.var([60.0, 62.0, 61.0], ddof=1)) / 6
+    assert (noise.sigma**2, noise.degrees) == (pytest.approx(pooled), 6)
+
+
+def test_a_seed_repeated_is_no_noise_between_seeds() -> None:
+    repeated = rows(83.1, 83.1, 83.2, 83.1, seed=0)
+    assert ("classification", "flowers", "top1") not in pool_noise(to_runs(repeated))
+    assert found(repeated, rows(82.0, day=20)) == [("noise", "cannot tell")]
+    assert found(repeated, rows(83.1, day=20)) == []
+    assert found(repeated, rows(82.0, day=20), sigmas={"top1": 0.1}) == [("accuracy", "regression")]
+
+
+def test_the_prior_is_that_of_the_released_seeds() -> None:
+    """facebookresearch/mae, FINETUNE.md: ViT-B and ViT-L."""
+    prior = PRIORS["classification", "imagenet1k", "top1"]
+    released = ([83.63, 83.66, 83.52, 83.46], [85.95, 85.87, 85.76, 85.88])
+    assert prior.sigma == pytest.approx(np.mean([np.var(each, ddof=1) for each in released]) ** 0.5, abs=5e-4)
+    assert prior.degrees == 6
+    columns = {"dataset": "imagenet1k"}
+    assert found(rows(83.6, **columns), later(83.0, **columns)) == [("accuracy", "regression")]
+    assert found(rows(83.6, **columns), later(83.4, **columns)) == []
+
+
+def test_worse_better_and_below_the_floor() -> None:
+    (finding,) = judge(rows(*BASELINE), later(80.0)).findings
+    assert (finding.severity, finding.value, finding.baseline) == (Severity.regression, 80.0, pytest.approx(83.2))
+    assert finding.words.startswith("top-1 80.00 % over 1 seed, in the baseline 83.20 % over 5 seeds: 3.20 worse (p ")
+    assert "seeds differ by 0.16, seeds of the baseline, 4 degrees of freedom" in finding.words
+    assert found(rows(*BASELINE), later(86.0)) == [("accuracy", "improvement")]
+    steady = rows(83.1, 83.1001, 83.1002, 83.1003)
+    assert found(steady, later(83.05)) == []  # 500 σ, and 0.05 points
+    assert judge(rows(*BASELINE), later(80.0)).status == 1 and judge(rows(*BASELINE), later(86.0)).status == 0
+
+
+def test_of_a_loss_less_is_better() -> None:
+    columns = {"task": "pretraining", "metric": "reconstruction_loss", "split": "train"}
+    assert found(rows(0.41, 0.42, 0.40, **columns), later(0.60, **columns)) == [("accuracy", "regression")]
+    assert found(rows(0.41, 0.42, 0.40, **columns), later(0.20, **columns)) == [("accuracy", "improvement")]
+
+
+def test_one_metric_of_a_cell_counts() -> None:
+    def both(box: float, mask: float, **when: Any) -> pd.DataFrame:
+        return pd.concat([rows(box, metric="AP_box", **when), rows(mask, metric="AP_mask", **when)])
+
+    baseline = pd.concat([both(48.0, 43.0), both(48.2, 43.1, first_seed=1), both(48.1, 43.2, first_seed=2)])
+    verdict = judge(baseline, both(48.1, 30.0, first_seed=9, day=20))
+    assert [cell.cell.metric for cell in verdict.cells] == ["AP_box"] and not verdict.findings
+
+
+def test_identical_numbers_are_told_as_such() -> None:
+    verdict = judge(rows(*BASELINE), rows(*BASELINE, day=20))
+    assert (verdict.identical, verdict.status, verdict.findings) == (1, 0, ())
+    assert judge(rows(*BASELINE), later(83.2)).identical == 0
+
+
+def test_a_cell_that_vanished_and_one_that_appeared() -> None:
+    verdict = judge(rows(*BASELINE), later(83.2, backbone="other"))
+    assert [(each.kind, each.severity, each.cell.backbone) for each in verdict.findings] == [
+        ("vanished", Severity.unclear, "mae_vit_base"),
+        ("appeared", Severity.notice, "other"),
+    ]
+    assert verdict.status == 3
+
+
+@pytest.mark.parametrize(("severity", "status"), [(Severity.regression, 1), (Severity.unclear, 3)])
+def test_a_cell_that_failed_has_not_only_vanished(severity: Severity, status: int) -> None:
+    failure = Failure("classification", "flowers", "mae_vit_base", "flowers_vit_base", "diverged", severity)
+    verdict = judge(rows(*BASELINE), later(83.2, backbone="other"), failures=[failure])
+    assert [(each.kind, each.words) for each in verdict.of(severity)] == [("failed", "diverged")]
+    assert verdict.status == status and "vanished" not in {each.kind for each in verdict.findings}
+
+
+def test_another_protocol_names_the_settings() -> None:
+    before = {"protocol": "p", "settings": json.dumps({"optimizer.lr": 0.1, "schedule.epochs": 3})}
+    now = {"protocol": "q", "settings": json.dumps({"optimizer.lr": 0.2, "schedule.epochs": 3, "ema": True})}
+    (finding,) = judge(rows(*BASELINE, **before), later(20.0, **now)).findings
+    assert (finding.kind, finding.severity) == ("protocol", Severity.unclear)
+    assert finding.words == "another protocol: ema true, was not set; optimizer.lr 0.2, was 0.1"
+
+
+def test_other_data_are_no_regression() -> None:
+    before, now = ({"protocol": name, "data_fingerprint": name * 12} for name in "ab")
+    (finding,) = judge(rows(*BASELINE, **before), later(20.0, **now)).findings
+    assert (finding.kind, finding.severity) == ("data", Severity.unclear)
+    assert finding.words == "other data: fingerprint bbbbbbbbbbbb, in the baseline aaaaaaaaaaaa"
+
+
+def test_cells_of_several_protocols_are_paired_by_them() -> None:
+    several = pd.concat([rows(*BASELINE), rows(60.1, 60.2, 60.3, protocol="q", first_seed=50)])
+    tonight = pd.concat([later(83.2), later(50.0, protocol="q", key="f" * 12)])
+    verdict = judge(several, tonight)
+    assert len(verdict.cells) == 2
+    assert [finding.baseline for finding in verdict.of(Severity.regression)] == [pytest.approx(60.2)]
+
+
+def test_speed_and_memory() -> None:
+    before = {"train_images_per_second": [500.0, 505.0, 495.0, 502.0, 498.0], "peak_memory_mb": 10_000.0}
+    slow = later(83.2, train_images_per_second=430.0, peak_memory_mb=10_000.0)
+    (finding,) = judge(rows(*BASELINE, **before), slow).findings
+    assert (finding.kind, finding.severity) == ("speed", Severity.regression)
+    assert finding.words.startswith("430 images/s, in 5 nights of the baseline 500: 16.3 % slower (p ")
+    full = later(83.2, train_images_per_second=500.0, peak_memory_mb=10_300.0)
+    assert found(rows(*BASELINE, **before), full) == [("memory", "regression")]
+    fine = later(83.2, train_images_per_second=520.0, peak_memory_mb=10_150.0)
+    assert found(rows(*BASELINE, **before), fine) == []
+
+
+def test_two_nights_tell_nothing_of_speed() -> None:
+    before = rows(83.1, 83.3, train_images_per_second=[500.0, 501.0])
+    assert found(before, later(83.2, train_images_per_second=250.0)) == []
+
+
+def test_another_gpu_is_compared_in_accuracy_alone() -> None:
+    before = {"train_images_per_second": [500.0, 505.0, 495.0, 502.0, 498.0]}
+    other = {"device": "NVIDIA A100", "driver": "570.1"}
+    verdict = judge(rows(*BASELINE, **before), later(80.0, train_images_per_second=100.0, **other))
+    assert [(each.kind, str(each.severity)) for each in verdict.findings] == [
+        ("accuracy", "regression"),
+        ("machine", "notice"),
+    ]
+    assert verdict.findings[1].words == (
+        "speed and memory are not compared: device NVIDIA H100 → NVIDIA A100; driver 580.95 → 570.1"
+    )
+    assert "device NVIDIA A100, in the baseline NVIDIA H100" in verdict.remarks
+
+
+def test_of_several_runs_of_a_seed_in_a_night_the_latest_counts() -> None:
+    again = pd.concat([later(20.0), later(83.2, run=2)])
+    assert found(rows(*BASELINE), again) == []
+
+
+def test_nights_are_folders_or_days() -> None:
+    assert [run.night for run in to_runs(rows(1.0, 2.0))] == ["2026-01-01", "2026-01-02"]
+    (run,) = to_runs(rows(1.0, directory="classification/run", finished_at="2026-03-04T23:59:00+00:00"))
+    assert run.night == "2026-03-04"
+    (run,) = to_runs(rows(1.0, night="2026-05-05"))
+    assert run.night == "2026-05-05"
+
+
+def test_without_noise_all_is_a_difference() -> None:
+    assert p_worse(0.1, Noise(0.0, 3, ""), 1, 4) == 0.0 and p_worse(0.0, Noise(0.0, 3, ""), 1, 4) == 1.0
+
+
+def test_nothing_to_compare() -> None:
+    verdict = judge(rows(), rows())
+    assert (verdict.status, verdict.cells) == (0, ())
+    assert verdict.to_frame().empty
