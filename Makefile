@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/backbench demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm" --durations 30
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slurm"

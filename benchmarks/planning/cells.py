@@ -356,7 +356,7 @@ def find_planned_backbone(
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
     statement = read_statement(checkpoint) if checkpoint else Statement()
     if statement.deviations:
-        plan = replace(plan, deviations=(*plan.deviations, f"{OF_PRETRAINING}{statement.deviations}"))
+        plan = replace(plan, deviations=(f"{OF_PRETRAINING}{statement.deviations}", *plan.deviations))
     stated = statement.model if entry.model == entry.name else None
     plan, model = replace(plan, declared=declared), declared.model or (column_named(stated) if stated else entry.model)
     if column(model, plan.recipe) == column(meant_for, plan.recipe):

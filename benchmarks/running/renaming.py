@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from backbones.errors import InputError
 from backbones.weights.origin import Declared
-from benchmarks.planning.cells import OF_PRETRAINING, PlannedCell, find_planned_backbone
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.names import given, settle_names
 from results import Record
 
@@ -28,6 +28,7 @@ def rename(record: Record, plan: PlannedCell, entry: "BackboneEntry", checkpoint
     has = (record.method, record.pretrain_data, record.model, record.declared)
     if has == (names.method, names.pretrain_data, names.model, declared):
         return record
+    kept = [text for text in record.deviations if not text.startswith("model=")]
     before = _remarks(replace(bare, declared=Declared(**record.declared)), entry, checkpoint)
     return record.model_copy(
         update={
@@ -35,10 +36,7 @@ def rename(record: Record, plan: PlannedCell, entry: "BackboneEntry", checkpoint
             "pretrain_data": names.pretrain_data,
             "model": names.model,
             "declared": declared,
-            "deviations": [
-                *(text for text in record.deviations if not text.startswith(("model=", OF_PRETRAINING))),
-                *named.deviations,
-            ],
+            "deviations": [*kept, *(text for text in named.deviations if text not in kept)],
             "notes": [*names.remarks, *(note for note in record.notes if note not in before)],
         }
     )

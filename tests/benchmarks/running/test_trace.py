@@ -76,10 +76,11 @@ def test_another_weight_decay_shows_once_it_has_changed_the_weights(
     success(*run(data, tmp_path, **SLOWLY, optimizer__weight_decay=5.0))
     status, lines = shown(fine_tuned, tmp_path)
     assert status == 1
-    assert lines[2:4] == ["same up to update 1, to the last digit", "first difference at update 2:"]
-    a, b = (
-        json.loads((run / "log.jsonl").read_text().splitlines()[1]) for run in (fine_tuned, run_directory(tmp_path))
-    )
+    logs = [map(json.loads, (run / "log.jsonl").open()) for run in (fine_tuned, run_directory(tmp_path))]
+    a, b = next((a, b) for a, b in zip(*logs, strict=True) if a["loss"] != b["loss"])
+    first = a["update"]  # the second, but where a processor rounds the first step's little away
+    assert 2 <= first <= 3
+    assert lines[2:4] == [f"same up to update {first - 1}, to the last digit", f"first difference at update {first}:"]
     assert lines[4].startswith(f"  loss: A {a['loss']!r}, B {b['loss']!r}, relative ")
     assert lines[5] == "settings that differ:" and lines[6].startswith("  optimizer.weight_decay: ")
     assert len(lines) == 7
