@@ -23,8 +23,8 @@ Why = Annotated[str, typer.Option(metavar="WORDS", help="Why; it stands in basel
 def baseline_show(baseline: Baseline, as_json: AsJson = False) -> None:
     """Say which nights count, what else is there, and who has changed that, when and why.
 
-    All of it stands in BASELINE/baseline.yaml, which can be read and reviewed as it is. BASELINE is a store like any
-    other: backbench table BASELINE, backbench compare BASELINE/2026-11-26 runs --trace
+    All of it stands in BASELINE/baseline.yaml, which can be read and reviewed as it is. Each night is a store like any
+    other, for every command that reads one: backbench table BASELINE/2026-11-26
     """
     from benchmarks.commands.baselines import show_baseline
 
@@ -44,8 +44,8 @@ def baseline_promote(
         bool,
         typer.Option(
             "--with-images",
-            help="Keep what each image came to as well, so that a night is tested against it image by image. Takes a "
-            "few MB a run on ImageNet or COCO.",
+            help="Keep what each image came to as well, so that a night is tested against it image by image. These "
+            "files are the large ones: per_image.csv has a line for each image.",
         ),
     ] = False,
     fresh: Annotated[
@@ -64,8 +64,9 @@ def baseline_promote(
 ) -> None:
     """Add a night that was green to those that the next ones are held against.
 
-    Record, log and recipe of each finished run are copied, a few dozen kB a run, under the night's date. Nights older
-    than the newest N go. A night that is there already gains what it lacks; with other numbers it is refused.
+    Record, log and recipe of each finished run are copied under the night's date: the name of its folder, else the day
+    on which its last run finished. Nights older than the newest N go. A night that is there already gains what it
+    lacks; with other numbers it is refused.
 
     Every green night: backbench baseline promote nights/2026-11-26 --to baseline && git add baseline
 

@@ -162,7 +162,7 @@ def remarks_of(tally: Tally) -> list[str]:
         runs = _counted(tally.compared)
         told.append(f"{tally.identical} of {runs} took the same course to the last digit{alike}")
     told += [
-        f"the course of {_counted(number)} is not compared, the machine is another: {unlike}"
+        f"the course of {_counted(number)} is not compared, what rounds its numbers differs: {unlike}"
         for unlike, number in tally.elsewhere.items()
     ]
     for made, cells in tally.remade.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backbones.errors import InputError
+from backbones.errors import InputError, TryAgainError
 from benchmarks.running import baselines
 from benchmarks.running.baseline_file import author, is_night, read_baseline
 from benchmarks.running.baselines import (
@@ -25,6 +25,7 @@ from benchmarks.running.baselines import (
 )
 from benchmarks.running.collecting import collect
 from benchmarks.running.comparison import compare_cells
+from benchmarks.running.lease import Lease
 from benchmarks.running.trace import compare_traces
 from benchmarks.scheduling.nights import LARGE
 from results import Metric, find_records, load_results, read_results_csv
@@ -134,6 +135,12 @@ def test_a_wanted_change_begins_anew(tmp_path: Path) -> None:
         promote_days(tmp_path, 2)
 
 
+def test_a_wanted_change_of_an_earlier_night_leaves_the_later_ones(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1, 2, 4)
+    promote(baseline, put_night(tmp_path, 3), fresh=True, why="new crop", who="Ann")
+    assert counting(baseline) == ["2026-01-03", "2026-01-04"]
+
+
 def test_pinned_nights_count_whatever_is_promoted(tmp_path: Path) -> None:
     baseline = promote_days(tmp_path, 1, 2, 3)
     assert pin(baseline, ["2026-01-01"], why="release", who="Ann") == ("2026-01-01",)
@@ -173,6 +180,22 @@ def test_a_night_is_promoted_once(tmp_path: Path) -> None:
     assert contents(baseline) == before
     with pytest.raises(InputError, match=r"other numbers: .*seed0-0+ has top1 83\.0, and in .*top1 82\.0"):
         promote(baseline, put_night(tmp_path, 1, 82.0), who="Ann")
+    assert contents(baseline) == before
+
+
+def test_a_night_that_was_removed_can_be_promoted_anew(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    shutil.rmtree(baseline / "2026-01-01")
+    promote(baseline, put_night(tmp_path, 1, 82.0), who="Ann")
+    assert counting_results(baseline)["value"].tolist() == [82.0]
+
+
+def test_one_process_at_a_time_changes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = promote_days(tmp_path, 1, 2)
+    before = contents(baseline)
+    monkeypatch.setattr(baselines, "_PATIENCE", 0.0)
+    with Lease(baseline / baselines._CLAIM), pytest.raises(TryAgainError, match="is changing it"):
+        pin(baseline, ["2026-01-01"], why="release", who="Ann")
     assert contents(baseline) == before
 
 

@@ -92,7 +92,7 @@ def test_of_another_machine_nothing_is_compared(changed: dict[str, Any], told: s
     for seed in (0, 1):
         put(tmp_path, 1, [3.0], seed=seed, **GPU)
         put(tmp_path, 2, [4.0], seed=seed, **(GPU | changed))
-    remark = f"the course of 2 runs is not compared, the machine is another: {told}"
+    remark = f"the course of 2 runs is not compared, what rounds its numbers differs: {told}"
     assert held(tmp_path, strict_trace=True) == ([], [remark])
 
 
