@@ -80,9 +80,9 @@ def _bare(annotation: Any) -> Any:
 
 
 def _valid_keys(kind: type[BaseModel], path: list[str]) -> list[str]:
-    """The names of the settings below a path such as ["optimizer"]."""
+    """The names of the settings below a path such as ["optimizer"], as files have them."""
     section = _section(kind, path)
-    return list(section.model_fields) if section else []
+    return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
 def _section(kind: type[BaseModel], path: list[str]) -> type[BaseModel] | None:

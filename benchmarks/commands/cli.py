@@ -11,6 +11,7 @@ import typer
 import tasks  # noqa: F401  All four packages are imported now: no file of such a name in the current folder hides one.
 from backbones.plugins import look_in
 from benchmarks.commands.backbone_commands import backbone_app
+from benchmarks.commands.baseline_commands import baseline_app
 from benchmarks.commands.beginning import import_plugins, launch_if_wanted
 from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(baseline_app, name="baseline")
 
 if TYPE_CHECKING:  # type checkers know only enums that are spelt out
     Listable: TypeAlias = str

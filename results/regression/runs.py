@@ -24,6 +24,7 @@ _RANK = {name: place for place, name in enumerate(PRIMARY)}
 _COLUMNS = (
     *(*CellName._fields, *MACHINE, "seed", "value", "protocol", "settings", "deviations", "data_fingerprint", "n_eval"),
     *("train_images_per_second", "peak_memory_mb", "key", "run", "code", "finished_at", "directory"),
+    *("train_loss", "checkpoint_sha256", "trained"),
 )
 
 
