@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from backbones.errors import InputError
 from benchmarks.planning.records import load_records
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+_Identity: TypeAlias = tuple[str, str, str]
+"""Where a run lies, its key, and when it finished."""
 
 
 def read_sides(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
@@ -105,7 +108,7 @@ def _read(path: Path) -> "pd.DataFrame":
     known = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
     places = [Path(place) if place else path for place in frame["directory"]]
     nights = [told or night_of(place) for told, place in zip(known, places, strict=True)]
-    return frame.assign(**{NIGHT: nights}).astype({NIGHT: "string"})
+    return frame.assign(**{NIGHT: nights}).astype({"directory": "string", NIGHT: "string"})
 
 
 def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
@@ -117,15 +120,14 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
         )
 
 
-def _identities(frame: "pd.DataFrame") -> list[tuple[str, str]]:
-    """By what each row's run is known: where it lies, and when it finished."""
+def _identities(frame: "pd.DataFrame") -> list[_Identity]:
+    """By what each row's run is known."""
     real = {place: os.path.realpath(place) if place else "" for place in frame["directory"].unique()}
-    return [(real[place], end) for place, end in zip(frame["directory"], frame["finished_at"], strict=True)]
+    rows = zip(frame["directory"], frame["key"], frame["finished_at"], strict=True)
+    return [(real[place], key, finished) for place, key, finished in rows]
 
 
-def _without(
-    frame: "pd.DataFrame", identities: Sequence[tuple[str, str]], shared: set[tuple[str, str]]
-) -> "pd.DataFrame":
+def _without(frame: "pd.DataFrame", identities: Sequence[_Identity], shared: set[_Identity]) -> "pd.DataFrame":
     return frame[[identity not in shared for identity in identities]].reset_index(drop=True)
 
 

@@ -18,7 +18,7 @@ def failures_of(paths: Iterable[Path]) -> list[Failure]:
     Raises StoreError for suites that cannot be read.
     """
     found: dict[tuple[str, str, str, str], list[CellStatus]] = {}
-    failures = []
+    failures: list[Failure] = []
     for store in _stores(paths):
         for suite in Reader(store).read_all():
             failures += _of_suite(suite)

@@ -165,7 +165,8 @@ def _distinctions(cells: Iterable[CellName]) -> dict[CellName, str]:
         alike.setdefault(_short(cell), []).append(cell)
     found = {}
     for group in alike.values():
-        names = [name for name in CellName._fields if len({getattr(cell, name) for cell in group}) > 1]
+        known = [cell for cell in group if cell.metric]  # of one without a run that is not known
+        names = [name for name in CellName._fields if len({getattr(cell, name) for cell in known}) > 1]
         for cell in group:
             told = [f", {name.replace('_', ' ')} {getattr(cell, name)}" for name in names if getattr(cell, name)]
             found[cell] = _one_line("".join(told))
@@ -229,7 +230,7 @@ def _test(cell: CellName, further: str, findings: Sequence[Finding], numbers: Se
     fault = {Severity.regression: "failure", Severity.unclear: "error"}.get(heaviest) if heaviest else None
     told = [finding for finding in findings if fault and finding.severity is heaviest]
     if fault:
-        about = {"type": told[0].kind, "message": _for_xml(_one_line(told[0].words))}
+        about = {"type": told[0].kind, "message": _for_xml(" ".join(told[0].words.split()))}
         lines = [f"{finding.kind}: {finding.words}" for finding in told]
         ElementTree.SubElement(test, fault, about).text = _for_xml("\n".join(lines))
     others = [f"{finding.severity.value}: {finding.words}" for finding in findings if finding not in told]
