@@ -153,7 +153,8 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
     """Read a file with what `results_csv` gave, value for value; columns that this version does not know are kept, and
     those that came later stand without values in files of earlier ones.
 
-    Raises StoreError, naming the file, if it cannot be read, lacks a column or holds text where a number belongs.
+    Raises StoreError, naming the file, if it cannot be read, lacks a column, was cut off within a row, or holds text
+    where a number belongs.
     """
     import pandas as pd
 
@@ -162,10 +163,11 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
             heading = file.readline()
         if separators := [name for mark, name in _OTHER_SEPARATORS.items() if heading.count(mark) > heading.count(",")]:
             raise StoreError(f"{path}: its columns are separated by {separators[0]}. Save it with commas")
+        _require_whole_rows(Path(path))
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except StoreError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read as CSV: {error}") from error
     empty = pd.Series("", index=frame.index, dtype="string")
     frame = frame.assign(**{column: empty for column in LATER if column not in frame.columns})
@@ -177,6 +179,19 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")
     return frame
+
+
+def _require_whole_rows(path: Path) -> None:
+    """pandas takes what a row lacks at its end for empty, and the rest of a number for a number."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        columns = len(next(rows, []))
+        for row in rows:
+            if 0 < len(row) < columns:
+                raise StoreError(
+                    f"{path}, line {rows.line_num}: {len(row)} of {columns} columns; the file was cut off. Copy it "
+                    "whole, or write it anew: `backbench collect STORE`"
+                )
 
 
 def _shared(record: Record, directory: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from benchmarks.commands.options import (
     Seed,
     Set,
 )
+from benchmarks.commands.regress_commands import regress_app
 from benchmarks.commands.result_commands import result_app
 from benchmarks.commands.statuses import EPILOGUE, INTERRUPTED, Commands
 from benchmarks.commands.store_commands import store_app
@@ -209,6 +210,7 @@ def run(
 app.add_typer(suite_app)
 app.add_typer(trained_app)
 app.add_typer(result_app)
+app.add_typer(regress_app)
 app.add_typer(store_app)
 
 

@@ -33,9 +33,10 @@ TRY_AGAIN = TryAgainError.status
 STATUSES = {
     0: "done",
     1: "the answer is no: files are missing, a check found problems, a backbone is worse than --fail-if-worse allows "
-    "or was not compared",
+    "or was not compared, a night has a regression",
     2: "the call is wrong: an option, a recipe or its setting, weights that do not fit",
-    3: "the data or the store does not serve: missing, broken, not readable, not to be written to",
+    3: "the data or the store does not serve: missing, broken, not readable, not to be written to; or "
+    "`regress` cannot tell",
     4: "the training diverged",
     TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
     INTERRUPTED: "interrupted; the same command goes on from the last checkpoint, and begins anew where it trains "

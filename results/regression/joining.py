@@ -61,6 +61,10 @@ def _unpaired(cell: CellName, theirs: Sequence[list[Run]], mine: Sequence[list[R
 
 def _otherwise(cell: CellName, before: dict[str, Any], now: dict[str, Any]) -> Finding:
     """The finding of a cell whose protocol is another one: its data, or its settings."""
+    for row, side in ((before, "the baseline"), (now, "tonight's run")):
+        if not row["protocol"]:
+            told = f"settings of {side} not known: its results.csv is of an earlier version. `backbench collect STORE`"
+            return Finding(cell, "protocol", Severity.unclear, f"{told} writes it anew")
     if before["data_fingerprint"] != now["data_fingerprint"]:
         told = f"other data: fingerprint {now['data_fingerprint']}, in the baseline {before['data_fingerprint']}"
         return Finding(cell, "data", Severity.unclear, told)

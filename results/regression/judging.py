@@ -70,9 +70,10 @@ def judge(
     for cost in COSTS:
         findings += _of_costs(*costs_of(pairs, cost))
     order = list(Severity)
-    findings.sort(key=lambda finding: (order.index(finding.severity), finding.kind, finding.cell))
+    once = dict.fromkeys(findings)  # speed and memory of two machines are told together
+    found = sorted(once, key=lambda finding: (order.index(finding.severity), finding.kind, finding.cell))
     cells = tuple(_judged(one) for one in judged)
-    return Verdict(tuple(findings), cells, tuple(_remarks(before, now)))
+    return Verdict(tuple(found), cells, tuple(_remarks(before, now)))
 
 
 def _accuracy(pair: Pair, noise: Mapping[Kind, Noise]) -> _Accuracy:

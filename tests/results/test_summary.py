@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from results import Metric, Record, find_records, read_results_csv, to_frame
+from results import Metric, Record, find_records, read_results_csv, results_csv, to_frame
+from results.errors import StoreError
 from results.summary import COLUMNS, LATER
 from tests.support.results_examples import make_record
 
@@ -101,3 +102,15 @@ def test_an_earlier_versions_store_is_read() -> None:
     assert set(frame["schema_version"]) == {1} and before["schema_version"].isna().all()
     assert set(frame["torch"]) == {"2.14.1"} and set(frame["precision"]) == {"bf16"}
     assert frame["total_seconds"].isna().all() and (frame["protocol"] != "").all()
+
+
+def test_a_file_that_was_cut_off_within_a_row_is_refused(tmp_path: Path) -> None:
+    """pandas took what the row lacked for empty, and "8" of "83.63" for the number."""
+    path = tmp_path / "results.csv"
+    text = results_csv([make_record(83.63, seed) for seed in (0, 1)])
+    path.write_text(text)
+    assert len(read_results_csv(path)) == 2
+    for place in (text.rindex("83.63") + 1, text.rindex("imagenet_vit_base"), text.rindex(",2026-")):
+        path.write_text(text[:place])
+        with pytest.raises(StoreError, match=rf"results\.csv, line 3: \d+ of {len(COLUMNS)} columns; the file was cut"):
+            read_results_csv(path)

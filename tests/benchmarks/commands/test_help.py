@@ -14,6 +14,7 @@ COMMANDS = [
     "predict",
     "table",
     "compare",
+    "regress",
     "runs",
     "clean",
     "collect",
@@ -58,7 +59,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_a_large_store_is_collected_and_laid_out_without_torch() -> None:
     """It took two of five seconds."""
-    program = "import sys, benchmarks.running.collecting, benchmarks.commands.tables; print('torch' in sys.modules)"
+    modules = "benchmarks.running.collecting, benchmarks.commands.tables, benchmarks.commands.regression"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "False"
 

@@ -1,0 +1,135 @@
+"""The runs that a verdict compares: stores, nights of one, and results.csv of whatever version, as one table each."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from backbones.errors import InputError
+from benchmarks.planning.records import load_records
+from benchmarks.running.collecting import RESULTS, warn
+from results.errors import ResultsError, StoreError
+from results.garbage_collection import garbage_collection_paused
+from results.metrics import PRIMARY, find_metric
+from results.regression.runs import NIGHT, to_runs
+from results.summary import read_results_csv, to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+_Identity: TypeAlias = tuple[str, str, str]
+"""Where a run lies, its key, and when it finished."""
+
+
+def read_sides(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Both sides, without the runs that they share: a folder of nights serves as the baseline of each of its nights.
+
+    Shared runs are those of the current side; where the baseline has no others, those of the baseline.
+    Raises InputError if both are the same runs, StoreError if the baseline has none, and as `read_side` does.
+    """
+    before, now = _unshared(baseline, current)
+    if not to_runs(before):
+        expected = f"Expected a store with some, or a {RESULTS}, with one of {', '.join(PRIMARY)}"
+        raise StoreError(f"--baseline {_named(baseline)}: no finished runs. {expected}")
+    return before, now
+
+
+def _unshared(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    before, now = read_side(baseline), read_side(current)
+    ours, theirs = _identities(now), _identities(before)
+    shared = {*ours} & {*theirs}
+    if not shared:
+        return before, now
+    if {*theirs} - shared:
+        return _without(before, theirs, shared), now
+    if {*ours} - shared:
+        return before, _without(now, ours, shared)
+    raise InputError(
+        f"--baseline {_named(baseline)} and --current {_named(current)}: the same runs, which are never worse than "
+        "themselves. Name the night to be judged as --current, and those before it, or a folder of all, as --baseline"
+    )
+
+
+@garbage_collection_paused()
+def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
+    """The rows of all runs of some stores, folders of nights, nights, and results.csv files.
+
+    Records are completed as `load_records` does, so that protocols agree across versions; those that cannot be read are
+    told on standard error, and passed over. `directory` begins with the path. The column `night` is the nearest folder
+    named by a date that a run lies in; empty where there is none.
+    Raises StoreError, naming the path, for what does not exist, or is no table of results.
+    """
+    import pandas as pd
+
+    return pd.concat([_read(path) for path in paths], ignore_index=True)
+
+
+def night_of(directory: Path) -> str:
+    """The nearest folder named by a date, the path's own name first; empty where there is none."""
+    parts = Path(os.path.abspath(directory)).parts  # noqa: PTH100  links keep their names
+    return next((part for part in reversed(parts) if _NIGHT.fullmatch(part)), "")
+
+
+def read_sigmas(texts: Iterable[str]) -> dict[str, float]:
+    """Standard deviations between seeds by metric, from `top1=0.1`. Raises InputError for another form."""
+    found = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            points = float(number)
+        except ValueError:
+            points = -1.0
+        if not 0 <= points < float("inf"):
+            raise InputError(f'--sigma {text}: expected METRIC=POINTS, for example "top1=0.1", with 0 points or more')
+        try:
+            metric = find_metric(name).name
+        except ResultsError as error:
+            raise InputError(f"--sigma {text}: {error}") from None
+        if metric not in PRIMARY:
+            raise InputError(f"--sigma {text}: no cell is judged by {metric}, but by one of {', '.join(PRIMARY)}")
+        found[metric] = points
+    return found
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    if path.is_dir():
+        runs = load_records([path], on_unreadable=warn)
+        frame = to_frame((record for _, record in runs), [str(directory) for directory, _ in runs])
+    elif path.exists():
+        frame = read_results_csv(path)
+        _require_numbers(frame, path)
+        frame["directory"] = [str(path.parent / place) if place else "" for place in frame["directory"]]
+    else:
+        raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
+    known = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
+    places = [Path(place) if place else path for place in frame["directory"]]
+    nights = [told or night_of(place) for told, place in zip(known, places, strict=True)]
+    return frame.assign(**{NIGHT: nights}).astype({"directory": "string", NIGHT: "string"})
+
+
+def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
+    if not_finite := [value for value in frame["value"] if not math.isfinite(value)]:
+        many = f"{len(not_finite)} row{'s' if len(not_finite) > 1 else ''}"
+        raise StoreError(
+            f"{path}, column value: expected finite numbers, found {many} without. `backbench collect STORE` "
+            "writes the file anew"
+        )
+
+
+def _identities(frame: "pd.DataFrame") -> list[_Identity]:
+    """By what each row's run is known."""
+    real = {place: os.path.realpath(place) if place else "" for place in frame["directory"].unique()}
+    rows = zip(frame["directory"], frame["key"], frame["finished_at"], strict=True)
+    return [(real[place], key, finished) for place, key, finished in rows]
+
+
+def _without(frame: "pd.DataFrame", identities: Sequence[_Identity], shared: set[_Identity]) -> "pd.DataFrame":
+    return frame[[identity not in shared for identity in identities]].reset_index(drop=True)
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))

@@ -1,0 +1,229 @@
+"""`backbench regress`: what it says of a night, what it writes, and with which exit status it ends."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from benchmarks.planning.records import load_records
+from benchmarks.running.collecting import collect
+from results import Metric
+from tests.support.in_process import call, refusal, success, usage_refusal
+from tests.support.judged_stores import MAE, RANDOM, put, put_nights, put_record
+from tests.support.suite_stores import make_job, put_finished, put_state, put_suite
+
+OLD = Path(__file__).parents[2] / "support/store_0.1"
+CELL = "mae_vit_base on imagenet1k (imagenet_vit_base)"
+TWIN = "random_vit_base on imagenet1k (imagenet_vit_base)"
+
+
+@pytest.fixture
+def nights(tmp_path: Path) -> Path:
+    return put_nights(tmp_path / "nights")
+
+
+def put_tonight(nights: Path, value: float = 83.6, twin: float | None = 78.6, **fields: Any) -> Path:
+    """A night beside the others, one seed of each cell; `fields` are of the first."""
+    store = nights.parent / "tonight"
+    put(store, value, **MAE | fields)
+    if twin is not None:
+        put(store, twin, **RANDOM)
+    return store
+
+
+def judge(baseline: Path, current: Path, *options: object, status: int) -> str:
+    """All that is said of a night, which ends with that status."""
+    result = call("regress", "--baseline", baseline, "--current", current, *options)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_a_night_as_the_others_is_green(nights: Path) -> None:
+    assert judge(nights, put_tonight(nights), status=0) == (
+        "No regression in 2 cells.\n\n"
+        "baseline: 4 nights, 2026-01-01 to 2026-01-04\n\n"
+        "2 cells compared, 0 identical to the last digit.\n"
+    )
+
+
+def test_one_of_the_nights_is_held_against_the_others(nights: Path) -> None:
+    said = judge(nights, nights / "2026-01-04", status=0)
+    assert "baseline: 3 nights, 2026-01-01 to 2026-01-03\n" in said
+
+
+def test_numbers_that_a_seed_repeats_are_told(nights: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(nights / "2026-01-02", tmp_path / "again")
+    assert judge(nights, again, status=0).endswith("\n2 cells compared, 2 identical to the last digit.\n")
+
+
+def test_a_regression(nights: Path) -> None:
+    first, heading, cell, words, *_ = [
+        line for line in judge(nights, put_tonight(nights, 82.9), status=1).splitlines() if line
+    ]
+    assert first == f"Regression in 1 cell: {CELL}." and heading == "Regressions" and cell == f"  {CELL}"
+    assert words.startswith("    top-1 82.90 % over 1 seed, in the baseline 83.57 % over 4 seeds: 0.67 worse (p ")
+
+
+def test_an_improvement_is_told_and_green(nights: Path) -> None:
+    said = judge(nights, put_tonight(nights, 84.4), status=0)
+    assert said.startswith(f"No regression in 2 cells, improvement in 1 cell: {CELL}.\n\nImprovements\n  {CELL}\n")
+
+
+def test_a_stated_sigma_goes_before_what_seeds_tell(nights: Path) -> None:
+    said = judge(nights, put_tonight(nights, 82.9), "--sigma", "top1=1", status=0)
+    assert said.startswith("No regression in 2 cells.\n")
+
+
+def test_a_vanished_cell(nights: Path) -> None:
+    said = judge(nights, put_tonight(nights, twin=None), status=3)
+    assert said.startswith(f"Cannot tell for 1 cell: {TWIN}.\n\nCannot tell\n  {TWIN}\n    no such run tonight; ")
+    assert "1 cell compared" in said
+
+
+def test_a_failed_cell_says_why_and_where_its_log_is(nights: Path, tmp_path: Path) -> None:
+    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
+    folder = put_suite(tmp_path / "store", mae, twin)
+    put_finished(folder, mae, 83.6, **MAE)
+    put_state(folder, twin, "failed", "out of memory.\nLower runtime.batch_per_device")
+    said = judge(nights, folder.out, status=1)
+    assert said.startswith(f"Regression in 1 cell: {TWIN}.\n")
+    reason = "seed 9 failed: out of memory. Lower runtime.batch_per_device"
+    assert f"  {TWIN}\n    {reason} (log: {folder.path}/cells/twin/log.txt)\n" in said
+    assert "no such run tonight" not in said
+
+
+def test_a_cell_that_has_not_finished_cannot_be_told(nights: Path, tmp_path: Path) -> None:
+    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
+    folder = put_suite(tmp_path / "store", mae, twin)
+    put_finished(folder, mae, 83.6, **MAE)
+    assert f"  {TWIN}\n    seed 9 to do: not begun\n" in judge(nights, folder.out, status=3)
+
+
+def test_another_protocol_names_the_settings(nights: Path) -> None:
+    protocol = {"optimizer.lr": "0.0005", "schedule.epochs": "100", "model.drop_path": "0.1"}
+    said = judge(nights, put_tonight(nights, protocol=protocol), status=3)
+    assert "    another protocol: model.drop_path 0.1, was not set; optimizer.lr 0.0005, was 0.001\n" in said
+
+
+def test_other_data(nights: Path) -> None:
+    said = judge(nights, put_tonight(nights, data_fingerprint="fedcba987654"), status=3)
+    assert "    other data: fingerprint fedcba987654, in the baseline 0123456789ab\n" in said
+
+
+def test_of_another_gpu_accuracy_is_compared_and_speed_is_not(nights: Path) -> None:
+    slow = {"device": "NVIDIA A100", "train_images_per_second": 400.0}
+    store = put_tonight(nights, **slow)
+    said = judge(nights, store, status=0)
+    assert f"Notices\n  {CELL}\n    speed and memory are not compared: device NVIDIA H100 → NVIDIA A100\n" in said
+    assert said.count("speed and memory") == 1 and "slower" not in said
+    assert "device NVIDIA A100, NVIDIA H100, in the baseline NVIDIA H100\n" in said
+    put(store, 82.0, seed=10, **MAE | slow)
+    assert f"Regression in 1 cell: {CELL}." in judge(nights, store, status=1)
+
+
+def test_a_slower_night(nights: Path) -> None:
+    said = judge(nights, put_tonight(nights, train_images_per_second=800.0), status=1)
+    assert f"  {CELL}\n    800 images/s, in 4 nights of the baseline 1,005: 25.6 % slower (p " in said
+
+
+def test_a_file_serves_as_a_store_does(nights: Path) -> None:
+    store = put_tonight(nights, 82.9)
+    collect(nights)
+    collect(store)
+    from_files = judge(nights / "results.csv", store / "results.csv", status=1)
+    assert from_files == judge(nights, store, status=1)
+
+
+def test_files_that_do_not_serve(nights: Path, tmp_path: Path) -> None:
+    store, path = put_tonight(nights), tmp_path / "kept.csv"
+    collect(nights)
+    whole = (nights / "results.csv").read_text()
+    for text, expected in {
+        whole.replace(",", ";"): "its columns are separated by semicolons. Save it with commas",
+        whole[:-120]: "line 9: 43 of 51 columns; the file was cut off. Copy it whole, or",
+        whole.replace("83.63", "a lot"): "column value: expected numbers: could not convert string to float: 'a lot'",
+        "\x00\x01\x02": "not a table of results, it lacks the columns suite, ",
+        "": "cannot be read as CSV: No columns to parse from file",
+    }.items():
+        path.write_text(text)
+        message = refusal("regress", "--baseline", path, "--current", store, status=3)
+        assert message.startswith(f"{path}") and expected in message and "\n" not in message
+
+
+def test_a_baseline_of_an_earlier_version(tmp_path: Path) -> None:
+    """Its records are completed, so that they stand under today's protocols."""
+    for directory, record in load_records([OLD]):
+        metrics = [Metric(name=one.name, value=one.value, split=one.split, n_eval=one.n_eval) for one in record.metrics]
+        put_record(
+            tmp_path / "now" / directory.name, record.model_copy(update={"schema_version": 2, "metrics": metrics})
+        )
+    said = judge(OLD, tmp_path / "now", status=0)
+    assert said.startswith("No regression in 2 cells.\n") and said.endswith("2 identical to the last digit.\n")
+    said = judge(OLD / "results.csv", tmp_path / "now", status=3)
+    assert "    settings of the baseline not known: its results.csv is of an earlier version. " in said
+
+
+def test_a_store_without_runs(nights: Path, tmp_path: Path) -> None:
+    empty, others = tmp_path / "empty", tmp_path / "others"
+    empty.mkdir()
+    others.mkdir()
+    (others / "notes.txt").write_text("no run")
+    for path in (empty, others):
+        message = refusal("regress", "--baseline", path, "--current", nights, status=3)
+        assert message.startswith(f"--baseline {path}: no finished runs. Expected a store with some, or a results.csv")
+        said = judge(nights, path, status=3)
+        assert said.startswith(f"Cannot tell for 2 cells: {CELL}, {TWIN}.\n") and "\n0 cells compared" in said
+    message = refusal("regress", "--baseline", nights, "--current", tmp_path / "gone", status=3)
+    assert message.startswith(f"{tmp_path}/gone: no such file or directory. Expected a results.csv, a store, or")
+
+
+def test_the_same_runs_on_both_sides(nights: Path) -> None:
+    message = refusal("regress", "--baseline", nights, "--current", nights)
+    assert message.startswith(f"--baseline {nights} and --current {nights}: the same runs, ")
+
+
+def test_a_damaged_record_is_passed_over_and_its_cell_cannot_be_told(nights: Path) -> None:
+    store = put_tonight(nights, twin=None)
+    (put(store, 78.6, **RANDOM) / "record.json").write_text("{")
+    said = judge(nights, store, status=3)
+    assert "backbench: passed over: " in said and f"Cannot tell for 1 cell: {TWIN}." in said
+
+
+def test_a_wrong_call(nights: Path) -> None:
+    store = put_tonight(nights)
+    both = ("--baseline", nights, "--current", store)
+    assert refusal("regress", *both, "--sigma", "top1").startswith("--sigma top1: expected METRIC=POINTS")
+    message = refusal("regress", *both, "--write", "verdict.html")
+    assert message.startswith("--write verdict.html: expected a name that ends in .md, .csv, .xml, .json, .txt")
+    assert "Missing option '--current'" in usage_refusal("regress", "--baseline", nights)
+
+
+def test_each_file_has_the_verdict_as_its_name_says(nights: Path, tmp_path: Path) -> None:
+    store, out = put_tonight(nights, 82.9), tmp_path / "new/verdict"
+    files = [out.with_suffix(suffix) for suffix in (".md", ".csv", ".xml", ".json", ".txt")]
+    said = judge(nights, store, *(part for file in files for part in ("--write", file)), status=1)
+    markdown, csv, junit, document, text = files
+    assert text.read_text() == said
+    assert markdown.read_text().startswith(f"## Regression in 1 cell: {CELL}.\n")
+    assert pd.read_csv(csv)["severity"].tolist() == ["regression"]
+    (suite,) = ElementTree.parse(junit).getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    assert json.loads(document.read_text())["status"] == 1
+
+
+def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(nights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = judge(nights, put_tonight(nights), "--write", tmp_path / "file/verdict.md", status=3)
+    assert said.startswith("No regression in 2 cells.\n") and "verdict.md: cannot be written: " in said
+
+
+def test_one_document(nights: Path) -> None:
+    store = put_tonight(nights)
+    result = success("regress", "--baseline", nights, "--current", store, "--json")
+    document = json.loads(result.stdout)
+    assert (document["verdict"], document["status"], document["compared"]) == ("no regression", 0, 2)
+    assert [cell["backbone"] for cell in document["cells"]] == ["mae_vit_base", "random_vit_base"]
