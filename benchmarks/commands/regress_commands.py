@@ -9,7 +9,10 @@ from benchmarks.commands.options import AsJson
 
 regress_app = typer.Typer()
 
-_SIDE = "a store, a results.csv, or a folder of nights as `suite --keep-nights` makes it. May be repeated."
+_SIDE = (
+    "a store, a results.csv, a folder of nights as `suite --keep-nights` makes it, or a baseline as `baseline promote` "
+    "does. May be repeated."
+)
 
 
 @regress_app.command()
@@ -24,6 +27,23 @@ def regress(
             "May be repeated.",
         ),
     ] = None,
+    strict_trace: Annotated[
+        bool,
+        typer.Option(
+            "--strict-trace",
+            help="A training that took another course than the same seed in the baseline is a regression, and no "
+            "notice alone.",
+        ),
+    ] = False,
+    confirm: Annotated[
+        int,
+        typer.Option(
+            metavar="SEEDS",
+            min=0,
+            help="Before the verdict, run so many further seeds of each cell that may have become worse; they stay in "
+            "the store of --current.",
+        ),
+    ] = 0,
     write: Annotated[
         list[Path] | None,
         typer.Option(
@@ -40,6 +60,9 @@ def regress(
     its mean over seeds is, by more than seeds differ, and by 0.1 points or 1 % at least; the more cells, the stricter.
     Speed and memory are compared on the same kind of machine only, and need three nights in the baseline.
 
+    A training whose losses are not those of the same seed in the baseline, on the same machine, is told with the update
+    where they part: it finds what accuracy cannot.
+
     Exit status 0: no regression. 1: a regression, or a cell that failed. 3: it cannot be told: a cell is missing, has
     other data or settings, or too few seeds.
 
@@ -52,4 +75,14 @@ def regress(
     """
     from benchmarks.commands.regression import show_verdict
 
-    raise typer.Exit(show_verdict(baseline, current, sigmas=sigma or [], write=write or [], as_json=as_json))
+    raise typer.Exit(
+        show_verdict(
+            baseline,
+            current,
+            sigmas=sigma or [],
+            strict_trace=strict_trace,
+            confirm=confirm,
+            write=write or [],
+            as_json=as_json,
+        )
+    )

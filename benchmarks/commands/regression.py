@@ -1,15 +1,20 @@
 """What `backbench regress` prints and writes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backbones.errors import InputError
+from benchmarks.running.baselines import counting
+from benchmarks.running.behaviour import behaviour_findings
 from benchmarks.running.regressing import read_sides, read_sigmas
 from benchmarks.running.writing import write_text
+from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
 from benchmarks.scheduling.failures import failures_of
+from results.regression.findings import CellName, Judged, Verdict
 from results.regression.formats import render_verdict
 from results.regression.judging import judge
+from results.regression.runs import to_runs
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".xml": "junit", ".json": "json", ".txt": "text"}
 """How a file is written, by the suffix of its name."""
@@ -20,10 +25,15 @@ def show_verdict(
     current: Sequence[Path],
     *,
     sigmas: Sequence[str] = (),
+    strict_trace: bool = False,
+    confirm: int = 0,
     write: Sequence[Path] = (),
     as_json: bool = False,
 ) -> int:
     """Hold the current runs against those of a baseline; the exit status, 1 for a regression, 3 for what is not clear.
+
+    Of a baseline that `backbench baseline promote` has made, the nights that count are read. With `strict_trace` a
+    changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
     not say how it is to be written, and as `read_sides`, `read_sigmas` and `failures_of` do.
@@ -32,10 +42,37 @@ def show_verdict(
         if path.suffix not in SUFFIXES:
             raise InputError(f"--write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
     stated = read_sigmas(sigmas)
-    before, now = read_sides(baseline, current)
-    verdict = judge(before, now, failures=failures_of(current), sigmas=stated)
+    good = counting(baseline)
+    verdict = _judge(good, current, stated, strict_trace)
+    if confirm and (suspicious := [cell for cell in verdict.cells if cell.suspicious]):
+        _run_further(suspicious, good, current, confirm)
+        verdict = _judge(good, current, stated, strict_trace)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()
     for path in write:
         write_text(path, render_verdict(verdict, SUFFIXES[path.suffix]))
     return verdict.status
+
+
+def _judge(
+    baseline: Sequence[Path], current: Sequence[Path], sigmas: Mapping[str, float], strict_trace: bool
+) -> Verdict:
+    before, now = read_sides(baseline, current)
+    verdict = judge(before, now, failures=failures_of(current), sigmas=sigmas)
+    return verdict.extended(*behaviour_findings(before, now, strict_trace=strict_trace))
+
+
+def _run_further(suspicious: Sequence[Judged], baseline: Sequence[Path], current: Sequence[Path], count: int) -> None:
+    """Run so many further seeds of each cell, and say so."""
+    seeds: dict[CellName, set[int]] = {}
+    for side in read_sides(baseline, current):
+        for run in to_runs(side):
+            seeds.setdefault(run.cell, set()).add(run.seed)
+    further = further_runs(current, [(one.cell, seeds[one.cell]) for one in suspicious], count)
+
+    def tell(run: FurtherRun) -> None:
+        print(f"backbench: {run.job.name}: seed {run.seed} before the verdict ({run.log})", file=sys.stderr, flush=True)
+
+    for one in further:
+        if status := carry_out(one, tell):
+            print(f"backbench: {one.job.name}: seed {one.seed} ended with {status}: {one.log}", file=sys.stderr)

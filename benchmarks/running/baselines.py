@@ -162,6 +162,20 @@ def is_baseline(path: Path) -> bool:
     return (path / BASELINE).is_file()
 
 
+def counting(paths: Sequence[Path]) -> list[Path]:
+    """The paths, of a baseline among them its nights that count.
+
+    Raises InputError where a baseline has none, and as `counting_nights` does.
+    """
+    found: list[Path] = []
+    for path in paths:
+        nights = counting_nights(path) if is_baseline(path) else (path,)
+        if not nights:
+            raise InputError(f"{path}: no night of this baseline counts. Promote one: backbench baseline promote")
+        found += nights
+    return found
+
+
 def counting_nights(baseline: Path) -> tuple[Path, ...]:
     """The folders of the nights that count, oldest first. Raises InputError as `read_baseline` does."""
     return tuple(baseline / night for night in read_baseline(baseline).counts)

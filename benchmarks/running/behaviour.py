@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backbones.errors import InputError
 from backbones.training.machine import is_cpu
-from benchmarks.planning.records import load_records
-from benchmarks.running.baseline_file import is_night
-from benchmarks.running.collecting import warn
 from benchmarks.running.trace import LOG, TOLERANCES, TraceComparison, compare_traces
-from results import Record, load_results, to_frame
+from results import ResultsError, read_record
+from results.record import Outline
 from results.regression.behaviour import (
     Courses,
     Origin,
@@ -26,76 +24,55 @@ from results.regression.behaviour import (
     remarks_of,
 )
 from results.regression.findings import Finding
-from results.regression.runs import NIGHT, Run, to_runs
+from results.regression.runs import Run, to_runs
 
-
-@dataclass(frozen=True)
-class _Side:
-    """Runs, and by the place of those that lie in a directory what their records say."""
-
-    runs: list[Run]
-    records: dict[str, Record]
-
-    def log(self, run: Run) -> Path | None:
-        """The directory of a run that has a log; None where there is a row of a CSV alone."""
-        place = str(run.row["directory"])
-        return Path(place) if place in self.records and Path(place, LOG).is_file() else None
-
-    def origin(self, run: Run) -> Origin:
-        record = self.records.get(str(run.row["directory"]))
-        return origin_of(run, record.versions, record.model_code) if record else origin_of(run)
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def behaviour_findings(
-    baseline_dirs: Iterable[Path], current_dirs: Iterable[Path], *, strict_trace: bool
+    baseline: "pd.DataFrame", current: "pd.DataFrame", *, strict_trace: bool
 ) -> tuple[list[Finding], list[str]]:
     """Hold the course of each run of tonight against that of the baseline's latest run of the same cell, protocol and
     seed on the same machine: what left it, and what holds for all.
 
-    Each path is a store, a night of a baseline, or a results.csv, of which the last loss is all that is known. A
-    changed course is a notice, with `strict_trace` a regression. Another device, driver, CUDA, PyTorch, precision or
+    The sides are as `read_sides` has them. Where a run's `directory` holds no log, the last loss is all that is known.
+    A changed course is a notice, with `strict_trace` a regression. Another device, driver, CUDA, PyTorch, precision or
     number of processes rounds otherwise: there nothing is compared. What is fine-tuned from weights that a pre-training
-    of the same store has made anew is not blamed for these. Raises ResultsError for a path that is neither.
+    of the same store has made anew is not blamed for these.
     """
-    before, now = _read(baseline_dirs), _read(current_dirs)
-    courses, tally = Courses(_that_trained(before.runs)), Tally()
-    made = made_weights([*before.runs, *now.runs])
+    before, now = to_runs(baseline), to_runs(current)
+    courses, tally = Courses(_that_trained(before)), Tally()
+    made = made_weights([*before, *now])
     findings = []
-    for run in _that_trained(now.runs):
+    for run in _that_trained(now):
         other = courses.find(run, tally)
         if other is None:
             continue
         if remade := remade_weights(other, run, made):
             tally.remade.setdefault(remade, []).append(str(run.cell))
             continue
-        ours, theirs = now.log(run), before.log(other)
-        if ours and theirs:
-            finding = _by_log(theirs, ours, run, tally, (before.origin(other), now.origin(run)), strict_trace)
-        else:
-            finding = _by_end(other, run, tally, (before.origin(other), now.origin(run)), strict_trace)
+        by = _by_log if _has_log(other) and _has_log(run) else _by_end
+        finding = by(other, run, tally, strict_trace)
         findings += [finding] if finding else []
     return findings, remarks_of(tally)
 
 
-def _read(paths: Iterable[Path]) -> _Side:
-    runs: list[Run] = []
-    records: dict[str, Record] = {}
-    for path in paths:
-        if not path.is_dir():
-            runs += to_runs(load_results(path))
-            continue
-        found = load_records([path], on_unreadable=warn)
-        of_path = {str(directory): record for directory, record in found}
-        frame = to_frame(of_path.values(), [*of_path])
-        nights = {place: _night_of(path, Path(place), record) for place, record in of_path.items()}
-        runs += to_runs(frame.assign(**{NIGHT: frame["directory"].map(nights)}))
-        records |= of_path
-    return _Side(runs, records)
+def _has_log(run: Run) -> bool:
+    return bool(run.row["directory"]) and Path(run.row["directory"], LOG).is_file()
 
 
-def _night_of(root: Path, directory: Path, record: Record) -> str:
-    names = (root.resolve().name, *directory.relative_to(root).parts)
-    return next((name for name in names if is_night(name)), f"{record.finished_at:%Y-%m-%d}")
+def _origins(*runs: Run) -> list[Origin]:
+    """Of runs whose record is there, with the versions of libraries."""
+    return [_origin(run) for run in runs]
+
+
+def _origin(run: Run) -> Origin:
+    try:
+        record = read_record(Path(run.row["directory"] or "nowhere"), Outline)
+    except ResultsError:  # a row of a CSV alone
+        return origin_of(run)
+    return origin_of(run, record.versions, record.model_code)
 
 
 def _that_trained(runs: Iterable[Run]) -> list[Run]:
@@ -103,9 +80,8 @@ def _that_trained(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if not run.row["trained"]]
 
 
-def _by_log(
-    before: Path, now: Path, run: Run, tally: Tally, origins: tuple[Origin, Origin], strict: bool
-) -> Finding | None:
+def _by_log(other: Run, run: Run, tally: Tally, strict: bool) -> Finding | None:
+    before, now = (Path(each.row["directory"]) for each in (other, run))
     try:
         found = compare_traces(before, now, 0.0)
         if exact := found.are_the_same and not _of_unlike_length(found):
@@ -122,10 +98,10 @@ def _by_log(
         return None
     first = next((one for one in found.differences if one.name == "loss"), found.differences[0])
     parting = Parting(first.name, first.a, first.b, found.differs_at)
-    return parted(run, parting, *origins, strict=strict, settings=found.settings)
+    return parted(run, parting, *_origins(other, run), strict=strict, settings=found.settings)
 
 
-def _by_end(other: Run, run: Run, tally: Tally, origins: tuple[Origin, Origin], strict: bool) -> Finding | None:
+def _by_end(other: Run, run: Run, tally: Tally, strict: bool) -> Finding | None:
     is_known, exact = end_of(other, run, 0.0)
     if not is_known:
         return None
@@ -137,7 +113,7 @@ def _by_end(other: Run, run: Run, tally: Tally, origins: tuple[Origin, Origin], 
     if parting is None:
         tally.alike += 1
         return None
-    return parted(run, parting, *origins, strict=strict)
+    return parted(run, parting, *_origins(other, run), strict=strict)
 
 
 def _tolerance(run: Run) -> float:

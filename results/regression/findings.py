@@ -1,7 +1,7 @@
 """What a comparison of two sides finds, cell by cell, and what it comes to as a whole."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -61,6 +61,14 @@ class Finding:
     p_value: float | None = None
 
 
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings, the heaviest first, each once."""
+    order = list(Severity)
+    return tuple(
+        sorted(dict.fromkeys(findings), key=lambda one: (order.index(one.severity), one.kind, one.cell, one.words))
+    )
+
+
 @dataclass(frozen=True)
 class Judged:
     """A cell of both sides with its numbers, whatever was found.
@@ -93,6 +101,10 @@ class Verdict:
     cells: tuple[Judged, ...]
     remarks: tuple[str, ...] = ()
 
+    def extended(self, findings: Iterable[Finding], remarks: Iterable[str] = ()) -> "Verdict":
+        """The verdict with further findings, in their places, and remarks."""
+        return replace(self, findings=in_order([*self.findings, *findings]), remarks=(*self.remarks, *remarks))
+
     def of(self, *severities: Severity) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity in severities]
 
@@ -104,8 +116,10 @@ class Verdict:
 
     @property
     def status(self) -> int:
-        """Exit status: 1 for a regression, 3 where it cannot be told, else 0."""
-        return {Severity.regression: 1, Severity.unclear: 3}.get(self.severity, 0) if self.severity else 0
+        """Exit status: 1 for a regression, 3 where it cannot be told, as of nothing that was compared, else 0."""
+        if self.severity is None:
+            return 0 if self.cells else 3
+        return {Severity.regression: 1, Severity.unclear: 3}.get(self.severity, 0)
 
     @property
     def identical(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from results.metrics import find_metric
 from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
 from results.regression.costs import COSTS, FEWEST_NIGHTS, LEVEL_OF_COSTS, CostOfCell, costs_of, p_costlier, spread_of
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.findings import CellName, Finding, Judged, Severity, Verdict, in_order
 from results.regression.joining import Pair, join
 from results.regression.noise import Kind, Noise, kind_of, mean_of_seeds, pool_noise
 from results.regression.runs import Run, to_runs
@@ -69,11 +69,8 @@ def judge(
     findings += _of_accuracy(judged, noise)
     for cost in COSTS:
         findings += _of_costs(*costs_of(pairs, cost))
-    order = list(Severity)
-    once = dict.fromkeys(findings)  # speed and memory of two machines are told together
-    found = sorted(once, key=lambda finding: (order.index(finding.severity), finding.kind, finding.cell))
     cells = tuple(_judged(one) for one in judged)
-    return Verdict(tuple(found), cells, tuple(_remarks(before, now)))
+    return Verdict(in_order(findings), cells, tuple(_remarks(before, now)))
 
 
 def _accuracy(pair: Pair, noise: Mapping[Kind, Noise]) -> _Accuracy:

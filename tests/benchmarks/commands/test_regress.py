@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,9 +10,13 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from benchmarks.commands import regression
 from benchmarks.planning.records import load_records
+from benchmarks.running.baselines import pin, promote
 from benchmarks.running.collecting import collect
+from benchmarks.scheduling.confirming import FurtherRun
 from results import Metric
+from tests.support.baselines import put_run
 from tests.support.in_process import call, refusal, success, usage_refusal
 from tests.support.judged_stores import MAE, RANDOM, put, put_nights, put_record
 from tests.support.suite_stores import make_job, put_finished, put_state, put_suite
@@ -45,7 +50,8 @@ def judge(baseline: Path, current: Path, *options: object, status: int) -> str:
 def test_a_night_as_the_others_is_green(nights: Path) -> None:
     assert judge(nights, put_tonight(nights), status=0) == (
         "No regression in 2 cells.\n\n"
-        "baseline: 4 nights, 2026-01-01 to 2026-01-04\n\n"
+        "baseline: 4 nights, 2026-01-01 to 2026-01-04\n"
+        "the course of 2 runs is not compared, the baseline has none of these seeds\n\n"
         "2 cells compared, 0 identical to the last digit.\n"
     )
 
@@ -76,6 +82,56 @@ def test_an_improvement_is_told_and_green(nights: Path) -> None:
 def test_a_stated_sigma_goes_before_what_seeds_tell(nights: Path) -> None:
     said = judge(nights, put_tonight(nights, 82.9), "--sigma", "top1=1", status=0)
     assert said.startswith("No regression in 2 cells.\n")
+
+
+def test_another_course_is_a_notice_and_a_regression_where_that_is_wished(tmp_path: Path) -> None:
+    for day, losses in ((1, (3.0, 2.0)), (2, (3.0, 2.5))):
+        put_run(tmp_path / f"2026-01-0{day}", losses=losses, day=day)
+    sides = (tmp_path / "2026-01-01", tmp_path / "2026-01-02")
+    words = "another course from update 2 on, seed 0: loss 2 → 2.5; same code and libraries"
+    assert f"    {words}\n" in judge(*sides, status=0)
+    assert judge(*sides, "--strict-trace", status=1).startswith("Regression in 1 cell: ")
+
+
+def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path) -> None:
+    for day, value in ((1, 20.0), (2, 83.0)):
+        promote(tmp_path / "baseline", put_run(tmp_path / f"2026-01-0{day}", value, day=day).parents[3], who="Ann")
+    pin(tmp_path / "baseline", ["2026-01-02"], why="the first was broken")
+    put_run(tmp_path / "2026-01-03", 83.0, day=3)
+    said = judge(tmp_path / "baseline", tmp_path / "2026-01-03", status=0)
+    assert "baseline: 1 night, 2026-01-02\n" in said and "1 of 1 run took the same course to the last digit" in said
+
+
+@pytest.mark.parametrize(("further", "status"), [(82.9, 1), (83.6, 0)])
+def test_a_suspicious_cell_is_run_again_before_it_alarms(
+    nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: float, status: int
+) -> None:
+    arguments = ("run", "--recipe", "imagenet_vit_base", "--seed", "9", "--out", str(tmp_path / "store"))
+    mae, twin = make_job("mae", 9, arguments=arguments), make_job("twin", 9, backbone=RANDOM["backbone"])
+    folder = put_suite(tmp_path / "store", mae, twin)
+    put_finished(folder, mae, 82.9, **MAE)
+    put_finished(folder, twin, 78.6, **RANDOM)
+    assert judge(nights, folder.out, status=1).startswith("Regression")
+    begun = []
+
+    def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None]) -> int:
+        on_begin(run)
+        begun.append(run.arguments)
+        put(folder.out, further, run.seed, **MAE, key=f"{run.seed:012x}")
+        return 0
+
+    monkeypatch.setattr(regression, "carry_out", carry_out)
+    said = judge(nights, folder.out, "--confirm", 2, status=status)
+    assert begun == [[*arguments[:4], seed, *arguments[5:]] for seed in ("10", "11")]
+    assert "backbench: mae: seed 10 before the verdict (" in said
+    if status:
+        assert "82.90 % over 3 seeds, in the baseline 83.57 % over 4 seeds" in said
+
+
+def test_what_no_suite_has_run_cannot_be_run_again(nights: Path) -> None:
+    tonight = put_tonight(nights, 82.9)
+    message = refusal("regress", "--baseline", nights, "--current", tonight, "--confirm", 2)
+    assert message == f"--confirm: {CELL}: no suite of --current has this cell, so it cannot be run again"
 
 
 def test_a_vanished_cell(nights: Path) -> None:

@@ -1,13 +1,16 @@
 """Whether a night's runs took the course of the baseline's: what is named, what is blamed, and what is not compared."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.running.baselines import counting_nights, promote
+from benchmarks.running.baselines import counting, counting_nights, promote
 from benchmarks.running.behaviour import behaviour_findings
 from benchmarks.running.collecting import collect
+from benchmarks.running.regressing import read_sides
 from results.regression.findings import Finding, Severity
 from tests.support.baselines import VERSIONS, put_run
 
@@ -16,7 +19,11 @@ GPU: dict[str, Any] = {"device": "NVIDIA H100", "cuda": "13.0", "driver": "580.1
 
 def held(root: Path, *, strict_trace: bool = False) -> tuple[list[Finding], list[str]]:
     """Night 2 against night 1."""
-    return behaviour_findings([root / "2026-01-01"], [root / "2026-01-02"], strict_trace=strict_trace)
+    return of([root / "2026-01-01"], [root / "2026-01-02"], strict_trace=strict_trace)
+
+
+def of(baseline: Sequence[Path], current: Sequence[Path], *, strict_trace: bool) -> tuple[list[Finding], list[str]]:
+    return behaviour_findings(*read_sides(counting(baseline), current), strict_trace=strict_trace)
 
 
 def put(root: Path, day: int, losses: list[float] | None, **fields: Any) -> Path:
@@ -74,9 +81,9 @@ def test_the_latest_night_of_the_baseline_counts(tmp_path: Path) -> None:
         promote(tmp_path / "baseline", tmp_path / f"nights/2026-01-0{day}", who="Ann")
     tonight = [tmp_path / "nights/2026-01-03"]
     for baseline in (counting_nights(tmp_path / "baseline"), [tmp_path / "baseline"]):
-        assert behaviour_findings(baseline, tonight, strict_trace=False)[0] == []
+        assert of(baseline, tonight, strict_trace=False)[0] == []
     earlier = counting_nights(tmp_path / "baseline")[:1]
-    assert "loss 3 → 4" in behaviour_findings(earlier, tonight, strict_trace=False)[0][0].words
+    assert "loss 3 → 4" in of(earlier, tonight, strict_trace=False)[0][0].words
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_an_earlier_night_on_the_same_machine_is_found(tmp_path: Path) -> None:
     put(tmp_path, 2, [3.1], **(GPU | {"device": "NVIDIA H200"}))
     put(tmp_path, 3, [3.0], **GPU)
     nights = [tmp_path / f"2026-01-0{day}" for day in (1, 2, 3)]
-    findings, remarks = behaviour_findings(nights[:2], nights[2:], strict_trace=True)
+    findings, remarks = of(nights[:2], nights[2:], strict_trace=True)
     assert (findings, remarks) == ([], ["1 of 1 run took the same course to the last digit"])
 
 
@@ -160,9 +167,9 @@ def test_without_logs_the_loss_at_the_end_is_held(tmp_path: Path) -> None:
         put(tmp_path, day, [3.0, 2.0], seed=1)
         collect(tmp_path / f"2026-01-0{day}")
     night = [tmp_path / f"2026-01-0{day}" for day in (1, 2)]
-    tables = [path / "results.csv" for path in night]
+    tables = [shutil.copy(path / "results.csv", tmp_path / f"{path.name}.csv") for path in night]
     for baseline, tonight in (tables, (tables[0], night[1]), (night[0], tables[1])):
-        ((finding,), remarks) = behaviour_findings([baseline], [tonight], strict_trace=True)
+        ((finding,), remarks) = of([baseline], [tonight], strict_trace=True)
         assert finding.words == "the loss at the end differs, seed 0: 2 → 2.5; same code"
         assert finding.severity is Severity.regression
         assert remarks == ["1 of 2 runs took the same course to the last digit"]

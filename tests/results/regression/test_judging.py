@@ -212,5 +212,5 @@ def test_without_noise_all_is_a_difference() -> None:
 
 def test_nothing_to_compare() -> None:
     verdict = judge(rows(), rows())
-    assert (verdict.status, verdict.cells) == (0, ())
+    assert (verdict.status, verdict.cells) == (3, ())
     assert verdict.to_frame().empty
