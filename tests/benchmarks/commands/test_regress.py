@@ -102,14 +102,14 @@ def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path) -> None:
     assert "baseline: 1 night, 2026-01-02\n" in said and "1 of 1 run took the same course to the last digit" in said
 
 
-@pytest.mark.parametrize(("further", "status"), [(82.9, 1), (83.6, 0)])
+@pytest.mark.parametrize(("further", "status"), [(83.2, 1), (83.6, 0)])
 def test_a_suspicious_cell_is_run_again_before_it_alarms(
     nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: float, status: int
 ) -> None:
     arguments = ("run", "--recipe", "imagenet_vit_base", "--seed", "9", "--out", str(tmp_path / "store"))
     mae, twin = make_job("mae", 9, arguments=arguments), make_job("twin", 9, backbone=RANDOM["backbone"])
     folder = put_suite(tmp_path / "store", mae, twin)
-    put_finished(folder, mae, 82.9, **MAE)
+    put_finished(folder, mae, 83.2, **MAE)
     put_finished(folder, twin, 78.6, **RANDOM)
     assert judge(nights, folder.out, status=1).startswith("Regression")
     begun = []
@@ -125,7 +125,7 @@ def test_a_suspicious_cell_is_run_again_before_it_alarms(
     assert begun == [[*arguments[:4], seed, *arguments[5:]] for seed in ("10", "11")]
     assert "backbench: mae: seed 10 before the verdict (" in said
     if status:
-        assert "82.90 % over 3 seeds, in the baseline 83.57 % over 4 seeds" in said
+        assert "83.20 % over 3 seeds, in the baseline 83.57 % over 4 seeds" in said
 
 
 def test_what_no_suite_has_run_cannot_be_run_again(nights: Path) -> None:
