@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NIGHTS_OF_BAND = 14
-"""The first nights, and of a shorter history its first half, that the band is of, where the call names none."""
+"""The most nights that the band is of where the call names none: the first ones, of a shorter history the first half,
+and none from a change on."""
 
 BAND = 2.0
 """Standard deviations to each side: 19 of 20 nights of an equal cell lie in the band."""
@@ -119,6 +120,14 @@ class History:
     @property
     def nights(self) -> tuple[str, ...]:
         return tuple(sorted({night for one in self.series for night in one.nights}))
+
+    @property
+    def names(self) -> dict[tuple[CellName, str], str]:
+        """What each cell and protocol is called: of those that would be called the same with what differs."""
+        alike: dict[str, list[tuple[CellName, str]]] = {}
+        for one in dict.fromkeys((one.cell, one.protocol) for one in self.series):
+            alike.setdefault(str(one[0]), []).append(one)
+        return {one: _name(one, group) for group in alike.values() for one in group}
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each series; of several changes the last."""
@@ -264,13 +273,22 @@ def _told(one: Series, found: Step | Trend) -> tuple[float, float, float, float,
 def _band(one: Series, baseline: Collection[str]) -> tuple[float, float] | None:
     if one.sigma is None:
         return None
-    first = max(min(NIGHTS_OF_BAND, len(one.nights) // 2), min(LEAST_NIGHTS, len(one.nights)))
-    chosen = set(baseline) or set(one.nights[:first])
+    first = max(min(NIGHTS_OF_BAND, len(one.nights) // 2), LEAST_NIGHTS)
+    until = one.nights.index(one.changes[0].night) if one.changes else len(one.nights)
+    chosen = set(baseline) or set(one.nights[: min(first, until)])
     values = [value for night, value in zip(one.nights, _scaled(one), strict=True) if night in chosen]
     if not values:
         return None
     low, high = fmean(values) - BAND * one.sigma, fmean(values) + BAND * one.sigma
     return (math.exp(low), math.exp(high)) if one.quantity in _COSTS else (low, high)
+
+
+def _name(one: tuple[CellName, str], alike: Sequence[tuple[CellName, str]]) -> str:
+    cell, protocol = one
+    differing = [value for place, value in enumerate(cell) if value and len({other[place] for other, _ in alike}) > 1]
+    if len({other for _, other in alike}) > 1:
+        differing.append(f"protocol {protocol[:8]}")
+    return ", ".join([str(cell), *differing])
 
 
 def _row(one: Series) -> Iterator[tuple[str, object]]:

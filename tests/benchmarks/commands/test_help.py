@@ -17,6 +17,7 @@ COMMANDS = [
     "runs",
     "clean",
     "collect",
+    "history",
     "list",
     "inspect",
     "export",
