@@ -152,11 +152,11 @@ def to_history(
     baseline: the nights that the band is of; by default the first ones
     sigmas:   standard deviations between seeds, by metric, in the place of what the nights themselves tell
 
-    How far equal nights lie apart is told by the differences from each night to the next, the larger of the cell's own
-    and that of all cells of one kind: cells that repeat their seeds have less noise than seeds have between them. The
-    noise of seeds (`pool_noise`) stands in where the nights tell nothing. Where nothing has changed, in less than
-    `LEVEL` of histories anything is found in the accuracy of any cell, in speed and memory each in less than
-    `LEVEL_OF_COSTS`; `results.regression.changes` has the tests.
+    How far equal nights lie apart is told by the differences from each night to the next: the larger of the cell's own
+    sigma and that of all cells of one kind, of which those that repeat their seeds stand apart, for they have less
+    noise than seeds have between them. That of seeds (`pool_noise`) stands in where the nights tell nothing.
+    Where nothing has changed, in less than `LEVEL` of histories anything is found in the accuracy of any cell, in speed
+    and memory each in less than `LEVEL_OF_COSTS`; `results.regression.changes` has the tests.
     """
     runs = to_runs(frame)
     of_cells: dict[tuple[CellName, str], list[Run]] = {}

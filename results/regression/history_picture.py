@@ -42,16 +42,17 @@ def draw_history(history: History) -> "Figure":
     """The figure that `history_picture` has as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     cells, names = _in_order(history), history.names
     shown = cells[:MOST_CELLS]
     columns = max(1, min(_COLUMNS, math.ceil(math.sqrt(len(shown)))))
     rows = max(1, math.ceil(len(shown) / columns))
     width, height = (1.5 * length if len(shown) == 1 else length for length in _PANEL)
-    figure = Figure((width * columns, height * rows + 0.5), layout="constrained")
+    layout = ConstrainedLayoutEngine(hspace=0.04, wspace=0.05)
+    figure = Figure((width * columns, height * rows + 0.5), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(hspace=0.04, wspace=0.05)  # type: ignore[union-attr]
-    figure.suptitle(_title(history, len(cells), len(shown)), fontsize=10, x=0.01, ha="left", color=_INK)
+    figure.suptitle(_title(history, len(cells), len(shown)), fontsize=9, x=0.01, ha="left", color=_INK)
     grid = figure.add_gridspec(rows, columns)
     days = _Days(history.nights)
     for place, (accuracy, *costs) in enumerate(shown):
@@ -82,7 +83,7 @@ def _title(history: History, cells: int, shown: int) -> str:
     nights = history.nights
     span = f"{len(nights)} nights, {nights[0]} to {nights[-1]}" if nights else "no nights"
     left_out = f"; the first {shown} are shown" if shown < cells else ""
-    return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: two sigma around the baseline's mean"
+    return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: mean ± 2σ of the baseline"
 
 
 class _Days:
@@ -103,8 +104,10 @@ class _Days:
         nights = [*self.places]
         chosen = [nights[place] for place in sorted({0, len(nights) // 2, len(nights) - 1})]
         axes.set_xticks(self.of(chosen), [night.removeprefix("20") for night in chosen])
-        for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=False):
-            label.set_horizontalalignment(side if len(chosen) == 3 else "center")
+        if len(chosen) > 1:
+            first, *_, last = axes.get_xticklabels()
+            first.set_horizontalalignment("left")
+            last.set_horizontalalignment("right")
 
 
 def _draw(axes: "Axes", one: Series, days: _Days) -> None:

@@ -84,12 +84,12 @@ def test_equal_nights_alarm_seldom() -> None:
 
 @pytest.mark.slow
 def test_the_whole_curve() -> None:
-    curve = print_curve(1000)
-    alarms = share_of_false_alarms(1000, 2), share_of_false_alarms(1000, 3, is_cost=True)
+    curve = print_curve(500)
+    alarms = share_of_false_alarms(500, 2), share_of_false_alarms(500, 3, is_cost=True)
     print(f"\nfalse alarms of accuracy {alarms[0]:.1%}, of speed {alarms[1]:.1%}")
     assert alarms[0] <= 0.05 and alarms[1] <= 0.02
     assert curve["drop", 3][0] >= 0.95 and curve["drift", 4][1] >= 0.85
-    assert share_found(1000, 4, 5, "drop", is_cost=True)[0] >= 0.95
+    assert share_found(500, 4, 5, "drop", is_cost=True)[0] >= 0.95
 
 
 def test_few_nights_of_a_drift_that_is_found_are_far_off() -> None:
