@@ -17,6 +17,7 @@ from benchmarks.commands.cache_commands import cache_app
 from benchmarks.commands.completion import complete_backbone
 from benchmarks.commands.data_commands import data_app
 from benchmarks.commands.doctor_commands import doctor_app
+from benchmarks.commands.history_commands import history_app
 from benchmarks.commands.listing import LISTS
 from benchmarks.commands.options import (
     AsJson,
@@ -212,6 +213,7 @@ app.add_typer(trained_app)
 app.add_typer(result_app)
 app.add_typer(regress_app)
 app.add_typer(store_app)
+app.add_typer(history_app)
 
 
 @app.command("list")

@@ -19,10 +19,11 @@ def write_text(path: Path, text: str) -> Path:
     Several processes may write it at once: the last one's text stays. Missing folders are created. Raises ResultsError,
     naming path and reason, with nothing left behind, if it cannot be written.
     """
-    return _write(path, spell_out(text).encode())
+    return write_bytes(path, spell_out(text).encode())
 
 
-def _write(path: Path, content: bytes) -> Path:
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file of whatever kind as `write_text` does, and raise what that raises."""
     try:
         with written_whole(path) as file:
             file.write(content)
@@ -52,7 +53,7 @@ def write_results_csv(path: Path, records: Iterable[Record], directories: Sequen
 
     Returns `path`. Raises ResultsError as `write_text` does.
     """
-    return _write(path, results_csv(records, directories).encode())  # records are spelled out
+    return write_bytes(path, results_csv(records, directories).encode())  # records are spelled out
 
 
 def _sync_directory(directory: Path) -> None:

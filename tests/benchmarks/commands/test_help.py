@@ -18,6 +18,7 @@ COMMANDS = [
     "runs",
     "clean",
     "collect",
+    "history",
     "list",
     "inspect",
     "export",

@@ -1,0 +1,86 @@
+"""`backbench history`: what it reads, what it prints, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from results import results_csv
+from tests.support.in_process import refusal, success
+from tests.support.results_examples import make_record
+
+LEVELS = [83.5, 83.6, 83.4] * 4 + [81.5, 81.6, 81.4] * 4
+
+
+def write_nights(root: Path, values: list[float]) -> Path:
+    """A store a night, of another seed each."""
+    for number, value in enumerate(values):
+        night = root / f"2026-11-{number + 1:02d}"
+        place = night / f"classification/imagenet1k/mae_vit_base/seed{number}-abc"
+        place.mkdir(parents=True)
+        record = make_record(
+            value,
+            number,
+            finished_at=datetime(2026, 12, 1, tzinfo=UTC),
+            train_images_per_second=1000.0 + number % 3,
+            peak_memory_mb=8000.0,
+        )
+        (place / "record.json").write_text(record.to_json())
+        (night / "results.csv").write_text(results_csv([record], [place.relative_to(night).as_posix()]))
+    return root
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_nights(tmp_path_factory.mktemp("history") / "nights", LEVELS)
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [lambda root: [root], lambda root: sorted(root.iterdir()), lambda root: sorted(root.glob("*/results.csv"))],
+    ids=["folder of nights", "stores", "files"],
+)
+def test_a_drop_is_told_with_its_night(nights: Path, sources: Callable[[Path], list[Path]]) -> None:
+    result = success("history", *sources(nights))
+    heading, row = result.stdout.splitlines()
+    assert heading.split("\t")[:3] == ["cell", "metric", "nights"]
+    cells = row.split("\t")
+    assert cells[:5] == ["mae_vit_base on imagenet1k (imagenet_vit_base)", "top-1", "24", "83.50", "81.40"]
+    assert cells[6:] == ["2026-11-13: 83.50 → 81.50 (-2.00, p < 0.0001)", ""]
+    assert "24 nights, 2026-11-01 to 2026-11-24, 1 cell: accuracy changed in 1 and drifts in 0" in result.stderr
+
+
+def test_the_document_has_every_night_and_speed_and_memory(nights: Path) -> None:
+    document = json.loads(success("history", nights, "--json").stdout)
+    accuracy, speed, memory = document["series"]
+    assert accuracy["values"] == LEVELS and accuracy["changes"][0]["night"] == "2026-11-13"
+    assert accuracy["backbone"] == "mae_vit_base" and accuracy["changes"][0]["is_worse"]
+    assert speed["quantity"] == "speed" and speed["changes"] == [] and memory["sigma"] == 0
+
+
+def test_a_picture_is_written(nights: Path, tmp_path: Path) -> None:
+    result = success("history", nights, "--picture", tmp_path / "new/history.png")
+    assert (tmp_path / "new/history.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path / "new/history.png") in result.stderr
+    assert "expected a name that ends in .png" in refusal("history", nights, "--picture", tmp_path / "history.pdf")
+
+
+def test_few_nights_are_shown_and_told_to_be_few(tmp_path: Path) -> None:
+    result = success("history", write_nights(tmp_path, LEVELS[:3]))
+    assert "\t3\t83.50\t83.40\t" in result.stdout and "too few to tell" in result.stderr
+
+
+def test_what_holds_no_numbers_is_refused(tmp_path: Path) -> None:
+    assert "no finished runs with top1" in refusal("history", tmp_path, status=3)
+    assert "nowhere.csv: cannot be read" in refusal("history", tmp_path / "nowhere.csv", status=3)
+    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
+    assert "it lacks the columns" in refusal("history", tmp_path / "results.csv", status=3)
+
+
+def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
+    root = write_nights(tmp_path, LEVELS[:8])
+    next(root.rglob("record.json")).write_text("{")
+    result = success("history", root)
+    assert "passed over" in result.stderr and "\t7\t" in result.stdout

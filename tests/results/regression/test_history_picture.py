@@ -1,0 +1,74 @@
+"""What the picture of a history shows, read from the figure that it is made of."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from results.regression.findings import CellName
+from results.regression.history import Change, Drift, History, Series
+from results.regression.history_picture import MOST_CELLS, draw_history, history_picture
+
+NIGHTS = tuple(f"2026-11-{day:02d}" for day in range(1, 13))
+CELL = CellName("classification", "imagenet1k", "val", "top1", "MAE", "IN1K", "ViT-B", "vit", "imagenet_vit_base")
+VALUES = (*([83.5, 83.6] * 3), *([83.0, 82.9] * 3))
+QUIET = Series(CELL, "a1", "accuracy", NIGHTS, VALUES, 1, False, 0.1, (83.3, 83.7))
+CHANGED = replace(QUIET, changes=(Change(NIGHTS[6], 83.55, 82.95, -0.6, 0.001, True),))
+SPEED = replace(QUIET, quantity="speed", values=(1000.0,) * 12, band=(950.0, 1050.0))
+
+
+def texts(history: History) -> list[str]:
+    return [text.get_text() for axes in draw_history(history).axes for text in axes.texts]
+
+
+def test_a_change_is_a_line_with_its_size() -> None:
+    (axes, below) = draw_history(History((CHANGED, SPEED))).axes
+    verticals = [line for line in axes.lines if list(line.get_ydata()) == [0, 1] and line.get_xdata()[0] != 0]
+    days = axes.lines[1].get_xdata()
+    assert [line.get_xdata()[0] for line in verticals] == [(days[5] + days[6]) / 2]
+    assert [text.get_text() for text in axes.texts] == ["-0.60"] and not below.texts
+    assert below.get_ylabel() == "images/s" and axes.get_title(loc="left") == "vit on imagenet1k (imagenet_vit_base)"
+    low, high = axes.get_ylim()
+    assert low < 82.9 and high > 83.7, "all nights and the band"
+
+
+def test_a_drift_is_a_line_through_its_nights() -> None:
+    drifting = replace(QUIET, drift=Drift(NIGHTS[0], NIGHTS[-1], 83.7, 82.9, -0.8, 0.001, True))
+    axes = draw_history(History((drifting,))).axes[0]
+    assert list(axes.lines[-1].get_ydata()) == [83.7, 82.9] and axes.texts[0].get_text() == "drift -0.80"
+
+
+def test_memory_is_shown_where_it_changed() -> None:
+    memory = replace(SPEED, quantity="memory")
+    assert len(draw_history(History((QUIET, SPEED, memory))).axes) == 2
+    more = replace(memory, changes=(Change(NIGHTS[6], 8000, 8800, 10.0, 0.0, True),))
+    assert len(draw_history(History((QUIET, SPEED, more))).axes) == 3
+    assert texts(History((QUIET, SPEED, more))) == ["+10.0 %"]
+
+
+def test_cells_with_changes_come_first_and_what_is_left_out_is_told() -> None:
+    quiet = [replace(QUIET, cell=CELL._replace(backbone=f"b{number}")) for number in range(MOST_CELLS)]
+    figure = draw_history(History((*quiet, CHANGED)))
+    assert len(figure.axes) == MOST_CELLS and figure.axes[0].get_title(loc="left").startswith("vit on")
+    assert "61 cells; the first 60 are shown" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize("nights", [NIGHTS, tuple("abcdefghijkl")])
+def test_a_night_need_not_be_a_date(nights: tuple[str, ...]) -> None:
+    picture = Image.open(io.BytesIO(history_picture(History((replace(QUIET, nights=nights, band=None),)))))
+    assert picture.format == "PNG" and picture.width > 300
+
+
+def test_one_night_and_none() -> None:
+    one = replace(QUIET, nights=NIGHTS[:1], values=(83.5,), band=None, sigma=None)
+    assert history_picture(History((one,))) and history_picture(History(()))
+
+
+def test_cells_that_differ_in_what_no_title_says_are_told_apart() -> None:
+    other = replace(QUIET, cell=CELL._replace(method="DINO"))
+    assert [*History((QUIET, other, replace(QUIET, protocol="b2"))).names.values()] == [
+        "vit on imagenet1k (imagenet_vit_base), MAE, protocol a1",
+        "vit on imagenet1k (imagenet_vit_base), DINO, protocol a1",
+        "vit on imagenet1k (imagenet_vit_base), MAE, protocol b2",
+    ]
