@@ -65,7 +65,7 @@ def losses(out: Path) -> list[tuple[int, float]]:
 def shown_losses(out: Path) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """By both trackers, in the order in which they were."""
     directory = run_directory(out)
-    rows = [row for path in wandb_files.files(directory) for row in wandb_files.history(path)]
+    rows = [row for path in wandb_files.once_ended(directory) for row in wandb_files.history(path)]
     client = pytest.importorskip("mlflow").MlflowClient(tracking_uri=(out / "mlruns").as_uri())
     known = json.loads((directory / "trackers.json").read_text())["mlflow"]["id"]
     history = client.get_metric_history(known, "train/loss")
