@@ -55,13 +55,13 @@ def further_runs(
     jobs = [(job, folder) for folder in _suites(stores) if (plan := folder.read()) for job in plan.jobs]
     planned = []
     for cell, before, tonight in suspicious:
-        found = [(job, folder) for job, folder in jobs if _is_of(job, cell)]
+        alike = [(job, folder) for job, folder in jobs if _may_be_of(job, cell)]
+        found = next(((job, folder) for job, folder in alike if _is_of(job, folder, cell)), None)
         if not found:
             raise InputError(f"--confirm: {cell}: no suite of --current has this cell, so it cannot be run again")
-        job, folder = found[0]
-        of_suites, run = {job.seed for job, _ in found}, {*tonight}
+        of_suites, run = {job.seed for job, _ in alike}, {*tonight}
         first = max([-1, *before, *run, *of_suites]) + 1
-        planned += [FurtherRun(job, folder, seed) for seed in range(first, first + count - len(run - of_suites))]
+        planned += [FurtherRun(*found, seed) for seed in range(first, first + count - len(run - of_suites))]
     return planned
 
 
@@ -131,5 +131,13 @@ def _suites(stores: Iterable[Path]) -> Iterable[SuiteFolder]:
             yield from (folder for place in (store, *reversed(nights)) for folder in find_suites(place))
 
 
-def _is_of(job: Job, cell: CellName) -> bool:
+def _may_be_of(job: Job, cell: CellName) -> bool:
     return (job.task, job.backbone, job.recipe) == (cell.task, cell.backbone, cell.recipe)
+
+
+def _is_of(job: Job, folder: SuiteFolder, cell: CellName) -> bool:
+    """Whether it is the cell's by its run: methods share a backbone's name, and differ in the weights."""
+    directory = folder.cell(job.name).run
+    record = finished_record(directory) if directory else None
+    named = (record.dataset, record.method, record.pretrain_data, record.model) if record else None
+    return named == (cell.dataset, cell.method, cell.pretrain_data, cell.model)

@@ -82,3 +82,15 @@ def test_a_repeated_call_goes_on_and_adds_none(tmp_path: Path, tonight: tuple[in
     (run,) = to_runs(load_results(folder.out))
     planned = further_runs([folder.out], [(run.cell, (8, 9), tonight)], 2)
     assert [one.seed for one in planned] == expected
+
+
+def test_of_two_methods_with_one_backbone_each_has_its_own_weights(tmp_path: Path) -> None:
+    jobs = [make_job(name, method=name, arguments=("run", "--seed", "0", "--method", name)) for name in ("MAE", "DINO")]
+    folder = put_suite(tmp_path / "store", *jobs)
+    for job in jobs:
+        put_finished(folder, job)
+    runs = to_runs(load_results(folder.out))
+    assert {run.cell.method for run in runs} == {"MAE", "DINO"}
+    for run in runs:
+        (further,) = further_runs([folder.out], [(run.cell, (0,), (0,))], 1)
+        assert further.arguments == ["run", "--seed", "1", "--method", run.cell.method]
