@@ -69,7 +69,7 @@ def test_the_first_night(tmp_path: Path, suite: int, promote: int, status: int, 
 @pytest.mark.parametrize("command", ["suite", "regress"])
 def test_what_it_runs_is_asked_to_end_when_it_is(tmp_path: Path, command: str) -> None:
     asked = "trap 'echo saved >> \"$CALLS\"; exit 130' TERM; kill -TERM $PPID; while true; do read -t 0.1 <> <(:); done"
-    status, calls = run_night(tmp_path, **{command: asked})
+    status, calls = run_night(tmp_path, is_first=False, **{command: asked})
     assert (status, calls) == (130, [*PROMOTED[: PROMOTED.index(command) + 1], "saved"])
 
 
