@@ -155,8 +155,9 @@ def test_a_vanished_cell(nights: Path) -> None:
     assert "1 cell compared" in said
 
 
-def test_a_failed_cell_says_why_and_where_its_log_is(nights: Path, tmp_path: Path) -> None:
-    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
+@pytest.mark.parametrize("dataset", ["imagenet1k", "imagenet1k-of-the-site"])
+def test_a_failed_cell_says_why_and_where_its_log_is(nights: Path, tmp_path: Path, dataset: str) -> None:
+    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"], dataset=dataset)
     folder = put_suite(tmp_path / "store", mae, twin)
     put_finished(folder, mae, 83.6, **MAE)
     put_state(folder, twin, "failed", "out of memory.\nLower runtime.batch_per_device")
