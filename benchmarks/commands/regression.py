@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backbones.errors import InputError
 from benchmarks.running.baselines import counting
@@ -15,6 +16,9 @@ from results.regression.findings import CellName, Judged, Verdict
 from results.regression.formats import render_verdict
 from results.regression.judging import judge
 from results.regression.runs import to_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".xml": "junit", ".json": "json", ".txt": "text"}
 """How a file is written, by the suffix of its name."""
@@ -63,12 +67,10 @@ def _judge(
 
 
 def _run_further(suspicious: Sequence[Judged], baseline: Sequence[Path], current: Sequence[Path], count: int) -> None:
-    """Run so many further seeds of each cell, and say so."""
-    seeds: dict[CellName, set[int]] = {}
-    for side in read_sides(baseline, current):
-        for run in to_runs(side):
-            seeds.setdefault(run.cell, set()).add(run.seed)
-    further = further_runs(current, [(one.cell, seeds[one.cell]) for one in suspicious], count)
+    """Run further seeds of each cell until it has so many, and say so."""
+    before, now = (_seeds(side) for side in read_sides(baseline, current))
+    cells = [(one.cell, before[one.cell], now[one.cell]) for one in suspicious]
+    further = further_runs(current, cells, count)
 
     def tell(run: FurtherRun) -> None:
         print(f"backbench: {run.job.name}: seed {run.seed} before the verdict ({run.log})", file=sys.stderr, flush=True)
@@ -76,3 +78,11 @@ def _run_further(suspicious: Sequence[Judged], baseline: Sequence[Path], current
     for one in further:
         if status := carry_out(one, tell):
             print(f"backbench: {one.job.name}: seed {one.seed} ended with {status}: {one.log}", file=sys.stderr)
+
+
+def _seeds(side: "pd.DataFrame") -> dict[CellName, set[int]]:
+    """Those that each cell was run with."""
+    seeds: dict[CellName, set[int]] = {}
+    for run in to_runs(side):
+        seeds.setdefault(run.cell, set()).add(run.seed)
+    return seeds

@@ -24,14 +24,19 @@ _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 _Identity: TypeAlias = tuple[str, str, str]
 """Where a run lies, its key, and when it finished."""
 
+_OF_A_RUN = ["task", "dataset", "backbone", "recipe", "seed", "key", "run", "finished_at"]
+"""The columns in which a run and its copies agree, and no two runs."""
+
 
 def read_sides(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Both sides, without the runs that they share: a folder of nights serves as the baseline of each of its nights.
 
-    Shared runs are those of the current side; where the baseline has no others, those of the baseline.
+    Shared runs are those of the current side; where the baseline has no others, those of the baseline. Copies of the
+    current side's runs, such as those of a night that was promoted since, are left out where the baseline has others.
     Raises InputError if both are the same runs, StoreError if the baseline has none, and as `read_side` does.
     """
     before, now = _unshared(baseline, current)
+    before = _without_copies(before, now)
     if not to_runs(before):
         expected = f"Expected a store with some, or a {RESULTS}, with one of {', '.join(PRIMARY)}"
         raise StoreError(f"--baseline {_named(baseline)}: no finished runs. {expected}")
@@ -129,6 +134,13 @@ def _identities(frame: "pd.DataFrame") -> list[_Identity]:
 
 def _without(frame: "pd.DataFrame", identities: Sequence[_Identity], shared: set[_Identity]) -> "pd.DataFrame":
     return frame[[identity not in shared for identity in identities]].reset_index(drop=True)
+
+
+def _without_copies(before: "pd.DataFrame", now: "pd.DataFrame") -> "pd.DataFrame":
+    """The baseline without runs that the current side has elsewhere; as it is where no other run is left."""
+    ours = {*now[_OF_A_RUN].itertuples(index=False, name=None)}
+    others = [run not in ours for run in before[_OF_A_RUN].itertuples(index=False, name=None)]
+    return before[others].reset_index(drop=True) if any(others) else before
 
 
 def _named(paths: Sequence[Path]) -> str:

@@ -1,17 +1,27 @@
 """Further seeds of cells that are suspicious, before a night alarms."""
 
-from collections.abc import Callable, Iterable, Sequence
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.errors import InputError
 from benchmarks.launching import processes
-from benchmarks.running.of_suite import SUITE
+from benchmarks.launching.descendants import end_marked
+from benchmarks.launching.slots import Slot, Slots, find_gpus, share_out, unlock
+from benchmarks.running.inventory import finished_record
+from benchmarks.running.of_suite import ATTEMPT, SUITE
 from benchmarks.scheduling.folders import Job, SuiteFolder, find_suites, with_weights_of
+from benchmarks.scheduling.signals import Signals, listening
 from results.regression.findings import CellName
 
 FOLDER = "further-seeds"
 """In a suite's folder: the logs of such runs."""
+
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,34 +45,83 @@ class FurtherRun:
 
 
 def further_runs(
-    stores: Iterable[Path], suspicious: Sequence[tuple[CellName, Iterable[int]]], count: int
+    stores: Iterable[Path], suspicious: Sequence[tuple[CellName, Iterable[int], Iterable[int]]], count: int
 ) -> list[FurtherRun]:
-    """So many further runs of each suspicious cell, which comes with the seeds that it has had on both sides.
+    """So many further runs of each suspicious cell, which comes with its seeds in the baseline and those of tonight.
 
-    Raises InputError for a cell that no suite of the stores has: a run by itself does not say how it was started.
+    Seeds of tonight that no suite has planned are further ones that an earlier call has run, and count. Raises
+    InputError for a cell that no suite of the stores has: a run by itself does not say how it was started.
     """
     jobs = [(job, folder) for folder in _suites(stores) if (plan := folder.read()) for job in plan.jobs]
     planned = []
-    for cell, seeds in suspicious:
-        found = [(job, folder) for job, folder in jobs if _is_of(job, cell)]
+    for cell, before, tonight in suspicious:
+        alike = [(job, folder) for job, folder in jobs if _may_be_of(job, cell)]
+        found = next(((job, folder) for job, folder in alike if _is_of(job, folder, cell)), None)
         if not found:
             raise InputError(f"--confirm: {cell}: no suite of --current has this cell, so it cannot be run again")
-        job, folder = found[0]
-        first = max([-1, *seeds]) + 1
-        planned += [FurtherRun(job, folder, seed) for seed in range(first, first + count)]
+        of_suites, run = {job.seed for job, _ in alike}, {*tonight}
+        first = max([-1, *before, *run, *of_suites]) + 1
+        planned += [FurtherRun(*found, seed) for seed in range(first, first + count - len(run - of_suites))]
     return planned
 
 
 def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None] = lambda run: None) -> int:
-    """Carry one out, and return its exit status; repeated, it goes on where it was. Ctrl-C lets it save and end."""
-    on_begin(run)
-    process = processes.start(run.arguments, run.log, {SUITE: run.folder.name})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        processes.stop(process)
-        process.wait()
-        raise
+    """Carry one out, on as many GPUs as the suite had for the cell, and return its exit status.
+
+    GPUs that other suites have are waited for. Repeated, it goes on where it was. A signal to end lets it save; the
+    second one kills it. Raises KeyboardInterrupt after either.
+    """
+    slots = _slots_for(run)
+    with listening() as signals, _free(slots, signals) as (slot, locks):
+        on_begin(run)
+        token = secrets.token_hex(8)
+        environment = {SUITE: run.folder.name, ATTEMPT: token, **slot.environment}
+        process = processes.start([*run.arguments, *slot.arguments], run.log, environment, locks=locks)
+        status = _ended(process, signals, token)
+    if signals.asked:
+        raise KeyboardInterrupt
+    return status
+
+
+def _slots_for(run: FurtherRun) -> Slots:
+    directory, gpus = run.folder.cell(run.job.name).run, find_gpus()
+    record = finished_record(directory) if directory else None
+    each = record.world_size if record else 1
+    if each > 1 and len(gpus) >= each:
+        whole = len(gpus) // each
+        return share_out(str(whole), gpus[: whole * each])
+    return share_out(None, gpus)
+
+
+@contextmanager
+def _free(slots: Slots, signals: Signals) -> Iterator[tuple[Slot, tuple[int, ...]]]:
+    """A slot whose GPUs no other suite has, and what locks them within the block."""
+    while True:
+        for slot in slots.slots:
+            if (locks := slot.lock()) is not None:
+                try:
+                    yield slot, locks
+                finally:
+                    unlock(locks)
+                return
+        if signals.asked:
+            raise KeyboardInterrupt
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _ended(process: subprocess.Popen[bytes], signals: Signals, token: str) -> int:
+    """The exit status of a process, which is asked to save and end once this one is; all of that token are killed."""
+    is_asked = False
+    while True:
+        try:
+            return process.wait(_SECONDS_BETWEEN_LOOKS)
+        except subprocess.TimeoutExpired:
+            if signals.asked and not is_asked:
+                is_asked = True
+                processes.stop(process)
+            if signals.insisted:
+                process.kill()
+                end_marked(ATTEMPT, token)
 
 
 def _suites(stores: Iterable[Path]) -> Iterable[SuiteFolder]:
@@ -72,5 +131,13 @@ def _suites(stores: Iterable[Path]) -> Iterable[SuiteFolder]:
             yield from (folder for place in (store, *reversed(nights)) for folder in find_suites(place))
 
 
-def _is_of(job: Job, cell: CellName) -> bool:
+def _may_be_of(job: Job, cell: CellName) -> bool:
     return (job.task, job.backbone, job.recipe) == (cell.task, cell.backbone, cell.recipe)
+
+
+def _is_of(job: Job, folder: SuiteFolder, cell: CellName) -> bool:
+    """Whether it is the cell's by its run: methods share a backbone's name, and differ in the weights."""
+    directory = folder.cell(job.name).run
+    record = finished_record(directory) if directory else None
+    named = (record.dataset, record.method, record.pretrain_data, record.model) if record else None
+    return named == (cell.dataset, cell.method, cell.pretrain_data, cell.model)

@@ -26,7 +26,7 @@ from benchmarks.running.inventory import RUN_NAME, finished_record
 from benchmarks.running.lease import HeldByAnotherError, find_owner
 from benchmarks.scheduling.folders import SuiteFolder, find_suites
 from benchmarks.scheduling.status import Reader, SuiteStatus
-from results.store import RECORD
+from results.store import RECORD, find_directories
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -80,15 +80,17 @@ def old_nights(nights: Path, keep: int) -> list[Path]:
 
 
 def _prune(night: Path) -> Pruned:
+    """Of the cells, and of further seeds before a verdict, which are no cells but have the suite in their records."""
     done = Pruned(night)
     statuses = [Reader(night).read(folder) for folder in find_suites(night)]
     done.left = [why for status in statuses for why in _why_left(status)]
     if done.left:
         return done
     for status in statuses:
-        for cell in status.cells:
-            if cell.run and _is_of(cell.run, night, status.name):
-                _prune_run(cell.run, done)
+        cells = (cell.run for cell in status.cells if cell.run)
+        for run in dict.fromkeys([*cells, *find_directories([night], (RECORD,), lambda error: None)]):
+            if _is_of(run, night, status.name):
+                _prune_run(run, done)
     return done
 
 

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # A night: run the suite, judge it against the baseline, keep what was green. For cron, Slurm, or a job of any CI.
 #   SITE=site.yaml NIGHTS=/data/nights BASELINE=nightly/baseline examples/nightly/nightly.sh
-#   sbatch --gres=gpu:1 --time=5:00:00 --export=ALL,SITE=…,NIGHTS=…,BASELINE=… examples/nightly/nightly.sh
-# Ends with 0 where nothing is worse, 1 for a regression, 3 where that cannot be told.
+#   sbatch --gres=gpu:1 --time=5:00:00 --requeue --export=ALL,NIGHT=$(date +%F),SITE=…,NIGHTS=…,BASELINE=… \
+#     examples/nightly/nightly.sh
+# Ends with 0 where nothing is worse, 1 for a regression or a cell that failed, 3 where that cannot be told; 75 or 130
+# where the night has not been run to its end: the same call goes on with it.
+#   NIGHT     its date, today's by default. Give it where a job may be begun again after midnight
 #   SUITE     nightly by default
 #   SEEDS     further seeds of a cell that may be worse, before the verdict; 2 by default
 #   VERDICT   folder of verdict.md, verdict.xml (JUnit) and findings.csv; the night's own by default
@@ -14,19 +17,33 @@ set -uo pipefail
 suite=${SUITE:-nightly} night=${NIGHT:-$(date +%F)} backbench=${BACKBENCH:-backbench}
 verdict=${VERDICT:-$NIGHTS/$night/verdict}
 
+# What it runs is asked to save and end when this script is: the shell alone would end, and leave it running.
+run() {
+    "$backbench" "$@" &
+    local child=$! asked=
+    trap 'asked=1; kill -TERM "$child" 2>/dev/null' TERM
+    wait "$child"
+    status=$?
+    while [ -n "$asked" ]; do
+        asked=
+        wait "$child"
+        status=$?
+    done
+    trap - TERM
+}
+
 # A cell that fails is a finding of the verdict; what ends otherwise than with 0 or 1 has run no night.
-$backbench suite "$suite" --site "$SITE" --out "$NIGHTS" --night "$night" --keep-nights 14
-status=$?
+run suite "$suite" --site "$SITE" --out "$NIGHTS" --night "$night" --keep-nights 14
 [ "$status" -le 1 ] || exit "$status"
 mkdir -p "$verdict"
 
 if [ ! -f "$BASELINE/baseline.yaml" ]; then
     [ "$status" -eq 0 ] || exit 1
-    $backbench baseline promote "$NIGHTS/$night" --to "$BASELINE" --why "the first night"
-    exit
+    run baseline promote "$NIGHTS/$night" --to "$BASELINE" --why "the first night"
+    exit "$status"
 fi
-$backbench regress --baseline "$BASELINE" --current "$NIGHTS/$night" --confirm "${SEEDS:-2}" \
+run regress --baseline "$BASELINE" --current "$NIGHTS/$night" --confirm "${SEEDS:-2}" \
     --write "$verdict/verdict.md" --write "$verdict/verdict.xml" --write "$verdict/findings.csv"
-status=$?
 [ "$status" -eq 0 ] || exit "$status"
-$backbench baseline promote "$NIGHTS/$night" --to "$BASELINE"
+run baseline promote "$NIGHTS/$night" --to "$BASELINE"
+exit "$status"

@@ -176,16 +176,13 @@ def _costlier(one: CostOfCell, spread: float, p_value: float) -> Finding:
 
 
 def _with_failures(findings: Sequence[Finding], failures: Iterable[Failure]) -> list[Finding]:
-    """The findings, in which a cell that failed has not only vanished."""
+    """The findings, in which a cell that failed has not only vanished. A suite may know its data by another name."""
     left, told = list(findings), list(failures)
     for failure in told:
-        of_cell = [
-            finding
-            for finding in left
-            if finding.kind == "vanished"
-            and (finding.cell.task, finding.cell.dataset, finding.cell.backbone, finding.cell.recipe)
-            == (failure.task, failure.dataset, failure.backbone, failure.recipe)
-        ]
+        alike = (failure.task, failure.backbone, failure.recipe)
+        vanished = [finding for finding in left if finding.kind == "vanished"]
+        of_cell = [one for one in vanished if (one.cell.task, one.cell.backbone, one.cell.recipe) == alike]
+        of_cell.sort(key=lambda finding: finding.cell.dataset != failure.dataset)
         place = left.index(of_cell[0]) if of_cell else len(left)
         unnamed = CellName(failure.task, failure.dataset, "", "", "", "", "", failure.backbone, failure.recipe)
         cell = of_cell[0].cell if of_cell else unnamed

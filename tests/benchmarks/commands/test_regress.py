@@ -1,7 +1,6 @@
 """`backbench regress`: what it says of a night, what it writes, and with which exit status it ends."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from benchmarks.scheduling.confirming import FurtherRun
 from results import Metric
 from tests.support.baselines import put_run
 from tests.support.in_process import call, refusal, success, usage_refusal
-from tests.support.judged_stores import MAE, RANDOM, put, put_nights, put_record
+from tests.support.judged_stores import MAE, RANDOM, SEEDS, put, put_nights, put_record
 from tests.support.suite_stores import make_job, put_finished, put_state, put_suite
 
 OLD = Path(__file__).parents[2] / "support/store_0.1"
@@ -61,9 +60,25 @@ def test_one_of_the_nights_is_held_against_the_others(nights: Path) -> None:
     assert "baseline: 3 nights, 2026-01-01 to 2026-01-03\n" in said
 
 
-def test_numbers_that_a_seed_repeats_are_told(nights: Path, tmp_path: Path) -> None:
-    again = shutil.copytree(nights / "2026-01-02", tmp_path / "again")
+def test_numbers_that_a_seed_repeats_are_told(nights: Path) -> None:
+    again = put(nights.parent / "again", SEEDS[1], 2, **MAE).parents[3]
+    put(again, SEEDS[1] - 5, 2, **RANDOM)
     assert judge(nights, again, status=0).endswith("\n2 cells compared, 2 identical to the last digit.\n")
+
+
+def test_a_night_that_was_promoted_is_not_held_against_itself(nights: Path, tmp_path: Path) -> None:
+    put(nights / "2026-01-05", 82.9, 5, 5, **MAE)
+    put(nights / "2026-01-05", 78.6, 5, 5, **RANDOM)
+    for night in sorted(nights.iterdir()):
+        promote(tmp_path / "baseline", night, who="Ann")
+    said = judge(tmp_path / "baseline", nights / "2026-01-05", status=1)
+    assert "baseline: 4 nights, 2026-01-01 to 2026-01-04\n" in said
+
+
+def test_the_only_night_of_a_baseline_is_as_it_was(nights: Path, tmp_path: Path) -> None:
+    promote(tmp_path / "baseline", nights / "2026-01-01", who="Ann")
+    said = judge(tmp_path / "baseline", nights / "2026-01-01", status=0)
+    assert said.endswith("2 cells compared, 2 identical to the last digit.\n")
 
 
 def test_a_regression(nights: Path) -> None:
@@ -140,8 +155,9 @@ def test_a_vanished_cell(nights: Path) -> None:
     assert "1 cell compared" in said
 
 
-def test_a_failed_cell_says_why_and_where_its_log_is(nights: Path, tmp_path: Path) -> None:
-    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
+@pytest.mark.parametrize("dataset", ["imagenet1k", "imagenet1k-of-the-site"])
+def test_a_failed_cell_says_why_and_where_its_log_is(nights: Path, tmp_path: Path, dataset: str) -> None:
+    mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"], dataset=dataset)
     folder = put_suite(tmp_path / "store", mae, twin)
     put_finished(folder, mae, 83.6, **MAE)
     put_state(folder, twin, "failed", "out of memory.\nLower runtime.batch_per_device")

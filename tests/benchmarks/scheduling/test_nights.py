@@ -68,6 +68,16 @@ def test_what_goes_and_what_stays(nights: Path) -> None:
         assert {"state.json", "plan.json"} <= names
 
 
+def test_further_seeds_before_a_verdict_are_of_the_night(nights: Path) -> None:
+    """They are no cells of the suite, whose name they have."""
+    further = make_job("one", 7)
+    run = put_finished(SuiteFolder(nights / DAYS[0], "nightly"), further)
+    (nights / DAYS[0] / "suites/nightly/cells/one/run").unlink()
+    (run / WEIGHTS).write_bytes(b"x")
+    prune(nights, nights / TONIGHT, keep=3)
+    assert not (run / WEIGHTS).exists() and not (run / "checkpoints").exists() and (run / "record.json").exists()
+
+
 def test_it_is_done_once(nights: Path) -> None:
     prune(nights, nights / TONIGHT, keep=2)
     assert [one.runs for one in prune(nights, nights / TONIGHT, keep=2)] == [0, 0]
