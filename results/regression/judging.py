@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from results.metrics import find_metric
 from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
-from results.regression.costs import COSTS, FEWEST_NIGHTS, LEVEL_OF_COSTS, CostOfCell, costs_of, p_costlier, spread_of
+from results.regression.costs import (
+    COSTS,
+    FEWEST_NIGHTS,
+    LEVEL_OF_COSTS,
+    CostOfCell,
+    costs_of,
+    p_costlier,
+    spread_of,
+    spread_of_cell,
+)
 from results.regression.findings import CellName, Finding, Judged, Severity, Verdict, in_order
 from results.regression.joining import Pair, join
 from results.regression.noise import Noise, mean_of_seeds, noise_of_cells
@@ -152,10 +161,11 @@ def _of_costs(costs: Sequence[CostOfCell], elsewhere: Sequence[tuple[CellName, S
     ]
     spread, degrees = spread_of(costs)
     tested = [one for one in costs if len(one.baseline) >= FEWEST_NIGHTS] if degrees else []
-    corrected = holm([p_costlier(one, spread, degrees, len(tested)) for one in tested])
-    for one, p_value in zip(tested, corrected, strict=True):
+    spreads = [spread_of_cell(one, spread, degrees) for one in tested]
+    corrected = holm([p_costlier(one, *known, len(tested)) for one, known in zip(tested, spreads, strict=True)])
+    for one, (of_cell, _), p_value in zip(tested, spreads, corrected, strict=True):
         if one.change >= one.cost.floor and p_value < LEVEL_OF_COSTS:
-            findings.append(_costlier(one, spread, p_value))
+            findings.append(_costlier(one, of_cell, p_value))
     return findings
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.regression.findings import Severity, Verdict
+from results.regression.costs import COSTS, LEVEL_OF_COSTS, CostOfCell, p_costlier, spread_of, spread_of_cell
+from results.regression.findings import CellName, Severity, Verdict
 from results.regression.judging import judge
 from tests.support.result_rows import make_rows
 
@@ -122,6 +123,53 @@ def test_what_is_worse_is_found(sigmas: float, how: str) -> None:
     assert power(0.08, sigmas, how, 60) >= 0.9
 
 
+def costs_of_nights(
+    random: np.random.Generator, nights: int, common: float, own: float, unsteady: float = 1.0
+) -> tuple[list[CostOfCell], float, float]:
+    """Speeds of all cells, by so many nights of the baseline and one, and their spread with its degrees of freedom.
+
+    common: how far nights lie apart in all cells alike, beside what each cell has of its `own`; shares both
+    """
+    logs = random.normal(0, common, nights + 1) + random.normal(0, own, (CELLS, nights + 1))
+    logs[0] *= unsteady
+    speeds = 500 * np.exp(logs)
+    cell = CellName("", "", "", "", "", "", "", "", "")
+    costs = [CostOfCell(cell, COSTS[0], (one[0],), tuple(one[1:])) for one in speeds]
+    return costs, *spread_of(costs)
+
+
+def false_alarms_of_speed(nights: int, common: float, own: float, count: int, unsteady: float = 1.0) -> float:
+    random = np.random.default_rng(nights)
+    found = 0
+    for _ in range(count):
+        costs, spread, degrees = costs_of_nights(random, nights, common, own, unsteady)
+        found += any(
+            one.change >= one.cost.floor
+            and CELLS * p_costlier(one, *spread_of_cell(one, spread, degrees), CELLS) < LEVEL_OF_COSTS
+            for one in costs
+        )
+    return found / count
+
+
+@pytest.mark.parametrize("nights", [3, 5, 14])
+def test_the_spread_of_nights_is_that_of_nights(nights: int) -> None:
+    random = np.random.default_rng(0)
+    spreads = [costs_of_nights(random, nights, 0.0, 0.03)[1] for _ in range(100)]
+    assert np.mean(spreads) == pytest.approx(0.03, rel=0.03)
+
+
+@pytest.mark.parametrize(("nights", "most"), [(3, 0.035), (14, 0.025)])
+@pytest.mark.parametrize(("common", "own"), [(0.0, 0.03), (0.05, 0.01)])
+def test_equal_nights_are_rarely_slower(common: float, own: float, nights: int, most: float) -> None:
+    """0.01 is promised, of three nights that all cells share 0.02; the rest is what 400 nights may tell more."""
+    assert false_alarms_of_speed(nights, common, own, 400) <= most
+
+
+def test_a_cell_of_unsteady_speed_is_rarely_slower() -> None:
+    """By the spread of all cells it is in one night of three."""
+    assert false_alarms_of_speed(14, 0.0, 0.01, 300, unsteady=10.0) <= 0.025
+
+
 def test_what_is_slower_is_found_within_two_nights() -> None:
     assert finds_slow(2, 40) >= 0.8
 
@@ -142,6 +190,11 @@ def test_the_whole_curve() -> None:
             shown = ", ".join(f"{size} σ {100 * each:.0f} %" for size, each in enumerate(found, start=1))
             print(f"{how}, σ {sigma}: {shown}")
             assert found[enough - 1] >= 0.9
+    for common, own in ((0.0, 0.03), (0.02, 0.01), (0.05, 0.01)):
+        found_wrong = {nights: false_alarms_of_speed(nights, common, own, 4000) for nights in (3, 5, 7, 14)}
+        shown = ", ".join(f"{nights} nights {100 * each:.1f} %" for nights, each in found_wrong.items())
+        print(f"equal nights found slower, {100 * common:g} % by night and {100 * own:g} % by cell: {shown}")
+        assert max(found_wrong.values()) <= 0.025 and found_wrong[14] <= 0.015
     slow = {nights: finds_slow(nights, 200) for nights in (1, 2)}
     print(f"10 % slower: {100 * slow[1]:.0f} % in one night, {100 * slow[2]:.0f} % within two")
     assert slow[2] >= 0.8
