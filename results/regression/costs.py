@@ -39,8 +39,8 @@ NIGHTS_OF_RANKS = 5
 """Of both sides, from which on ranks are compared (Mann and Whitney 1947), which need no spread."""
 
 _EFFICIENCY = 0.46
-"""The estimate of `spread_of` varies as a standard deviation of so many times the degrees of freedom does, simulated for
-three nights of many cells; of 14 nights it is 0.73."""
+"""The estimate of `spread_of` varies as a standard deviation of so many times the degrees of freedom does: simulated,
+for three nights of many cells; of 14 nights it is 0.73."""
 
 _TO_SIGMA = 1.0483
 """Of a normal distribution, its standard deviation in medians of the absolute difference of two of its numbers."""
