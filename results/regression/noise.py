@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
 
 from results.regression.findings import CellName
@@ -74,7 +74,8 @@ def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = Non
     counts for all; else it counts with so many degrees of freedom as fit how they differ, beside the cell's own (Smyth
     2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments").
     A cell that is noisier than all others together (`UNLIKE`) has its own alone: one of ten times their sigma, judged
-    by the pooled one, would alarm in one night of four. What `stated` gives holds for all cells.
+    by the pooled one, would alarm in one night of four. No sigma is below what a share of so many images is rounded by.
+    What `stated` gives holds for all cells.
     """
     of_cells = _by_cell(runs)
     own = {one: _variance_of_seeds(of_cell) for one, of_cell in of_cells.items()}
@@ -84,7 +85,10 @@ def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = Non
         cells = [one for one in of_cells if kind_of(one[0]) == kind]
         known = [own[one] for one in cells if own[one][1]] + ([(prior.sigma**2, prior.degrees)] if prior else [])
         alike = math.inf if math.isinf(pooled.degrees) else _degrees_of_likeness(known, pooled.sigma**2)
-        found |= {one: _moderated(pooled, alike, *own[one]) for one in cells}
+        for one in cells:
+            noise = _moderated(pooled, alike, *own[one])
+            measured = not math.isinf(noise.degrees)
+            found[one] = replace(noise, sigma=max(noise.sigma, _rounding(of_cells[one]))) if measured else noise
     return found
 
 
@@ -107,6 +111,12 @@ def _variance_of_seeds(runs: Iterable[Run]) -> tuple[float, int]:
     """With its degrees of freedom, 0 of a single seed."""
     means = [*mean_of_seeds(runs).values()]
     return (variance(means), len(means) - 1) if len(means) > 1 else (0.0, 0)
+
+
+def _rounding(runs: Sequence[Run]) -> float:
+    """The standard deviation of an accuracy's rounding, in points: a share of n images is known to 1 / n."""
+    images = runs[-1].row["n_eval"]
+    return 100 / float(images) / math.sqrt(12) if runs[-1].cell.metric == "top1" and images else 0.0
 
 
 def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float) -> float:

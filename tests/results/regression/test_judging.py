@@ -86,6 +86,15 @@ def test_a_cell_that_is_noisier_than_all_others_has_its_own_noise() -> None:
     assert {(one.sigma, one.degrees) for one in noises(*steady, noisy, stated={"top1": 0.1})} == {(0.1, np.inf)}
 
 
+def test_seeds_that_agree_on_few_images_do_not_mean_that_all_do() -> None:
+    """One image of twenty is 5 points: numbers are known to that, rounded."""
+    few = rows(50.0, 50.0, 50.0, n_eval=20)
+    assert found(few, later(45.0, n_eval=20)) == []
+    assert found(few, later(20.0, n_eval=20)) == [("accuracy", "regression")]
+    assert found(few, later(45.0, n_eval=20), sigmas={"top1": 0}) == [("accuracy", "regression")]
+    assert found(rows(50.0, 50.0, 50.0, n_eval=50_000), later(49.0, n_eval=50_000)) == [("accuracy", "regression")]
+
+
 def test_cells_that_are_alike_share_their_noise() -> None:
     random = np.random.default_rng(0)
     cells = [list(80 + random.normal(0, 0.1, 6)) for _ in range(8)]
