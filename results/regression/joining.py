@@ -20,6 +20,10 @@ class Pair:
     baseline: list[Run]
     current: list[Run]
 
+    @property
+    def protocol(self) -> str:
+        return self.baseline[0].protocol
+
 
 def join(baseline: Iterable[Run], current: Iterable[Run]) -> tuple[list[Pair], list[Finding]]:
     """Pair the runs of both sides by what they are of, not by key.

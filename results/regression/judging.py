@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 from results.metrics import find_metric
 from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
-from results.regression.costs import COSTS, FEWEST_NIGHTS, LEVEL_OF_COSTS, CostOfCell, costs_of, p_costlier, spread_of
+from results.regression.costs import (
+    COSTS,
+    FEWEST_NIGHTS,
+    LEVEL_OF_COSTS,
+    CostOfCell,
+    costs_of,
+    p_costlier,
+    spread_of,
+    spread_of_cell,
+)
 from results.regression.findings import CellName, Finding, Judged, Severity, Verdict, in_order
 from results.regression.joining import Pair, join
-from results.regression.noise import Kind, Noise, kind_of, mean_of_seeds, pool_noise
+from results.regression.noise import Noise, mean_of_seeds, noise_of_cells
 from results.regression.runs import Run, to_runs
 
 if TYPE_CHECKING:
@@ -31,12 +40,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class _Accuracy:
-    """A pair with the means of its seeds, and how sure it is that they are worse, or better."""
+    """A pair with the means of its seeds, how far these differ, and how sure it is that they are worse, or better."""
 
     pair: Pair
     value: float
     baseline: float
     draws: tuple[int, int]
+    noise: Noise | None
     p_worse: float | None
     p_better: float | None
 
@@ -58,26 +68,25 @@ def judge(
     sigmas:   standard deviations between seeds, by metric, in the place of what is measured or known
 
     Of a cell one metric counts, the first of `results.metrics.PRIMARY`. One-sided tests of the means over seeds, where
-    sigma is pooled over the cells of one kind, are corrected for the number of cells (Holm); only differences above a
-    floor count. Numbers that a seed repeats to the last digit are equal without a test.
+    sigma is that of the cells of one kind as far as they are alike, are corrected for the number of cells (Holm); only
+    differences above a floor count. Numbers that a seed repeats to the last digit are equal without a test.
     """
     before, now = to_runs(baseline), to_runs(current)
     pairs, findings = join(before, now)
     findings = _with_failures(findings, failures)
-    noise = pool_noise(before, sigmas)
-    judged = [_accuracy(pair, noise) for pair in pairs]
-    findings += _of_accuracy(judged, noise)
+    noise = noise_of_cells(before, sigmas)
+    judged = [_accuracy(pair, noise.get((pair.cell, pair.protocol))) for pair in pairs]
+    findings += _of_accuracy(judged)
     for cost in COSTS:
         findings += _of_costs(*costs_of(pairs, cost))
     cells = tuple(_judged(one) for one in judged)
     return Verdict(in_order(findings), cells, tuple(_remarks(before, now)))
 
 
-def _accuracy(pair: Pair, noise: Mapping[Kind, Noise]) -> _Accuracy:
+def _accuracy(pair: Pair, known: Noise | None) -> _Accuracy:
     now, before = (mean_of_seeds(runs).values() for runs in (pair.current, pair.baseline))
     counts = len(now), len(before)
-    one = _Accuracy(pair, fmean(now), fmean(before), counts, None, None)
-    known = noise.get(kind_of(pair.cell))
+    one = _Accuracy(pair, fmean(now), fmean(before), counts, known, None, None)
     if _are_identical(pair):
         return replace(one, p_worse=1.0, p_better=1.0)
     if known is None:
@@ -95,14 +104,14 @@ def _are_identical(pair: Pair) -> bool:
     return all((run.seed, run.value) in known for run in pair.current)
 
 
-def _of_accuracy(judged: Sequence[_Accuracy], noise: Mapping[Kind, Noise]) -> list[Finding]:
+def _of_accuracy(judged: Sequence[_Accuracy]) -> list[Finding]:
     tested = [one for one in judged if one.p_worse is not None and one.p_better is not None]
     worse = holm([one.p_worse for one in tested if one.p_worse is not None])
     better = holm([one.p_better for one in tested if one.p_better is not None])
     findings = [_without_noise(one) for one in judged if one.p_worse is None]
     for one, p_value, p_improved in zip(tested, worse, better, strict=True):
         size, floor = one.worse_by, floor_of(one.pair.cell.metric, one.baseline)
-        known = noise.get(kind_of(one.pair.cell))
+        known = one.noise
         if known is None or abs(size) < floor:
             continue
         if size > 0 and p_value < LEVEL:
@@ -152,10 +161,11 @@ def _of_costs(costs: Sequence[CostOfCell], elsewhere: Sequence[tuple[CellName, S
     ]
     spread, degrees = spread_of(costs)
     tested = [one for one in costs if len(one.baseline) >= FEWEST_NIGHTS] if degrees else []
-    corrected = holm([p_costlier(one, spread, degrees, len(tested)) for one in tested])
-    for one, p_value in zip(tested, corrected, strict=True):
+    spreads = [spread_of_cell(one, spread, degrees) for one in tested]
+    corrected = holm([p_costlier(one, *known, len(tested)) for one, known in zip(tested, spreads, strict=True)])
+    for one, (of_cell, _), p_value in zip(tested, spreads, corrected, strict=True):
         if one.change >= one.cost.floor and p_value < LEVEL_OF_COSTS:
-            findings.append(_costlier(one, spread, p_value))
+            findings.append(_costlier(one, of_cell, p_value))
     return findings
 
 

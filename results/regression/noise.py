@@ -1,15 +1,21 @@
 """How far the numbers of equal cells lie apart, from seed to seed."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
 
 from results.regression.findings import CellName
 from results.regression.runs import Run
 
 Kind = tuple[str, str, str]
-"""Task, data set and metric: what cells have in common whose noise is taken to be the same."""
+"""Task, data set and metric: what cells have in common whose noise is held to be alike."""
+
+UNLIKE = 0.01
+"""Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind."""
+
+_LEAST_SHARE = 1e-5
+"""Of the pooled variance, what a variance of 0 is taken for in logarithms."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,7 @@ def pool_noise(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -
     counts with its own degrees of freedom. `stated` gives standard deviations by metric, which go before all else.
     Kinds of which nothing is known are left out.
     """
-    of_cells: dict[tuple[CellName, str], list[Run]] = {}
-    for run in runs:
-        of_cells.setdefault((run.cell, run.protocol), []).append(run)
+    of_cells = _by_cell(runs)
     sums = {kind: (prior.sigma**2 * prior.degrees, prior.degrees) for kind, prior in PRIORS.items()}
     measured: dict[Kind, int] = {}
     for (cell, _), of_cell in of_cells.items():
@@ -63,12 +67,92 @@ def pool_noise(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -
     return noise | {kind: Noise(sigma, math.inf, "stated by the call") for kind, sigma in told.items()}
 
 
+def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -> dict[tuple[CellName, str], Noise]:
+    """The noise of each cell and protocol: that of its kind, as far as its own seeds bear it out.
+
+    The variances of a kind's cells tell how unlike cells are. Where they differ no more than samples do, the pooled one
+    counts for all; else it counts with so many degrees of freedom as fit how they differ, beside the cell's own (Smyth
+    2004, "Linear models and empirical Bayes methods for assessing differential expression in microarray experiments").
+    A cell that is noisier than all others together (`UNLIKE`) has its own alone: one of ten times their sigma, judged
+    by the pooled one, would alarm in one night of four. No sigma is below what a share of so many images is rounded by.
+    What `stated` gives holds for all cells.
+    """
+    of_cells = _by_cell(runs)
+    own = {one: _variance_of_seeds(of_cell) for one, of_cell in of_cells.items()}
+    found: dict[tuple[CellName, str], Noise] = {}
+    for kind, pooled in pool_noise((run for of_cell in of_cells.values() for run in of_cell), stated).items():
+        prior = PRIORS.get(kind)
+        cells = [one for one in of_cells if kind_of(one[0]) == kind]
+        known = [own[one] for one in cells if own[one][1]] + ([(prior.sigma**2, prior.degrees)] if prior else [])
+        alike = math.inf if math.isinf(pooled.degrees) else _degrees_of_likeness(known, pooled.sigma**2)
+        for one in cells:
+            noise = _moderated(pooled, alike, *own[one])
+            measured = not math.isinf(noise.degrees)
+            found[one] = replace(noise, sigma=max(noise.sigma, _rounding(of_cells[one]))) if measured else noise
+    return found
+
+
 def mean_of_seeds(runs: Iterable[Run]) -> dict[int, float]:
     """By seed the mean of its numbers, which differ from night to night where kernels are not deterministic."""
     values: dict[int, list[float]] = {}
     for run in runs:
         values.setdefault(run.seed, []).append(run.value)
     return {seed: fmean(numbers) for seed, numbers in values.items()}
+
+
+def _by_cell(runs: Iterable[Run]) -> dict[tuple[CellName, str], list[Run]]:
+    of_cells: dict[tuple[CellName, str], list[Run]] = {}
+    for run in runs:
+        of_cells.setdefault((run.cell, run.protocol), []).append(run)
+    return of_cells
+
+
+def _variance_of_seeds(runs: Iterable[Run]) -> tuple[float, int]:
+    """With its degrees of freedom, 0 of a single seed."""
+    means = [*mean_of_seeds(runs).values()]
+    return (variance(means), len(means) - 1) if len(means) > 1 else (0.0, 0)
+
+
+def _rounding(runs: Sequence[Run]) -> float:
+    """The standard deviation of an accuracy's rounding, in points: a share of n images is known to 1 / n."""
+    images = runs[-1].row["n_eval"]
+    return 100 / float(images) / math.sqrt(12) if runs[-1].cell.metric == "top1" and images else 0.0
+
+
+def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float) -> float:
+    """Of how many degrees of freedom a kind's variance is of a cell that was not run; infinite where cells are alike.
+
+    The logarithms of variances of d degrees of freedom vary by trigamma(d / 2) where cells are alike. What they vary by
+    beyond that is trigamma of half of what is looked for.
+    """
+    import numpy as np
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.special import digamma, polygamma  # type: ignore[import-untyped]
+
+    if len(variances) < 2 or pooled == 0:
+        return math.inf
+    values, halves = np.array(variances).T * [[1], [0.5]]
+    logs = np.log(np.maximum(values, _LEAST_SHARE * pooled)) - digamma(halves) + np.log(halves)
+    beyond = float(logs.var(ddof=1) - polygamma(1, halves).mean())
+    least, most = 1e-3, 1e6
+    if beyond <= polygamma(1, most):
+        return math.inf
+    return 2 * float(brentq(lambda half: polygamma(1, half) - beyond, least, most))
+
+
+def _moderated(pooled: Noise, alike: float, own: float, degrees: int) -> Noise:
+    from scipy.stats import f  # type: ignore[import-untyped]
+
+    others = pooled.degrees - degrees
+    if math.isinf(pooled.degrees) or not others:
+        return pooled
+    of_others = (pooled.sigma**2 * pooled.degrees - own * degrees) / others
+    if degrees and own > 0 and (of_others <= 0 or f.sf(own / of_others, degrees, others) < UNLIKE):
+        return Noise(own**0.5, degrees, f"seeds of this cell, {degrees} degrees of freedom")
+    if math.isinf(alike):
+        return pooled
+    sigma = ((alike * pooled.sigma**2 + degrees * own) / (alike + degrees)) ** 0.5
+    return Noise(sigma, min(alike + degrees, pooled.degrees), f"{pooled.source}, cells unlike")
 
 
 def _source(kind: Kind, measured: int) -> str:

@@ -11,7 +11,7 @@ from scipy import stats
 from results.regression.accuracy import holm, p_worse
 from results.regression.findings import Severity
 from results.regression.judging import Failure, judge
-from results.regression.noise import PRIORS, Noise, pool_noise
+from results.regression.noise import PRIORS, Noise, noise_of_cells, pool_noise
 from results.regression.runs import to_runs
 from tests.support.result_rows import make_rows
 
@@ -69,6 +69,48 @@ def test_noise_is_pooled_over_cells_by_degrees_of_freedom() -> None:
     noise = pool_noise(to_runs(pd.concat([rows(*BASELINE), other])))["classification", "flowers", "top1"]
     pooled = (4 * np.var(BASELINE, ddof=1) + 2 * np.var([60.0, 62.0, 61.0], ddof=1)) / 6
     assert (noise.sigma**2, noise.degrees) == (pytest.approx(pooled), 6)
+
+
+def noises(*cells: list[float], **options: Any) -> list[Noise]:
+    frame = pd.concat([rows(*values, backbone=f"b{number}") for number, values in enumerate(cells)])
+    return list(noise_of_cells(to_runs(frame), **options).values())
+
+
+def test_a_cell_that_is_noisier_than_all_others_has_its_own_noise() -> None:
+    steady = [[80.0, 80.1, 80.2, 80.1], [70.0, 70.2, 70.1, 70.1], [60.1, 60.0, 60.2, 60.0], [50.0, 50.1, 50.1, 50.2]]
+    noisy = [40.0, 44.0, 36.0, 42.0]
+    *others, last = noises(*steady, noisy)
+    assert (last.sigma, last.degrees) == (pytest.approx(np.std(noisy, ddof=1)), 3)
+    assert last.source == "seeds of this cell, 3 degrees of freedom"
+    assert all(other.degrees < 15 for other in others), "cells so unlike say less of each other"
+    assert {(one.sigma, one.degrees) for one in noises(*steady, noisy, stated={"top1": 0.1})} == {(0.1, np.inf)}
+
+
+def test_seeds_that_agree_on_few_images_do_not_mean_that_all_do() -> None:
+    """One image of twenty is 5 points: numbers are known to that, rounded."""
+    few = rows(50.0, 50.0, 50.0, n_eval=20)
+    assert found(few, later(45.0, n_eval=20)) == []
+    assert found(few, later(20.0, n_eval=20)) == [("accuracy", "regression")]
+    assert found(few, later(45.0, n_eval=20), sigmas={"top1": 0}) == [("accuracy", "regression")]
+    assert found(rows(50.0, 50.0, 50.0, n_eval=50_000), later(49.0, n_eval=50_000)) == [("accuracy", "regression")]
+
+
+def test_cells_that_are_alike_share_their_noise() -> None:
+    random = np.random.default_rng(0)
+    cells = [list(80 + random.normal(0, 0.1, 6)) for _ in range(8)]
+    cells.append([75.0])
+    assert len({(one.sigma, one.degrees) for one in noises(*cells)}) == 1
+    (one, *_) = noises(*cells)
+    assert (one.sigma**2, one.degrees) == (pytest.approx(np.mean([np.var(c, ddof=1) for c in cells[:8]])), 40)
+
+
+def test_cells_that_are_unlike_are_moderated() -> None:
+    """Variances drawn around a common one with 4 degrees of freedom, which is found again (Smyth 2004)."""
+    random = np.random.default_rng(1)
+    sigmas = np.sqrt(4 / random.chisquare(4, 400))
+    cells = [list(80 + sigma * random.normal(size=6)) for sigma in sigmas]
+    found = [one for one in noises(*cells) if not one.source.startswith("seeds of this cell")]
+    assert len(found) > 300 and all(7 < one.degrees < 12 for one in found)
 
 
 def test_a_seed_repeated_is_no_noise_between_seeds() -> None:
