@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-_Identity: TypeAlias = tuple[str, str, str]
-"""Where a run lies, its key, and when it finished."""
+_Identity: TypeAlias = tuple[str, int, str]
+"""A run's key and number, and when it finished."""
 
 
 def read_sides(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Both sides, without the runs that they share: a folder of nights serves as the baseline of each of its nights.
 
-    Shared runs are those of the current side; where the baseline has no others, those of the baseline.
-    Raises InputError if both are the same runs, StoreError if the baseline has none, and as `read_side` does.
+    Shared runs are those of the current side; where the baseline has no others, those of the baseline. A copy of a run
+    is that run, so that no night is its own baseline; copies of all, and of nothing else, are compared as they are.
+    Raises InputError if both are the same runs in one place, StoreError if the baseline has none, and as `read_side`.
     """
     before, now = _unshared(baseline, current)
     if not to_runs(before):
@@ -42,12 +43,12 @@ def _unshared(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.Da
     before, now = read_side(baseline), read_side(current)
     ours, theirs = _identities(now), _identities(before)
     shared = {*ours} & {*theirs}
-    if not shared:
-        return before, now
     if {*theirs} - shared:
         return _without(before, theirs, shared), now
     if {*ours} - shared:
         return before, _without(now, ours, shared)
+    if not {*_places(now)} & {*_places(before)}:
+        return before, now
     raise InputError(
         f"--baseline {_named(baseline)} and --current {_named(current)}: the same runs, which are never worse than "
         "themselves. Name the night to be judged as --current, and those before it, or a folder of all, as --baseline"
@@ -121,10 +122,12 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:
-    """By what each row's run is known."""
-    real = {place: os.path.realpath(place) if place else "" for place in frame["directory"].unique()}
-    rows = zip(frame["directory"], frame["key"], frame["finished_at"], strict=True)
-    return [(real[place], key, finished) for place, key, finished in rows]
+    """By what each row's run is known, wherever it lies: a night that was copied or promoted is the same one."""
+    return [*zip(frame["key"], frame["run"].fillna(1), frame["finished_at"], strict=True)]
+
+
+def _places(frame: "pd.DataFrame") -> list[str]:
+    return [os.path.realpath(place) for place in frame["directory"].unique() if place]
 
 
 def _without(frame: "pd.DataFrame", identities: Sequence[_Identity], shared: set[_Identity]) -> "pd.DataFrame":

@@ -18,7 +18,7 @@ from benchmarks.scheduling.confirming import FurtherRun
 from results import Metric
 from tests.support.baselines import put_run
 from tests.support.in_process import call, refusal, success, usage_refusal
-from tests.support.judged_stores import MAE, RANDOM, put, put_nights, put_record
+from tests.support.judged_stores import MAE, RANDOM, SEEDS, put, put_nights, put_record
 from tests.support.suite_stores import make_job, put_finished, put_state, put_suite
 
 OLD = Path(__file__).parents[2] / "support/store_0.1"
@@ -62,8 +62,28 @@ def test_one_of_the_nights_is_held_against_the_others(nights: Path) -> None:
 
 
 def test_numbers_that_a_seed_repeats_are_told(nights: Path, tmp_path: Path) -> None:
-    again = shutil.copytree(nights / "2026-01-02", tmp_path / "again")
-    assert judge(nights, again, status=0).endswith("\n2 cells compared, 2 identical to the last digit.\n")
+    put(tmp_path / "again", SEEDS[1], 2, 5, **MAE)
+    put(tmp_path / "again", SEEDS[1] - 5, 2, 5, **RANDOM)
+    said = judge(nights, tmp_path / "again", status=0)
+    assert said.endswith("\n2 cells compared, 2 identical to the last digit.\n")
+
+
+def test_no_night_is_its_own_baseline_wherever_its_copy_lies(nights: Path, tmp_path: Path) -> None:
+    bad = nights / "2026-01-05"
+    put(bad, 60.0, 5, 5, **MAE)
+    put(bad, 55.0, 5, 5, **RANDOM)
+    collect(nights)
+    copy = shutil.copytree(bad, tmp_path / "copies/2026-01-05")
+    table = shutil.copy(nights / "results.csv", tmp_path / "all.csv")
+    for baseline, current in ((nights, bad), (nights, copy), (table, bad)):
+        said = judge(Path(baseline), Path(current), status=1)
+        assert said.startswith("Regression in 2 cells: ") and "\nbaseline: 4 nights, 2026-01-01 to 2026-01-04\n" in said
+
+
+def test_a_night_that_was_promoted_alone_is_identical_to_itself(nights: Path, tmp_path: Path) -> None:
+    promote(tmp_path / "baseline", nights / "2026-01-04")
+    said = judge(tmp_path / "baseline", nights / "2026-01-04", status=0)
+    assert said.endswith("\n2 cells compared, 2 identical to the last digit.\n")
 
 
 def test_a_regression(nights: Path) -> None:
