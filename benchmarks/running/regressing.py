@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -69,6 +70,19 @@ def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
     return pd.concat([_read(path) for path in paths], ignore_index=True)
 
 
+def read_table(path: Path) -> "pd.DataFrame":
+    """The rows of a results.csv, each with a number and a night.
+
+    Raises StoreError, naming the path, for what does not exist, is no table of results, or lacks either in some row.
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
+    frame = read_results_csv(path)
+    _require_numbers(frame, path)
+    _require_nights(frame, path)
+    return frame
+
+
 def night_of(directory: Path) -> str:
     """The nearest folder named by a date, the path's own name first; empty where there is none."""
     parts = Path(os.path.abspath(directory)).parts  # noqa: PTH100  links keep their names
@@ -100,12 +114,9 @@ def _read(path: Path) -> "pd.DataFrame":
     if path.is_dir():
         runs = load_records([path], on_unreadable=warn)
         frame = to_frame((record for _, record in runs), [str(directory) for directory, _ in runs])
-    elif path.exists():
-        frame = read_results_csv(path)
-        _require_numbers(frame, path)
-        frame["directory"] = [str(path.parent / place) if place else "" for place in frame["directory"]]
     else:
-        raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
+        frame = read_table(path)
+        frame["directory"] = [str(path.parent / place) if place else "" for place in frame["directory"]]
     known = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
     places = [Path(place) if place else path for place in frame["directory"]]
     nights = [told or night_of(place) for told, place in zip(known, places, strict=True)]
@@ -119,6 +130,20 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
             f"{path}, column value: expected finite numbers, found {many} without. `backbench collect STORE` "
             "writes the file anew"
         )
+
+
+def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
+    """A spreadsheet spells dates as its country does; those sort otherwise, and several nights become one."""
+    told = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
+    for night, finished in zip(told, frame["finished_at"], strict=True):
+        column, text = (NIGHT, night) if night else ("finished_at", finished)
+        try:
+            date.fromisoformat(str(text)[:10])
+        except ValueError:
+            raise StoreError(
+                f'{path}, column {column}: expected dates such as 2026-11-26, found "{text}". '
+                "`backbench collect STORE` writes the file anew"
+            ) from None
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:
