@@ -13,13 +13,14 @@ from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import RESULTS, warn
 from results.errors import ResultsError, StoreError
 from results.garbage_collection import garbage_collection_paused
-from results.metrics import PRIMARY, find_metric
+from results.metrics import METRICS, PRIMARY, find_metric
 from results.regression.runs import NIGHT, to_runs
 from results.summary import read_results_csv, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ANEW = "`backbench collect STORE` writes the file anew"
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _Identity: TypeAlias = tuple[str, int, str]
@@ -126,10 +127,11 @@ def _read(path: Path) -> "pd.DataFrame":
 def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
     if not_finite := [value for value in frame["value"] if not math.isfinite(value)]:
         many = f"{len(not_finite)} row{'s' if len(not_finite) > 1 else ''}"
-        raise StoreError(
-            f"{path}, column value: expected finite numbers, found {many} without. `backbench collect STORE` "
-            "writes the file anew"
-        )
+        raise StoreError(f"{path}, column value: expected finite numbers, found {many} without. {_ANEW}")
+    for name, value in zip(frame["metric"], frame["value"], strict=True):
+        low, high = METRICS[name].bounds if name in METRICS else (-math.inf, math.inf)
+        if not low <= value <= high:
+            raise StoreError(f"{path}, column value: {value} is no {name}, which is {low} to {high}. {_ANEW}")
 
 
 def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
@@ -140,10 +142,8 @@ def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
         try:
             date.fromisoformat(str(text)[:10])
         except ValueError:
-            raise StoreError(
-                f'{path}, column {column}: expected dates such as 2026-11-26, found "{text}". '
-                "`backbench collect STORE` writes the file anew"
-            ) from None
+            told = f'expected dates such as 2026-11-26, found "{text}"'
+            raise StoreError(f"{path}, column {column}: {told}. {_ANEW}") from None
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:

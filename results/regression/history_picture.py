@@ -82,8 +82,10 @@ def _in_order(history: History) -> list[list[Series]]:
 
 def _title(history: History, cells: int, shown: int) -> str:
     nights = history.nights
-    span = f"{len(nights)} nights, {nights[0]} to {nights[-1]}" if len(nights) > 1 else f"1 night, {''.join(nights)}"
-    span = span if nights else "no nights"
+    span = "no nights"
+    if nights:
+        count = f"{len(nights)} night{'' if len(nights) == 1 else 's'}"
+        span = f"{count}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
     left_out = f"; the first {shown} are shown" if shown < cells else ""
     return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: mean ± 2σ of the baseline"
 

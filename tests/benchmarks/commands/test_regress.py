@@ -1,5 +1,6 @@
 """`backbench regress`: what it says of a night, what it writes, and with which exit status it ends."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -228,6 +229,16 @@ def test_files_that_do_not_serve(nights: Path, tmp_path: Path) -> None:
         path.write_text(text)
         message = refusal("regress", "--baseline", path, "--current", store, status=3)
         assert message.startswith(f"{path}") and expected in message and "\n" not in message
+    for content, expected in {
+        whole.encode("utf-16"): 'text in UTF-16. Save it as "CSV UTF-8", with commas',
+        whole.replace("MAE", "MÄE").encode("latin-1"): 'no UTF-8. Save it as "CSV UTF-8", with commas',
+        b"PK\x03\x04, and a workbook": 'a workbook. Save it as "CSV UTF-8", with commas',
+        gzip.compress(whole.encode()): "compressed. Unpack it: gunzip",
+        (whole + whole).encode(): "its heading stands in it again: files were put together. Leave only the first one",
+    }.items():
+        path.write_bytes(content)
+        message = refusal("regress", "--baseline", path, "--current", store, status=3)
+        assert message.startswith(f"{path}: ") and message.endswith(expected)
 
 
 def test_a_baseline_of_an_earlier_version(tmp_path: Path) -> None:

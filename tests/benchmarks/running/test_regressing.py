@@ -125,6 +125,16 @@ def test_a_value_that_is_none_is_a_damaged_file(tmp_path: Path, value: str) -> N
         read_side([path])
 
 
+@pytest.mark.parametrize("value", ["-5.0", "150.0"])
+def test_a_value_that_its_metric_cannot_have_is_a_damaged_file(tmp_path: Path, value: str) -> None:
+    put(tmp_path, 83.6, **MAE)
+    collect(tmp_path)
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace(",83.6,", f",{value},"))
+    with pytest.raises(StoreError, match=rf"column value: {value} is no top1, which is 0 to 100\. `backbench collect"):
+        read_side([path])
+
+
 def test_sigmas_are_read() -> None:
     assert read_sigmas([]) == {}
     assert read_sigmas(["top1=0.1", "AP_box=0"]) == {"top1": 0.1, "AP_box": 0.0}
