@@ -13,7 +13,7 @@ from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import RESULTS, warn
 from results.errors import ResultsError, StoreError
 from results.garbage_collection import garbage_collection_paused
-from results.metrics import METRICS, PRIMARY, find_metric
+from results.metrics import PRIMARY, find_metric
 from results.regression.runs import NIGHT, to_runs
 from results.summary import read_results_csv, to_frame
 
@@ -129,7 +129,7 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
         many = f"{len(not_finite)} row{'s' if len(not_finite) > 1 else ''}"
         raise StoreError(f"{path}, column value: expected finite numbers, found {many} without. {_ANEW}")
     for name, value in zip(frame["metric"], frame["value"], strict=True):
-        low, high = METRICS[name].bounds if name in METRICS else (-math.inf, math.inf)
+        low, high = find_metric(name).bounds if name in PRIMARY else (-math.inf, math.inf)
         if not low <= value <= high:
             raise StoreError(f"{path}, column value: {value} is no {name}, which is {low} to {high}. {_ANEW}")
 
@@ -142,8 +142,8 @@ def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
         try:
             date.fromisoformat(str(text)[:10])
         except ValueError:
-            told = f'expected dates such as 2026-11-26, found "{text}"'
-            raise StoreError(f"{path}, column {column}: {told}. {_ANEW}") from None
+            found = f'expected dates such as 2026-11-26, found "{text}"'
+            raise StoreError(f"{path}, column {column}: {found}. {_ANEW}") from None
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:
