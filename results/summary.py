@@ -80,6 +80,15 @@ OF_METRICS = ("split", "metric", "value", "n_eval", "ci_low", "ci_high", "expect
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 """What spreadsheets write in place of commas, in some languages."""
 
+_AS_CSV = 'Save it as "CSV UTF-8", with commas'
+_NO_TEXT = {
+    b"PK\x03\x04": f"a workbook. {_AS_CSV}",
+    b"\xff\xfe": f"text in UTF-16. {_AS_CSV}",
+    b"\xfe\xff": f"text in UTF-16. {_AS_CSV}",
+    b"\x1f\x8b": "compressed. Unpack it: gunzip",
+}
+"""How files begin that are named like tables and are none yet."""
+
 _PLACES = [list(COLUMNS).index(column) for column in OF_METRICS]
 _FIELDS = [column for column in COLUMNS if column in Record.model_fields and column not in OF_METRICS]
 
@@ -159,6 +168,7 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        _require_text(Path(path))
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             heading = file.readline()
         if separators := [name for mark, name in _OTHER_SEPARATORS.items() if heading.count(mark) > heading.count(",")]:
@@ -167,6 +177,8 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
         frame = pd.read_csv(path, dtype="string", keep_default_na=False)
     except StoreError:
         raise
+    except UnicodeDecodeError:
+        raise StoreError(f"{path}: cannot be read as CSV: no UTF-8. {_AS_CSV}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read as CSV: {error}") from error
     empty = pd.Series("", index=frame.index, dtype="string")
@@ -174,11 +186,21 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise StoreError(f"{path}: not a table of results, it lacks the columns {', '.join(missing)}")
+    if (frame["metric"] == "metric").any():
+        raise StoreError(f"{path}: its heading stands in it again: files were put together. Leave only the first one")
     frame = frame[[*COLUMNS, *(column for column in frame.columns if column not in COLUMNS)]]
     for column, kind in COLUMNS.items():
         if kind != "string":
             frame[column] = _numbers(frame[column], kind, f"{path}, column {column}")
     return frame
+
+
+def _require_text(path: Path) -> None:
+    with path.open("rb") as file:
+        begin = file.read(4)
+    for mark, told in _NO_TEXT.items():
+        if begin.startswith(mark):
+            raise StoreError(f"{path}: {told}")
 
 
 def _require_whole_rows(path: Path) -> None:

@@ -91,5 +91,9 @@ def _unfinished(store: Path) -> list[str]:
         runs = (run for run in find_all_runs(store) if run.state != "finished")
         return [f"{run.directory}: {run.state}, {run.detail}" for run in runs]
     cells = [cell for suite in suites for cell in suite.cells if cell.state != "finished"]
-    told = [f"{cell.job.name} {cell.state}{f': {cell.reason}' if cell.reason else ''}" for cell in cells]
+    told = [f"{cell.job.name} {cell.state}{f': {_one_line(cell.reason)}' if cell.reason else ''}" for cell in cells]
     return [*(suite.fault for suite in suites if suite.fault), *told]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

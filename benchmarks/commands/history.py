@@ -10,6 +10,7 @@ from backbones.errors import InputError
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import warn
+from benchmarks.running.regressing import read_table
 from benchmarks.running.writing import write_bytes
 from results import to_frame
 from results.errors import StoreError
@@ -18,7 +19,6 @@ from results.metrics import PRIMARY
 from results.regression.changes import FEWEST_NIGHTS
 from results.regression.history import Change, History, Series, to_history
 from results.regression.history_picture import history_picture
-from results.summary import read_results_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def _read(sources: Sequence[Path]) -> "pd.DataFrame":
             places = [place.relative_to(source).as_posix() for place, _ in found]
             frame, store = to_frame((record for _, record in found), places), source
         else:
-            frame, store = read_results_csv(source), source.parent
+            frame, store = read_table(source), source.parent
         frame["directory"] = f"{store.resolve().name}/" + frame["directory"]
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
@@ -109,7 +109,8 @@ def _p(value: float) -> str:
 def _summary(history: History) -> str:
     """How many nights and cells there are, and in how many what was found."""
     nights, cells = history.nights, len(history.names)
-    told = f"{_counted(len(nights), 'night')}, {nights[0]} to {nights[-1]}, {_counted(cells, 'cell')}: "
+    span = " to ".join(dict.fromkeys((nights[0], nights[-1])))
+    told = f"{_counted(len(nights), 'night')}, {span}, {_counted(cells, 'cell')}: "
     if max(len(one.nights) for one in history.series) < FEWEST_NIGHTS:
         return f"{told}too few to tell, changes are looked for in {FEWEST_NIGHTS} nights or more"
     return told + ("; ".join(_counts(history)) or "no change, no drift")

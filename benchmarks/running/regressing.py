@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,24 +20,21 @@ from results.summary import read_results_csv, to_frame
 if TYPE_CHECKING:
     import pandas as pd
 
+_ANEW = "`backbench collect STORE` writes the file anew"
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-_Identity: TypeAlias = tuple[str, str, str]
-"""Where a run lies, its key, and when it finished."""
-
-_OF_A_RUN = ["task", "dataset", "backbone", "recipe", "seed", "key", "run", "finished_at"]
-"""The columns in which a run and its copies agree, and no two runs."""
+_Identity: TypeAlias = tuple[str, int, str]
+"""A run's key and number, and when it finished."""
 
 
 def read_sides(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Both sides, without the runs that they share: a folder of nights serves as the baseline of each of its nights.
 
-    Shared runs are those of the current side; where the baseline has no others, those of the baseline. Copies of the
-    current side's runs, such as those of a night that was promoted since, are left out where the baseline has others.
-    Raises InputError if both are the same runs, StoreError if the baseline has none, and as `read_side` does.
+    Shared runs are those of the current side; where the baseline has no others, those of the baseline. A copy of a run
+    is that run, so that no night is its own baseline; copies of all, and of nothing else, are compared as they are.
+    Raises InputError if both are the same runs in one place, StoreError if the baseline has none, and as `read_side`.
     """
     before, now = _unshared(baseline, current)
-    before = _without_copies(before, now)
     if not to_runs(before):
         expected = f"Expected a store with some, or a {RESULTS}, with one of {', '.join(PRIMARY)}"
         raise StoreError(f"--baseline {_named(baseline)}: no finished runs. {expected}")
@@ -47,12 +45,12 @@ def _unshared(baseline: Sequence[Path], current: Sequence[Path]) -> tuple["pd.Da
     before, now = read_side(baseline), read_side(current)
     ours, theirs = _identities(now), _identities(before)
     shared = {*ours} & {*theirs}
-    if not shared:
-        return before, now
     if {*theirs} - shared:
         return _without(before, theirs, shared), now
     if {*ours} - shared:
         return before, _without(now, ours, shared)
+    if not {*_places(now)} & {*_places(before)}:
+        return before, now
     raise InputError(
         f"--baseline {_named(baseline)} and --current {_named(current)}: the same runs, which are never worse than "
         "themselves. Name the night to be judged as --current, and those before it, or a folder of all, as --baseline"
@@ -71,6 +69,19 @@ def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.concat([_read(path) for path in paths], ignore_index=True)
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """The rows of a results.csv, each with a number and a night.
+
+    Raises StoreError, naming the path, for what does not exist, is no table of results, or lacks either in some row.
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
+    frame = read_results_csv(path)
+    _require_numbers(frame, path)
+    _require_nights(frame, path)
+    return frame
 
 
 def night_of(directory: Path) -> str:
@@ -104,12 +115,9 @@ def _read(path: Path) -> "pd.DataFrame":
     if path.is_dir():
         runs = load_records([path], on_unreadable=warn)
         frame = to_frame((record for _, record in runs), [str(directory) for directory, _ in runs])
-    elif path.exists():
-        frame = read_results_csv(path)
-        _require_numbers(frame, path)
-        frame["directory"] = [str(path.parent / place) if place else "" for place in frame["directory"]]
     else:
-        raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
+        frame = read_table(path)
+        frame["directory"] = [str(path.parent / place) if place else "" for place in frame["directory"]]
     known = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
     places = [Path(place) if place else path for place in frame["directory"]]
     nights = [told or night_of(place) for told, place in zip(known, places, strict=True)]
@@ -119,28 +127,36 @@ def _read(path: Path) -> "pd.DataFrame":
 def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
     if not_finite := [value for value in frame["value"] if not math.isfinite(value)]:
         many = f"{len(not_finite)} row{'s' if len(not_finite) > 1 else ''}"
-        raise StoreError(
-            f"{path}, column value: expected finite numbers, found {many} without. `backbench collect STORE` "
-            "writes the file anew"
-        )
+        raise StoreError(f"{path}, column value: expected finite numbers, found {many} without. {_ANEW}")
+    for name, value in zip(frame["metric"], frame["value"], strict=True):
+        low, high = find_metric(name).bounds if name in PRIMARY else (-math.inf, math.inf)
+        if not low <= value <= high:
+            raise StoreError(f"{path}, column value: {value} is no {name}, which is {low} to {high}. {_ANEW}")
+
+
+def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
+    """A spreadsheet spells dates as its country does; those sort otherwise, and several nights become one."""
+    told = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
+    for night, finished in zip(told, frame["finished_at"], strict=True):
+        column, text = (NIGHT, night) if night else ("finished_at", finished)
+        try:
+            date.fromisoformat(str(text)[:10])
+        except ValueError:
+            found = f'expected dates such as 2026-11-26, found "{text}"'
+            raise StoreError(f"{path}, column {column}: {found}. {_ANEW}") from None
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:
-    """By what each row's run is known."""
-    real = {place: os.path.realpath(place) if place else "" for place in frame["directory"].unique()}
-    rows = zip(frame["directory"], frame["key"], frame["finished_at"], strict=True)
-    return [(real[place], key, finished) for place, key, finished in rows]
+    """By what each row's run is known, wherever it lies: a night that was copied or promoted is the same one."""
+    return [*zip(frame["key"], frame["run"].fillna(1), frame["finished_at"], strict=True)]
+
+
+def _places(frame: "pd.DataFrame") -> list[str]:
+    return [os.path.realpath(place) for place in frame["directory"].unique() if place]
 
 
 def _without(frame: "pd.DataFrame", identities: Sequence[_Identity], shared: set[_Identity]) -> "pd.DataFrame":
     return frame[[identity not in shared for identity in identities]].reset_index(drop=True)
-
-
-def _without_copies(before: "pd.DataFrame", now: "pd.DataFrame") -> "pd.DataFrame":
-    """The baseline without runs that the current side has elsewhere; as it is where no other run is left."""
-    ours = {*now[_OF_A_RUN].itertuples(index=False, name=None)}
-    others = [run not in ours for run in before[_OF_A_RUN].itertuples(index=False, name=None)]
-    return before[others].reset_index(drop=True) if any(others) else before
 
 
 def _named(paths: Sequence[Path]) -> str:

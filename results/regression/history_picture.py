@@ -60,7 +60,8 @@ def draw_history(history: History) -> "Figure":
         rows_of_panel = panel.subgridspec(1 + len(costs), 1, height_ratios=(3, *(1 for _ in costs)), hspace=0.02)
         above = figure.add_subplot(rows_of_panel[0])
         _draw(above, accuracy, days)
-        above.set_title(_shortened(names[accuracy.cell, accuracy.protocol]), fontsize=8, loc="left", color=_INK)
+        name = _shortened(names[accuracy.cell, accuracy.protocol])
+        above.set_title(name, fontsize=8, loc="left", color=_INK, parse_math=False)
         axes = [above, *(figure.add_subplot(rows_of_panel[1 + row], sharex=above) for row in range(len(costs)))]
         for below, cost in zip(axes[1:], costs, strict=True):
             _draw(below, cost, days)
@@ -81,7 +82,10 @@ def _in_order(history: History) -> list[list[Series]]:
 
 def _title(history: History, cells: int, shown: int) -> str:
     nights = history.nights
-    span = f"{len(nights)} nights, {nights[0]} to {nights[-1]}" if nights else "no nights"
+    span = "no nights"
+    if nights:
+        count = f"{len(nights)} night{'' if len(nights) == 1 else 's'}"
+        span = f"{count}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
     left_out = f"; the first {shown} are shown" if shown < cells else ""
     return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: mean ± 2σ of the baseline"
 

@@ -104,7 +104,7 @@ def read_document(path: Path, example: str) -> Document:
             _note_lines(path, node, (), lines)
         content = node and loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise InputError(_unreadable(path, error)) from None
+        raise InputError(_unmerged(path, text) or _unreadable(path, error)) from None
     except InputError:
         raise
     except RecursionError:
@@ -117,6 +117,13 @@ def read_document(path: Path, example: str) -> Document:
         found = "an empty file" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{path}, line 1: expected a mapping such as `{example}`, found {found}")
     return Document(path, content, lines)
+
+
+def _unmerged(path: Path, text: str) -> str:
+    """That git left the file with both sides of a conflict; empty where it did not."""
+    line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), 0)
+    told = "a conflict that git could not merge. Keep what should stand there, and remove its lines of <, = and >"
+    return f"{path}, line {line}: {told}" if line else ""
 
 
 def _unreadable(path: Path, error: yaml.YAMLError) -> str:

@@ -88,7 +88,7 @@ def test_a_wanted_change_needs_a_reason(baseline: Path, tmp_path: Path) -> None:
 def test_a_night_with_a_failed_cell_is_refused(tmp_path: Path) -> None:
     folder = put_suite(tmp_path / "2026-01-02", JOB, OTHER, name="nightly")
     put_finished(folder, JOB)
-    put_state(folder, OTHER, "failed", reason="out of memory")
+    put_state(folder, OTHER, "failed", reason="out of\nmemory")
     call_ = ("baseline", "promote", tmp_path / "2026-01-02", "--to", tmp_path / "baseline", "--who", "Ann")
     assert "1 not finished: two failed: out of memory. Finish the night first, or give --anyway" in refusal(*call_)
     assert not (tmp_path / "baseline").exists()

@@ -74,7 +74,7 @@ def test_few_nights_are_shown_and_told_to_be_few(tmp_path: Path) -> None:
 
 def test_what_holds_no_numbers_is_refused(tmp_path: Path) -> None:
     assert "no finished runs with top1" in refusal("history", tmp_path, status=3)
-    assert "nowhere.csv: cannot be read" in refusal("history", tmp_path / "nowhere.csv", status=3)
+    assert "nowhere.csv: no such file or directory" in refusal("history", tmp_path / "nowhere.csv", status=3)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     assert "it lacks the columns" in refusal("history", tmp_path / "results.csv", status=3)
 
@@ -84,3 +84,19 @@ def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
     next(root.rglob("record.json")).write_text("{")
     result = success("history", root)
     assert "passed over" in result.stderr and "\t7\t" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "expected"),
+    [
+        (",83.5,", ",inf,", "column value: expected finite numbers, found 1 row without"),
+        (",83.5,", ",,", "column value: expected finite numbers, found 1 row without"),
+        ("2026-12-01T00:00:00+00:00", "01/12/2026 00:00", "column finished_at: expected dates such as 2026-11-26, fou"),
+        ("2026-12-01T00:00:00+00:00", "", 'column finished_at: expected dates such as 2026-11-26, found ""'),
+    ],
+)
+def test_a_table_that_a_spreadsheet_has_spoilt(tmp_path: Path, there: str, instead: str, expected: str) -> None:
+    table = write_nights(tmp_path, LEVELS[:1]) / "2026-11-01/results.csv"
+    assert there in table.read_text()
+    table.write_text(table.read_text().replace(there, instead))
+    assert expected in refusal("history", table, status=3)

@@ -1,6 +1,8 @@
 """`backbench regress`: what it says of a night, what it writes, and with which exit status it ends."""
 
+import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,10 +62,29 @@ def test_one_of_the_nights_is_held_against_the_others(nights: Path) -> None:
     assert "baseline: 3 nights, 2026-01-01 to 2026-01-03\n" in said
 
 
-def test_numbers_that_a_seed_repeats_are_told(nights: Path) -> None:
-    again = put(nights.parent / "again", SEEDS[1], 2, **MAE).parents[3]
-    put(again, SEEDS[1] - 5, 2, **RANDOM)
-    assert judge(nights, again, status=0).endswith("\n2 cells compared, 2 identical to the last digit.\n")
+def test_numbers_that_a_seed_repeats_are_told(nights: Path, tmp_path: Path) -> None:
+    put(tmp_path / "again", SEEDS[1], 2, 5, **MAE)
+    put(tmp_path / "again", SEEDS[1] - 5, 2, 5, **RANDOM)
+    said = judge(nights, tmp_path / "again", status=0)
+    assert said.endswith("\n2 cells compared, 2 identical to the last digit.\n")
+
+
+def test_no_night_is_its_own_baseline_wherever_its_copy_lies(nights: Path, tmp_path: Path) -> None:
+    bad = nights / "2026-01-05"
+    put(bad, 60.0, 5, 5, **MAE)
+    put(bad, 55.0, 5, 5, **RANDOM)
+    collect(nights)
+    copy = shutil.copytree(bad, tmp_path / "copies/2026-01-05")
+    table = shutil.copy(nights / "results.csv", tmp_path / "all.csv")
+    for baseline, current in ((nights, bad), (nights, copy), (table, bad)):
+        said = judge(Path(baseline), Path(current), status=1)
+        assert said.startswith("Regression in 2 cells: ") and "\nbaseline: 4 nights, 2026-01-01 to 2026-01-04\n" in said
+
+
+def test_a_night_that_was_promoted_alone_is_identical_to_itself(nights: Path, tmp_path: Path) -> None:
+    promote(tmp_path / "baseline", nights / "2026-01-04")
+    said = judge(tmp_path / "baseline", nights / "2026-01-04", status=0)
+    assert said.endswith("\n2 cells compared, 2 identical to the last digit.\n")
 
 
 def test_a_night_that_was_promoted_is_not_held_against_itself(nights: Path, tmp_path: Path) -> None:
@@ -224,6 +245,16 @@ def test_files_that_do_not_serve(nights: Path, tmp_path: Path) -> None:
         path.write_text(text)
         message = refusal("regress", "--baseline", path, "--current", store, status=3)
         assert message.startswith(f"{path}") and expected in message and "\n" not in message
+    for content, expected in {
+        whole.encode("utf-16"): 'text in UTF-16. Save it as "CSV UTF-8", with commas',
+        whole.replace("MAE", "MÄE").encode("latin-1"): 'no UTF-8. Save it as "CSV UTF-8", with commas',
+        b"PK\x03\x04, and a workbook": 'a workbook. Save it as "CSV UTF-8", with commas',
+        gzip.compress(whole.encode()): "compressed. Unpack it: gunzip",
+        (whole + whole).encode(): "its heading stands in it again: files were put together. Leave only the first one",
+    }.items():
+        path.write_bytes(content)
+        message = refusal("regress", "--baseline", path, "--current", store, status=3)
+        assert message.startswith(f"{path}: ") and message.endswith(expected)
 
 
 def test_a_baseline_of_an_earlier_version(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_a_file_that_names_its_nights_is_believed(tmp_path: Path) -> None:
     assert read_side([kept])[NIGHT].tolist() == frame[NIGHT].tolist()
 
 
+def test_nights_that_are_no_dates_are_refused(tmp_path: Path) -> None:
+    frame = read_side([put_nights(tmp_path / "nights")])
+    frame.assign(night="1.1.2026").to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(StoreError, match=r'column night: expected dates such as 2026-11-26, found "1\.1\.2026"'):
+        read_side([tmp_path / "results.csv"])
+
+
 def test_without_nights_the_day_on_which_a_run_finished_counts(tmp_path: Path) -> None:
     put(tmp_path / "runs", 83.6, day=7, **MAE)
     frame = read_side([tmp_path / "runs"])
@@ -115,6 +122,16 @@ def test_a_value_that_is_none_is_a_damaged_file(tmp_path: Path, value: str) -> N
     path = tmp_path / "results.csv"
     path.write_text(path.read_text().replace(",83.6,", f",{value},"))
     with pytest.raises(StoreError, match=r"results\.csv, column value: expected finite numbers, found 1 row without"):
+        read_side([path])
+
+
+@pytest.mark.parametrize("value", ["-5.0", "150.0"])
+def test_a_value_that_its_metric_cannot_have_is_a_damaged_file(tmp_path: Path, value: str) -> None:
+    put(tmp_path, 83.6, **MAE)
+    collect(tmp_path)
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace(",83.6,", f",{value},"))
+    with pytest.raises(StoreError, match=rf"column value: {value} is no top1, which is 0 to 100\. `backbench collect"):
         read_side([path])
 
 

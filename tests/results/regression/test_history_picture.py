@@ -72,3 +72,13 @@ def test_cells_that_differ_in_what_no_title_says_are_told_apart() -> None:
         "vit on imagenet1k (imagenet_vit_base), DINO, protocol a1",
         "vit on imagenet1k (imagenet_vit_base), MAE, protocol b2",
     ]
+
+
+def test_a_name_is_no_formula() -> None:
+    history = History((replace(QUIET, cell=CELL._replace(recipe="$\\frac{$")),))
+    assert history_picture(history).startswith(b"\x89PNG")
+
+
+def test_one_night_is_no_span() -> None:
+    night = replace(QUIET, nights=NIGHTS[:1], values=VALUES[:1])
+    assert draw_history(History((night,))).get_suptitle().startswith("1 night, 2026-11-01, 1 cell. Shaded")

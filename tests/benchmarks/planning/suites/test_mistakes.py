@@ -77,6 +77,10 @@ def test_numbers_and_times_are_what_they_look_like(tmp_path: Path) -> None:
         ("about: !!timestamp x\n", "my.yaml: cannot be read as YAML: "),
         ("about: !!python/name:os.system\n", "my.yaml, line 1: cannot be read as YAML: could not determine a constr"),
         ("about: \ud800\n", "my.yaml: cannot be read: no UTF-8"),
+        (
+            "about: x\n<<<<<<< HEAD\ncells: []\n=======\ncells: {}\n>>>>>>> theirs\n",
+            "my.yaml, line 2: a conflict that git could not merge. Keep what should stand there, and remove",
+        ),
     ],
 )
 def test_what_is_hardly_yaml(text: str, message: str, tmp_path: Path) -> None:
