@@ -12,6 +12,7 @@ from benchmarks.running.regressing import read_sides, read_sigmas
 from benchmarks.running.writing import write_text
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
 from benchmarks.scheduling.failures import failures_of
+from results.errors import ResultsError
 from results.regression.findings import CellName, Judged, Verdict
 from results.regression.formats import render_verdict
 from results.regression.judging import judge
@@ -49,7 +50,10 @@ def show_verdict(
     good = counting(baseline)
     verdict = _judge(good, current, stated, strict_trace)
     if confirm and (suspicious := [cell for cell in verdict.cells if cell.suspicious]):
-        _run_further(suspicious, good, current, confirm)
+        try:
+            _run_further(suspicious, good, current, confirm)
+        except (InputError, ResultsError) as error:  # a regression stays one where it cannot be confirmed
+            print(f"backbench: {error}. Judged without", file=sys.stderr)
         verdict = _judge(good, current, stated, strict_trace)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()

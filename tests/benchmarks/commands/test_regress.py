@@ -166,8 +166,9 @@ def test_a_suspicious_cell_is_run_again_before_it_alarms(
 
 def test_what_no_suite_has_run_cannot_be_run_again(nights: Path) -> None:
     tonight = put_tonight(nights, 82.9)
-    message = refusal("regress", "--baseline", nights, "--current", tonight, "--confirm", 2)
-    assert message == f"--confirm: {CELL}: no suite of --current has this cell, so it cannot be run again"
+    said = judge(nights, tonight, "--confirm", 2, status=1)
+    why = f"--confirm: {CELL}: no suite of --current has this cell, so it cannot be run again"
+    assert f"backbench: {why}. Judged without\n" in said and f"Regression in 1 cell: {CELL}.\n" in said
 
 
 def test_a_vanished_cell(nights: Path) -> None:
