@@ -33,13 +33,13 @@ def p_worse(difference: float, noise: Noise, draws: int, baseline_draws: int) ->
 
     Two means over n and m seeds of equal cells differ by a standard deviation of sigma · sqrt(1/n + 1/m).
     """
-    from scipy.stats import norm, t  # type: ignore[import-untyped]
+    from scipy.special import ndtr, stdtr  # type: ignore[import-untyped]
 
     error = noise.sigma * math.sqrt(1 / draws + 1 / baseline_draws)
     if error == 0:
         return 1.0 if difference <= 0 else 0.0
     score = difference / error
-    return float(norm.sf(score) if math.isinf(noise.degrees) else t.sf(score, noise.degrees))
+    return float(ndtr(-score) if math.isinf(noise.degrees) else stdtr(noise.degrees, -score))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

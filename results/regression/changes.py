@@ -184,7 +184,7 @@ def _partition(values_N: Floats, least: int, penalty: float) -> list[int]:
 def _tested(
     values_N: Floats, places: Sequence[int], sigma: float, degrees: float, tests: int, *, is_cost: bool
 ) -> list[Step]:
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtr  # type: ignore[import-untyped]
 
     segments = np.split(values_N, places)
     levels = [float(np.median(segment) if is_cost else segment.mean()) for segment in segments]
@@ -194,7 +194,7 @@ def _tested(
         before, after = levels[number : number + 2]
         error = sigma * math.sqrt(sum(variances[number : number + 2]))
         score = abs(after - before) / error if error else math.inf
-        tail = norm.sf(score) if math.isinf(degrees) else t.sf(score, degrees)
+        tail = ndtr(-score) if math.isinf(degrees) else stdtr(degrees, -score)
         steps.append(Step(place, before, after, min(2 * float(tail) * tests, 1.0)))
     return steps
 

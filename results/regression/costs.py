@@ -102,10 +102,10 @@ def spread_of(costs: Iterable[CostOfCell]) -> tuple[float, float]:
 
 def spread_of_cell(one: CostOfCell, spread: float, degrees: float) -> tuple[float, float]:
     """The spread of all cells, or the cell's own where its nights lie further apart than these by more than chance."""
-    from scipy.stats import f  # type: ignore[import-untyped]
+    from scipy.special import fdtrc  # type: ignore[import-untyped]
 
     own, of_own = spread_of([one])
-    if own > spread and (spread == 0 or f.sf((own / spread) ** 2, of_own, degrees) < UNLIKE):
+    if own > spread and (spread == 0 or fdtrc(of_own, degrees, (own / spread) ** 2) < UNLIKE):
         return own, of_own
     return spread, degrees
 
@@ -115,7 +115,8 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
 
     By ranks where there are nights enough that these could tell among so many cells, else by Student's t.
     """
-    from scipy.stats import mannwhitneyu, t
+    from scipy.special import stdtr
+    from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
 
     fewest, most = sorted((len(one.nights), len(one.baseline)))
     if fewest >= NIGHTS_OF_RANKS and cells / math.comb(fewest + most, fewest) <= LEVEL_OF_COSTS:
@@ -124,7 +125,7 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
     error = spread * math.sqrt(sum(_variance_of_median(len(nights)) for nights in (one.nights, one.baseline)))
     if error == 0:
         return 1.0 if one.change <= 0 else 0.0
-    return float(t.sf(math.log1p(one.change) / error, degrees))
+    return float(stdtr(degrees, -math.log1p(one.change) / error))
 
 
 def _variance_of_median(nights: int) -> float:

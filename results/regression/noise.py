@@ -141,13 +141,13 @@ def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float
 
 
 def _moderated(pooled: Noise, alike: float, own: float, degrees: int) -> Noise:
-    from scipy.stats import f  # type: ignore[import-untyped]
+    from scipy.special import fdtrc
 
     others = pooled.degrees - degrees
     if math.isinf(pooled.degrees) or not others:
         return pooled
     of_others = (pooled.sigma**2 * pooled.degrees - own * degrees) / others
-    if degrees and own > 0 and (of_others <= 0 or f.sf(own / of_others, degrees, others) < UNLIKE):
+    if degrees and own > 0 and (of_others <= 0 or fdtrc(degrees, others, own / of_others) < UNLIKE):
         return Noise(own**0.5, degrees, f"seeds of this cell, {degrees} degrees of freedom")
     if math.isinf(alike):
         return pooled

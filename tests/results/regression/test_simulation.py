@@ -110,7 +110,7 @@ def finds_slow(nights: int, count: int) -> float:
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_equal_nights_rarely_alarm(sigma: float) -> None:
-    assert false_alarms(sigma, 100) <= 0.05
+    assert false_alarms(sigma, 50) <= 0.05
 
 
 def test_a_cell_that_is_noisier_rarely_alarms() -> None:
@@ -120,7 +120,7 @@ def test_a_cell_that_is_noisier_rarely_alarms() -> None:
 
 @pytest.mark.parametrize(("sigmas", "how"), [(5, "a run a night"), (3, "three runs"), (3, "confirmed")])
 def test_what_is_worse_is_found(sigmas: float, how: str) -> None:
-    assert power(0.08, sigmas, how, 60) >= 0.9
+    assert power(0.08, sigmas, how, 40) >= 0.9
 
 
 def costs_of_nights(
@@ -171,7 +171,7 @@ def test_a_cell_of_unsteady_speed_is_rarely_slower() -> None:
 
 
 def test_what_is_slower_is_found_within_two_nights() -> None:
-    assert finds_slow(2, 40) >= 0.8
+    assert finds_slow(2, 20) >= 0.8
 
 
 @pytest.mark.slow
