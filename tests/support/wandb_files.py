@@ -2,7 +2,6 @@
 
 import json
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,16 +36,6 @@ def records(path: Path) -> Iterator[Any]:
 def files(folder: Path) -> list[Path]:
     """One for each part of a run, the oldest first."""
     return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
-
-
-def once_ended(folder: Path, patience: float = 60.0) -> list[Path]:
-    """The same, once the end of the last part is written: wandb's own process does that, and outlives one that ends
-    without Python's exit handlers, as those of multiprocessing do."""
-    until = time.monotonic() + patience
-    while not any(record.WhichOneof("record_type") == "exit" for record in records(files(folder)[-1])):
-        assert time.monotonic() < until, f"{files(folder)[-1]}: no end within {patience:.0f} s"
-        time.sleep(0.05)
-    return files(folder)
 
 
 def history(path: Path) -> list[dict[str, Any]]:
