@@ -7,7 +7,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
 from benchmarks.running.baseline_file import BaselineFile, read_baseline
-from benchmarks.running.baselines import describe_nights, pin, promote, unpin
+from benchmarks.running.baselines import describe_nights, pin, promote, tidy, unpin
 from benchmarks.running.inventory import find_all_runs
 from benchmarks.scheduling.status import Reader
 
@@ -15,7 +15,8 @@ _MOST_NAMED = 5
 
 
 def show_baseline(baseline: Path, *, as_json: bool) -> None:
-    """Print the nights and the changes of a baseline."""
+    """Print the nights and the changes of a baseline, from which what a killed command left is removed before."""
+    tidy(baseline)
     file, nights = read_baseline(baseline), describe_nights(baseline)
     if as_json:
         print_json(

@@ -27,9 +27,10 @@ from benchmarks.running.baseline_file import (
     write_baseline,
 )
 from benchmarks.running.claim import RECIPE
-from benchmarks.running.collecting import collect, warn
-from benchmarks.running.lease import HeldByAnotherError, Lease
+from benchmarks.running.collecting import RESULTS, collect, warn
+from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
 from benchmarks.running.trace import LOG
+from benchmarks.running.writing import write_text
 from results import Record, find_records, load_results, read_record
 from results.metrics import PRIMARY
 from results.record import Outline
@@ -47,6 +48,18 @@ IMAGES = ("per_image.csv", "areas.npz", "matches_AP_box.npz", "matches_AP_mask.n
 
 _CLAIM = f".{BASELINE}.claim"
 _PARTIAL = ".promoting-"
+_LEFT = (f"{_PARTIAL}*", f".{BASELINE}.{'[0-9a-f]' * 12}")
+"""What a process leaves that is killed while it changes a baseline, beside its claim."""
+
+_IGNORING = ".gitignore"
+_IGNORED = f"""\
+# What a command that was killed leaves here, until the next one removes it.
+/{_IGNORING}
+/{_PARTIAL}*
+/.{BASELINE}.*
+/.{RESULTS}.*
+"""
+
 _PATIENCE = 120.0
 
 Runs = Sequence[tuple[Path, Record]]
@@ -155,6 +168,17 @@ def unpin(baseline: Path, *, who: str = "", why: str = "") -> tuple[str, ...]:
         after = before.changed(entry, [n for n in nights_of(baseline) if n >= before.since], pinned=False)
         write_baseline(baseline, after)
         return after.counts
+
+
+def tidy(baseline: Path) -> None:
+    """Remove what killed processes have left of a change, unless another is at work or nothing can be removed."""
+    claim = baseline / _CLAIM
+    if not claim.exists() and not _left_in(baseline):
+        return
+    owner = find_owner(claim)
+    if owner is None or owner.lives is False:
+        with suppress(HeldByAnotherError, OSError), Lease(claim):
+            _remove_left(baseline)
 
 
 def is_baseline(path: Path) -> bool:
@@ -322,24 +346,41 @@ def _made(baseline: Path) -> Iterator[None]:
     except OSError as error:
         raise not_written(f"{baseline}: cannot be made: {error.strerror or error}", error.errno) from error
     finally:
-        if is_new:
-            with suppress(OSError):  # of a folder that has something in it
+        if is_new and [path.name for path in baseline.glob("*")] == [_IGNORING]:
+            with suppress(OSError):
+                (baseline / _IGNORING).unlink()
                 baseline.rmdir()
 
 
 @contextmanager
 def _changing(baseline: Path) -> Iterator[None]:
-    """Within the block this process alone changes the baseline; what a killed one left of a copy is removed before."""
+    """Within the block this process alone changes the baseline; what a killed one left is removed before.
+
+    Git sees nothing of what is there meanwhile: the file that tells it so is out of its sight as well.
+    """
     try:
+        if not (baseline / _IGNORING).exists():
+            write_text(baseline / _IGNORING, _IGNORED)
         with Lease(baseline / _CLAIM, patience=_PATIENCE):
-            for partial in baseline.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(partial, ignore_errors=True)
+            _remove_left(baseline)
             yield
     except HeldByAnotherError as owner:
         raise TryAgainError(f"{baseline}: {owner} is changing it. Repeat the command once that has ended") from None
     except OSError as error:
         message = f"{baseline}: cannot be changed: {error.filename or baseline}: {error.strerror or error}"
         raise not_written(message, error.errno) from error
+
+
+def _left_in(baseline: Path) -> list[Path]:
+    return [path for pattern in _LEFT for path in baseline.glob(pattern)]
+
+
+def _remove_left(baseline: Path) -> None:
+    for path in _left_in(baseline):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _require_reason(why: str, what: str) -> None:
