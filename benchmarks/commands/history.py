@@ -11,7 +11,7 @@ from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import warn
 from benchmarks.running.regressing import read_table
-from benchmarks.running.writing import write_bytes
+from benchmarks.running.writing import require_writable, write_bytes
 from results import to_frame
 from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
@@ -33,10 +33,12 @@ def show_history(sources: Sequence[Path], *, picture: Path | None, as_json: bool
     """Print the history of all cells in the sources, folders of nights, stores or CSV files, and draw it.
 
     Of speed and memory the table has those that changed, the JSON document all. Raises InputError for a picture that is
-    not to be a PNG, StoreError for sources that hold no numbers and files that cannot be read or written.
+    not to be a PNG or cannot be written, StoreError for sources that hold no numbers and files that cannot be read or written.
     """
     if picture and picture.suffix != _PICTURE:
         raise InputError(f"--picture {picture}: expected a name that ends in {_PICTURE}")
+    if picture:
+        require_writable("--picture", picture)
     history = to_history(_read(sources))
     if not history.series:
         names = ", ".join(map(str, sources))

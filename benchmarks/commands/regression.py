@@ -9,7 +9,7 @@ from backbones.errors import InputError
 from benchmarks.running.baselines import counting
 from benchmarks.running.behaviour import behaviour_findings
 from benchmarks.running.regressing import read_sides, read_sigmas
-from benchmarks.running.writing import write_text
+from benchmarks.running.writing import require_writable, write_text
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
 from benchmarks.scheduling.failures import failures_of
 from results.errors import ResultsError
@@ -41,11 +41,14 @@ def show_verdict(
     changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
-    not say how it is to be written, and as `read_sides`, `read_sigmas` and `failures_of` do.
+    not say how it is to be written, or that cannot be written, before anything is judged; and as `read_sides`,
+    `read_sigmas` and `failures_of` do. What cannot be written in the end is told, and is the exit status of a green
+    night alone.
     """
     for path in write:
         if path.suffix not in SUFFIXES:
             raise InputError(f"--write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+        require_writable("--write", path)
     stated = read_sigmas(sigmas)
     good = counting(baseline)
     verdict = _judge(good, current, stated, strict_trace)
@@ -57,9 +60,20 @@ def show_verdict(
         verdict = _judge(good, current, stated, strict_trace)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()
-    for path in write:
-        write_text(path, render_verdict(verdict, SUFFIXES[path.suffix]))
-    return verdict.status
+    not_written = _write(verdict, write)
+    return verdict.status or not_written
+
+
+def _write(verdict: Verdict, paths: Sequence[Path]) -> int:
+    """Write all files that can be written, and say which cannot; the exit status of the first of these, else 0."""
+    statuses = []
+    for path in paths:
+        try:
+            write_text(path, render_verdict(verdict, SUFFIXES[path.suffix]))
+        except ResultsError as error:
+            print(f"backbench: {error}", file=sys.stderr)
+            statuses.append(error.status)
+    return next(iter(statuses), 0)
 
 
 def _judge(

@@ -67,6 +67,12 @@ def test_a_picture_is_written(nights: Path, tmp_path: Path) -> None:
     assert "expected a name that ends in .png" in refusal("history", nights, "--picture", tmp_path / "history.pdf")
 
 
+def test_a_picture_that_cannot_be_written_is_refused_first(nights: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    message = refusal("history", nights, "--picture", tmp_path / "folder.png")
+    assert message == f"--picture {tmp_path}/folder.png: a directory. Expected the name of a file"
+
+
 def test_few_nights_are_shown_and_told_to_be_few(tmp_path: Path) -> None:
     result = success("history", write_nights(tmp_path, LEVELS[:3]))
     assert "\t3\t83.50\t83.40\t" in result.stdout and "too few to tell" in result.stderr

@@ -319,10 +319,43 @@ def test_each_file_has_the_verdict_as_its_name_says(nights: Path, tmp_path: Path
     assert json.loads(document.read_text())["status"] == 1
 
 
-def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(nights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (
+            "file/verdict.md",
+            "cannot be written: Not a directory. Expected a file in a directory that you may write to; ",
+        ),
+        ("folder.md", "a directory. Expected the name of a file"),
+        ("link.md", "a directory. Expected the name of a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_judged(
+    nights: Path, tmp_path: Path, place: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    said = judge(nights, put_tonight(nights), "--write", tmp_path / "file/verdict.md", status=3)
-    assert said.startswith("No regression in 2 cells.\n") and "verdict.md: cannot be written: " in said
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "link.md").symlink_to("folder.md")
+    (tmp_path / "verdict.xml").write_text("of yesterday")
+    monkeypatch.setattr(regression, "read_sides", None)
+    message = refusal(
+        *("regress", "--baseline", nights, "--current", put_tonight(nights, 82.9)),
+        *("--write", tmp_path / "verdict.xml", "--write", tmp_path / place),
+    )
+    assert message.startswith(f"--write {tmp_path / place}: {told}")
+    assert (tmp_path / "verdict.xml").read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize(("value", "status"), [(82.9, 1), (83.6, 75)])
+def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(
+    nights: Path, tmp_path: Path, value: float, status: int
+) -> None:
+    (tmp_path / "full.md").symlink_to("/dev/full")
+    files = ("--write", tmp_path / "full.md", "--write", tmp_path / "new/verdict.json")
+    said = judge(nights, put_tonight(nights, value), *files, status=status)
+    assert said.startswith("Regression in 1" if status == 1 else "No regression in 2 cells.\n")
+    assert "full.md: cannot be written, no space is left in " in said
+    assert json.loads((tmp_path / "new/verdict.json").read_text())["status"] == status % 75
 
 
 def test_one_document(nights: Path) -> None:
