@@ -33,7 +33,8 @@ def show_history(sources: Sequence[Path], *, picture: Path | None, as_json: bool
     """Print the history of all cells in the sources, folders of nights, stores or CSV files, and draw it.
 
     Of speed and memory the table has those that changed, the JSON document all. Raises InputError for a picture that is
-    not to be a PNG or cannot be written, StoreError for sources that hold no numbers and files that cannot be read or written.
+    not to be a PNG or cannot be written, StoreError for sources that hold no
+    numbers and files that cannot be read or written.
     """
     if picture and picture.suffix != _PICTURE:
         raise InputError(f"--picture {picture}: expected a name that ends in {_PICTURE}")

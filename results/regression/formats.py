@@ -113,8 +113,11 @@ def to_json(verdict: Verdict) -> str:
 def to_junit(verdict: Verdict) -> str:
     """JUnit's XML, as GitHub's actions and Jenkins read it: a test for each cell and metric.
 
-    A regression is a failure, what cannot be told an error; of both, a test is a failure. Readers that count elements
-    and those that count tests find the same numbers: a test has one of them, with all of its findings as text.
+    A regression is a failure, and so is a cell that failed; what cannot be told is an error, also where the cell has
+    only not been begun, or has vanished: a test that is skipped is green, and such a night is not. Skipped is a cell
+    that is new, which nothing is to be held against. `type` says what it is about. Of a regression and something else,
+    a test is a failure. Readers that count elements and those that count tests find the same numbers: a test has one
+    of them, with all of its findings as text.
     """
     further = _distinctions(_cells_of(verdict))
     of_cell: dict[CellName, list[Finding]] = {cell: [] for cell in further}
@@ -128,10 +131,11 @@ def to_junit(verdict: Verdict) -> str:
         "tests": str(len(tests)),
         "failures": str(sum(test.find("failure") is not None for test in tests)),
         "errors": str(sum(test.find("error") is not None for test in tests)),
+        "skipped": str(sum(test.find("skipped") is not None for test in tests)),
         "time": "0",
     }
     root = ElementTree.Element("testsuites", {"name": "backbench regress", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "backbench regress", **counts, "skipped": "0"})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "backbench regress", **counts})
     suite.extend(tests)
     told = "\n".join([headline(verdict), *verdict.remarks, _compared(verdict)])
     ElementTree.SubElement(suite, "system-out").text = _for_xml(told)
@@ -226,17 +230,23 @@ def _test(cell: CellName, further: str, findings: Sequence[Finding], numbers: Se
     recipe, metric = f" ({cell.recipe})" if cell.recipe else "", f", {cell.metric}" if cell.metric else ""
     name = f"{cell.backbone}{recipe}{metric}{further}"
     test = ElementTree.Element("testcase", {"classname": _for_xml(place), "name": _for_xml(name), "time": "0"})
-    heaviest = findings[0].severity if findings else None
-    fault = {Severity.regression: "failure", Severity.unclear: "error"}.get(heaviest) if heaviest else None
-    told = [finding for finding in findings if fault and finding.severity is heaviest]
-    if fault:
+    outcome, told = _outcome(findings, is_compared=bool(numbers))
+    if told:
         about = {"type": told[0].kind, "message": _for_xml(" ".join(told[0].words.split()))}
         lines = [f"{finding.kind}: {finding.words}" for finding in told]
-        ElementTree.SubElement(test, fault, about).text = _for_xml("\n".join(lines))
+        ElementTree.SubElement(test, outcome, about).text = _for_xml("\n".join(lines))
     others = [f"{finding.severity.value}: {finding.words}" for finding in findings if finding not in told]
     if numbers or others:
         ElementTree.SubElement(test, "system-out").text = _for_xml("\n".join([*numbers, *others]))
     return test
+
+
+def _outcome(findings: Sequence[Finding], *, is_compared: bool) -> tuple[str, list[Finding]]:
+    """The element that tells a test apart from those that passed, and what it says; nothing of one that passed."""
+    for severity, name in ((Severity.regression, "failure"), (Severity.unclear, "error")):
+        if told := [finding for finding in findings if finding.severity is severity]:
+            return name, told
+    return "skipped", [finding for finding in findings if finding.kind == "appeared" and not is_compared]
 
 
 def _as_dict(one: Finding | Judged) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from results.regression.costs import (
     spread_of,
     spread_of_cell,
 )
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict, in_order
+from results.regression.findings import CellName, Finding, Judged, Kind, Severity, Verdict, in_order
 from results.regression.joining import Pair, join
 from results.regression.noise import Noise, mean_of_seeds, noise_of_cells
 from results.regression.runs import Run, to_runs
@@ -196,7 +196,8 @@ def _with_failures(findings: Sequence[Finding], failures: Iterable[Failure]) -> 
         place = left.index(of_cell[0]) if of_cell else len(left)
         unnamed = CellName(failure.task, failure.dataset, "", "", "", "", "", failure.backbone, failure.recipe)
         cell = of_cell[0].cell if of_cell else unnamed
-        left[place : place + len(of_cell[:1])] = [Finding(cell, "failed", failure.severity, failure.reason)]
+        kind: Kind = "failed" if failure.severity is Severity.regression else "unfinished"
+        left[place : place + len(of_cell[:1])] = [Finding(cell, kind, failure.severity, failure.reason)]
     return left
 
 

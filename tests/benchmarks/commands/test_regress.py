@@ -194,7 +194,15 @@ def test_a_cell_that_has_not_finished_cannot_be_told(nights: Path, tmp_path: Pat
     mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
     folder = put_suite(tmp_path / "store", mae, twin)
     put_finished(folder, mae, 83.6, **MAE)
-    assert f"  {TWIN}\n    seed 9 to do: not begun\n" in judge(nights, folder.out, status=3)
+    assert f"  {TWIN}\n    seed 9 to do: not begun\n" in judge(
+        nights, folder.out, "--write", tmp_path / "verdict.xml", "--write", tmp_path / "verdict.csv", status=3
+    )
+    error = ElementTree.parse(tmp_path / "verdict.xml").find(".//error")
+    assert error is not None and (error.get("type"), error.text) == (
+        "unfinished",
+        "unfinished: seed 9 to do: not begun",
+    )
+    assert "failed" not in (tmp_path / "verdict.csv").read_text()
 
 
 def test_another_protocol_names_the_settings(nights: Path) -> None:
