@@ -21,7 +21,6 @@ from benchmarks.running.baseline_file import (
     BASELINE,
     BaselineFile,
     author,
-    is_night,
     make_entry,
     read_baseline,
     write_baseline,
@@ -33,6 +32,7 @@ from benchmarks.running.trace import LOG
 from benchmarks.running.writing import write_text
 from results import Record, find_records, load_results, read_record
 from results.metrics import PRIMARY
+from results.nights import first_night, is_night
 from results.record import Outline
 from results.store import RECORD
 
@@ -242,8 +242,7 @@ def _runs_of(store: Path, baseline: Path) -> Runs:
 
 
 def _name_of(store: Path, runs: Runs) -> str:
-    name = store.resolve().name
-    return name if is_night(name) else f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
+    return first_night([store.resolve().name], store) or f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
 
 
 def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int, fresh: bool) -> list[str]:

@@ -85,6 +85,15 @@ def test_what_holds_no_numbers_is_refused(tmp_path: Path) -> None:
     assert "it lacks the columns" in refusal("history", tmp_path / "results.csv", status=3)
 
 
+def test_a_folder_that_is_called_like_a_night_and_is_none_is_refused(tmp_path: Path) -> None:
+    root = write_nights(tmp_path / "nights", LEVELS[:2])
+    (root / "2026-11-02").rename(root / "2026-13-45")
+    expected = "2026-13-45 is no date. A night's folder is named by one, such as 2026-11-26"
+    for source in (root, root / "2026-13-45"):
+        assert expected in refusal("history", source, status=3)
+    assert expected in refusal("regress", "--baseline", root / "2026-11-01", "--current", root, status=3)
+
+
 def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
     root = write_nights(tmp_path, LEVELS[:8])
     next(root.rglob("record.json")).write_text("{")
@@ -98,6 +107,7 @@ def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
         (",83.5,", ",inf,", "column value: expected finite numbers, found 1 row without"),
         (",83.5,", ",,", "column value: expected finite numbers, found 1 row without"),
         ("2026-12-01T00:00:00+00:00", "01/12/2026 00:00", "column finished_at: expected dates such as 2026-11-26, fou"),
+        ("2026-12-01T00:00:00+00:00", "20261201T000000", "column finished_at: expected dates such as 2026-11-26, fou"),
         ("2026-12-01T00:00:00+00:00", "", 'column finished_at: expected dates such as 2026-11-26, found ""'),
     ],
 )

@@ -13,7 +13,7 @@ import yaml
 
 from backbones.errors import InputError, TryAgainError
 from benchmarks.running import baselines
-from benchmarks.running.baseline_file import author, is_night, read_baseline
+from benchmarks.running.baseline_file import author, read_baseline
 from benchmarks.running.baselines import (
     IMAGES,
     counting_nights,
@@ -32,6 +32,7 @@ from benchmarks.running.lease import Lease
 from benchmarks.running.trace import compare_traces
 from benchmarks.scheduling.nights import LARGE
 from results import Metric, find_records, load_results, read_results_csv
+from results.errors import StoreError
 from tasks.detection.matches import matches_file
 from tasks.detection.paired import AVERAGE_PRECISIONS
 from tasks.segmentation.areas import AREAS
@@ -383,9 +384,11 @@ def test_the_author_is_gits_or_the_logins(tmp_path: Path, monkeypatch: pytest.Mo
     assert read_baseline(baseline).entries[0].who == "Ann Ö."
 
 
-@pytest.mark.parametrize("name", ["20260101", "2026-1-01", "2026-13-01", "x2026-01-01", ""])
-def test_what_is_no_date_is_no_night(name: str) -> None:
-    assert not is_night(name) and is_night("2026-01-01")
+def test_a_store_that_is_called_like_a_night_and_is_none_is_refused(tmp_path: Path) -> None:
+    put_run(tmp_path / "2026-13-45")
+    with pytest.raises(StoreError, match=r"2026-13-45 is no date. A night's folder is named by one"):
+        promote(tmp_path / "baseline", tmp_path / "2026-13-45", who="Ann")
+    assert not (tmp_path / "baseline").exists()
 
 
 def test_its_numbers_are_those_of_the_records(tmp_path: Path) -> None:
