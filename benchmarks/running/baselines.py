@@ -20,6 +20,7 @@ from backbones.errors import InputError, TryAgainError, not_written
 from benchmarks.running.baseline_file import (
     BASELINE,
     BaselineFile,
+    Entry,
     author,
     make_entry,
     read_baseline,
@@ -106,7 +107,7 @@ def promote(
 
     The night is the name of the store's folder where that is a date, else the day on which its last run finished. From
     then on it counts, and so do up to `keep` newest ones, unless others are pinned. A night that is there already gains
-    the runs, or the files of images, that it lacks.
+    the runs, or the files of images, that it lacks, and its promotion stands in the file again for another reason.
 
     fresh: nights before it count no longer, because behaviour was to change; takes a reason
 
@@ -128,7 +129,7 @@ def promote(
             raise InputError(f"{store}: {night} is older than the {keep} newest nights of {baseline}. Raise --keep")
         _refuse_other_numbers(baseline / night, store, runs)
         copied = _copy(baseline, night, store, runs, (*FILES, *(IMAGES if with_images else ())))
-        if not copied and _is_known(before, after, night, fresh):
+        if not copied and _is_known(before, after, entry):
             return Promoted(night, 0, before.counts, before.pinned, is_new=False)
         collect(baseline)
         write_baseline(baseline, after)
@@ -260,10 +261,15 @@ def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int,
     return sorted({night, *(other for other in before.counts if not fresh or other > night)})[-keep:]
 
 
-def _is_known(before: BaselineFile, after: BaselineFile, night: str, fresh: bool) -> bool:
-    """Whether the file says already what another promotion of the night would make of it."""
-    promoted = {name for entry in before.entries if entry.action == "promote" for name in entry.nights}
-    return before.counts == after.counts and night in promoted and (not fresh or before.since == night)
+def _is_known(before: BaselineFile, after: BaselineFile, entry: Entry) -> bool:
+    """Whether the file says already what another promotion of a night would make of it, for that reason if it has one.
+
+    A night that is promoted every time a job is repeated stands there once, and no reason is dropped.
+    """
+    earlier = [one for one in before.entries if one.action == "promote" and one.nights == entry.nights]
+    has_reason = not entry.why or any(one.why == entry.why for one in earlier)
+    is_there = before.counts == after.counts and bool(earlier) and has_reason
+    return is_there and (not entry.fresh or before.since == entry.nights[-1])
 
 
 def _staying(nights: set[str], file: BaselineFile, keep: int) -> set[str]:

@@ -188,6 +188,14 @@ def test_a_night_is_promoted_once(tmp_path: Path) -> None:
     assert contents(baseline) == before
 
 
+def test_no_reason_for_a_night_is_dropped(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    for why in ("release 1.0", "", "release 1.0", "checked by hand"):
+        promote(baseline, tmp_path / "nights/2026-01-01", who="Ann", why=why)
+    assert [entry.why for entry in read_baseline(baseline).entries] == ["", "release 1.0", "checked by hand"]
+    assert counting(baseline) == ["2026-01-01"]
+
+
 def test_a_night_that_was_removed_can_be_promoted_anew(tmp_path: Path) -> None:
     baseline = promote_days(tmp_path, 1)
     shutil.rmtree(baseline / "2026-01-01")
