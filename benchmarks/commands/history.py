@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.planning.records import load_records
+from benchmarks.running.baseline_file import read_baseline
 from benchmarks.running.collecting import warn
-from benchmarks.running.regressing import read_table
+from benchmarks.running.regressing import read_sigmas, read_table
 from benchmarks.running.writing import require_writable, write_bytes
 from results import to_frame
 from results.errors import StoreError
@@ -29,21 +30,36 @@ _NUMBERS = frozenset({"nights", "first", "latest", "band"})
 
 
 @garbage_collection_paused()
-def show_history(sources: Sequence[Path], *, picture: Path | None, as_json: bool) -> None:
+def show_history(
+    sources: Sequence[Path],
+    *,
+    baseline: Path | None = None,
+    sigmas: Sequence[str] = (),
+    picture: Path | None = None,
+    as_json: bool = False,
+) -> None:
     """Print the history of all cells in the sources, folders of nights, stores or CSV files, and draw it.
 
+    The band is of the nights of a baseline that count, where there is one. `sigmas` are as `read_sigmas` has them.
+
     Of speed and memory the table has those that changed, the JSON document all. Raises InputError for a picture that is
-    not to be a PNG or cannot be written, StoreError for sources that hold no
-    numbers and files that cannot be read or written.
+    not to be a PNG or cannot be written, and for a baseline without any of these nights; StoreError for sources that
+    hold no numbers and files that cannot be read.
     """
     if picture and picture.suffix != _PICTURE:
         raise InputError(f"--picture {picture}: expected a name that ends in {_PICTURE}")
     if picture:
         require_writable("--picture", picture)
-    history = to_history(_read(sources))
+    counts = read_baseline(baseline).counts if baseline else ()
+    history = to_history(_read(sources), baseline=counts, sigmas=read_sigmas(sigmas))
+    names = ", ".join(map(str, sources))
     if not history.series:
-        names = ", ".join(map(str, sources))
         raise StoreError(f"{names}: no finished runs with {', '.join(PRIMARY[:-1])} or {PRIMARY[-1]}, so no history")
+    if baseline and not {*counts} & {*history.nights}:
+        told = ", ".join(counts) or "none"
+        raise InputError(
+            f"--baseline {baseline}: of its nights that count, {told}, {names} has none. Name it there too"
+        )
     if picture:
         write_bytes(picture, history_picture(history))
         print(picture, file=sys.stderr)

@@ -72,7 +72,7 @@ def _rows(frame: "pd.DataFrame") -> Iterable[dict[str, Any]]:
         row = dict.fromkeys(_COLUMNS) | dict(zip(names, values, strict=True))
         row["run"], row["finished_at"] = int(row["run"] or 1), str(row["finished_at"] or "")
         place = str(row["directory"] or "")
-        row[NIGHT] = str(row.get(NIGHT) or first_night(place.split("/"), place) or row["finished_at"][:10])
+        row[NIGHT] = str(row.get(NIGHT) or first_night(place.split("/"), place) or str(row["finished_at"])[:10])
         yield row
 
 

@@ -73,6 +73,18 @@ def test_a_picture_that_cannot_be_written_is_refused_first(nights: Path, tmp_pat
     assert message == f"--picture {tmp_path}/folder.png: a directory. Expected the name of a file"
 
 
+def test_the_band_is_of_the_baseline_and_sigma_is_stated(nights: Path, tmp_path: Path) -> None:
+    for night in ("2026-11-20", "2026-11-22"):
+        success("baseline", "promote", nights / night, "--to", tmp_path / "baseline", "--who", "Ann")
+    options = ("--baseline", tmp_path / "baseline", "--sigma", "top1=3")
+    one = json.loads(success("history", nights, *options, "--json").stdout)["series"][0]
+    values = [LEVELS[19], LEVELS[21]]
+    assert one["sigma"] == 3 and one["changes"] == [] and sum(one["band"]) == pytest.approx(sum(values))
+    assert refusal("history", nights, "--sigma", "top1").startswith("--sigma top1: expected METRIC=POINTS")
+    message = refusal("history", nights / "2026-11-01", "--baseline", tmp_path / "baseline")
+    assert message.startswith(f"--baseline {tmp_path}/baseline: of its nights that count, 2026-11-20, 2026-11-22, ")
+
+
 def test_few_nights_are_shown_and_told_to_be_few(tmp_path: Path) -> None:
     result = success("history", write_nights(tmp_path, LEVELS[:3]))
     assert "\t3\t83.50\t83.40\t" in result.stdout and "too few to tell" in result.stderr
