@@ -10,6 +10,7 @@ from benchmarks.running.baseline_file import BaselineFile, read_baseline
 from benchmarks.running.baselines import describe_nights, pin, promote, tidy, unpin
 from benchmarks.running.inventory import find_all_runs
 from benchmarks.scheduling.status import Reader
+from results.regression.wording import counted
 
 _MOST_NAMED = 5
 
@@ -51,9 +52,7 @@ def promote_night(
         )
     done = promote(baseline, store, who=who, why=why, with_images=with_images, keep=keep, fresh=fresh)
     if done.is_new:
-        _tell(
-            f"{baseline}: {done.night}, {done.runs} run{'' if done.runs == 1 else 's'} added", done.counts, done.pinned
-        )
+        _tell(f"{baseline}: {done.night}, {counted(done.runs, 'run')} added", done.counts, done.pinned)
     else:
         _tell(f"{baseline}: {done.night} is there already; nothing to do", done.counts, done.pinned)
     if done.dropped:

@@ -20,6 +20,7 @@ from results.metrics import PRIMARY
 from results.regression.changes import FEWEST_NIGHTS
 from results.regression.history import Change, History, Series, to_history
 from results.regression.history_picture import history_picture
+from results.regression.wording import counted, spell_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ def _sheet(history: History) -> Sheet:
 
 
 def _change(one: Series, change: Change) -> str:
-    sure = _p(change.p_value) if one.sigma else "nights repeat each other"
+    sure = f"p {spell_p(change.p_value)}" if one.sigma else "nights repeat each other"
     levels = f"{one.shown(change.before)} → {one.shown(change.after)}"
     return f"{change.night}: {levels} ({one.shown_size(change.size)}, {sure})"
 
@@ -118,18 +119,14 @@ def _drift(one: Series) -> str:
     if not (drift := one.drift):
         return ""
     levels = f"{one.shown(drift.before)} → {one.shown(drift.after)}"
-    return f"since {drift.since}: {levels} ({one.shown_size(drift.size)}, {_p(drift.p_value)})"
-
-
-def _p(value: float) -> str:
-    return f"p {value:.4f}" if value >= 0.00005 else "p < 0.0001"
+    return f"since {drift.since}: {levels} ({one.shown_size(drift.size)}, p {spell_p(drift.p_value)})"
 
 
 def _summary(history: History) -> str:
     """How many nights and cells there are, and in how many what was found."""
     nights, cells = history.nights, len(history.names)
     span = " to ".join(dict.fromkeys((nights[0], nights[-1])))
-    told = f"{_counted(len(nights), 'night')}, {span}, {_counted(cells, 'cell')}: "
+    told = f"{counted(len(nights), 'night')}, {span}, {counted(cells, 'cell')}: "
     if max(len(one.nights) for one in history.series) < FEWEST_NIGHTS:
         return f"{told}too few to tell, changes are looked for in {FEWEST_NIGHTS} nights or more"
     return told + ("; ".join(_counts(history)) or "no change, no drift")
@@ -141,10 +138,6 @@ def _counts(history: History) -> Iterator[str]:
         if found:
             changed, drifting = sum(bool(one.changes) for one in found), sum(bool(one.drift) for one in found)
             yield f"{quantity} changed in {changed} and drifts in {drifting}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _document(history: History) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from backbones.errors import InputError
 from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import RESULTS, warn
-from results.errors import ResultsError, StoreError
+from benchmarks.running.points import read_points
+from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.metrics import PRIMARY, find_metric
 from results.nights import first_night, is_night
@@ -93,23 +94,15 @@ def night_of(directory: Path) -> str:
 
 
 def read_sigmas(texts: Iterable[str]) -> dict[str, float]:
-    """Standard deviations between seeds by metric, from `top1=0.1`. Raises InputError for another form."""
-    found = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        try:
-            points = float(number)
-        except ValueError:
-            points = -1.0
-        if not 0 <= points < float("inf"):
-            raise InputError(f'--sigma {text}: expected METRIC=POINTS, for example "top1=0.1", with 0 points or more')
-        try:
-            metric = find_metric(name).name
-        except ResultsError as error:
-            raise InputError(f"--sigma {text}: {error}") from None
+    """Standard deviations between seeds by metric, from `top1=0.1`.
+
+    Raises InputError as `read_points` does, and for a metric that no cell is judged by.
+    """
+    found = dict(read_points("--sigma", texts, "top1=0.1"))
+    for metric, points in found.items():
         if metric not in PRIMARY:
-            raise InputError(f"--sigma {text}: no cell is judged by {metric}, but by one of {', '.join(PRIMARY)}")
-        found[metric] = points
+            judging = ", ".join(PRIMARY)
+            raise InputError(f"--sigma {metric}={points:g}: no cell is judged by {metric}, but by one of {judging}")
     return found
 
 

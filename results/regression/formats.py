@@ -12,6 +12,7 @@ from results.errors import ResultsError
 from results.metrics import find_metric
 from results.record import spell_out
 from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.wording import counted, spell_p
 
 _HEADINGS = {
     Severity.regression: "Regressions",
@@ -47,14 +48,14 @@ def headline(verdict: Verdict) -> str:
         for severity in (Severity.regression, Severity.unclear, Severity.improvement)
     )
     if worse:
-        others = f"; cannot tell for {_counted(len(unclear), 'cell')}" if unclear else ""
-        return f"Regression in {_counted(len(worse), 'cell')}: {_listed(worse)}{others}."
+        others = f"; cannot tell for {counted(len(unclear), 'cell')}" if unclear else ""
+        return f"Regression in {counted(len(worse), 'cell')}: {_listed(worse)}{others}."
     if unclear:
-        return f"Cannot tell for {_counted(len(unclear), 'cell')}: {_listed(unclear)}."
+        return f"Cannot tell for {counted(len(unclear), 'cell')}: {_listed(unclear)}."
     if not verdict.cells:
         return "Nothing was compared."
-    improved = f", improvement in {_counted(len(better), 'cell')}: {_listed(better)}" if better else ""
-    return f"No regression in {_counted(len(verdict.cells), 'cell')}{improved}."
+    improved = f", improvement in {counted(len(better), 'cell')}: {_listed(better)}" if better else ""
+    return f"No regression in {counted(len(verdict.cells), 'cell')}{improved}."
 
 
 def to_text(verdict: Verdict) -> str:
@@ -190,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _compared(verdict: Verdict) -> str:
-    return f"{_counted(len(verdict.cells), 'cell')} compared, {verdict.identical} identical to the last digit."
+    return f"{counted(len(verdict.cells), 'cell')} compared, {verdict.identical} identical to the last digit."
 
 
 def _by_how_much(finding: Finding) -> str:
@@ -214,7 +215,7 @@ def _difference(metric: str, worse_by: float) -> str:
 
 def _numbers_of(judged: Judged) -> tuple[str, ...]:
     metric = find_metric(judged.cell.metric)
-    p_value = "" if judged.p_value is None else _p(judged.p_value)
+    p_value = "" if judged.p_value is None else spell_p(judged.p_value)
     difference = "identical" if judged.identical else _difference(metric.name, judged.worse_by)
     runs = f"{judged.runs} against {judged.baseline_runs}"
     return metric.label, metric.shown(judged.value), metric.shown(judged.baseline), runs, difference, p_value
@@ -273,11 +274,3 @@ def _for_xml(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return spell_out(" ".join(text.split()))
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.00005 else "< 0.0001"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.regression.findings import CellName
 from results.regression.history import Change, Drift, History, Series
+from results.regression.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,10 +112,9 @@ def _title(history: History, cells: int, shown: int) -> str:
     nights = history.nights
     span = "no nights"
     if nights:
-        count = f"{len(nights)} night{'' if len(nights) == 1 else 's'}"
-        span = f"{count}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
+        span = f"{counted(len(nights), 'night')}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
     left_out = f"; the first {shown} are shown" if shown < cells else ""
-    return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: mean ± 2σ of the baseline"
+    return f"{span}, {counted(cells, 'cell')}{left_out}. Shaded: mean ± 2σ of the baseline"
 
 
 class _Days:
