@@ -55,6 +55,7 @@ def begin(run: TrackedRun, known: str) -> WandbRun:
     It is online where WANDB_MODE says so, or says nothing and somebody has logged in; else it is offline.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers, also where it is offline
+    _leave_the_service_of_another_process()
     with _process_left_alone():
         import wandb
 
@@ -73,6 +74,13 @@ def begin(run: TrackedRun, known: str) -> WandbRun:
             settings=wandb.Settings(**_settings()),
         )
         return WandbRun(begun, identity)
+
+
+def _leave_the_service_of_another_process() -> None:
+    """It is inherited with the environment, and would refuse to go on with a run that it did not see being killed."""
+    _, _, token = os.environ.get("WANDB_SERVICE", "").partition("-")  # a version, then the process that has started it
+    if token and token.partition("-")[0] != str(os.getpid()):
+        del os.environ["WANDB_SERVICE"]
 
 
 def _settings() -> dict[str, Any]:

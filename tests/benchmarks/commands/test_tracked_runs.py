@@ -1,6 +1,7 @@
 """What trackers are told of runs of the commands, and that kills and signals end a tracked run as any other."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,16 +111,17 @@ def test_a_stopped_run_goes_on_in_both_to_the_same_losses(
         pytest.importorskip(package, reason="make test-trackers installs it")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_SERVICE", f"3-{os.getpid()}-unix-{tmp_path}/another")  # of the process that started them
     alone, tracked = commands(task, sources, tmp_path)
     assert backbench(alone, tmp_path / "log") == 0
     killed = number == signal.SIGKILL
     status = by_itself(tracked, tmp_path / "log", Moment(LOG, 4 if killed else 3), number)
     assert status == (-number if killed else 130), (tmp_path / "log").read_text()
-    assert by_itself(tracked, tmp_path / "log") == 0
+    assert by_itself(tracked, tmp_path / "log") == 0, (tmp_path / "log").read_text()
     expected = losses(tmp_path / "alone")
     assert losses(tmp_path / "stopped") == expected and [update for update, _ in expected] == [1, 2, 3, 4]
     in_wandb, in_mlflow = shown_losses(tmp_path / "stopped")
     assert in_mlflow == expected
-    assert in_wandb[-1] == expected[-1]
+    assert in_wandb[-1] == expected[-1], (tmp_path / "log").read_text()
     before = len(in_wandb) - 1 if killed else 3  # of the killed process the last second is lost to wandb
     assert in_wandb[:-1] == expected[:before]
