@@ -16,7 +16,8 @@ Baseline = Annotated[Path, typer.Argument(metavar="BASELINE", help="The folder o
 Who = Annotated[
     str, typer.Option(metavar="NAME", help="Who decides it; by default git's user.name, else the login name.")
 ]
-Why = Annotated[str, typer.Option(metavar="WORDS", help="Why; it stands in baseline.yaml, with who and when.")]
+_WHY = typer.Option(metavar="WORDS", help="Why; it stands in baseline.yaml, with who and when. May be repeated.")
+Why = Annotated[list[str] | None, _WHY]
 
 
 @baseline_app.command("show")
@@ -57,7 +58,7 @@ def baseline_promote(
     ] = False,
     keep: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the newest nights count and stay.")] = 14,
     who: Who = "",
-    why: Why = "",
+    why: Why = None,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Although cells failed or have not finished: what has finished counts.")
     ] = False,
@@ -74,7 +75,9 @@ def baseline_promote(
     """
     from benchmarks.commands.baselines import promote_night
 
-    promote_night(store, baseline, with_images=with_images, fresh=fresh, keep=keep, who=who, why=why, anyway=anyway)
+    promote_night(
+        store, baseline, with_images=with_images, fresh=fresh, keep=keep, who=who, why=_one(why), anyway=anyway
+    )
 
 
 @baseline_app.command("pin")
@@ -83,7 +86,7 @@ def baseline_pin(
     nights: Annotated[
         list[str], typer.Argument(metavar="NIGHT...", help="Nights of the baseline, such as 2026-11-26.")
     ],
-    why: Annotated[str, typer.Option(metavar="WORDS", help="Why; it stands in baseline.yaml, with who and when.")],
+    why: Annotated[list[str], _WHY],
     who: Who = "",
 ) -> None:
     """Let these nights count and no others, whatever is promoted, until `unpin`.
@@ -92,12 +95,16 @@ def baseline_pin(
     """
     from benchmarks.commands.baselines import pin_nights
 
-    pin_nights(baseline, nights, who=who, why=why)
+    pin_nights(baseline, nights, who=who, why=_one(why))
 
 
 @baseline_app.command("unpin")
-def baseline_unpin(baseline: Baseline, who: Who = "", why: Why = "") -> None:
+def baseline_unpin(baseline: Baseline, who: Who = "", why: Why = None) -> None:
     """Let the newest nights count again, from the last one on that was promoted with --fresh."""
     from benchmarks.commands.baselines import unpin_nights
 
-    unpin_nights(baseline, who=who, why=why)
+    unpin_nights(baseline, who=who, why=_one(why))
+
+
+def _one(reasons: list[str] | None) -> str:
+    return "; ".join(reason for reason in reasons or () if reason.strip())

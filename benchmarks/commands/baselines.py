@@ -7,15 +7,17 @@ from pathlib import Path
 from backbones.errors import InputError
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_size
 from benchmarks.running.baseline_file import BaselineFile, read_baseline
-from benchmarks.running.baselines import describe_nights, pin, promote, unpin
+from benchmarks.running.baselines import describe_nights, pin, promote, tidy, unpin
 from benchmarks.running.inventory import find_all_runs
 from benchmarks.scheduling.status import Reader
+from results.regression.wording import counted
 
 _MOST_NAMED = 5
 
 
 def show_baseline(baseline: Path, *, as_json: bool) -> None:
-    """Print the nights and the changes of a baseline."""
+    """Print the nights and the changes of a baseline, from which what a killed command left is removed before."""
+    tidy(baseline)
     file, nights = read_baseline(baseline), describe_nights(baseline)
     if as_json:
         print_json(
@@ -50,9 +52,7 @@ def promote_night(
         )
     done = promote(baseline, store, who=who, why=why, with_images=with_images, keep=keep, fresh=fresh)
     if done.is_new:
-        _tell(
-            f"{baseline}: {done.night}, {done.runs} run{'' if done.runs == 1 else 's'} added", done.counts, done.pinned
-        )
+        _tell(f"{baseline}: {done.night}, {counted(done.runs, 'run')} added", done.counts, done.pinned)
     else:
         _tell(f"{baseline}: {done.night} is there already; nothing to do", done.counts, done.pinned)
     if done.dropped:

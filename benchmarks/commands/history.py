@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from benchmarks.commands.sheets import Sheet, print_json, show
 from benchmarks.planning.records import load_records
+from benchmarks.running.baseline_file import read_baseline
 from benchmarks.running.collecting import warn
-from benchmarks.running.regressing import read_table
-from benchmarks.running.writing import write_bytes
+from benchmarks.running.regressing import read_sigmas, read_table
+from benchmarks.running.writing import require_writable, write_bytes
 from results import to_frame
 from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
@@ -19,6 +20,7 @@ from results.metrics import PRIMARY
 from results.regression.changes import FEWEST_NIGHTS
 from results.regression.history import Change, History, Series, to_history
 from results.regression.history_picture import history_picture
+from results.regression.wording import counted, spell_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,18 +31,36 @@ _NUMBERS = frozenset({"nights", "first", "latest", "band"})
 
 
 @garbage_collection_paused()
-def show_history(sources: Sequence[Path], *, picture: Path | None, as_json: bool) -> None:
+def show_history(
+    sources: Sequence[Path],
+    *,
+    baseline: Path | None = None,
+    sigmas: Sequence[str] = (),
+    picture: Path | None = None,
+    as_json: bool = False,
+) -> None:
     """Print the history of all cells in the sources, folders of nights, stores or CSV files, and draw it.
 
+    The band is of the nights of a baseline that count, where there is one. `sigmas` are as `read_sigmas` has them.
+
     Of speed and memory the table has those that changed, the JSON document all. Raises InputError for a picture that is
-    not to be a PNG, StoreError for sources that hold no numbers and files that cannot be read or written.
+    not to be a PNG or cannot be written, and for a baseline without any of these nights; StoreError for sources that
+    hold no numbers and files that cannot be read.
     """
     if picture and picture.suffix != _PICTURE:
         raise InputError(f"--picture {picture}: expected a name that ends in {_PICTURE}")
-    history = to_history(_read(sources))
+    if picture:
+        require_writable("--picture", picture)
+    counts = read_baseline(baseline).counts if baseline else ()
+    history = to_history(_read(sources), baseline=counts, sigmas=read_sigmas(sigmas))
+    names = ", ".join(map(str, sources))
     if not history.series:
-        names = ", ".join(map(str, sources))
         raise StoreError(f"{names}: no finished runs with {', '.join(PRIMARY[:-1])} or {PRIMARY[-1]}, so no history")
+    if baseline and not {*counts} & {*history.nights}:
+        told = ", ".join(counts) or "none"
+        raise InputError(
+            f"--baseline {baseline}: of its nights that count, {told}, {names} has none. Name it there too"
+        )
     if picture:
         write_bytes(picture, history_picture(history))
         print(picture, file=sys.stderr)
@@ -90,7 +110,7 @@ def _sheet(history: History) -> Sheet:
 
 
 def _change(one: Series, change: Change) -> str:
-    sure = _p(change.p_value) if one.sigma else "nights repeat each other"
+    sure = f"p {spell_p(change.p_value)}" if one.sigma else "nights repeat each other"
     levels = f"{one.shown(change.before)} → {one.shown(change.after)}"
     return f"{change.night}: {levels} ({one.shown_size(change.size)}, {sure})"
 
@@ -99,18 +119,14 @@ def _drift(one: Series) -> str:
     if not (drift := one.drift):
         return ""
     levels = f"{one.shown(drift.before)} → {one.shown(drift.after)}"
-    return f"since {drift.since}: {levels} ({one.shown_size(drift.size)}, {_p(drift.p_value)})"
-
-
-def _p(value: float) -> str:
-    return f"p {value:.4f}" if value >= 0.00005 else "p < 0.0001"
+    return f"since {drift.since}: {levels} ({one.shown_size(drift.size)}, p {spell_p(drift.p_value)})"
 
 
 def _summary(history: History) -> str:
     """How many nights and cells there are, and in how many what was found."""
     nights, cells = history.nights, len(history.names)
     span = " to ".join(dict.fromkeys((nights[0], nights[-1])))
-    told = f"{_counted(len(nights), 'night')}, {span}, {_counted(cells, 'cell')}: "
+    told = f"{counted(len(nights), 'night')}, {span}, {counted(cells, 'cell')}: "
     if max(len(one.nights) for one in history.series) < FEWEST_NIGHTS:
         return f"{told}too few to tell, changes are looked for in {FEWEST_NIGHTS} nights or more"
     return told + ("; ".join(_counts(history)) or "no change, no drift")
@@ -122,10 +138,6 @@ def _counts(history: History) -> Iterator[str]:
         if found:
             changed, drifting = sum(bool(one.changes) for one in found), sum(bool(one.drift) for one in found)
             yield f"{quantity} changed in {changed} and drifts in {drifting}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _document(history: History) -> dict[str, Any]:

@@ -16,6 +16,20 @@ def history(
         list[Path],
         typer.Argument(metavar="DIR|CSV...", help="A folder of nights, directories that were --out, or results.csv."),
     ],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BASELINE", help="The band is of the nights that count of this one, `baseline promote`'s folder."
+        ),
+    ] = None,
+    sigma: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=POINTS",
+            help="The standard deviation between seeds, e.g. top1=0.1, in the place of what the nights tell. May be "
+            "repeated.",
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw it as well, a panel for each cell.")
     ] = None,
@@ -25,14 +39,14 @@ def history(
 
     A run counts for the night whose folder it lies in, as NIGHTS/2026-11-26, else for the day on which it finished; a
     night's number is the mean over its seeds. The band is two standard deviations around the mean of the first nights,
-    at most 14. How far equal nights lie apart is told by the nights themselves.
+    at most 14, or of those of --baseline. How far equal nights lie apart is told by the nights themselves.
 
     A change holds for three nights or more, of speed and memory for seven, and all findings are corrected for how many
     cells there are: where nothing has changed, less than one history in twenty has any. A change of three standard
     deviations is found within two weeks. Where the same seeds give the same numbers every night, any other number is a
     change. Speed and memory are those of the machine of the last night, and in the table where they changed.
 
-    After every night: backbench history NIGHTS --picture history.png
+    After every night: backbench history NIGHTS --baseline BASELINE --picture history.png
 
     From tables that were kept: backbench history 2026-10/results.csv 2026-11/results.csv
 
@@ -40,4 +54,4 @@ def history(
     """
     from benchmarks.commands.history import show_history
 
-    show_history(sources, picture=picture, as_json=as_json)
+    show_history(sources, baseline=baseline, sigmas=sigma or [], picture=picture, as_json=as_json)

@@ -44,6 +44,14 @@ def regress(
             "the store of --current.",
         ),
     ] = 0,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --confirm: after so many, no further seed begins, and the one at work saves what it has and "
+            "ends. The verdict is given with those that have ended.",
+        ),
+    ] = None,
     write: Annotated[
         list[Path] | None,
         typer.Option(
@@ -82,6 +90,7 @@ def regress(
             sigmas=sigma or [],
             strict_trace=strict_trace,
             confirm=confirm,
+            hours=hours,
             write=write or [],
             as_json=as_json,
         )

@@ -1,6 +1,8 @@
 """What `backbench regress` prints and writes."""
 
+import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +11,11 @@ from backbones.errors import InputError
 from benchmarks.running.baselines import counting
 from benchmarks.running.behaviour import behaviour_findings
 from benchmarks.running.regressing import read_sides, read_sigmas
-from benchmarks.running.writing import write_text
+from benchmarks.running.writing import require_writable, write_text
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
 from benchmarks.scheduling.failures import failures_of
 from results.errors import ResultsError
-from results.regression.findings import CellName, Judged, Verdict
+from results.regression.findings import CellName, Finding, Judged, Verdict
 from results.regression.formats import render_verdict
 from results.regression.judging import judge
 from results.regression.runs import to_runs
@@ -32,34 +34,50 @@ def show_verdict(
     sigmas: Sequence[str] = (),
     strict_trace: bool = False,
     confirm: int = 0,
+    hours: float | None = None,
     write: Sequence[Path] = (),
     as_json: bool = False,
 ) -> int:
     """Hold the current runs against those of a baseline; the exit status, 1 for a regression, 3 for what is not clear.
 
     Of a baseline that `backbench baseline promote` has made, the nights that count are read. With `strict_trace` a
-    changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first.
+    changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first, within
+    so many hours: those that fail, and those that are not run to their end, are findings.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
-    not say how it is to be written, and as `read_sides`, `read_sigmas` and `failures_of` do.
+    not say how it is to be written, or that cannot be written, before anything is judged; and as `read_sides`,
+    `read_sigmas` and `failures_of` do. What cannot be written in the end is told, and is the exit status of a green
+    night alone.
     """
     for path in write:
         if path.suffix not in SUFFIXES:
             raise InputError(f"--write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+        require_writable("--write", path)
+    if hours is not None and not confirm:
+        raise InputError("--hours: a limit for the further seeds of --confirm, of which none are asked for")
     stated = read_sigmas(sigmas)
     good = counting(baseline)
     verdict = _judge(good, current, stated, strict_trace)
     if confirm and (suspicious := [cell for cell in verdict.cells if cell.suspicious]):
-        try:
-            _run_further(suspicious, good, current, confirm)
-        except (InputError, ResultsError) as error:  # a regression stays one where it cannot be confirmed
-            print(f"backbench: {error}. Judged without", file=sys.stderr)
-        verdict = _judge(good, current, stated, strict_trace)
+        until = math.inf if hours is None else time.monotonic() + 3600 * hours
+        further = _run_further(suspicious, good, current, confirm, until)
+        verdict = _judge(good, current, stated, strict_trace).extended(*further)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()
-    for path in write:
-        write_text(path, render_verdict(verdict, SUFFIXES[path.suffix]))
-    return verdict.status
+    not_written = _write(verdict, write)
+    return verdict.status or not_written
+
+
+def _write(verdict: Verdict, paths: Sequence[Path]) -> int:
+    """Write all files that can be written, and say which cannot; the exit status of the first of these, else 0."""
+    statuses = []
+    for path in paths:
+        try:
+            write_text(path, render_verdict(verdict, SUFFIXES[path.suffix]))
+        except ResultsError as error:
+            print(f"backbench: {error}", file=sys.stderr)
+            statuses.append(error.status)
+    return next(iter(statuses), 0)
 
 
 def _judge(
@@ -70,18 +88,29 @@ def _judge(
     return verdict.extended(*behaviour_findings(before, now, strict_trace=strict_trace))
 
 
-def _run_further(suspicious: Sequence[Judged], baseline: Sequence[Path], current: Sequence[Path], count: int) -> None:
-    """Run further seeds of each cell until it has so many, and say so."""
+def _run_further(
+    suspicious: Sequence[Judged], baseline: Sequence[Path], current: Sequence[Path], count: int, until: float
+) -> tuple[list[Finding], list[str]]:
+    """Run further seeds of each cell until it has so many, and say so; which have no number, and what forbids them.
+
+    A regression stays one where it cannot be confirmed.
+    """
     before, now = (_seeds(side) for side in read_sides(baseline, current))
     cells = [(one.cell, before[one.cell], now[one.cell]) for one in suspicious]
-    further = further_runs(current, cells, count)
+    found: list[Finding] = []
 
     def tell(run: FurtherRun) -> None:
         print(f"backbench: {run.job.name}: seed {run.seed} before the verdict ({run.log})", file=sys.stderr, flush=True)
 
-    for one in further:
-        if status := carry_out(one, tell):
-            print(f"backbench: {one.job.name}: seed {one.seed} ended with {status}: {one.log}", file=sys.stderr)
+    try:
+        for one in further_runs(current, cells, count):
+            if finding := carry_out(one, tell, until):
+                found.append(finding)
+    except (InputError, ResultsError) as error:
+        return found, [f"{error}. Judged without"]
+    except OSError as error:
+        return found, [f"--confirm: {error.filename}: {error.strerror}. Judged without"]
+    return found, []
 
 
 def _seeds(side: "pd.DataFrame") -> dict[CellName, set[int]]:

@@ -4,7 +4,7 @@ import getpass
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -15,19 +15,13 @@ from backbones.errors import InputError
 from backbones.training.sections import Settings
 from benchmarks.planning.suites.documents import as_list, read_document, validated
 from benchmarks.running.writing import write_text
+from results.nights import is_night
 
 BASELINE = "baseline.yaml"
 _EXAMPLE = "counts: [2026-11-26]"
 _HEADING = "# Which nights count now, and who has changed that. `backbench baseline` writes this file.\n"
 
 Action: TypeAlias = Literal["promote", "pin", "unpin"]
-
-
-def is_night(name: str) -> bool:
-    """Whether it is a date as nights are called, 2026-11-26."""
-    with suppress(ValueError):
-        return date.fromisoformat(name).isoformat() == name
-    return False
 
 
 def _night(name: str) -> str:

@@ -20,18 +20,20 @@ from backbones.errors import InputError, TryAgainError, not_written
 from benchmarks.running.baseline_file import (
     BASELINE,
     BaselineFile,
+    Entry,
     author,
-    is_night,
     make_entry,
     read_baseline,
     write_baseline,
 )
 from benchmarks.running.claim import RECIPE
-from benchmarks.running.collecting import collect, warn
-from benchmarks.running.lease import HeldByAnotherError, Lease
+from benchmarks.running.collecting import RESULTS, collect, warn
+from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
 from benchmarks.running.trace import LOG
+from benchmarks.running.writing import write_text
 from results import Record, find_records, load_results, read_record
 from results.metrics import PRIMARY
+from results.nights import first_night, is_night
 from results.record import Outline
 from results.store import RECORD
 
@@ -47,6 +49,18 @@ IMAGES = ("per_image.csv", "areas.npz", "matches_AP_box.npz", "matches_AP_mask.n
 
 _CLAIM = f".{BASELINE}.claim"
 _PARTIAL = ".promoting-"
+_LEFT = (f"{_PARTIAL}*", f".{BASELINE}.{'[0-9a-f]' * 12}")
+"""What a process leaves that is killed while it changes a baseline, beside its claim."""
+
+_IGNORING = ".gitignore"
+_IGNORED = f"""\
+# What a command that was killed leaves here, until the next one removes it.
+/{_IGNORING}
+/{_PARTIAL}*
+/.{BASELINE}.*
+/.{RESULTS}.*
+"""
+
 _PATIENCE = 120.0
 
 Runs = Sequence[tuple[Path, Record]]
@@ -93,7 +107,7 @@ def promote(
 
     The night is the name of the store's folder where that is a date, else the day on which its last run finished. From
     then on it counts, and so do up to `keep` newest ones, unless others are pinned. A night that is there already gains
-    the runs, or the files of images, that it lacks.
+    the runs, or the files of images, that it lacks, and its promotion stands in the file again for another reason.
 
     fresh: nights before it count no longer, because behaviour was to change; takes a reason
 
@@ -115,7 +129,7 @@ def promote(
             raise InputError(f"{store}: {night} is older than the {keep} newest nights of {baseline}. Raise --keep")
         _refuse_other_numbers(baseline / night, store, runs)
         copied = _copy(baseline, night, store, runs, (*FILES, *(IMAGES if with_images else ())))
-        if not copied and _is_known(before, after, night, fresh):
+        if not copied and _is_known(before, after, entry):
             return Promoted(night, 0, before.counts, before.pinned, is_new=False)
         collect(baseline)
         write_baseline(baseline, after)
@@ -155,6 +169,17 @@ def unpin(baseline: Path, *, who: str = "", why: str = "") -> tuple[str, ...]:
         after = before.changed(entry, [n for n in nights_of(baseline) if n >= before.since], pinned=False)
         write_baseline(baseline, after)
         return after.counts
+
+
+def tidy(baseline: Path) -> None:
+    """Remove what killed processes have left of a change, unless another is at work or nothing can be removed."""
+    claim = baseline / _CLAIM
+    if not claim.exists() and not _left_in(baseline):
+        return
+    owner = find_owner(claim)
+    if owner is None or owner.lives is False:
+        with suppress(HeldByAnotherError, OSError), Lease(claim):
+            _remove_left(baseline)
 
 
 def is_baseline(path: Path) -> bool:
@@ -218,8 +243,7 @@ def _runs_of(store: Path, baseline: Path) -> Runs:
 
 
 def _name_of(store: Path, runs: Runs) -> str:
-    name = store.resolve().name
-    return name if is_night(name) else f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
+    return first_night([store.resolve().name], store) or f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
 
 
 def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int, fresh: bool) -> list[str]:
@@ -237,10 +261,15 @@ def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int,
     return sorted({night, *(other for other in before.counts if not fresh or other > night)})[-keep:]
 
 
-def _is_known(before: BaselineFile, after: BaselineFile, night: str, fresh: bool) -> bool:
-    """Whether the file says already what another promotion of the night would make of it."""
-    promoted = {name for entry in before.entries if entry.action == "promote" for name in entry.nights}
-    return before.counts == after.counts and night in promoted and (not fresh or before.since == night)
+def _is_known(before: BaselineFile, after: BaselineFile, entry: Entry) -> bool:
+    """Whether the file says already what another promotion of a night would make of it, for that reason if it has one.
+
+    A night that is promoted every time a job is repeated stands there once, and no reason is dropped.
+    """
+    earlier = [one for one in before.entries if one.action == "promote" and one.nights == entry.nights]
+    has_reason = not entry.why or any(one.why == entry.why for one in earlier)
+    is_there = before.counts == after.counts and bool(earlier) and has_reason
+    return is_there and (not entry.fresh or before.since == entry.nights[-1])
 
 
 def _staying(nights: set[str], file: BaselineFile, keep: int) -> set[str]:
@@ -322,24 +351,41 @@ def _made(baseline: Path) -> Iterator[None]:
     except OSError as error:
         raise not_written(f"{baseline}: cannot be made: {error.strerror or error}", error.errno) from error
     finally:
-        if is_new:
-            with suppress(OSError):  # of a folder that has something in it
+        if is_new and [path.name for path in baseline.glob("*")] == [_IGNORING]:
+            with suppress(OSError):
+                (baseline / _IGNORING).unlink()
                 baseline.rmdir()
 
 
 @contextmanager
 def _changing(baseline: Path) -> Iterator[None]:
-    """Within the block this process alone changes the baseline; what a killed one left of a copy is removed before."""
+    """Within the block this process alone changes the baseline; what a killed one left is removed before.
+
+    Git sees nothing of what is there meanwhile: the file that tells it so is out of its sight as well.
+    """
     try:
+        if not (baseline / _IGNORING).exists():
+            write_text(baseline / _IGNORING, _IGNORED)
         with Lease(baseline / _CLAIM, patience=_PATIENCE):
-            for partial in baseline.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(partial, ignore_errors=True)
+            _remove_left(baseline)
             yield
     except HeldByAnotherError as owner:
         raise TryAgainError(f"{baseline}: {owner} is changing it. Repeat the command once that has ended") from None
     except OSError as error:
         message = f"{baseline}: cannot be changed: {error.filename or baseline}: {error.strerror or error}"
         raise not_written(message, error.errno) from error
+
+
+def _left_in(baseline: Path) -> list[Path]:
+    return [path for pattern in _LEFT for path in baseline.glob(pattern)]
+
+
+def _remove_left(baseline: Path) -> None:
+    for path in _left_in(baseline):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _require_reason(why: str, what: str) -> None:

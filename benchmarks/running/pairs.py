@@ -18,6 +18,7 @@ from benchmarks.running.comparison import (
     shortened,
     side_of,
 )
+from benchmarks.running.points import read_points
 from results import Record, ResultsError, find_metric
 from results.latest import latest_run
 from results.measurements import SETTING, Measurement, differences, protocol, told_apart, weights_of
@@ -62,23 +63,8 @@ class Allowance:
 
 
 def read_allowances(texts: Iterable[str]) -> list[Allowance]:
-    """From `top1=0.5`. Raises InputError for another form, ResultsError for an unknown metric."""
-    allowances = []
-    for text in texts:
-        name, _, number = text.partition("=")
-        try:
-            points = float(number)
-        except ValueError:
-            points = -1.0
-        if not 0 <= points < float("inf"):
-            raise InputError(
-                f'--fail-if-worse {text}: expected METRIC=POINTS, for example "top1=0.5", with 0 points or more'
-            )
-        try:
-            allowances.append(Allowance(find_metric(name).name, points))
-        except ResultsError as error:
-            raise ResultsError(f"--fail-if-worse {text}: {error}") from None
-    return allowances
+    """From `top1=0.5`. Raises InputError as `read_points` does."""
+    return [Allowance(*each) for each in read_points("--fail-if-worse", texts, "top1=0.5")]
 
 
 def worse_than_allowed(comparisons: Comparisons, allowances: Sequence[Allowance]) -> list[str]:

@@ -2,18 +2,18 @@
 
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from backbones.errors import InputError
 from benchmarks.planning.records import load_records
 from benchmarks.running.collecting import RESULTS, warn
-from results.errors import ResultsError, StoreError
+from benchmarks.running.points import read_points
+from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.metrics import PRIMARY, find_metric
+from results.nights import first_night, is_night
 from results.regression.runs import NIGHT, to_runs
 from results.summary import read_results_csv, to_frame
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ANEW = "`backbench collect STORE` writes the file anew"
-_NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 _Identity: TypeAlias = tuple[str, int, str]
 """A run's key and number, and when it finished."""
@@ -64,7 +63,8 @@ def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
     Records are completed as `load_records` does, so that protocols agree across versions; those that cannot be read are
     told on standard error, and passed over. `directory` begins with the path. The column `night` is the nearest folder
     named by a date that a run lies in; empty where there is none.
-    Raises StoreError, naming the path, for what does not exist, or is no table of results.
+    Raises StoreError, naming the path, for what does not exist, or is no table of results, and for a folder whose name
+    looks like a date and is none.
     """
     import pandas as pd
 
@@ -85,29 +85,24 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 
 def night_of(directory: Path) -> str:
-    """The nearest folder named by a date, the path's own name first; empty where there is none."""
+    """The nearest folder named by a date, the path's own name first; empty where there is none.
+
+    Raises StoreError for one that looks like a date and is none.
+    """
     parts = Path(os.path.abspath(directory)).parts  # noqa: PTH100  links keep their names
-    return next((part for part in reversed(parts) if _NIGHT.fullmatch(part)), "")
+    return first_night(reversed(parts), directory)
 
 
 def read_sigmas(texts: Iterable[str]) -> dict[str, float]:
-    """Standard deviations between seeds by metric, from `top1=0.1`. Raises InputError for another form."""
-    found = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        try:
-            points = float(number)
-        except ValueError:
-            points = -1.0
-        if not 0 <= points < float("inf"):
-            raise InputError(f'--sigma {text}: expected METRIC=POINTS, for example "top1=0.1", with 0 points or more')
-        try:
-            metric = find_metric(name).name
-        except ResultsError as error:
-            raise InputError(f"--sigma {text}: {error}") from None
+    """Standard deviations between seeds by metric, from `top1=0.1`.
+
+    Raises InputError as `read_points` does, and for a metric that no cell is judged by.
+    """
+    found = dict(read_points("--sigma", texts, "top1=0.1"))
+    for metric, points in found.items():
         if metric not in PRIMARY:
-            raise InputError(f"--sigma {text}: no cell is judged by {metric}, but by one of {', '.join(PRIMARY)}")
-        found[metric] = points
+            judging = ", ".join(PRIMARY)
+            raise InputError(f"--sigma {metric}={points:g}: no cell is judged by {metric}, but by one of {judging}")
     return found
 
 
@@ -139,11 +134,9 @@ def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
     told = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
     for night, finished in zip(told, frame["finished_at"], strict=True):
         column, text = (NIGHT, night) if night else ("finished_at", finished)
-        try:
-            date.fromisoformat(str(text)[:10])
-        except ValueError:
+        if not is_night(str(text)[:10]):
             found = f'expected dates such as 2026-11-26, found "{text}"'
-            raise StoreError(f"{path}, column {column}: {found}. {_ANEW}") from None
+            raise StoreError(f"{path}, column {column}: {found}. {_ANEW}")
 
 
 def _identities(frame: "pd.DataFrame") -> list[_Identity]:

@@ -4,8 +4,9 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from backbones.errors import NO_ROOM
+from backbones.errors import NO_ROOM, InputError, TryAgainError
 from backbones.training.writing import written_whole
 from results import Record, ResultsError, results_csv
 from results.errors import NoRoomError, StoreError
@@ -32,6 +33,25 @@ def write_bytes(path: Path, content: bytes) -> Path:
         raise kind(_why_not_written(path, error)) from error
     _sync_directory(path.parent)
     return path
+
+
+def require_writable(option: str, path: Path) -> None:
+    """Find out before long work whether a file can be written there; nothing is left behind.
+
+    Raises InputError, naming option, path and reason, where it cannot.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path}: a directory. Expected the name of a file")
+    if path.exists() and not path.is_file():  # a device or a pipe, to be opened once
+        return
+    folder = next(folder for folder in Path(os.path.realpath(path)).parents if folder.exists())
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        kind = TryAgainError if error.errno in NO_ROOM else InputError
+        reason = f"{option} {path}: cannot be written: {error.strerror or error}"
+        raise kind(f"{reason}. Expected a file in a directory that you may write to; {folder} is none") from None
 
 
 def write_record(directory: Path, record: Record) -> Path:

@@ -1,5 +1,6 @@
 """Further seeds of cells that are suspicious, before a night alarms."""
 
+import math
 import secrets
 import subprocess
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import InputError
+from backbones.errors import InputError, TryAgainError
 from benchmarks.launching import processes
 from benchmarks.launching.descendants import end_marked
 from benchmarks.launching.slots import Slot, Slots, find_gpus, share_out, unlock
@@ -16,21 +17,23 @@ from benchmarks.running.inventory import finished_record
 from benchmarks.running.of_suite import ATTEMPT, SUITE
 from benchmarks.scheduling.folders import Job, SuiteFolder, find_suites, with_weights_of
 from benchmarks.scheduling.signals import Signals, listening
-from results.regression.findings import CellName
+from results.regression.findings import CellName, Finding, Severity
 
 FOLDER = "further-seeds"
 """In a suite's folder: the logs of such runs."""
 
+_OVER = "the hours for further seeds were over"
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True)
 class FurtherRun:
-    """A run of a suite's cell with another seed."""
+    """A run of a suite's cell with another seed. cell: by which its number is judged."""
 
     job: Job
     folder: SuiteFolder
     seed: int
+    cell: CellName
 
     @property
     def arguments(self) -> list[str]:
@@ -61,26 +64,44 @@ def further_runs(
             raise InputError(f"--confirm: {cell}: no suite of --current has this cell, so it cannot be run again")
         of_suites, run = {job.seed for job, _ in alike}, {*tonight}
         first = max([-1, *before, *run, *of_suites]) + 1
-        planned += [FurtherRun(*found, seed) for seed in range(first, first + count - len(run - of_suites))]
+        planned += [FurtherRun(*found, seed, cell) for seed in range(first, first + count - len(run - of_suites))]
     return planned
 
 
-def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None] = lambda run: None) -> int:
-    """Carry one out, on as many GPUs as the suite had for the cell, and return its exit status.
+def carry_out(
+    run: FurtherRun, on_begin: Callable[[FurtherRun], None] = lambda run: None, until: float = math.inf
+) -> Finding | None:
+    """Carry one out, on as many GPUs as the suite had for the cell; what keeps it from having a number, None if it has.
 
     GPUs that other suites have are waited for. Repeated, it goes on where it was. A signal to end lets it save; the
-    second one kills it. Raises KeyboardInterrupt after either.
+    second one kills it. Raises KeyboardInterrupt after either, OSError where its log cannot be written.
+
+    until: on the clock of `time.monotonic`, when it does not begin any more, and is asked to save and end
     """
     slots = _slots_for(run)
-    with listening() as signals, _free(slots, signals) as (slot, locks):
-        on_begin(run)
-        token = secrets.token_hex(8)
-        environment = {SUITE: run.folder.name, ATTEMPT: token, **slot.environment}
-        process = processes.start([*run.arguments, *slot.arguments], run.log, environment, locks=locks)
-        status = _ended(process, signals, token)
+    try:
+        with listening() as signals, _free(slots, signals, until) as (slot, locks):
+            on_begin(run)
+            token = secrets.token_hex(8)
+            environment = {SUITE: run.folder.name, ATTEMPT: token, **slot.environment}
+            process = processes.start([*run.arguments, *slot.arguments], run.log, environment, locks=locks)
+            status = _ended(process, signals, token, until)
+    except TimeoutError:
+        return Finding(run.cell, "unfinished", Severity.notice, f"seed {run.seed} was not begun: {_OVER}")
     if signals.asked:
         raise KeyboardInterrupt
-    return status
+    return _without_number(run, status, is_over=_is_over(until)) if status else None
+
+
+def _without_number(run: FurtherRun, status: int, *, is_over: bool) -> Finding:
+    """The finding of a run that has ended otherwise than well. What may go well another time is no regression."""
+    log = f"(log: {run.log})"
+    if is_over:
+        return Finding(run.cell, "unfinished", Severity.notice, f"seed {run.seed} has not ended: {_OVER} {log}")
+    ended = f"with exit status {status}" if status > 0 else f"by signal {-status}"
+    if status < 0 or status == TryAgainError.status:
+        return Finding(run.cell, "unfinished", Severity.unclear, f"seed {run.seed} was ended {ended} {log}")
+    return Finding(run.cell, "failed", Severity.regression, f"seed {run.seed} failed {ended} {log}")
 
 
 def _slots_for(run: FurtherRun) -> Slots:
@@ -94,9 +115,11 @@ def _slots_for(run: FurtherRun) -> Slots:
 
 
 @contextmanager
-def _free(slots: Slots, signals: Signals) -> Iterator[tuple[Slot, tuple[int, ...]]]:
-    """A slot whose GPUs no other suite has, and what locks them within the block."""
+def _free(slots: Slots, signals: Signals, until: float) -> Iterator[tuple[Slot, tuple[int, ...]]]:
+    """A slot whose GPUs no other suite has, and what locks them within the block. Raises TimeoutError after `until`."""
     while True:
+        if _is_over(until):
+            raise TimeoutError
         for slot in slots.slots:
             if (locks := slot.lock()) is not None:
                 try:
@@ -109,19 +132,26 @@ def _free(slots: Slots, signals: Signals) -> Iterator[tuple[Slot, tuple[int, ...
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _ended(process: subprocess.Popen[bytes], signals: Signals, token: str) -> int:
-    """The exit status of a process, which is asked to save and end once this one is; all of that token are killed."""
+def _ended(process: subprocess.Popen[bytes], signals: Signals, token: str, until: float) -> int:
+    """The exit status of a process, which is asked to save and end once this one is, or the time is over.
+
+    Where this one is asked twice, all processes of that token are killed.
+    """
     is_asked = False
     while True:
         try:
             return process.wait(_SECONDS_BETWEEN_LOOKS)
         except subprocess.TimeoutExpired:
-            if signals.asked and not is_asked:
+            if (signals.asked or _is_over(until)) and not is_asked:
                 is_asked = True
                 processes.stop(process)
             if signals.insisted:
                 process.kill()
                 end_marked(ATTEMPT, token)
+
+
+def _is_over(until: float) -> bool:
+    return time.monotonic() >= until
 
 
 def _suites(stores: Iterable[Path]) -> Iterable[SuiteFolder]:

@@ -4,7 +4,6 @@ NIGHTS/2026-11-26/ is a suite's `--out`.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,9 +25,8 @@ from benchmarks.running.inventory import RUN_NAME, finished_record
 from benchmarks.running.lease import HeldByAnotherError, find_owner
 from benchmarks.scheduling.folders import SuiteFolder, find_suites
 from benchmarks.scheduling.status import Reader, SuiteStatus
+from results.nights import is_night
 from results.store import RECORD, find_directories
-
-_NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 LARGE = frozenset(
     {"checkpoints", "pictures", "tensorboard", WEIGHTS, "per_image.csv", "detections.json", "areas.npz"}
@@ -51,11 +49,7 @@ def night_in(nights: Path, night: str | None) -> Path:
     """The store of a night, today's by default. Raises InputError for what is no date."""
     if night is None:
         return nights / f"{date.today():%Y-%m-%d}"
-    try:
-        is_date = bool(_NIGHT.fullmatch(night)) and bool(date.fromisoformat(night))
-    except ValueError:
-        is_date = False
-    if not is_date:
+    if not is_night(night):
         raise InputError(f"--night {night}: expected a date, such as 2026-11-26")
     return nights / night
 
@@ -74,7 +68,7 @@ def old_nights(nights: Path, keep: int) -> list[Path]:
     found = [
         path
         for path in sorted(nights.iterdir())
-        if _NIGHT.fullmatch(path.name) and path.is_dir() and not path.is_symlink() and find_suites(path)
+        if is_night(path.name) and path.is_dir() and not path.is_symlink() and find_suites(path)
     ]
     return found[: max(len(found) - keep, 0)]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from results.regression.findings import CellName, Finding, Severity
 from results.regression.runs import MACHINE, Run
+from results.regression.wording import counted
 
 _LABELS = {"world_size": "processes", "cuda": "CUDA", "torch": "PyTorch"}
 _DIGITS = 8
@@ -159,10 +160,10 @@ def remarks_of(tally: Tally) -> list[str]:
     told = []
     if tally.compared:
         alike = f", {tally.alike} within what their precision rounds" if tally.alike else ""
-        runs = _counted(tally.compared)
+        runs = counted(tally.compared, "run")
         told.append(f"{tally.identical} of {runs} took the same course to the last digit{alike}")
     told += [
-        f"the course of {_counted(number)} is not compared, what rounds its numbers differs: {unlike}"
+        f"the course of {counted(number, 'run')} is not compared, what rounds its numbers differs: {unlike}"
         for unlike, number in tally.elsewhere.items()
     ]
     for made, cells in tally.remade.items():
@@ -173,7 +174,9 @@ def remarks_of(tally: Tally) -> list[str]:
             f"{', '.join(names[:_MOST_NAMED])}{more}"
         )
     if tally.unpaired:
-        told.append(f"the course of {_counted(tally.unpaired)} is not compared, the baseline has none of these seeds")
+        told.append(
+            f"the course of {counted(tally.unpaired, 'run')} is not compared, the baseline has none of these seeds"
+        )
     return told
 
 
@@ -201,7 +204,3 @@ def _told_apart(before: float | None, now: float | None) -> tuple[str, str]:
         if told[0] != told[1]:
             break
     return told[0], told[1]
-
-
-def _counted(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"

@@ -200,7 +200,7 @@ def _tested(
 
 
 def _without_outliers(values_N: Floats, sigma: float) -> Floats:
-    """The values, none further than three sigma from the median of the five nights around it."""
+    """The values, none further than `_FAR` sigma from the median of the five nights around it."""
     values = values_N.tolist()
     medians = [median(values[max(place - 2, 0) : place + 3]) for place in range(len(values))]
     return np.clip(values_N, np.subtract(medians, _FAR * sigma), np.add(medians, _FAR * sigma))

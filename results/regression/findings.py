@@ -36,9 +36,21 @@ class Severity(StrEnum):
 
 
 Kind = Literal[
-    "accuracy", "behaviour", "speed", "memory", "failed", "vanished", "appeared", "protocol", "data", "noise", "machine"
+    "accuracy",
+    "behaviour",
+    "speed",
+    "memory",
+    "failed",
+    "unfinished",
+    "vanished",
+    "appeared",
+    "protocol",
+    "data",
+    "noise",
+    "machine",
 ]
-"""What a finding is about: "noise" that it is not known how far seeds differ, "machine" that speeds are of two."""
+"""What a finding is about: "unfinished" that a cell has no number and has not failed, begun or not, "vanished" that
+nothing of it is there, "noise" that it is not known how far seeds differ, "machine" that speeds are of two."""
 
 
 @dataclass(frozen=True)

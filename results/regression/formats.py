@@ -12,6 +12,7 @@ from results.errors import ResultsError
 from results.metrics import find_metric
 from results.record import spell_out
 from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.wording import counted, spell_p
 
 _HEADINGS = {
     Severity.regression: "Regressions",
@@ -47,14 +48,14 @@ def headline(verdict: Verdict) -> str:
         for severity in (Severity.regression, Severity.unclear, Severity.improvement)
     )
     if worse:
-        others = f"; cannot tell for {_counted(len(unclear), 'cell')}" if unclear else ""
-        return f"Regression in {_counted(len(worse), 'cell')}: {_listed(worse)}{others}."
+        others = f"; cannot tell for {counted(len(unclear), 'cell')}" if unclear else ""
+        return f"Regression in {counted(len(worse), 'cell')}: {_listed(worse)}{others}."
     if unclear:
-        return f"Cannot tell for {_counted(len(unclear), 'cell')}: {_listed(unclear)}."
+        return f"Cannot tell for {counted(len(unclear), 'cell')}: {_listed(unclear)}."
     if not verdict.cells:
         return "Nothing was compared."
-    improved = f", improvement in {_counted(len(better), 'cell')}: {_listed(better)}" if better else ""
-    return f"No regression in {_counted(len(verdict.cells), 'cell')}{improved}."
+    improved = f", improvement in {counted(len(better), 'cell')}: {_listed(better)}" if better else ""
+    return f"No regression in {counted(len(verdict.cells), 'cell')}{improved}."
 
 
 def to_text(verdict: Verdict) -> str:
@@ -113,8 +114,11 @@ def to_json(verdict: Verdict) -> str:
 def to_junit(verdict: Verdict) -> str:
     """JUnit's XML, as GitHub's actions and Jenkins read it: a test for each cell and metric.
 
-    A regression is a failure, what cannot be told an error; of both, a test is a failure. Readers that count elements
-    and those that count tests find the same numbers: a test has one of them, with all of its findings as text.
+    A regression is a failure, and so is a cell that failed; what cannot be told is an error, also where the cell has
+    only not been begun, or has vanished: a test that is skipped is green, and such a night is not. Skipped is a cell
+    that is new, which nothing is to be held against. `type` says what it is about. Of a regression and something else,
+    a test is a failure. Readers that count elements and those that count tests find the same numbers: a test has one
+    of them, with all of its findings as text.
     """
     further = _distinctions(_cells_of(verdict))
     of_cell: dict[CellName, list[Finding]] = {cell: [] for cell in further}
@@ -128,10 +132,11 @@ def to_junit(verdict: Verdict) -> str:
         "tests": str(len(tests)),
         "failures": str(sum(test.find("failure") is not None for test in tests)),
         "errors": str(sum(test.find("error") is not None for test in tests)),
+        "skipped": str(sum(test.find("skipped") is not None for test in tests)),
         "time": "0",
     }
     root = ElementTree.Element("testsuites", {"name": "backbench regress", **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "backbench regress", **counts, "skipped": "0"})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "backbench regress", **counts})
     suite.extend(tests)
     told = "\n".join([headline(verdict), *verdict.remarks, _compared(verdict)])
     ElementTree.SubElement(suite, "system-out").text = _for_xml(told)
@@ -186,7 +191,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _compared(verdict: Verdict) -> str:
-    return f"{_counted(len(verdict.cells), 'cell')} compared, {verdict.identical} identical to the last digit."
+    return f"{counted(len(verdict.cells), 'cell')} compared, {verdict.identical} identical to the last digit."
 
 
 def _by_how_much(finding: Finding) -> str:
@@ -210,7 +215,7 @@ def _difference(metric: str, worse_by: float) -> str:
 
 def _numbers_of(judged: Judged) -> tuple[str, ...]:
     metric = find_metric(judged.cell.metric)
-    p_value = "" if judged.p_value is None else _p(judged.p_value)
+    p_value = "" if judged.p_value is None else spell_p(judged.p_value)
     difference = "identical" if judged.identical else _difference(metric.name, judged.worse_by)
     runs = f"{judged.runs} against {judged.baseline_runs}"
     return metric.label, metric.shown(judged.value), metric.shown(judged.baseline), runs, difference, p_value
@@ -226,17 +231,23 @@ def _test(cell: CellName, further: str, findings: Sequence[Finding], numbers: Se
     recipe, metric = f" ({cell.recipe})" if cell.recipe else "", f", {cell.metric}" if cell.metric else ""
     name = f"{cell.backbone}{recipe}{metric}{further}"
     test = ElementTree.Element("testcase", {"classname": _for_xml(place), "name": _for_xml(name), "time": "0"})
-    heaviest = findings[0].severity if findings else None
-    fault = {Severity.regression: "failure", Severity.unclear: "error"}.get(heaviest) if heaviest else None
-    told = [finding for finding in findings if fault and finding.severity is heaviest]
-    if fault:
+    outcome, told = _outcome(findings, is_compared=bool(numbers))
+    if told:
         about = {"type": told[0].kind, "message": _for_xml(" ".join(told[0].words.split()))}
         lines = [f"{finding.kind}: {finding.words}" for finding in told]
-        ElementTree.SubElement(test, fault, about).text = _for_xml("\n".join(lines))
+        ElementTree.SubElement(test, outcome, about).text = _for_xml("\n".join(lines))
     others = [f"{finding.severity.value}: {finding.words}" for finding in findings if finding not in told]
     if numbers or others:
         ElementTree.SubElement(test, "system-out").text = _for_xml("\n".join([*numbers, *others]))
     return test
+
+
+def _outcome(findings: Sequence[Finding], *, is_compared: bool) -> tuple[str, list[Finding]]:
+    """The element that tells a test apart from those that passed, and what it says; nothing of one that passed."""
+    for severity, name in ((Severity.regression, "failure"), (Severity.unclear, "error")):
+        if told := [finding for finding in findings if finding.severity is severity]:
+            return name, told
+    return "skipped", [finding for finding in findings if finding.kind == "appeared" and not is_compared]
 
 
 def _as_dict(one: Finding | Judged) -> dict[str, Any]:
@@ -263,11 +274,3 @@ def _for_xml(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return spell_out(" ".join(text.split()))
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.00005 else "< 0.0001"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.regression.findings import CellName
 from results.regression.history import Change, Drift, History, Series
+from results.regression.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,13 @@ MOST_CELLS = 60
 _COLUMNS = 4
 _PANEL = (4.2, 2.7)
 _DOTS_PER_INCH = 110
+_MARGINS = (0.68, 0.12, 0.26, 0.3, 0.07)
+"""Inches left of an axis, for its numbers and what they are of, right of it, above it for the cell's name, below it for
+dates, and between the axes of one panel."""
+
+_HEAD = 0.5
+"""Inches for the title of all."""
+
 _LETTERS = 52
 """That fit above a panel."""
 
@@ -33,42 +41,62 @@ def history_picture(history: History) -> bytes:
     Change points are vertical lines with their size, drifts dashed ones: red where they are for the worse, else green.
     Cells with changes or a drift come first; of more than `MOST_CELLS` the picture has no more than these many.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     file = io.BytesIO()
-    draw_history(history).savefig(file, format="png", dpi=_DOTS_PER_INCH)
+    FigureCanvasAgg(draw_history(history)).print_png(file)  # `savefig` draws all of it twice
     return file.getvalue()
 
 
 def draw_history(history: History) -> "Figure":
-    """The figure that `history_picture` has as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """The figure that `history_picture` has as a PNG.
+
+    All panels have the same size and the same margins, in inches: to measure the texts of 60 of them took longer than
+    to draw these.
+    """
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     cells, names = _in_order(history), history.names
     shown = cells[:MOST_CELLS]
     columns = max(1, min(_COLUMNS, math.ceil(math.sqrt(len(shown)))))
     rows = max(1, math.ceil(len(shown) / columns))
     width, height = (1.5 * length if len(shown) == 1 else length for length in _PANEL)
-    layout = ConstrainedLayoutEngine(hspace=0.04, wspace=0.05)
-    figure = Figure((width * columns, height * rows + 0.5), layout=layout)
-    FigureCanvasAgg(figure)
-    figure.suptitle(_title(history, len(cells), len(shown)), fontsize=9, x=0.01, ha="left", color=_INK)
-    grid = figure.add_gridspec(rows, columns)
+    whole = width * columns, height * rows + _HEAD
+    figure = Figure(whole, dpi=_DOTS_PER_INCH)
+    top = 1 - 0.4 * _HEAD / whole[1]
+    figure.suptitle(_title(history, len(cells), len(shown)), fontsize=9, x=0.01, y=top, ha="left", color=_INK)
     days = _Days(history.nights)
     for place, (accuracy, *costs) in enumerate(shown):
-        panel = grid[place // columns, place % columns]
-        rows_of_panel = panel.subgridspec(1 + len(costs), 1, height_ratios=(3, *(1 for _ in costs)), hspace=0.02)
-        above = figure.add_subplot(rows_of_panel[0])
+        left, upper = width * (place % columns), whole[1] - _HEAD - height * (place // columns)
+        boxes = [
+            (left / whole[0] + x / whole[0], (upper - y) / whole[1], wide / whole[0], high / whole[1])
+            for x, y, wide, high in _boxes(width, height, len(costs))
+        ]
+        above = figure.add_axes(boxes[0])
         _draw(above, accuracy, days)
-        name = _shortened(names[accuracy.cell, accuracy.protocol])
+        name = _shortened(_legible(names[accuracy.cell, accuracy.protocol]))
         above.set_title(name, fontsize=8, loc="left", color=_INK, parse_math=False)
-        axes = [above, *(figure.add_subplot(rows_of_panel[1 + row], sharex=above) for row in range(len(costs)))]
+        axes = [above, *(figure.add_axes(box, sharex=above) for box in boxes[1:])]
         for below, cost in zip(axes[1:], costs, strict=True):
             _draw(below, cost, days)
         for one in axes[:-1]:
             one.tick_params(labelbottom=False)
         days.label(axes[-1])
     return figure
+
+
+def _boxes(width: float, height: float, costs: int) -> Iterator[tuple[float, float, float, float]]:
+    """In a panel, in inches, the axes of its metric and of each cost below it, a third as high as that one.
+
+    Each as the distance of its lower left corner from the left and from the top, its width and its height.
+    """
+    left, right, above, below, between = _MARGINS
+    share = (height - above - below - between * costs) / (3 + costs)
+    lower = above + 3 * share
+    yield left, lower, width - left - right, 3 * share
+    for _ in range(costs):
+        lower += between + share
+        yield left, lower, width - left - right, share
 
 
 def _in_order(history: History) -> list[list[Series]]:
@@ -84,10 +112,9 @@ def _title(history: History, cells: int, shown: int) -> str:
     nights = history.nights
     span = "no nights"
     if nights:
-        count = f"{len(nights)} night{'' if len(nights) == 1 else 's'}"
-        span = f"{count}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
+        span = f"{counted(len(nights), 'night')}, {' to '.join(dict.fromkeys((nights[0], nights[-1])))}"
     left_out = f"; the first {shown} are shown" if shown < cells else ""
-    return f"{span}, {cells} cell{'' if cells == 1 else 's'}{left_out}. Shaded: mean ± 2σ of the baseline"
+    return f"{span}, {counted(cells, 'cell')}{left_out}. Shaded: mean ± 2σ of the baseline"
 
 
 class _Days:
@@ -181,6 +208,17 @@ def _write_size(axes: "Axes", one: Series, found: Change | Drift, where: float, 
         textcoords="offset points",
         ha="right" if is_late else "left",
         **words,
+    )
+
+
+def _legible(text: str) -> str:
+    """The text, in which a letter that the font lacks is spelled out: of names of such letters each differs."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    return "".join(
+        letter if font.get_char_index(ord(letter)) else letter.encode("ascii", "backslashreplace").decode()
+        for letter in text
     )
 
 

@@ -17,10 +17,11 @@ from results.regression.costs import (
     spread_of,
     spread_of_cell,
 )
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict, in_order
+from results.regression.findings import CellName, Finding, Judged, Kind, Severity, Verdict, in_order
 from results.regression.joining import Pair, join
 from results.regression.noise import Noise, mean_of_seeds, noise_of_cells
 from results.regression.runs import Run, to_runs
+from results.regression.wording import counted, spell_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,9 +130,9 @@ def _differs(one: _Accuracy, noise: Noise, p_value: float, severity: Severity) -
         one.pair.cell,
         "accuracy",
         severity,
-        f"{metric.label} {metric.shown(one.value)} over {_counted(seeds, 'seed')}, in the baseline "
-        f"{metric.shown(one.baseline)} over {_counted(seeds_before, 'seed')}: {abs(one.worse_by):.2f} {way} (p "
-        f"{_p(p_value)}; seeds differ by {noise.sigma:.2f}, {noise.source})",
+        f"{metric.label} {metric.shown(one.value)} over {counted(seeds, 'seed')}, in the baseline "
+        f"{metric.shown(one.baseline)} over {counted(seeds_before, 'seed')}: {abs(one.worse_by):.2f} {way} (p "
+        f"{spell_p(p_value)}; seeds differ by {noise.sigma:.2f}, {noise.source})",
         one.value,
         one.baseline,
         one.worse_by,
@@ -176,8 +177,8 @@ def _costlier(one: CostOfCell, spread: float, p_value: float) -> Finding:
         one.cell,
         "speed" if one.cost.higher_is_better else "memory",
         Severity.regression,
-        f"{now:,.0f} {one.cost.label}, in {_counted(len(one.baseline), 'night')} of the baseline {before:,.0f}: "
-        f"{100 * one.change:.1f} % {what} (p {_p(p_value)}; nights differ by {100 * spread:.1f} %)",
+        f"{now:,.0f} {one.cost.label}, in {counted(len(one.baseline), 'night')} of the baseline {before:,.0f}: "
+        f"{100 * one.change:.1f} % {what} (p {spell_p(p_value)}; nights differ by {100 * spread:.1f} %)",
         now,
         before,
         100 * one.change,
@@ -196,7 +197,8 @@ def _with_failures(findings: Sequence[Finding], failures: Iterable[Failure]) -> 
         place = left.index(of_cell[0]) if of_cell else len(left)
         unnamed = CellName(failure.task, failure.dataset, "", "", "", "", "", failure.backbone, failure.recipe)
         cell = of_cell[0].cell if of_cell else unnamed
-        left[place : place + len(of_cell[:1])] = [Finding(cell, "failed", failure.severity, failure.reason)]
+        kind: Kind = "failed" if failure.severity is Severity.regression else "unfinished"
+        left[place : place + len(of_cell[:1])] = [Finding(cell, kind, failure.severity, failure.reason)]
     return left
 
 
@@ -204,7 +206,7 @@ def _remarks(before: Sequence[Run], now: Sequence[Run]) -> list[str]:
     """What holds for all cells: which nights, and what of code, libraries and machines is otherwise."""
     nights = sorted({run.night for run in before})
     span = f"{nights[0]} to {nights[-1]}" if len(nights) > 1 else "".join(nights)
-    found = [f"baseline: {_counted(len(nights), 'night')}, {span}" if nights else "baseline: no runs"]
+    found = [f"baseline: {counted(len(nights), 'night')}, {span}" if nights else "baseline: no runs"]
     for column, what in _NAMED.items():
         old, new = ({str(run.row[column]) for run in runs if run.row[column]} for runs in (before, now))
         if old and new and not new <= old:
@@ -236,11 +238,3 @@ def _judged(one: _Accuracy) -> Judged:
         one.p_worse is not None and one.p_worse < SUSPICION and is_above_floor,
         _are_identical(one.pair),
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.00005 else "< 0.0001"

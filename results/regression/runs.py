@@ -1,12 +1,12 @@
 """From the rows of results.csv to runs: one each, with the metric that its cell is judged by."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from results.metrics import PRIMARY
+from results.nights import first_night
 from results.regression.findings import CellName
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ NIGHT = "night"
 MACHINE = ("device", "world_size", "precision", "cuda", "driver", "torch")
 """The columns that say what speed and memory are of, beside the cell."""
 
-_OF_A_NIGHT = re.compile(r"(?:^|/)(\d{4}-\d{2}-\d{2})(?:/|$)")
 _OF_A_RUN = (NIGHT, "task", "dataset", "backbone", "recipe", "seed", "key", "run", "directory")
 _RANK = {name: place for place, name in enumerate(PRIMARY)}
 _COLUMNS = (
@@ -48,7 +47,8 @@ def to_runs(frame: "pd.DataFrame") -> list[Run]:
     """The runs of all rows, each with the first of `PRIMARY` that it has; of a seed's runs in a night the latest.
 
     By night and seed. A run's night is the folder of that name in `directory`, as `backbench suite --keep-nights` has
-    it, or else the day on which the run finished; a column `night` that is there counts before both.
+    it, or else the day on which the run finished; a column `night` that is there counts before both. Raises StoreError
+    for a folder whose name looks like a date and is none.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in _rows(frame):
@@ -71,9 +71,8 @@ def _rows(frame: "pd.DataFrame") -> Iterable[dict[str, Any]]:
     for values in zip(*columns, strict=True):
         row = dict.fromkeys(_COLUMNS) | dict(zip(names, values, strict=True))
         row["run"], row["finished_at"] = int(row["run"] or 1), str(row["finished_at"] or "")
-        place = _OF_A_NIGHT.search(str(row["directory"] or ""))
-        day = place[1] if place else str(row["finished_at"])[:10]
-        row[NIGHT] = str(row.get(NIGHT) or day)
+        place = str(row["directory"] or "")
+        row[NIGHT] = str(row.get(NIGHT) or first_night(place.split("/"), place) or str(row["finished_at"])[:10])
         yield row
 
 

@@ -36,6 +36,15 @@ def test_what_is_kept_by_default_is_what_the_help_says() -> None:
     assert f"default: {KEPT}" in " ".join(success("baseline", "promote", "--help").output.split())
 
 
+def test_of_several_reasons_each_is_kept(baseline: Path, tmp_path: Path) -> None:
+    reasons = ("--why", "release 1.0", "--why", "checked by hand", "--who", "Ann")
+    success("baseline", "promote", put_night(tmp_path, 3), "--to", baseline, "--fresh", *reasons)
+    success("baseline", "pin", baseline, "2026-01-03", *reasons)
+    success("baseline", "unpin", baseline, *reasons)
+    entries = json.loads(success("baseline", "show", baseline, "--json").stdout)["entries"]
+    assert [entry["why"] for entry in entries[-3:]] == ["release 1.0; checked by hand"] * 3
+
+
 def test_the_nights_and_the_changes_are_shown(baseline: Path) -> None:
     success("baseline", "pin", baseline, "2026-01-01", "--why", "release 1.0", "--who", "Bob")
     nights, changes = success("baseline", "show", baseline).stdout.split("\n\n")

@@ -67,6 +67,24 @@ def test_a_picture_is_written(nights: Path, tmp_path: Path) -> None:
     assert "expected a name that ends in .png" in refusal("history", nights, "--picture", tmp_path / "history.pdf")
 
 
+def test_a_picture_that_cannot_be_written_is_refused_first(nights: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    message = refusal("history", nights, "--picture", tmp_path / "folder.png")
+    assert message == f"--picture {tmp_path}/folder.png: a directory. Expected the name of a file"
+
+
+def test_the_band_is_of_the_baseline_and_sigma_is_stated(nights: Path, tmp_path: Path) -> None:
+    for night in ("2026-11-20", "2026-11-22"):
+        success("baseline", "promote", nights / night, "--to", tmp_path / "baseline", "--who", "Ann")
+    options = ("--baseline", tmp_path / "baseline", "--sigma", "top1=3")
+    one = json.loads(success("history", nights, *options, "--json").stdout)["series"][0]
+    values = [LEVELS[19], LEVELS[21]]
+    assert one["sigma"] == 3 and one["changes"] == [] and sum(one["band"]) == pytest.approx(sum(values))
+    assert refusal("history", nights, "--sigma", "top1").startswith("--sigma top1: expected METRIC=POINTS")
+    message = refusal("history", nights / "2026-11-01", "--baseline", tmp_path / "baseline")
+    assert message.startswith(f"--baseline {tmp_path}/baseline: of its nights that count, 2026-11-20, 2026-11-22, ")
+
+
 def test_few_nights_are_shown_and_told_to_be_few(tmp_path: Path) -> None:
     result = success("history", write_nights(tmp_path, LEVELS[:3]))
     assert "\t3\t83.50\t83.40\t" in result.stdout and "too few to tell" in result.stderr
@@ -77,6 +95,15 @@ def test_what_holds_no_numbers_is_refused(tmp_path: Path) -> None:
     assert "nowhere.csv: no such file or directory" in refusal("history", tmp_path / "nowhere.csv", status=3)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     assert "it lacks the columns" in refusal("history", tmp_path / "results.csv", status=3)
+
+
+def test_a_folder_that_is_called_like_a_night_and_is_none_is_refused(tmp_path: Path) -> None:
+    root = write_nights(tmp_path / "nights", LEVELS[:2])
+    (root / "2026-11-02").rename(root / "2026-13-45")
+    expected = "2026-13-45 is no date. A night's folder is named by one, such as 2026-11-26"
+    for source in (root, root / "2026-13-45"):
+        assert expected in refusal("history", source, status=3)
+    assert expected in refusal("regress", "--baseline", root / "2026-11-01", "--current", root, status=3)
 
 
 def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
@@ -92,6 +119,7 @@ def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
         (",83.5,", ",inf,", "column value: expected finite numbers, found 1 row without"),
         (",83.5,", ",,", "column value: expected finite numbers, found 1 row without"),
         ("2026-12-01T00:00:00+00:00", "01/12/2026 00:00", "column finished_at: expected dates such as 2026-11-26, fou"),
+        ("2026-12-01T00:00:00+00:00", "20261201T000000", "column finished_at: expected dates such as 2026-11-26, fou"),
         ("2026-12-01T00:00:00+00:00", "", 'column finished_at: expected dates such as 2026-11-26, found ""'),
     ],
 )

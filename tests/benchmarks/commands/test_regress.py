@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pandas as pd
 import pytest
 
 from benchmarks.commands import regression
+from benchmarks.launching import processes
 from benchmarks.planning.records import load_records
 from benchmarks.running.baselines import pin, promote
 from benchmarks.running.collecting import collect
 from benchmarks.scheduling.confirming import FurtherRun
+from benchmarks.scheduling.folders import SuiteFolder
 from results import Metric
 from tests.support.baselines import put_run
 from tests.support.in_process import call, refusal, success, usage_refusal
@@ -138,27 +141,32 @@ def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path) -> None:
     assert "baseline: 1 night, 2026-01-02\n" in said and "1 of 1 run took the same course to the last digit" in said
 
 
+def put_suspicious(store: Path) -> SuiteFolder:
+    """A suite whose first cell may be worse."""
+    arguments = ("run", "--recipe", "imagenet_vit_base", "--seed", "9", "--out", str(store))
+    mae, twin = make_job("mae", 9, arguments=arguments), make_job("twin", 9, backbone=RANDOM["backbone"])
+    folder = put_suite(store, mae, twin)
+    put_finished(folder, mae, 83.2, **MAE)
+    put_finished(folder, twin, 78.6, **RANDOM)
+    return folder
+
+
 @pytest.mark.parametrize(("further", "status"), [(83.2, 1), (83.6, 0)])
 def test_a_suspicious_cell_is_run_again_before_it_alarms(
     nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, further: float, status: int
 ) -> None:
-    arguments = ("run", "--recipe", "imagenet_vit_base", "--seed", "9", "--out", str(tmp_path / "store"))
-    mae, twin = make_job("mae", 9, arguments=arguments), make_job("twin", 9, backbone=RANDOM["backbone"])
-    folder = put_suite(tmp_path / "store", mae, twin)
-    put_finished(folder, mae, 83.2, **MAE)
-    put_finished(folder, twin, 78.6, **RANDOM)
+    folder = put_suspicious(tmp_path / "store")
     assert judge(nights, folder.out, status=1).startswith("Regression")
     begun = []
 
-    def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None]) -> int:
+    def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None], until: float) -> None:
         on_begin(run)
-        begun.append(run.arguments)
+        begun.append([*run.arguments[:4], *run.arguments[4:5], str(until)])
         put(folder.out, further, run.seed, **MAE, key=f"{run.seed:012x}")
-        return 0
 
     monkeypatch.setattr(regression, "carry_out", carry_out)
     said = judge(nights, folder.out, "--confirm", 2, status=status)
-    assert begun == [[*arguments[:4], seed, *arguments[5:]] for seed in ("10", "11")]
+    assert begun == [["run", "--recipe", "imagenet_vit_base", "--seed", seed, "inf"] for seed in ("10", "11")]
     assert "backbench: mae: seed 10 before the verdict (" in said
     if status:
         assert "83.20 % over 3 seeds, in the baseline 83.57 % over 4 seeds" in said
@@ -168,7 +176,37 @@ def test_what_no_suite_has_run_cannot_be_run_again(nights: Path) -> None:
     tonight = put_tonight(nights, 82.9)
     said = judge(nights, tonight, "--confirm", 2, status=1)
     why = f"--confirm: {CELL}: no suite of --current has this cell, so it cannot be run again"
-    assert f"backbench: {why}. Judged without\n" in said and f"Regression in 1 cell: {CELL}.\n" in said
+    assert f"\n{why}. Judged without\n" in said and said.startswith(f"Regression in 1 cell: {CELL}.\n")
+
+
+def test_a_further_seed_that_fails_is_in_the_verdict_in_every_format(
+    nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_suspicious(tmp_path / "store")
+    monkeypatch.setattr(processes, "PROGRAM", (sys.executable, "-c", "raise SystemExit(4)"))
+    files = [tmp_path / f"verdict{suffix}" for suffix in regression.SUFFIXES]
+    said = judge(nights, folder.out, "--confirm", 1, *(part for file in files for part in ("--write", file)), status=1)
+    words = f"seed 10 failed with exit status 4 (log: {folder.path}/further-seeds/mae-seed10.txt)"
+    for text in (said, *(file.read_text() for file in files)):
+        assert words in text.replace("\\", "")
+
+
+def test_a_verdict_is_given_when_the_time_for_further_seeds_is_over(nights: Path, tmp_path: Path) -> None:
+    folder = put_suspicious(tmp_path / "store")
+    said = judge(nights, folder.out, "--confirm", 2, "--hours", 0, status=1)
+    assert said.startswith(f"Regression in 1 cell: {CELL}.\n") and "before the verdict" not in said
+    for seed in (10, 11):
+        assert f"    seed {seed} was not begun: the hours for further seeds were over\n" in said
+    message = refusal("regress", "--baseline", nights, "--current", folder.out, "--hours", 1)
+    assert message == "--hours: a limit for the further seeds of --confirm, of which none are asked for"
+
+
+def test_a_regression_stays_one_where_a_further_seed_has_no_place_for_its_log(nights: Path, tmp_path: Path) -> None:
+    folder = put_suspicious(tmp_path / "store")
+    (folder.path / "further-seeds").touch()
+    said = judge(nights, folder.out, "--confirm", 2, status=1)
+    assert f"Regression in 1 cell: {CELL}.\n" in said
+    assert f"\n--confirm: {folder.path}/further-seeds: File exists. Judged without\n" in said
 
 
 def test_a_vanished_cell(nights: Path) -> None:
@@ -194,7 +232,15 @@ def test_a_cell_that_has_not_finished_cannot_be_told(nights: Path, tmp_path: Pat
     mae, twin = make_job("mae", 9), make_job("twin", 9, backbone=RANDOM["backbone"])
     folder = put_suite(tmp_path / "store", mae, twin)
     put_finished(folder, mae, 83.6, **MAE)
-    assert f"  {TWIN}\n    seed 9 to do: not begun\n" in judge(nights, folder.out, status=3)
+    assert f"  {TWIN}\n    seed 9 to do: not begun\n" in judge(
+        nights, folder.out, "--write", tmp_path / "verdict.xml", "--write", tmp_path / "verdict.csv", status=3
+    )
+    error = ElementTree.parse(tmp_path / "verdict.xml").find(".//error")
+    assert error is not None and (error.get("type"), error.text) == (
+        "unfinished",
+        "unfinished: seed 9 to do: not begun",
+    )
+    assert "failed" not in (tmp_path / "verdict.csv").read_text()
 
 
 def test_another_protocol_names_the_settings(nights: Path) -> None:
@@ -319,10 +365,43 @@ def test_each_file_has_the_verdict_as_its_name_says(nights: Path, tmp_path: Path
     assert json.loads(document.read_text())["status"] == 1
 
 
-def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(nights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (
+            "file/verdict.md",
+            "cannot be written: Not a directory. Expected a file in a directory that you may write to; ",
+        ),
+        ("folder.md", "a directory. Expected the name of a file"),
+        ("link.md", "a directory. Expected the name of a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_judged(
+    nights: Path, tmp_path: Path, place: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    said = judge(nights, put_tonight(nights), "--write", tmp_path / "file/verdict.md", status=3)
-    assert said.startswith("No regression in 2 cells.\n") and "verdict.md: cannot be written: " in said
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "link.md").symlink_to("folder.md")
+    (tmp_path / "verdict.xml").write_text("of yesterday")
+    monkeypatch.setattr(regression, "read_sides", None)
+    message = refusal(
+        *("regress", "--baseline", nights, "--current", put_tonight(nights, 82.9)),
+        *("--write", tmp_path / "verdict.xml", "--write", tmp_path / place),
+    )
+    assert message.startswith(f"--write {tmp_path / place}: {told}")
+    assert (tmp_path / "verdict.xml").read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize(("value", "status"), [(82.9, 1), (83.6, 75)])
+def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(
+    nights: Path, tmp_path: Path, value: float, status: int
+) -> None:
+    (tmp_path / "full.md").symlink_to("/dev/full")
+    files = ("--write", tmp_path / "full.md", "--write", tmp_path / "new/verdict.json")
+    said = judge(nights, put_tonight(nights, value), *files, status=status)
+    assert said.startswith("Regression in 1" if status == 1 else "No regression in 2 cells.\n")
+    assert "full.md: cannot be written, no space is left in " in said
+    assert json.loads((tmp_path / "new/verdict.json").read_text())["status"] == status % 75
 
 
 def test_one_document(nights: Path) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import yaml
 
 from backbones.errors import InputError, TryAgainError
 from benchmarks.running import baselines
-from benchmarks.running.baseline_file import author, is_night, read_baseline
+from benchmarks.running.baseline_file import author, read_baseline
 from benchmarks.running.baselines import (
     IMAGES,
     counting_nights,
@@ -21,6 +23,7 @@ from benchmarks.running.baselines import (
     nights_of,
     pin,
     promote,
+    tidy,
     unpin,
 )
 from benchmarks.running.collecting import collect
@@ -29,10 +32,12 @@ from benchmarks.running.lease import Lease
 from benchmarks.running.trace import compare_traces
 from benchmarks.scheduling.nights import LARGE
 from results import Metric, find_records, load_results, read_results_csv
+from results.errors import StoreError
 from tasks.detection.matches import matches_file
 from tasks.detection.paired import AVERAGE_PRECISIONS
 from tasks.segmentation.areas import AREAS
 from tests.support.baselines import put_run
+from tests.support.in_process import success
 from tests.support.suite_stores import contents
 
 RUN = "classification/imagenet1k/mae_vit_base/seed0-000000000000"
@@ -58,7 +63,7 @@ def test_it_is_a_store_of_pruned_runs(tmp_path: Path) -> None:
     baseline = tmp_path / "baseline"
     files = {path.relative_to(baseline).as_posix() for path in baseline.rglob("*") if path.is_file()}
     of_run = {f"2026-01-02/{RUN}/{name}" for name in ("record.json", "log.jsonl", "recipe.yaml")}
-    assert files == {"baseline.yaml", "results.csv", *of_run}
+    assert files == {".gitignore", "baseline.yaml", "results.csv", *of_run}
     assert (done.night, done.runs, done.counts, done.dropped) == ("2026-01-02", 1, ("2026-01-02",), ())
     assert [record.metrics[0].value for _, record in find_records(baseline)] == [83.0]
     rows = read_results_csv(baseline / "results.csv")
@@ -183,6 +188,14 @@ def test_a_night_is_promoted_once(tmp_path: Path) -> None:
     assert contents(baseline) == before
 
 
+def test_no_reason_for_a_night_is_dropped(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    for why in ("release 1.0", "", "release 1.0", "checked by hand"):
+        promote(baseline, tmp_path / "nights/2026-01-01", who="Ann", why=why)
+    assert [entry.why for entry in read_baseline(baseline).entries] == ["", "release 1.0", "checked by hand"]
+    assert counting(baseline) == ["2026-01-01"]
+
+
 def test_a_night_that_was_removed_can_be_promoted_anew(tmp_path: Path) -> None:
     baseline = promote_days(tmp_path, 1)
     shutil.rmtree(baseline / "2026-01-01")
@@ -261,7 +274,54 @@ def test_what_a_killed_promotion_left_goes(tmp_path: Path) -> None:
     baseline = promote_days(tmp_path, 1)
     shutil.copytree(baseline / "2026-01-01", baseline / f"{baselines._PARTIAL}0123")
     promote_days(tmp_path, 2)
-    assert len(load_results(baseline)) == 2 and not list(baseline.glob(".*"))
+    assert len(load_results(baseline)) == 2 and [path.name for path in baseline.glob(".*")] == [".gitignore"]
+
+
+def kill_within_promotion(baseline: Path, store: Path) -> None:
+    """Promote a night in a process that is killed in the midst of the copy."""
+    program = (
+        "import os, pathlib, shutil, signal, sys\n"
+        "from benchmarks.running.baselines import promote\n"
+        "shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "promote(*map(pathlib.Path, sys.argv[1:]), who='Ann')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(baseline), str(store)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_of_a_killed_promotion_git_sees_nothing_and_whoever_looks_removes_it(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(baseline), "-c", "user.name=Ann", "-c", "user.email=ann@localhost", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q", ".")
+    git("add", ".")
+    git("commit", "-q", "-m", "Add a baseline")
+    kill_within_promotion(baseline, put_night(tmp_path, 2))
+    (baseline / ".baseline.yaml.0123456789ab").touch()
+    assert list(baseline.glob(f"{baselines._PARTIAL}*")) and (baseline / baselines._CLAIM).exists()
+    assert git("status", "--porcelain") == "" and "promoting" not in git("ls-files")
+    success("baseline", "show", baseline)
+    assert {path.name for path in baseline.glob(".*")} == {".git", ".gitignore"}
+
+
+def test_who_looks_leaves_what_a_living_process_is_at_work_on(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    (baseline / f"{baselines._PARTIAL}0123").mkdir()
+    with Lease(baseline / baselines._CLAIM):
+        tidy(baseline)
+        assert (baseline / f"{baselines._PARTIAL}0123").is_dir()
+    tidy(baseline)
+    assert {path.name for path in baseline.glob(".*")} == {".gitignore"}
+
+
+def test_what_git_is_to_pass_over_is_the_users_where_they_say_so(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    (baseline / ".gitignore").write_text("notes.txt\n")
+    promote_days(tmp_path, 2)
+    assert (baseline / ".gitignore").read_text() == "notes.txt\n"
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +333,9 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match=r"2026-01-02 cannot be added: .*No space left.*counts as it did") as raised:
         promote_days(tmp_path, 2)
     assert raised.value.status == 75 and nights_of(baseline) == counting(baseline) == ["2026-01-01"]
+    with pytest.raises(InputError, match="cannot be added"):
+        promote(tmp_path / "new", tmp_path / "nights/2026-01-02", who="Ann")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -329,9 +392,11 @@ def test_the_author_is_gits_or_the_logins(tmp_path: Path, monkeypatch: pytest.Mo
     assert read_baseline(baseline).entries[0].who == "Ann Ö."
 
 
-@pytest.mark.parametrize("name", ["20260101", "2026-1-01", "2026-13-01", "x2026-01-01", ""])
-def test_what_is_no_date_is_no_night(name: str) -> None:
-    assert not is_night(name) and is_night("2026-01-01")
+def test_a_store_that_is_called_like_a_night_and_is_none_is_refused(tmp_path: Path) -> None:
+    put_run(tmp_path / "2026-13-45")
+    with pytest.raises(StoreError, match=r"2026-13-45 is no date. A night's folder is named by one"):
+        promote(tmp_path / "baseline", tmp_path / "2026-13-45", who="Ann")
+    assert not (tmp_path / "baseline").exists()
 
 
 def test_its_numbers_are_those_of_the_records(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.launching.slots import Slot, unlock
 from benchmarks.scheduling import confirming
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
 from results import load_results
+from results.regression.findings import CellName, Finding, Kind, Severity
 from results.regression.runs import to_runs
 from tests.support.suite_stores import make_job, put_finished, put_suite
 
@@ -22,6 +24,15 @@ def end(*_):
     os._exit(75)
 signal.signal(signal.SIGTERM, end)
 os.kill(os.getppid(), signal.SIGTERM)
+while True:
+    signal.pause()
+"""
+CELL = CellName("classification", "imagenet1k", "val", "top1", "MAE", "IN1K", "ViT-B", "mae_vit_base", "imagenet")
+SAVED = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+signal.signal(signal.SIGHUP, lambda *_: os._exit(75))
+print('begun', flush=True)
 while True:
     signal.pause()
 """
@@ -42,7 +53,7 @@ def put_further(
     put_finished(folder, JOB, world_size=of)
     monkeypatch.setattr(processes, "PROGRAM", (sys.executable, "-c", program))
     monkeypatch.setattr(confirming, "find_gpus", lambda: tuple(map(str, range(gpus))))
-    return FurtherRun(JOB, folder, 7)
+    return FurtherRun(JOB, folder, 7, CELL)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +66,7 @@ def test_it_takes_as_many_gpus_as_the_cell_had_that_nobody_has(
     run = put_further(tmp_path, monkeypatch, TOLD, gpus, of)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     held = Slot(gpus=("0",)).lock()
-    assert carry_out(run) == 0
+    assert carry_out(run) is None
     freed = Slot(gpus=("1",)).lock()
     assert held is not None and freed is not None
     unlock((*held, *freed))
@@ -70,6 +81,45 @@ def test_a_signal_to_end_lets_it_save(tmp_path: Path, monkeypatch: pytest.Monkey
         carry_out(run)
     assert run.log.read_text() == "saved\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "severity", "words"),
+    [
+        ("raise SystemExit(4)", "failed", Severity.regression, "seed 7 failed with exit status 4 (log: {})"),
+        ("raise SystemExit(75)", "unfinished", Severity.unclear, "seed 7 was ended with exit status 75 (log: {})"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "unfinished",
+            Severity.unclear,
+            "seed 7 was ended by signal 9 (log: {})",
+        ),
+    ],
+)
+def test_one_that_ends_otherwise_than_well_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, kind: Kind, severity: Severity, words: str
+) -> None:
+    run = put_further(tmp_path, monkeypatch, program)
+    assert carry_out(run) == Finding(CELL, kind, severity, words.format(run.log)) and run.log.is_file()
+
+
+def test_when_its_time_is_over_it_is_asked_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = put_further(tmp_path, monkeypatch, SAVED)
+    monkeypatch.setattr(confirming, "_is_over", lambda until: run.log.is_file() and bool(run.log.read_text()))
+    words = f"seed 7 has not ended: the hours for further seeds were over (log: {run.log})"
+    assert carry_out(run, until=0.0) == Finding(CELL, "unfinished", Severity.notice, words)
+
+
+def test_after_its_time_none_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = put_further(tmp_path, monkeypatch, TOLD)
+    words = "seed 7 was not begun: the hours for further seeds were over"
+    assert carry_out(run, until=time.monotonic()) == Finding(CELL, "unfinished", Severity.notice, words)
+    assert not run.log.exists()
+    held = Slot().lock()
+    assert held is not None
+    monkeypatch.setattr(Slot, "lock", lambda slot: None)
+    waited = carry_out(run, until=time.monotonic() + 0.1)
+    assert waited is not None and waited.words == words
 
 
 @pytest.mark.parametrize(

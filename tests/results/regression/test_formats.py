@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from results import ResultsError
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.findings import CellName, Finding, Judged, Kind, Severity, Verdict
 from results.regression.formats import FORMATS, headline, name_cells, render_verdict
 from tests.support.results_examples import read_markdown
 
@@ -44,9 +44,9 @@ def suite_of(verdict: Verdict) -> ElementTree.Element:
     assert root.tag == "testsuites"
     (suite,) = root
     tests = suite.findall("testcase")
-    for kind in ("failure", "error"):
-        assert all(len(test.findall(kind)) <= 1 for test in tests)
-    counts = {f"{kind}s": str(len(suite.findall(f"testcase/{kind}"))) for kind in ("failure", "error")}
+    kinds = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+    assert all(sum(len(test.findall(kind)) for kind in kinds) <= 1 for test in tests)
+    counts = {name: str(len(suite.findall(f"testcase/{kind}"))) for kind, name in kinds.items()}
     for element in (root, suite):
         assert element.attrib.items() >= ({"tests": str(len(tests))} | counts).items()
     named = [(test.get("classname"), test.get("name")) for test in tests]
@@ -169,6 +169,32 @@ def test_junit_has_a_test_for_each_cell() -> None:
     assert "improvement: 0.40 instead of 0.42" in (better.findtext("system-out") or "")
     assert failed.find("failure") is not None
     assert "baseline: 4 nights\nCUDA 13" in (suite.findtext("system-out") or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "expected"),
+    [
+        ("failed", Severity.regression, "failure"),
+        ("unfinished", Severity.unclear, "error"),
+        ("vanished", Severity.unclear, "error"),
+        ("appeared", Severity.notice, "skipped"),
+        ("machine", Severity.notice, ""),
+        ("accuracy", Severity.improvement, ""),
+    ],
+)
+def test_junit_tells_what_failed_what_cannot_be_told_and_what_is_new(
+    kind: Kind, severity: Severity, expected: str
+) -> None:
+    (test,) = suite_of(Verdict((Finding(RANDOM, kind, severity, "why"),), ())).findall("testcase")
+    assert [(child.tag, child.get("type"), child.text) for child in test if child.tag != "system-out"] == [
+        (tag, kind, f"{kind}: why") for tag in (expected,) if tag
+    ]
+
+
+def test_a_new_protocol_of_a_cell_that_was_compared_skips_no_test() -> None:
+    new = Finding(MAE, "appeared", Severity.notice, "new tonight")
+    (test,) = suite_of(Verdict((new,), JUDGED[:1])).findall("testcase")
+    assert [child.tag for child in test] == ["system-out"] and "notice: new tonight" in "".join(test.itertext())
 
 
 def test_junit_keeps_what_xml_can_hold() -> None:

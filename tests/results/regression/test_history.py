@@ -10,7 +10,14 @@ import ruptures
 
 from results import to_frame
 from results.regression.accuracy import LEVEL
-from results.regression.changes import LEAST_NIGHTS, explain, find_steps, find_trend, night_sigma
+from results.regression.changes import (
+    LEAST_NIGHTS,
+    _without_outliers,
+    explain,
+    find_steps,
+    find_trend,
+    night_sigma,
+)
 from results.regression.costs import LEVEL_OF_COSTS
 from results.regression.history import History, Series, to_history
 from tests.support.results_examples import make_record
@@ -281,3 +288,9 @@ def test_few_nights_are_shown_without_a_verdict() -> None:
     one = of(to_history(rows({"a": noisy(1)[:2]}, seeds=FRESH)))
     assert len(one.nights) == 2 and not one.has_findings
     assert to_history(rows({})).series == () and to_history(rows({})).to_frame().empty
+
+
+def test_what_lies_far_from_its_neighbours_counts_up_to_two_sigma() -> None:
+    values_N = np.zeros(9)
+    values_N[4] = 10
+    assert _without_outliers(values_N, 1.5).tolist() == _clipped(values_N, 1.5).tolist() == [*[0] * 4, 3, *[0] * 4]

@@ -1,6 +1,7 @@
 """What the picture of a history shows, read from the figure that it is made of."""
 
 import io
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -77,6 +78,31 @@ def test_cells_that_differ_in_what_no_title_says_are_told_apart() -> None:
 def test_a_name_is_no_formula() -> None:
     history = History((replace(QUIET, cell=CELL._replace(recipe="$\\frac{$")),))
     assert history_picture(history).startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_name_in_letters_that_the_font_lacks_is_spelled_out() -> None:
+    history = History((replace(QUIET, cell=CELL._replace(backbone="视é")),))
+    assert history_picture(history).startswith(b"\x89PNG")
+    assert draw_history(history).axes[0].get_title(loc="left").startswith("\\u89c6é on imagenet1k")
+
+
+def test_the_axes_of_a_panel_lie_below_each_other_and_panels_apart() -> None:
+    memory = replace(SPEED, quantity="memory", changes=(Change(NIGHTS[6], 8000, 8800, 10.0, 0.0, True),))
+    other = [replace(one, cell=CELL._replace(backbone="other")) for one in (QUIET, SPEED)]
+    boxes = [axes.get_position() for axes in draw_history(History((QUIET, SPEED, memory, *other))).axes]
+    for first, second in itertools.combinations(boxes, 2):
+        assert first.x1 < second.x0 or first.y0 > second.y1
+    assert all(0 < box.x0 < box.x1 < 1 and 0 < box.y0 < box.y1 < 1 for box in boxes)
+    assert boxes[0].height == pytest.approx(3 * boxes[1].height) and boxes[0].x0 == boxes[2].x0
+
+
+def test_a_picture_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: [drawn.append(1), draw(figure, renderer)])
+    assert history_picture(History((QUIET, SPEED))).startswith(b"\x89PNG") and len(drawn) == 1
 
 
 def test_one_night_is_no_span() -> None:
