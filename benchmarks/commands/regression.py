@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from backbones.errors import InputError
 from benchmarks.running.baselines import counting
 from benchmarks.running.behaviour import behaviour_findings
+from benchmarks.running.paired_images import compare_images
 from benchmarks.running.regressing import read_sides, read_sigmas
 from benchmarks.running.writing import write_text
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
@@ -15,6 +16,7 @@ from benchmarks.scheduling.failures import failures_of
 from results.errors import ResultsError
 from results.regression.findings import CellName, Judged, Verdict
 from results.regression.formats import render_verdict
+from results.regression.image_tests import with_image_tests
 from results.regression.judging import judge
 from results.regression.runs import to_runs
 
@@ -39,6 +41,7 @@ def show_verdict(
 
     Of a baseline that `backbench baseline promote` has made, the nights that count are read. With `strict_trace` a
     changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first.
+    Findings are told with what the same images say, as `with_image_tests` has it.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
     not say how it is to be written, and as `read_sides`, `read_sigmas` and `failures_of` do.
@@ -55,6 +58,7 @@ def show_verdict(
         except (InputError, ResultsError) as error:  # a regression stays one where it cannot be confirmed
             print(f"backbench: {error}. Judged without", file=sys.stderr)
         verdict = _judge(good, current, stated, strict_trace)
+    verdict = with_image_tests(verdict, compare_images)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()
     for path in write:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from results.errors import ResultsError
 from results.metrics import find_metric
 from results.record import spell_out
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.findings import NOT_SHOWN, CellName, Finding, Judged, Severity, Verdict
 
 _HEADINGS = {
     Severity.regression: "Regressions",
@@ -240,7 +240,7 @@ def _test(cell: CellName, further: str, findings: Sequence[Finding], numbers: Se
 
 
 def _as_dict(one: Finding | Judged) -> dict[str, Any]:
-    own = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "cell"}
+    own = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in NOT_SHOWN}
     return one.cell._asdict() | {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in own.items()
     }
