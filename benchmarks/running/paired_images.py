@@ -1,6 +1,6 @@
 """The paired test on images between two sides of a verdict: which runs are tested, as `backbench compare` does it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from backbones.errors import InputError
@@ -34,7 +34,7 @@ def compare_images(pair: Pair) -> ImagesTested | None:
         return None
     _require_both(before, now)
     shared = sorted(before.keys() & now.keys())[:MOST_SEEDS]
-    seeds, baseline_seeds = (shared or [*side][-1:] for side in (now, before))
+    seeds, baseline_seeds = (shared or [*side][:1] for side in (now, before))
     ours, theirs = ([side[seed] for seed in own] for side, own in ((now, seeds), (before, baseline_seeds)))
     try:
         tested: PairedRuns = TASKS[cell.task].module("paired").compare(ours, theirs, cell.metric)
@@ -45,13 +45,12 @@ def compare_images(pair: Pair) -> ImagesTested | None:
     return ImagesTested(tested.images, tuple(seeds), tuple(baseline_seeds), tested.differences[cell.metric])
 
 
-def _kept(runs: Iterable[Run]) -> dict[int, Path]:
-    """By seed where its latest run lies that has results of images; in the order of the runs."""
+def _kept(runs: Sequence[Run]) -> dict[int, Path]:
+    """By seed where its latest run lies that has results of images; the latest of all first."""
     found: dict[int, Path] = {}
-    for run in runs:
+    for run in reversed(runs):
         directory = Path(run.row["directory"] or "nowhere")
-        if _is_of(directory, run) and any((directory / name).is_file() for name in IMAGES):
-            found.pop(run.seed, None)
+        if run.seed not in found and _is_of(directory, run) and any((directory / name).is_file() for name in IMAGES):
             found[run.seed] = directory
     return found
 
