@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.running.baselines import promote
-from tests.support.in_process import call
+from tests.support.in_process import call, run, success
 from tests.support.paired_runs import IMAGES, answers, draw_areas, write_classification, write_segmentation
 
 TESTED = f"Paired test on {IMAGES} images, seed 0 of both: "
@@ -96,3 +96,13 @@ def test_every_file_has_it(tmp_path: Path) -> None:
         assert one["images"] == 80 and one["images_worse_by"] == pytest.approx(one["worse_by"])
         assert one["images_p_value"] == pytest.approx(1 / 1001)
     assert len(ElementTree.parse(files[".xml"]).getroot().findall("*/*/error")) == 1
+
+
+def test_runs_that_were_really_trained(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same seed, the second time with an optimizer that forgets to step."""
+    success(*run(small, tmp_path / "2026-01-01"))
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *arguments, **options: None)
+    success(*run(small, tmp_path / "2026-01-02"))
+    baseline = promoted(tmp_path / "baseline", tmp_path / "2026-01-01")
+    said = judge(baseline, tmp_path / "2026-01-02", "--strict-trace", status=1)
+    assert said.count("Paired test on 16 images, seed 0 of both: ") == 1
