@@ -20,7 +20,7 @@ class Task:
 
     name:                  as recipes and records call it
     package:               holds its modules: `recipe` (the settings), `task` (`identify_data`, `fine_tune`), `samples`,
-                           `metric` and `paired` (`compare`: two runs on the same images)
+                           `metric` and `paired` (`compare`: two runs on the same images, by all metrics or one)
     recipe:                the class of its settings
     data_sets:             those of `tasks.data_sets` that it can be run on
     tables:                those of the paper that show it; the first takes what belongs to none of the others

@@ -45,8 +45,8 @@ def baseline_promote(
         bool,
         typer.Option(
             "--with-images",
-            help="Keep what each image came to as well, for `backbench compare`, which tests two runs image by image. "
-            "These files are the large ones: per_image.csv has a line for each image.",
+            help="Keep what each image came to as well, for `backbench regress` and `backbench compare`, which test "
+            "runs image by image. These files are the large ones: per_image.csv has a line for each image.",
         ),
     ] = False,
     fresh: Annotated[

@@ -71,6 +71,9 @@ def regress(
     A training whose losses are not those of the same seed in the baseline, on the same machine, is told with the update
     where they part: it finds what accuracy cannot.
 
+    Where both sides have kept their results of images (`baseline promote --with-images`), a cell that is worse, or of
+    which it is not known how far seeds differ, is told with a paired test on the same images, which alarms of nothing.
+
     Exit status 0: no regression. 1: a regression, or a cell that failed. 3: it cannot be told: a cell is missing, has
     other data or settings, or too few seeds.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backbones.errors import InputError
 from benchmarks.running.baselines import counting
 from benchmarks.running.behaviour import behaviour_findings
+from benchmarks.running.paired_images import compare_images
 from benchmarks.running.regressing import read_sides, read_sigmas
 from benchmarks.running.writing import require_writable, write_text
 from benchmarks.scheduling.confirming import FurtherRun, carry_out, further_runs
@@ -17,6 +18,7 @@ from benchmarks.scheduling.failures import failures_of
 from results.errors import ResultsError
 from results.regression.findings import CellName, Finding, Judged, Verdict
 from results.regression.formats import render_verdict
+from results.regression.image_tests import with_image_tests
 from results.regression.judging import judge
 from results.regression.runs import to_runs
 
@@ -42,7 +44,8 @@ def show_verdict(
 
     Of a baseline that `backbench baseline promote` has made, the nights that count are read. With `strict_trace` a
     changed course is a regression. `confirm` says how many further seeds of each suspicious cell are run first, within
-    so many hours: those that fail, and those that are not run to their end, are findings.
+    so many hours: those that fail, and those that are not run to their end, are findings. What the same images say is
+    told with the findings, as `with_image_tests` has it.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
     not say how it is to be written, or that cannot be written, before anything is judged; and as `read_sides`,
@@ -62,6 +65,7 @@ def show_verdict(
         until = math.inf if hours is None else time.monotonic() + 3600 * hours
         further = _run_further(suspicious, good, current, confirm, until)
         verdict = _judge(good, current, stated, strict_trace).extended(*further)
+    verdict = with_image_tests(verdict, compare_images)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")
     sys.stdout.flush()
     not_written = _write(verdict, write)

@@ -5,7 +5,7 @@ BASELINE/results.csv
 BASELINE/<night>/<task>/<dataset>/<backbone>/seed<N>-<key>/{record.json, log.jsonl, recipe.yaml}
 
 It is a store of pruned runs: all that reads a store reads it, too. Of each run it keeps what tells its number, its
-course and its settings, and with images what `backbench compare` tests image by image.
+course and its settings, and with images what `backbench regress` and `compare` test image by image.
 """
 
 import secrets

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from results.regression.behaviour import (
     remarks_of,
 )
 from results.regression.findings import Finding
+from results.regression.joining import Pair
 from results.regression.runs import Run, to_runs
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def behaviour_findings(
             continue
         by = _by_log if _has_log(other) and _has_log(run) else _by_end
         finding = by(other, run, tally, strict_trace)
-        findings += [finding] if finding else []
+        findings += [replace(finding, pair=Pair(run.cell, [other], [run]))] if finding else []
     return findings, remarks_of(tally)
 
 

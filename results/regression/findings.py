@@ -1,12 +1,14 @@
 """What a comparison of two sides finds, cell by cell, and what it comes to as a whole."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from results.regression.joining import Pair
 
 
 class CellName(NamedTuple):
@@ -61,6 +63,9 @@ class Finding:
     value:      tonight's mean, and `baseline` that of the baseline, in the metric's units
     worse_by:   by how much it is worse, in the same units, of speed and memory in percent; below 0 where it is better
     p_value:    one-sided, of a difference at least as large between two equal cells, corrected for all cells (Holm)
+    images:     on how many its runs were tested image by image, None where they were not; `images_worse_by` by how much
+                they are worse there, `images_p_value` two-sided, corrected for all such tests of the verdict (Holm)
+    pair:       the runs of both sides that it is about; no part of what is shown (`NOT_SHOWN`)
     """
 
     cell: CellName
@@ -71,6 +76,14 @@ class Finding:
     baseline: float | None = None
     worse_by: float | None = None
     p_value: float | None = None
+    images: int | None = None
+    images_worse_by: float | None = None
+    images_p_value: float | None = None
+    pair: "Pair | None" = field(default=None, compare=False, repr=False)
+
+
+NOT_SHOWN = ("cell", "pair")
+"""Fields that are no columns of their own: a cell is several."""
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -142,8 +155,8 @@ class Verdict:
         """A row for each finding, for pandas and CSV."""
         import pandas as pd
 
-        own = [field.name for field in fields(Finding) if field.name != "cell"]
-        return pd.DataFrame(self._rows(own), columns=[*CellName._fields, *own])
+        own = [one.name for one in fields(Finding) if one.name not in NOT_SHOWN]
+        return pd.DataFrame(self._rows(own), columns=[*CellName._fields, *own]).astype({"images": "Int64"})
 
     def _rows(self, own: list[str]) -> Iterator[list[object]]:
         for finding in self.findings:

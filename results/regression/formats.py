@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from results.errors import ResultsError
 from results.metrics import find_metric
 from results.record import spell_out
-from results.regression.findings import CellName, Finding, Judged, Severity, Verdict
+from results.regression.findings import NOT_SHOWN, CellName, Finding, Judged, Severity, Verdict
 from results.regression.wording import counted, spell_p
 
 _HEADINGS = {
@@ -251,7 +251,7 @@ def _outcome(findings: Sequence[Finding], *, is_compared: bool) -> tuple[str, li
 
 
 def _as_dict(one: Finding | Judged) -> dict[str, Any]:
-    own = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "cell"}
+    own = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in NOT_SHOWN}
     return one.cell._asdict() | {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in own.items()
     }

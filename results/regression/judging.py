@@ -137,6 +137,7 @@ def _differs(one: _Accuracy, noise: Noise, p_value: float, severity: Severity) -
         one.baseline,
         one.worse_by,
         p_value,
+        pair=one.pair,
     )
 
 
@@ -152,6 +153,7 @@ def _without_noise(one: _Accuracy) -> Finding:
         one.value,
         one.baseline,
         size,
+        pair=one.pair,
     )
 
 

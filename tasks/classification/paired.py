@@ -27,9 +27,10 @@ _OPTIONAL = "train_images"
 """Of them, what an evaluation does not say that saw no training images."""
 
 
-def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
+def compare(a: Sequence[Path], b: Sequence[Path], only: str | None = None) -> PairedRuns:
     """Test the runs in two lists of directories on the same images: metrics that are means over images, and others.
 
+    With `only`, that metric alone, in a fraction of the time.
     Several runs a side are averaged, image by image. What not all have is passed over: top-5 of fewer than five
     classes, of runs of earlier versions what they did not measure, and many, medium and few shots of runs that were not
     trained on as many images of each class. Raises ResultsError unless all have their results of the same images.
@@ -42,14 +43,15 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> PairedRuns:
     means = [name for name in measured[0] if all(name in each for each in measured)]
     if not _trained_alike(values):
         means = [name for name in means if name not in SHOTS]
+    means = [name for name in means if only in (None, name)]
     differences = {}
-    for name in with_progress(means, "comparing", len(means), "metrics"):
+    for name in means if only else with_progress(means, "comparing", len(means), "metrics"):
         a_M, b_M = (np.mean([each[name] for each in side], axis=0) for side in (measured[: len(a)], measured[len(a) :]))
         differences[name] = paired_difference(a_M, b_M)
     if all(_has_answers(frame) for frame in values):
         answers = [_answers(frame) for frame in values]
-        ours, theirs = (_statistics(side) for side in (answers[: len(a)], answers[len(a) :]))
-        differences |= compare_statistics(ours, theirs, len(values[0]))
+        ours, theirs = (_statistics(side, only) for side in (answers[: len(a)], answers[len(a) :]))
+        differences |= compare_statistics(ours, theirs, len(values[0])) if ours else {}
     return PairedRuns(len(values[0]), differences)
 
 
@@ -60,10 +62,10 @@ def _means(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     return means | {name: share.values for name, share in shares.items()}
 
 
-def _statistics(runs: Sequence[Answers]) -> dict[str, list[WeightedMetric]]:
+def _statistics(runs: Sequence[Answers], only: str | None) -> dict[str, list[WeightedMetric]]:
     """By name, what is no mean over images, of each run."""
     found = [run.weighted for run in runs]
-    return {name: [each[name] for each in found] for name in found[0]}
+    return {name: [each[name] for each in found] for name in found[0] if only in (None, name)}
 
 
 def _trained_alike(frames: Sequence[pd.DataFrame]) -> bool:

@@ -5,6 +5,7 @@ image counts.   N images, R resamples, T = 10 IoU thresholds, D detections of on
 """
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def load_matches(path: Path) -> Matches:
             return Matches.from_arrays(arrays)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. A finished detection run has one; {ANEW} {path.parent}") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a file of matches ({error}); {ANEW} {path.parent}") from error
 
 

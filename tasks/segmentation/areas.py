@@ -94,5 +94,5 @@ def load_areas(path: Path) -> Areas:
             return Areas(arrays["image_names"].tolist(), *pixels)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. A finished segmentation run has one; {ANEW} {path.parent}") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a file of areas ({error}); {ANEW} {path.parent}") from error

@@ -128,7 +128,8 @@ def test_another_course_is_a_notice_and_a_regression_where_that_is_wished(tmp_pa
         put_run(tmp_path / f"2026-01-0{day}", losses=losses, day=day)
     sides = (tmp_path / "2026-01-01", tmp_path / "2026-01-02")
     words = "another course from update 2 on, seed 0: loss 2 → 2.5; same code and libraries"
-    assert f"    {words}\n" in judge(*sides, status=0)
+    of_images = "Paired test on 1 image, seed 0 of both: no difference (p 1.0000)"
+    assert f"    {words}. {of_images}\n" in judge(*sides, status=0)
     assert judge(*sides, "--strict-trace", status=1).startswith("Regression in 1 cell: ")
 
 

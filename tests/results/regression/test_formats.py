@@ -220,7 +220,7 @@ def test_json_is_all_of_it() -> None:
     assert [document["findings"][0][name] for name in ("value", "baseline", "worse_by")] == [800.0, None, None]
     assert document["findings"][1] == MAE._asdict() | {
         "kind": "accuracy", "severity": "regression", "words": WORSE.words, "value": 81.0, "baseline": 83.57,
-        "worse_by": 2.57, "p_value": 1e-9,
+        "worse_by": 2.57, "p_value": 1e-9, "images": None, "images_worse_by": None, "images_p_value": None,
     }  # fmt: skip
     assert document["cells"][1]["identical"] is True and document["cells"][2]["p_value"] is None
     assert document["remarks"] == ["baseline: 4 nights", "CUDA 13"]

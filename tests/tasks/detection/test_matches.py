@@ -10,6 +10,7 @@ from results import paired_statistic_difference, statistic_interval
 from tasks.detection import matches as matches_module
 from tasks.detection.matches import Matches, load_matches, save_matches
 from tasks.detection.scoring import score
+from tests.support.paired_runs import of_a_later_zip
 from tests.support.scoring_examples import (
     IOU_TYPES,
     draw_detections,
@@ -160,7 +161,9 @@ def test_a_file_that_holds_no_matches_is_named(tmp_path: Path) -> None:
     truth = draw_truth(7)
     save_matches(path, matches_of(truth, draw_detections(truth, 7), tmp_path)["box"])
     whole = path.read_bytes()
-    for content in (b"", b"not at all", whole[: len(whole) // 2]):
+    packed = whole.index(b"true_positive.npy") + 60
+    no_stream = whole[:packed] + b"\xff" * 99 + whole[packed + 99 :]
+    for content in (b"", b"not at all", whole[: len(whole) // 2], no_stream, of_a_later_zip(whole)):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"matches\.npz: not a file of matches"):
             load_matches(path)

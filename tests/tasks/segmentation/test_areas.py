@@ -10,6 +10,7 @@ from mmseg.evaluation import IoUMetric
 from backbones.errors import InputError
 from results import statistic_interval
 from tasks.segmentation.areas import Areas, load_areas, save_areas
+from tests.support.paired_runs import of_a_later_zip
 
 
 def draw_areas(seed: int, images: int = 30, classes: int = 12) -> Areas:
@@ -148,7 +149,8 @@ def test_a_file_that_holds_no_areas_is_named(tmp_path: Path) -> None:
     save_areas(path, areas)
     whole = path.read_bytes()
     middle = len(whole) // 2
-    for content in (b"", b"not at all", whole[:middle], whole[:middle] + b"\0" * 99 + whole[middle + 99 :]):
+    no_stream = whole[:middle] + b"\0" * 99 + whole[middle + 99 :]
+    for content in (b"", b"not at all", whole[:middle], no_stream, of_a_later_zip(whole)):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"areas\.npz: not a file of areas"):
             load_areas(path)
