@@ -8,7 +8,6 @@ find that nothing has changed since; and how long planning and looking take by t
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.running.of_suite import RUN
 from benchmarks.scheduling.finished import is_finished
 from benchmarks.scheduling.folders import CellState, SuiteFolder
+from benchmarks.scheduling.repeats import MARGIN
 from benchmarks.speed.comparing.arguments import require_counts
 from results import Metric, Record, run_directory
 
@@ -45,8 +45,6 @@ def fill(folder: Path, cells: int) -> SuitePlan:
             for number, name in enumerate(names)
         )
     )
-    for path in folder.glob("*.yaml"):  # a call does not trust the time of what was written while it began
-        os.utime(path, (0, 0))
     plan = plan_suite(str(folder / "finished.yaml"), folder / "out", site=folder / "site.yaml")
     for number, cell in enumerate(plan.cells):
         _finish(cell, SuiteFolder(plan.out, plan.name), f"{number:012x}")
@@ -93,6 +91,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         plan = fill(folder, chosen.cells)
+        time.sleep(MARGIN)  # a call does not rely on what was written only just before it
         command = [sys.executable, "-m", "benchmarks", "suite", str(folder / "finished.yaml"), "--out", str(plan.out)]
         arguments = [*command, "--site", str(folder / "site.yaml")]
         begin = time.perf_counter()
