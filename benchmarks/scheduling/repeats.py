@@ -51,7 +51,7 @@ class _NothingToDo(BaseModel):
 
     out:   the store's folder; a copy of a store is looked at anew
     asked: the call, as `Call.asked` has it
-    roots: folders of data
+    roots: folders of data, and where links lead from there
     seen:  by path, what else lay there, as `_look` has it
     keys:  those of its runs, which results.csv has
     """
@@ -64,7 +64,7 @@ class _NothingToDo(BaseModel):
     notes: tuple[str, ...]
     beside_others: bool
     keys: tuple[str, ...]
-    roots: tuple[str, ...]
+    roots: dict[str, str]
     seen: dict[str, str]
 
 
@@ -91,13 +91,6 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a plan was read from, as it lay there then: by path, as `_look` has it."""
-
-    seen: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Repeat:
     """A suite of which all is known to be finished."""
 
@@ -120,9 +113,11 @@ def find_repeat(out: Path, call: Call) -> Repeat | None:
     return None
 
 
-def look_at_ground(plan: "SuitePlan", call: Call) -> Ground | None:
-    """What a call has just read its plan from; None where files do not tell what the plan is, or anything may have
-    changed since it was read."""
+def look_at_ground(plan: "SuitePlan", call: Call) -> Mapping[str, str] | None:
+    """What a call has just read its plan from, by path, as `_look` has it.
+
+    None where files do not tell what the plan is, or anything may have changed since it was read.
+    """
     if any(cell.missing for cell in plan.cells) or not _is_told_by_files(plan):
         return None
     with suppress(OSError, InputError):
@@ -133,11 +128,11 @@ def look_at_ground(plan: "SuitePlan", call: Call) -> Ground | None:
         os.utime(plan.out)
         before = plan.out.stat().st_mtime - call.seconds - MARGIN  # by the file server's clock
         if all(path.exists() for path in read) and all(_changed(path) < before for path in paths):
-            return Ground(seen)
+            return seen
     return None
 
 
-def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Ground | None) -> None:
+def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Mapping[str, str] | None) -> None:
     """Note that a call has left nothing to do, with all that this was read from, unless any of it has changed."""
     from benchmarks.scheduling.finished import is_finished
 
@@ -147,10 +142,11 @@ def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Ground | None) -> 
     with suppress(OSError, ValueError):  # such as a path that is no UTF-8
         runs = [run for cell in plan.cells if (run := folder.cell(cell.name).run)]
         seen = {str(path): _look(path) for path in _outcomes(plan, folder)}
+        data = {cell.planned.data.absolute() for cell in plan.cells}
+        roots = {str(root): os.path.realpath(root) for root in sorted(data)}
         if len(runs) < len(plan.cells) or not all(is_finished(cell, folder) for cell in plan.cells):
             return
-        roots = tuple({str(cell.planned.data.absolute()): None for cell in plan.cells})
-        if not _is_as_seen(roots, ground.seen):
+        if not _is_as_seen(roots, ground):
             return
         known = _NothingToDo(
             out=str(plan.out.absolute()),
@@ -160,7 +156,7 @@ def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Ground | None) -> 
             beside_others=plan.suite.is_of_candidate,
             keys=tuple(run.name.rpartition("-")[2] for run in runs),
             roots=roots,
-            seen={**ground.seen, **seen},
+            seen={**ground, **seen},
         )
         with written_whole(folder.path / FILE, safe_from_power_cuts=False) as file:
             file.write(known.model_dump_json(indent=1).encode() + b"\n")
@@ -252,9 +248,9 @@ def _changed(path: Path) -> float:
     return max(status.st_mtime, status.st_ctime)
 
 
-def _is_as_seen(roots: Iterable[str], seen: Mapping[str, str]) -> bool:
+def _is_as_seen(roots: Mapping[str, str], seen: Mapping[str, str]) -> bool:
     try:
-        return all(Path(root).is_dir() for root in roots) and all(
+        return all(Path(root).is_dir() and os.path.realpath(root) == place for root, place in roots.items()) and all(
             _look(Path(path)) == found for path, found in seen.items()
         )
     except OSError:

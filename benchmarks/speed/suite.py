@@ -8,6 +8,7 @@ find that nothing has changed since; and how long planning and looking take by t
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def _finish(cell: SuiteCell, folder: SuiteFolder, key: str) -> None:
     of_cell = folder.cell(cell.name)
     of_cell.path.mkdir(parents=True)
     of_cell.write(CellState(outcome="finished"))
-    (of_cell.path / RUN).write_text(f"{directory.relative_to(folder.out)}\n{planned.data.absolute()}\n")
+    (of_cell.path / RUN).write_text(f"{directory.relative_to(folder.out)}\n{os.path.realpath(planned.data)}\n")
 
 
 def main() -> None:

@@ -72,11 +72,17 @@ def replaced(path: Path, old: str, new: str) -> None:
     os.utime(path, (0, 0))  # some editors and version control keep times
 
 
+def linked(path: Path, to: Path) -> None:
+    path.rename(to)
+    path.symlink_to(to)
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "the suite": lambda folder: replaced(folder / "small.yaml", "[0, 1]", "[0, 2]"),
     "the site": lambda folder: replaced(folder / "site.yaml", "mini: data", "mini: dato"),
     "no site": lambda folder: (folder / "site.yaml").unlink(),
     "the data": lambda folder: (folder / "data").rmdir(),
+    "the data, elsewhere": lambda folder: linked(folder / "data", folder / "v1"),
     "a record": lambda folder: replaced(next((folder / "out").rglob("record.json")), '"seed"', '"sead"'),
     "a run": lambda folder: shutil.rmtree(next((folder / "out").rglob("record.json")).parent),
     "a state": lambda folder: replaced(
