@@ -1,5 +1,6 @@
 """A finished suite is not planned again while nothing has changed, and is as soon as anything has."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -268,6 +269,8 @@ def test_the_command_tells_the_same_without_planning(folder: Path, monkeypatch: 
         return [line for line in text.splitlines() if "this call took" not in line]
 
     assert told(again.stdout) == told(first.stdout) and told(first.stdout)
+    summary = json.loads((folder / "out/suites/small/tables/summary.json").read_text())
+    assert summary["wall_seconds"] > 0.0
     assert again.stderr == first.stderr
 
 
