@@ -304,7 +304,7 @@ class Environment(TypedDict):
 def environment(device: str) -> Environment:
     """Describe this process for a record: `Record(..., **environment(device="NVIDIA H100"))`. Never fails."""
     return Environment(
-        backbench_version=_version("backbench") or "",
+        backbench_version=installed_version("backbench") or "",
         git_commit=_git_commit(Path(__file__).resolve().parents[1]),
         versions=deciding_versions(),
         device=device,
@@ -314,11 +314,12 @@ def environment(device: str) -> Environment:
 
 def deciding_versions() -> dict[str, str]:
     """The versions of Python and of the installed ones of `DECIDING_DISTRIBUTIONS`, by their names."""
-    versions = {name: version for name in DECIDING_DISTRIBUTIONS if (version := _version(name))}
+    versions = {name: version for name in DECIDING_DISTRIBUTIONS if (version := installed_version(name))}
     return {"python": platform.python_version()} | versions
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution; None where there is none, or it does not tell."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -19,6 +19,7 @@ METADATA = ".metadata"
 """What describes the files of a distributed checkpoint."""
 
 _MMENGINE = "last_checkpoint"
+_SNAPSHOTS = "snapshots"
 _OWN = Path("checkpoints/encoder.pth")
 _FINE_TUNED = "weights.safetensors"
 _AUTOENCODER = _OWN.with_name("autoencoder.pth")
@@ -71,10 +72,17 @@ def locate(path: Path) -> Located:
     return Located(path, (path,))
 
 
+def deciding_places(folder: Path) -> tuple[Path, ...]:
+    """What decides beside the files themselves which ones `locate` finds behind a folder: what it has, and what the
+    texts and folders in it say that name others. Each is there or not."""
+    texts, folders = (folder / _MMENGINE, _branch(folder)), (folder, folder / _SNAPSHOTS, folder / _OWN.parent)
+    return *texts, *folders
+
+
 def _in_folder(folder: Path) -> Located:
     if (folder / METADATA).is_file():
         return _distributed(folder)
-    if (folder / "snapshots").is_dir():
+    if (folder / _SNAPSHOTS).is_dir():
         return locate(_snapshot(folder))
     for name in IN_ORDER:
         if (folder / name).is_file() or (folder / name).is_symlink():
@@ -117,15 +125,20 @@ def _what_it_has(folder: Path) -> str:
 
 def _snapshot(folder: Path) -> Path:
     """The snapshot of the hub's cache, models--OWNER--NAME, that its main branch is at, or its only one."""
-    snapshots = sorted(path for path in (folder / "snapshots").iterdir() if path.is_dir())
-    reference = folder / "refs" / "main"
-    current = folder / "snapshots" / reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+    snapshots = sorted(path for path in (folder / _SNAPSHOTS).iterdir() if path.is_dir())
+    reference = _branch(folder)
+    current = folder / _SNAPSHOTS / reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
     if current in snapshots:
         return current
     if len(snapshots) != 1:
         names = ", ".join(path.name for path in snapshots[:_LISTED]) or "none"
         raise InputError(f"{folder}: the hub's cache of a model, of which snapshot cannot be told: {names}. Give one.")
     return snapshots[0]
+
+
+def _branch(folder: Path) -> Path:
+    """What names the snapshot that the main branch is at."""
+    return folder / "refs" / "main"
 
 
 def _last_of_mmengine(folder: Path) -> Path:

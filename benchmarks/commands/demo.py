@@ -9,6 +9,7 @@ from benchmarks.commands.console import plain_console
 from benchmarks.commands.data import draw_mini
 from benchmarks.commands.screen import outputs
 from benchmarks.commands.suites import carry_out_suite
+from benchmarks.launching.slots import find_gpus
 from benchmarks.planning.suites.cells import SuiteCell
 from benchmarks.planning.suites.looking import require_sound
 from benchmarks.planning.suites.plan import SuitePlan, plan_suite
@@ -18,9 +19,6 @@ from results.metrics import find_metric
 from results.paper_tables import PAPER_TABLES
 
 Run = tuple[Path, Record]
-
-AT_ONCE = "2"
-"""Cells at a time: models this small gain less from a second core than a second cell does."""
 
 PRETRAINED, RANDOM = "pretrained", "random"
 """What the suite calls its backbones."""
@@ -35,7 +33,7 @@ def run_demo(out: Path, seeds: int) -> int:
     data, runs = out / "data", out / "runs"
     draw_mini(data)
     plan = require_sound(plan_suite("demo", runs, site=data / "site.yaml", seeds=seeds))
-    if status := carry_out_suite(plan, jobs=AT_ONCE):
+    if status := carry_out_suite(plan, jobs=cells_at_once(find_gpus())):
         return status
     found = _runs_of(plan)
     for sentence in _all_verdicts(plan, found):
@@ -46,6 +44,12 @@ def run_demo(out: Path, seeds: int) -> int:
     for path in [*pictures, runs / "results.csv"]:
         console.print(f"  {path}", soft_wrap=True)
     return 0
+
+
+def cells_at_once(gpus: Sequence[str]) -> str:
+    """How many, as `--jobs` has it: one a GPU, or without any two, as models this small gain less from a second core
+    than a second cell does."""
+    return "gpu" if gpus else "2"
 
 
 def _runs_of(plan: SuitePlan) -> dict[str, Run]:

@@ -133,7 +133,7 @@ def _plan_and_carry_out(context: typer.Context, call: "Call", file: str, out: Pa
     from benchmarks.planning.suites.looking import require_sound
     from benchmarks.planning.suites.plan import plan_suite
     from benchmarks.running.foreseeing import tell_looking
-    from benchmarks.scheduling.repeats import note_nothing_to_do
+    from benchmarks.scheduling.repeats import look_at_ground, note_nothing_to_do
 
     given = context.params
     plan = plan_suite(file, out, **asked)
@@ -144,7 +144,7 @@ def _plan_and_carry_out(context: typer.Context, call: "Call", file: str, out: Pa
 
         raise typer.Exit(show_planned(plan, as_json=given["as_json"]))
     plan = require_sound(plan, tell_looking)
-    seconds_to_plan = call.seconds
+    ground = look_at_ground(plan, call)
     if given["launcher"] is Launcher.slurm:
         from benchmarks.commands.suites_on_slurm import submit_and_tell
 
@@ -160,7 +160,7 @@ def _plan_and_carry_out(context: typer.Context, call: "Call", file: str, out: Pa
     )
     if exit_status:
         raise typer.Exit(exit_status)
-    note_nothing_to_do(plan, call, seconds_to_plan)
+    note_nothing_to_do(plan, call, ground)
 
 
 @suite_app.command()

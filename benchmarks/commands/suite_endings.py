@@ -34,7 +34,7 @@ def show_repeat(out: Path, call: Call, *, as_json: bool) -> bool:
     repeat = find_repeat(out, call)
     if repeat is None:
         return False
-    ending = end_suite(repeat.folder, repeat.cells, beside_others=repeat.beside_others)
+    ending = end_suite(repeat.folder, repeat.cells, wall_seconds=call.seconds, beside_others=repeat.beside_others)
     if len(ending.ours.of("finished")) < len(repeat.cells):
         return False
     ending = replace(ending, wall_seconds=call.seconds)

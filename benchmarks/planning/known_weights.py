@@ -81,12 +81,7 @@ class KnownWeights:
 
     def _look(self) -> list[State]:
         """All that would change with the files or with what describes them; empty if there are none."""
-        try:
-            located = locate(self.path)
-        except (InputError, OSError):
-            return []
-        looked_at = {located.main, *located.files, *(located.main.with_name(name) for name in DESCRIPTIONS)}
-        return [state_of(path) for path in sorted(looked_at)]
+        return [state_of(path) for path in files_of(self.path)]
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError, AttributeError):
@@ -94,6 +89,16 @@ class KnownWeights:
             if self._state and known.get("state") == self._state:
                 return dict(known)
         return {}
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of weights behind a path, and those beside them that describe a model, there or not; none where it
+    cannot be told which they are."""
+    try:
+        located = locate(path)
+    except (InputError, OSError):
+        return []
+    return sorted({located.main, *located.files, *(located.main.with_name(name) for name in DESCRIPTIONS)})
 
 
 def _digest(question: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ _TOLD = "BACKBENCH_CELL_TOLD"
 """Set for what a process starts that tells the suite itself."""
 
 RUN = "run"
-"""In the cell's folder: the path of the run's directory from the store's, and in a second line the data's root."""
+"""In the cell's folder: the path of the run's directory from the store's, and in a second line the data's root, links
+followed."""
 
 PROCESS = "process"
 """In the cell's folder, the lease of the process that carries it out."""
@@ -37,7 +38,7 @@ END = "end"
 
 @dataclass(frozen=True)
 class ToldRun:
-    """Where a cell's run lies, from the store's folder, and on which data it is, by their root."""
+    """Where a cell's run lies, from the store's folder, and on which data it is, by their root, links followed."""
 
     directory: Path
     data: str
@@ -52,7 +53,7 @@ def tell_directory(directory: Path, out: Path, data: Path) -> None:
     """Tell the suite, if there is one, where its cell's run lies. To be called by the first process."""
     folder = os.environ.get(CELL)
     if folder:
-        _write(Path(folder) / RUN, f"{directory.relative_to(out)}\n{data.absolute()}\n")
+        _write(Path(folder) / RUN, f"{directory.relative_to(out)}\n{os.path.realpath(data)}\n")
 
 
 def tell_run(folder: Path, directory: Path) -> None:

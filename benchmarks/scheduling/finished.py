@@ -1,5 +1,6 @@
 """Whether a cell is finished: by what lies in the store, as the suite is written now."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def find_finished(cell: SuiteCell, folder: SuiteFolder) -> Path | None:
     """
     told = read_run(folder.cell(cell.name).path)
     try:
-        if told and (cell.missing or told.data == str(cell.planned.data.absolute())):
+        if told and (cell.missing or told.data == os.path.realpath(cell.planned.data)):
             record = read_record(folder.out / told.directory, Outline)
             if _answers(cell, folder, record):
                 return told.directory

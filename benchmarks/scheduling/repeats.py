@@ -10,17 +10,22 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from backbones.errors import InputError
+from backbones.images.observing import state_of
 from backbones.plugins import GROUP
 from backbones.training.writing import written_whole
+from backbones.weights.directories import deciding_places
+from benchmarks.planning.known_weights import files_of
 from benchmarks.running.collecting import RESULTS
 from benchmarks.scheduling.folders import SuiteFolder, find_suites
 from results.code import PACKAGES, code_digest
+from results.record import deciding_versions, installed_version
 
 if TYPE_CHECKING:
     from benchmarks.planning.suites.plan import SuitePlan
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
 FILE = "nothing-to-do.json"
 """In a suite's folder."""
 
-_DECIDING = ("torch", "torchvision", "timm", "pydantic", "PyYAML")
-"""Packages that planning asks."""
+_DECIDING = ("pydantic", "PyYAML")
+"""Packages that planning asks, beside those that decide numbers."""
 
-_MARGIN = 5.0
-"""Seconds for which a text has to be older than the call that read it: file systems count time coarsely."""
+MARGIN = 5.0
+"""Seconds for which all that a plan is read from has to be older than the call: file systems count time coarsely, and
+not all servers by the same clock."""
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine is asleep, where there is such a clock."""
 
 _HOUSE = Path(__file__).resolve().parents[2]
 
@@ -40,18 +49,22 @@ _HOUSE = Path(__file__).resolve().parents[2]
 class _NothingToDo(BaseModel):
     """What was asked of a suite and found whole, and all that this was read from.
 
+    out:   the store's folder; a copy of a store is looked at anew
     asked: the call, as `Call.asked` has it
-    seen:  by path, what lay there, as `_look` has it
+    roots: folders of data, and where links lead from there
+    seen:  by path, what else lay there, as `_look` has it
     keys:  those of its runs, which results.csv has
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    out: str
     asked: str
     cells: tuple[str, ...]
     notes: tuple[str, ...]
     beside_others: bool
     keys: tuple[str, ...]
+    roots: dict[str, str]
     seen: dict[str, str]
 
 
@@ -60,31 +73,21 @@ class Call:
     """A call of a suite, from when it began.
 
     options: what decides which cells it is of, and how they stand
+    asked:   these, where they were given, the environment, and the code that is to answer, as one text: as all that was
+             when the call began
     """
 
     options: Mapping[str, Any]
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.clock_gettime(_CLOCK))
+    asked: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", _all_that_is_asked(self.options))
 
     @property
     def seconds(self) -> float:
         """Since it began."""
-        return time.monotonic() - self.began
-
-    @property
-    def asked(self) -> str:
-        """The options, where they were given, the environment, and the code that is to answer, as one text."""
-        environment = {
-            name: value for name, value in os.environ.items() if name == "HOME" or name.startswith("BACKBENCH_")
-        }
-        told = {
-            "options": self.options,
-            "folder": str(Path.cwd()),
-            "environment": environment,
-            "code": code_digest(),
-            "plugins": sorted(str(entry) for entry in entry_points(group=GROUP)),
-            "versions": {name: version(name) for name in _DECIDING},
-        }
-        return json.dumps(told, sort_keys=True, default=str)
+        return time.clock_gettime(_CLOCK) - self.began
 
 
 @dataclass(frozen=True)
@@ -99,47 +102,77 @@ class Repeat:
 
 def find_repeat(out: Path, call: Call) -> Repeat | None:
     """The suite of which the call asks nothing that is not done; None where it has to be planned to tell."""
-    asked = None
+    asked = (str(out.absolute()), call.asked)
     for folder in find_suites(out):
         try:
             known = _NothingToDo.model_validate_json((folder.path / FILE).read_bytes())
         except (OSError, ValidationError):
             continue
-        asked = asked or call.asked
-        if known.asked == asked and _are_listed(known.keys, out) and _is_as_seen(known.seen):
+        if (known.out, known.asked) == asked and _are_listed(known.keys, out) and _is_as_seen(known.roots, known.seen):
             return Repeat(folder, known.cells, known.notes, known.beside_others)
     return None
 
 
-def note_nothing_to_do(plan: "SuitePlan", call: Call, seconds_to_plan: float) -> None:
-    """Note that a call has left nothing to do, with all that this was read from, if that can be told by files.
+def look_at_ground(plan: "SuitePlan", call: Call) -> Mapping[str, str] | None:
+    """What a call has just read its plan from, by path, as `_look` has it.
 
-    seconds_to_plan: from the call's beginning until the plan was written
+    None where files do not tell what the plan is, or anything may have changed since it was read.
     """
+    if any(cell.missing for cell in plan.cells) or not _is_told_by_files(plan):
+        return None
+    with suppress(OSError, InputError):
+        read = {*_texts(plan), *_weights(plan)}
+        paths = sorted({*read, *_places(plan)})
+        seen = {str(path): _look(path) for path in paths}
+        plan.out.mkdir(parents=True, exist_ok=True)
+        os.utime(plan.out)
+        before = plan.out.stat().st_mtime - call.seconds - MARGIN  # by the file server's clock
+        if all(path.exists() for path in read) and all(_changed(path) < before for path in paths):
+            return seen
+    return None
+
+
+def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Mapping[str, str] | None) -> None:
+    """Note that a call has left nothing to do, with all that this was read from, unless any of it has changed."""
     from benchmarks.scheduling.finished import is_finished
 
-    folder = SuiteFolder(plan.out, plan.name)
-    if any(cell.missing for cell in plan.cells) or not _is_told_by_files(plan):
+    if ground is None:
         return
-    with suppress(OSError):
-        written = folder.plan.stat().st_mtime  # by the file server's clock
-        texts = {*_texts(plan)}
-        if any(path.stat().st_mtime > written - seconds_to_plan - _MARGIN for path in texts):
-            return
+    folder = SuiteFolder(plan.out, plan.name)
+    with suppress(OSError, ValueError):  # such as a path that is no UTF-8
         runs = [run for cell in plan.cells if (run := folder.cell(cell.name).run)]
-        seen = {str(path): _look(path) for path in (*texts, *_places(plan), *_outcomes(plan, folder))}
+        seen = {str(path): _look(path) for path in _outcomes(plan, folder)}
+        data = {cell.planned.data.absolute() for cell in plan.cells}
+        roots = {str(root): os.path.realpath(root) for root in sorted(data)}
         if len(runs) < len(plan.cells) or not all(is_finished(cell, folder) for cell in plan.cells):
             return
+        if not _is_as_seen(roots, ground):
+            return
         known = _NothingToDo(
+            out=str(plan.out.absolute()),
             asked=call.asked,
             cells=tuple(cell.name for cell in plan.cells),
             notes=plan.notes,
             beside_others=plan.suite.is_of_candidate,
             keys=tuple(run.name.rpartition("-")[2] for run in runs),
-            seen=seen,
+            roots=roots,
+            seen={**ground, **seen},
         )
         with written_whole(folder.path / FILE, safe_from_power_cuts=False) as file:
             file.write(known.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _all_that_is_asked(options: Mapping[str, Any]) -> str:
+    environment = {name: value for name, value in os.environ.items() if name == "HOME" or name.startswith("BACKBENCH_")}
+    told = {
+        "options": options,
+        "folder": str(Path.cwd()),
+        "environment": environment,
+        "code": code_digest(),
+        "plugins": sorted(str(entry) for entry in entry_points(group=GROUP)),
+        "versions": deciding_versions() | {name: installed_version(name) for name in _DECIDING},
+    }
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def _is_told_by_files(plan: "SuitePlan") -> bool:
@@ -163,15 +196,27 @@ def _texts(plan: "SuitePlan") -> Iterable[Path]:
         yield from (path.absolute() for path in recipe_files(recipe))
 
 
-def _places(plan: "SuitePlan") -> Iterable[Path]:
-    """Folders of data, and wherever weights are looked for, and lie."""
+def _weights(plan: "SuitePlan") -> Iterable[Path]:
+    """Files and folders of weights that no cell of the suite makes."""
     for cell in plan.cells:
-        yield cell.planned.data.absolute()
-        if cell.weights:
-            yield from ((folder / cell.weights).absolute() for folder in plan.site.folders)
         if cell.planned.checkpoint is not None and not cell.needs:
-            path = cell.planned.checkpoint.absolute()
-            yield from (path, *(path.rglob("*") if cell.weights and path.is_dir() else ()))
+            yield cell.planned.checkpoint.absolute()
+
+
+def _places(plan: "SuitePlan") -> Iterable[Path]:
+    """Wherever suites and weights are looked for, and what lies in the folders of weights, or beside their files."""
+    from benchmarks.planning.suites.suite import FOLDER
+
+    packaged = {file.name for file in plan.suite.files if file.parent == FOLDER}
+    for beside in {Path.cwd(), *(file.parent for file in plan.suite.files)}:
+        yield from (beside / name for name in packaged)
+    for name in {cell.weights for cell in plan.cells if cell.weights}:
+        yield from ((folder / name).absolute() for folder in plan.site.folders)
+    for path in {*_weights(plan)}:
+        files = files_of(path)
+        yield from files
+        if path.is_dir():
+            yield from (*deciding_places(path), *(file.parent for file in files))
 
 
 def _outcomes(plan: "SuitePlan", folder: SuiteFolder) -> Iterable[Path]:
@@ -187,21 +232,27 @@ def _outcomes(plan: "SuitePlan", folder: SuiteFolder) -> Iterable[Path]:
 
 
 def _look(path: Path) -> str:
-    """What lies there: of a small text a digest, of anything else its size and time, of a folder that it is one."""
+    """What lies there: of a small text a digest, of anything else its size, times and inode."""
+    state = state_of(path)
+    if state and path.suffix in (".yaml", ".yml"):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return " ".join(map(str, state)) or "nothing"
+
+
+def _changed(path: Path) -> float:
+    """When it was changed last, put there under its name included; 0 where there is nothing."""
     try:
         status = path.stat()
-    except OSError:
-        return "nothing"
-    if path.is_dir():
-        return "a folder"
-    if path.suffix in (".yaml", ".yml"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    return f"{status.st_size} bytes of {status.st_mtime_ns}"
+    except FileNotFoundError:
+        return 0.0
+    return max(status.st_mtime, status.st_ctime)
 
 
-def _is_as_seen(seen: Mapping[str, str]) -> bool:
+def _is_as_seen(roots: Mapping[str, str], seen: Mapping[str, str]) -> bool:
     try:
-        return all(_look(Path(path)) == found for path, found in seen.items())
+        return all(Path(root).is_dir() and os.path.realpath(root) == place for root, place in roots.items()) and all(
+            _look(Path(path)) == found for path, found in seen.items()
+        )
     except OSError:
         return False
 

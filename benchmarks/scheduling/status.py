@@ -85,7 +85,7 @@ class CellStatus:
     def seconds_of_attempts(self, since: datetime | None = None) -> float:
         """Of the attempts that have ended, those that began since then, from each one's beginning to its end."""
         spans = (ended - began for began, ended in self.attempts if ended and (since is None or began >= since))
-        return sum(spans, timedelta()).total_seconds()
+        return sum((max(span, timedelta()) for span in spans), timedelta()).total_seconds()
 
     @property
     def processes(self) -> int:

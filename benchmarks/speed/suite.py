@@ -22,6 +22,7 @@ from benchmarks.planning.suites.plan import SuitePlan, plan_suite
 from benchmarks.running.of_suite import RUN
 from benchmarks.scheduling.finished import is_finished
 from benchmarks.scheduling.folders import CellState, SuiteFolder
+from benchmarks.scheduling.repeats import MARGIN
 from benchmarks.speed.comparing.arguments import require_counts
 from results import Metric, Record, run_directory
 
@@ -45,8 +46,6 @@ def fill(folder: Path, cells: int) -> SuitePlan:
             for number, name in enumerate(names)
         )
     )
-    for path in folder.glob("*.yaml"):  # a call does not trust the time of what was written while it began
-        os.utime(path, (0, 0))
     plan = plan_suite(str(folder / "finished.yaml"), folder / "out", site=folder / "site.yaml")
     for number, cell in enumerate(plan.cells):
         _finish(cell, SuiteFolder(plan.out, plan.name), f"{number:012x}")
@@ -81,7 +80,7 @@ def _finish(cell: SuiteCell, folder: SuiteFolder, key: str) -> None:
     of_cell = folder.cell(cell.name)
     of_cell.path.mkdir(parents=True)
     of_cell.write(CellState(outcome="finished"))
-    (of_cell.path / RUN).write_text(f"{directory.relative_to(folder.out)}\n{planned.data.absolute()}\n")
+    (of_cell.path / RUN).write_text(f"{directory.relative_to(folder.out)}\n{os.path.realpath(planned.data)}\n")
 
 
 def main() -> None:
@@ -93,6 +92,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         plan = fill(folder, chosen.cells)
+        time.sleep(MARGIN)  # a call does not rely on what was written only just before it
         command = [sys.executable, "-m", "benchmarks", "suite", str(folder / "finished.yaml"), "--out", str(plan.out)]
         arguments = [*command, "--site", str(folder / "site.yaml")]
         begin = time.perf_counter()

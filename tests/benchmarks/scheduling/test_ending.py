@@ -99,6 +99,16 @@ def test_hours_of_the_call_are_those_of_its_own_processes(tmp_path: Path) -> Non
     assert ending.spent == (pytest.approx(1.0), 0.0) and ending.whole.gpu_hours == pytest.approx(200.0)
 
 
+def test_a_clock_that_was_set_back_takes_no_hours_from_others(tmp_path: Path) -> None:
+    suite = put_suite(tmp_path, BOXES)
+    put_finished(suite, BOXES, 50.1, metric="AP_box", total_seconds=60.0)
+    killed = Attempt(by="this call", began=BEGAN, ended=BEGAN - timedelta(hours=9), status=-9)
+    ours = Attempt(by="this call", began=BEGAN, ended=BEGAN + timedelta(hours=0.5), status=0)
+    put_state(suite, BOXES, "finished", attempts=(killed, ours))
+    ending = end_suite(suite, ["boxes"], begun=["boxes"], since=BEGAN)
+    assert ending.spent[1] == pytest.approx(0.5) == ending.whole.cpu_hours
+
+
 def test_the_suite_has_taken_no_less_than_the_call(tmp_path: Path) -> None:
     """A record's time leaves out what its process took to start."""
     suite = put_suite(tmp_path, BOXES)

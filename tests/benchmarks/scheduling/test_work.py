@@ -72,6 +72,19 @@ def test_what_finished_is_asked_of_the_store_once_the_suite_has_changed(tmp_path
     assert gone.cells[0].missing and not carried_out(gone)[0].unfinished
 
 
+def test_a_link_to_the_data_that_leads_elsewhere_is_another_root(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "data").symlink_to("v1")
+    plan = plan_cells(tmp_path, cells=1)
+    carried_out(plan)
+    assert carried_out(plan)[1].of("begins") == []
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to("v2")
+    assert carried_out(plan)[1].of("begins") == [name_of(0)]
+    assert carried_out(plan)[1].of("begins") == []
+
+
 def test_names_that_are_declared_anew_are_for_the_cells_process_to_write(tmp_path: Path) -> None:
     plan = plan_cells(tmp_path, cells=1)
     carried_out(plan)
