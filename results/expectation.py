@@ -8,6 +8,9 @@ from results.paper_tables import ROBUSTNESS
 from results.record import Metric, Record
 from results.reference import reference_value
 
+NO_PRETRAINING = "none"
+"""What the tables call the pre-training data of a network that had none."""
+
 
 def with_expected(
     record: Record, recipe_deviations: Collection[str] = (), published: Mapping[str, float] | None = None
@@ -50,14 +53,15 @@ def expected_number(
     settings: Mapping[str, Any], place: tuple[str, str, str], row: tuple[str, str, str]
 ) -> float | None:
     """What the literature has at a place (table, data set, metric) for a row (method, pre-training data, model), under
-    a recipe of these settings as they stand; see `expected_value`."""
+    a recipe of these settings as they stand; see `expected_value`. What was not pre-trained has none under a recipe
+    that fine-tunes what was: the table's number of it is of a recipe of its own (weights.yaml, "scratch")."""
     own, named = _mapping(settings, "expect").get(place[2]), _mapping(settings, "expect_of")
     if own is None:
         return None
     method, pretrain_data = str(named.get("method", "")), str(named.get("pretrain_data", ""))
     if _same(method, row[0]) and _same(pretrain_data, row[1]):
         return float(own)
-    if reference_value(*place, method, pretrain_data, row[2]) != own:
+    if _same(row[1], NO_PRETRAINING) or reference_value(*place, method, pretrain_data, row[2]) != own:
         return None
     return reference_value(*place, *row)
 

@@ -12,6 +12,7 @@ from backbones.exporting.products import About, Product, Target, as_pickle, as_t
 from backbones.exporting.timm_folders import timm_folder
 from backbones.images.crops import resized_side
 from backbones.mae.model import MaskedAutoencoder
+from backbones.weights.deviating import stating
 from backbones.weights.patches import pyramid_side, resample_filters
 
 _TIMM_TAKES_ALL = "--to timm takes every model of timm's"
@@ -83,6 +84,7 @@ def said_beside(about: About) -> dict[str, Any]:
         "pretrain_data": about.pretrain_data,
         "mean": list(about.normalisation.mean),
         "std": list(about.normalisation.std),
+        **stating(about.deviations),
     }
 
 

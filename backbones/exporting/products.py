@@ -19,6 +19,7 @@ from backbones.images.normalisation import Normalisation
 from backbones.images.views import View
 from backbones.training.tensors import write_tensors
 from backbones.training.writing import check_before_writing, why_not_written, written_whole
+from backbones.weights.deviating import stating
 
 Target = Literal["timm", "transformers", "mmseg", "detectron2", "mae"]
 
@@ -33,6 +34,7 @@ class About:
     method, pretrain_data, model: of these weights, as the tables print them
     classes:    the names of its outputs, in their order; empty without a head
     view:       what it sees of an image in its evaluation; None: the usual, of the size that the model is made for
+    deviations: in short, where its training departed from the literature's; empty where it did not
     """
 
     method: str
@@ -41,6 +43,7 @@ class About:
     normalisation: Normalisation
     classes: tuple[str, ...] = ()
     view: View | None = None
+    deviations: str = ""
 
     @property
     def header(self) -> dict[str, str]:
@@ -52,6 +55,7 @@ class About:
             "model": self.model,
             "mean": mean,
             "std": std,
+            **stating(self.deviations),
         }
 
 

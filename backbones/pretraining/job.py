@@ -25,9 +25,8 @@ from backbones.training.checkpointing import save_atomically
 from backbones.training.job import Job, Outcome, run_job
 from backbones.training.same_lists import Listing, require_same_lists
 from backbones.weights.checkpoints import Checkpoint
-from backbones.weights.files import LONGEST_TEXT
+from backbones.weights.deviating import in_short, stating
 from backbones.weights.loading import LoadReport
-from backbones.weights.statements import DEVIATIONS
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def pretrain(
     weights = encoder_weights(step.network, recipe.model.arch)
     encoder = directory / "checkpoints/encoder.pth"
     if is_main_process():
-        said = {"pretrain_data": pretrain_data} | ({DEVIATIONS: _in_short(deviations)} if deviations else {})
-        _leave_behind(step, recipe, weights, encoder, said)
+        _leave_behind(step, recipe, weights, encoder, {"pretrain_data": pretrain_data, **stating(in_short(deviations))})
     barrier()
     parameters = sum(each.numel() for each in weights.values())
     cost = _encoder_cost(step.arch, recipe.model.image_size)
@@ -122,12 +120,6 @@ def _pictures(step: PretrainingStep, recipe: PretrainingRecipe, paths: Paths, di
         every_epochs=recipe.runtime.pictures_every or max(1, recipe.schedule.epochs // 10),
     )
     return [hook]
-
-
-def _in_short(deviations: Sequence[str]) -> str:
-    """All of them, or how many, as whoever reads the file is told no more of a text."""
-    words = "; ".join(deviations), f"{deviations[0]} and {len(deviations) - 1} more", f"{len(deviations)} settings"
-    return next(text for text in words if len(text) <= LONGEST_TEXT)
 
 
 def _leave_behind(

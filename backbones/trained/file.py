@@ -18,6 +18,7 @@ from backbones.errors import DataError, not_written
 from backbones.trained import WEIGHTS
 from backbones.training.tensors import write_tensors
 from backbones.training.writing import check_before_writing, written_whole
+from backbones.weights.deviating import in_short, stating
 
 
 class Description(BaseModel):
@@ -46,10 +47,16 @@ class Description(BaseModel):
     metrics: dict[str, float]
     run: dict[str, Any]
 
+    @property
+    def deviations(self) -> str:
+        """In short, where the training departed from the literature's; empty where it did not."""
+        return in_short(self.run.get("deviations", ()))
+
     def header(self) -> dict[str, str]:
-        """As strings, for the file's header; mean and std by themselves too, as other files of weights have them."""
+        """As strings, for the file's header; mean, std and deviations by themselves too, as other files have them."""
         own = {name: value if name in _WORDS else json.dumps(value) for name, value in self.model_dump().items()}
-        return own | {name: json.dumps(values) for name, values in self.normalisation.items()}
+        normalisation = {name: json.dumps(values) for name, values in self.normalisation.items()}
+        return own | normalisation | stating(self.deviations)
 
 
 _WORDS = ("task", "method", "pretrain_data", "model")

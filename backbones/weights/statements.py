@@ -10,11 +10,9 @@ import timm
 
 from backbones.weights import hub_files
 from backbones.weights.checkpoints import Checkpoint
+from backbones.weights.deviating import DEVIATIONS
 
 _KEYS = ("method", "pretrain_data", "model", "arch")
-DEVIATIONS = "pretraining_deviations"
-"""What `backbench pretrain` calls them beside weights."""
-
 _SUMMARY = re.compile(r"(?:\w+ of \d+|tensor \(.*\)|not read|None|)$")
 """How other things than words are abridged (backbones/weights/checkpoints.py)."""
 
@@ -57,7 +55,7 @@ class Statement:
     architecture: timm's name, of the hub's description
     model:        the tables' column, or timm's name of the architecture, that lies beside the weights
     pixels:       mean and std of each channel, as the hub's description has them, unchecked
-    deviations:   where the pre-training departed from its recipe; empty where it did not, or nothing is said
+    deviations:   where the training that made them departed from the literature's; empty where it did not, or untold
     """
 
     method: str | None = None

@@ -12,6 +12,7 @@ from backbones.images.normalisation import IMAGENET, Normalisation
 from backbones.pretraining.settings import MaskedAutoencoderRecipe
 from backbones.training.later import later_settings
 from backbones.training.settings import Recipe, deciding_settings, protocol
+from backbones.weights.deviating import OF_PRETRAINING
 from backbones.weights.directories import locate, whole_autoencoder
 from backbones.weights.references import SEPARATOR, split_part
 from benchmarks.planning.known_weights import KnownWeights
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from backbones.registry import BackboneEntry
     from backbones.weights.checkpoints import Checkpoint
     from backbones.weights.origin import Declared
-
-OF_PRETRAINING = "pre-training: "
-"""Before what deviates in the run that made the weights."""
 
 
 @dataclass(frozen=True)

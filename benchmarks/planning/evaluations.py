@@ -75,6 +75,20 @@ class PlannedEvaluation(PlannedCell):
         without = tuple(line for line in self.deviations if line != _limited(self.limit))
         return replace(self, limit=None, deviations=without)
 
+    def on_data(self, name: str) -> "PlannedEvaluation":
+        """The plan for the data set of that name.
+
+        A network that was trained on other images than its recipe speaks of, such as a part of them, deviates by that
+        wherever it is evaluated but on those that belong to them.
+        """
+        if not isinstance(self.known, Description):
+            return self
+        trained_on, reference = self.known.run.get("dataset"), self.known.recipe["dataset"]
+        if trained_on in (None, reference, name):
+            return self
+        line = f"trained on {trained_on} (reference {reference})"
+        return replace(self, deviations=(*self.deviations, line))
+
     def _is_answered_by_earlier(self, record: Record, decided: Mapping[str, Any]) -> bool:
         """No version evaluated what was trained before it wrote plans."""
         return False

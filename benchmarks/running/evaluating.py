@@ -90,7 +90,7 @@ def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool
     cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return finished
-    return replace(cell, origin=origin_of(plan), arch=entry.arch)
+    return replace(cell, plan=plan.on_data(cell.data.name), origin=origin_of(plan), arch=entry.arch)
 
 
 def origin_of(plan: PlannedEvaluation) -> Origin:

@@ -20,6 +20,7 @@ from backbones.training.settings import validate
 from backbones.weights.checkpoints import read_checkpoint
 from backbones.weights.origin import settle_origin
 from backbones.weights.references import split_part
+from backbones.weights.statements import read_statement
 from benchmarks.planning.trained_runs import FoundNetwork, find_trained, require_class_names
 from tasks.data_sets import pretraining_name
 from tasks.registry import PRETRAINING, TASKS, interpret
@@ -104,6 +105,7 @@ def _about(description: Description, recipe: Any) -> About:
         normalisation=Normalisation(**description.normalisation),
         classes=tuple(description.classes),
         view=View(recipe.model.image_size),
+        deviations=description.deviations,
     )
 
 
@@ -129,5 +131,6 @@ def _of_backbone(
         model=origin.model,
         normalisation=normalisation_of(entry, checkpoint, spell=pretraining_name),
         view=View(image_size) if image_size else None,
+        deviations=read_statement(checkpoint).deviations,
     )
     return about, export_encoder(network.eval(), about, target, pickled=pickled)

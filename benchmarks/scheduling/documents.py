@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scheduling.status import CellStatus, SuiteStatus
+from benchmarks.scheduling.status import CellStatus, SuiteStatus, device_hours
 
 
 def status_document(out: Path, suites: Sequence[SuiteStatus]) -> dict[str, Any]:
     """All suites of a store as one document; docs/status.md says what each field holds."""
-    counts = Counter[str]()
+    counts, cells = Counter[str](), [cell for suite in suites for cell in suite.cells]
     for suite in suites:
         counts.update(suite.counts)
     return {
         "directory": str(out),
-        "cells": sum(len(suite.cells) for suite in suites),
+        "cells": len(cells),
         "counts": dict(counts),
-        "gpu_hours": sum(suite.gpu_hours for suite in suites),
-        "cpu_hours": sum(suite.cpu_hours for suite in suites),
+        "gpu_hours": device_hours(cells, on_gpu=True),
+        "cpu_hours": device_hours(cells, on_gpu=False),
         "suites": [suite_document(suite) for suite in suites],
     }
 
@@ -41,7 +41,6 @@ def suite_document(suite: SuiteStatus) -> dict[str, Any]:
 def cell_document(cell: CellStatus) -> dict[str, Any]:
     """A cell: what it is, how it stands, and where its run and its log are."""
     job, progress, result = cell.job, cell.progress, cell.result
-    hours = cell.device_seconds / 3600
     return {
         "cell": job.name,
         "state": cell.state,
@@ -56,8 +55,8 @@ def cell_document(cell: CellStatus) -> dict[str, Any]:
         "updates": progress and progress.updates,
         "loss": progress and progress.loss,
         "seconds_left": cell.seconds_left,
-        "gpu_hours": hours if cell.on_gpu else 0.0,
-        "cpu_hours": 0.0 if cell.on_gpu else hours,
+        "gpu_hours": device_hours([cell], on_gpu=True),
+        "cpu_hours": device_hours([cell], on_gpu=False),
         "attempts": len(cell.attempts),
         "began": cell.attempts[-1][0].isoformat() if cell.attempts else None,
         "owner": cell.owner or None,

@@ -77,11 +77,6 @@ class CellStatus:
         """That it has taken until now."""
         return self.result.seconds if self.result else self.progress.seconds if self.progress else 0.0
 
-    @property
-    def device_seconds(self) -> float:
-        """The same, or its attempts from beginning to end where that is longer, once for each of its processes."""
-        return self.processes * max(self.seconds, self.seconds_of_attempts())
-
     def seconds_of_attempts(self, since: datetime | None = None) -> float:
         """Of the attempts that have ended, those that began since then, from each one's beginning to its end."""
         spans = (ended - began for began, ended in self.attempts if ended and (since is None or began >= since))
@@ -108,6 +103,25 @@ class CellStatus:
         return None if self.typically is None else max(self.typically - self.seconds, 0.0)
 
 
+def device_hours(cells: Iterable[CellStatus], *, on_gpu: bool) -> float:
+    """What those of the cells have taken that are on a GPU, or that are not: processes times hours.
+
+    Of each that is what its run took, or its attempts from beginning to end where that is longer. A run that several
+    cells have, of one suite or of several, is counted once.
+    """
+    of_run: dict[Path, list[CellStatus]] = {}
+    for cell in cells:
+        if cell.on_gpu == on_gpu:
+            of_run.setdefault(cell.run or cell.log, []).append(cell)
+    return (
+        sum(
+            same[0].processes * max(same[0].seconds, sum(cell.seconds_of_attempts() for cell in same))
+            for same in of_run.values()
+        )
+        / 3600
+    )
+
+
 @dataclass(frozen=True)
 class SuiteStatus:
     """A suite of a store. fault: why its plan cannot be read; empty where it can."""
@@ -130,12 +144,12 @@ class SuiteStatus:
     @property
     def gpu_hours(self) -> float:
         """Of all cells until now: GPUs times hours."""
-        return sum(cell.device_seconds for cell in self.cells if cell.on_gpu) / 3600
+        return device_hours(self.cells, on_gpu=True)
 
     @property
     def cpu_hours(self) -> float:
         """The same of cells without a GPU: processes times hours."""
-        return sum(cell.device_seconds for cell in self.cells if not cell.on_gpu) / 3600
+        return device_hours(self.cells, on_gpu=False)
 
     @property
     def seconds_left(self) -> float | None:

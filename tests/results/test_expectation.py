@@ -55,6 +55,7 @@ def test_it_is_the_papers_cell_or_the_recipes_own_number(
     ("recipe", "metric", "fields"),
     [
         ("imagenet_vit_base", "top1", {"method": "random", "pretrain_data": "none"}),
+        ("imagenet_vit_base", "top1", {"method": "scratch", "pretrain_data": "none"}),  # by a recipe of its own
         ("imagenet_vit_base", "top1", {"method": "MAE+"}),
         ("imagenet_vit_base", "top1", {"pretrain_data": "photos"}),
         ("imagenet_vit_base", "top1", {"deviations": [DEVIATION]}),

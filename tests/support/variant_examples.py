@@ -59,10 +59,12 @@ def write_reassessed(path: Path, labels: dict[int, list[int]]) -> None:
     path.write_text(json.dumps([labels.get(number, []) for number in range(1, 50_001)]))
 
 
-def write_classifier(directory: Path, classes: list[str] | None = None, scale: float = 1.0) -> nn.Module:
+def write_classifier(
+    directory: Path, classes: list[str] | None = None, scale: float = 1.0, dataset: str = "imagenet1k"
+) -> nn.Module:
     """Leave the weights of a very small classifier of ImageNet's classes as a run of its own would have; the network.
 
-    `scale` is that of the head's random weights.
+    `scale` is that of the head's random weights, `dataset` what the run's record calls its data.
     """
     classes = [*imagenet_classes()] if classes is None else classes
     recipe = load_recipe("mini_classification", ["dataset=imagenet1k", "precision=fp32"], {"classification"}).recipe
@@ -81,7 +83,7 @@ def write_classifier(directory: Path, classes: list[str] | None = None, scale: f
         "checkpoint_part": "",
         "data_fingerprint": "0" * 16,
         "precision": "fp32",
-        "dataset": "imagenet1k",
+        "dataset": dataset,
         "seed": 0,
         "recipe": "mini_classification",
         "key": "0123456789ab",

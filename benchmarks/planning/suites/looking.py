@@ -7,7 +7,7 @@ from typing import Any
 
 from backbones.errors import InputError
 from backbones.weights.checkpoints import Checkpoint
-from benchmarks.planning.cells import find_planned_backbone
+from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.known_weights import KnownWeights
 from benchmarks.planning.names import settle_names
 from benchmarks.planning.suites.cells import SuiteCell
@@ -49,7 +49,8 @@ def require_sound(plan: SuitePlan, on_reading: Callable[[Path], None] = lambda p
     """Look at the data's folders and at the weights of all cells that have not finished, as far as they are there.
 
     Nothing is listed, and of a file of weights no more read than its names, but for a digest that is not known yet:
-    `on_reading` is told of such a file first, and it comes back with the plan, so that it is read once.
+    `on_reading` is told of such a file first, and it comes back with the plan, so that it is read once. Where a file
+    tells of another row, or of a training that deviates, the cell comes back without the published number.
     Raises InputError that names, with their lines in the suite, all that cannot go well: weights that contradict their
     backbone, or cannot be read, and data in no layout of their recipe's.
     """
@@ -69,7 +70,21 @@ def require_sound(plan: SuitePlan, on_reading: Callable[[Path], None] = lambda p
             looked[of_weights] = told and f"{plan.suite.backbones[cell.backbone].at()}: {cell.backbone}: {told}"
     if wrong := list(filter(None, looked.values())):
         raise InputError("\n".join(wrong))
-    return plan
+    return replace(plan, cells=tuple(_as_weights_say(plan)))
+
+
+def _as_weights_say(plan: SuitePlan) -> Iterator[SuiteCell]:
+    """The cells, those that have a published number and have not finished as their files of weights tell."""
+    read: dict[tuple[Path, str], Checkpoint | None] = {}
+    for cell in plan.cells:
+        planned, path = cell.planned, cell.planned.checkpoint
+        if path is None or cell.needs or not cell.expected or not planned.can_be_read or _is_finished(cell, plan.out):
+            yield cell
+            continue
+        if (path, planned.part) not in read:
+            read[path, planned.part] = _weights_of(planned)
+        weights = read[path, planned.part]
+        yield replace(_named_by_weights(replace(cell, planned=replace(planned, weights=weights))), planned=planned)
 
 
 def _with_weights_read(plan: SuitePlan, on_reading: Callable[[Path], None]) -> Iterator[SuiteCell]:
@@ -82,11 +97,16 @@ def _with_weights_read(plan: SuitePlan, on_reading: Callable[[Path], None]) -> I
             continue
         if (path, planned.part) not in read:
             on_reading(path)
-            try:
-                read[path, planned.part] = planned.with_weights().weights
-            except InputError:  # told by whoever looks at it
-                read[path, planned.part] = None
+            read[path, planned.part] = _weights_of(planned)
         yield replace(cell, planned=replace(planned, weights=read[path, planned.part]))
+
+
+def _weights_of(planned: PlannedCell) -> Checkpoint | None:
+    """What a file of weights holds; None where it cannot be read, which is told by whoever looks at it."""
+    try:
+        return planned.with_weights().weights
+    except InputError:
+        return None
 
 
 def _is_finished(cell: SuiteCell, out: Path) -> bool:

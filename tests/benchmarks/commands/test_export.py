@@ -11,6 +11,7 @@ from PIL import Image
 from backbones import create_backbone
 from backbones.trained import WEIGHTS
 from backbones.weights.checkpoints import read_checkpoint
+from backbones.weights.statements import read_statement
 from tests.support.commands import run_directory
 from tests.support.in_process import call, refusal, success, usage_refusal
 
@@ -33,6 +34,19 @@ def test_a_pretrained_encoder_comes_back_as_it_went(
     assert read_checkpoint(out).extras["method"] == "MAE"
     inspected = success("inspect", out, "--backbone", "mae_vit_mini")
     assert "0 initialised" in inspected.output
+
+
+@pytest.mark.parametrize("target", ["timm", "transformers", "mae", "mmseg", "detectron2"])
+def test_what_was_pretrained_otherwise_is_told_wherever_it_goes(
+    pretrained: Path, encoder: Path, tmp_path: Path, target: str
+) -> None:
+    """The literature's numbers are of the whole pre-training, in whatever names the encoder comes back."""
+    told = "optimizer.batch_size=16 (reference 128) and 2 more"
+    run, ours, again = run_directory(pretrained), tmp_path / "ours", tmp_path / "again"
+    success("export", run, "--to", target, "--out", ours)
+    success("export", encoder, "--backbone", "mae_vit_mini", "--to", target, "--out", again)
+    for file in (encoder, run / WEIGHTS, ours, again):
+        assert read_statement(read_checkpoint(file)).deviations == told, file
 
 
 def test_an_encoder_of_ours_is_an_automodel(pretrained: Path, tmp_path: Path) -> None:

@@ -283,6 +283,13 @@ def test_the_recipe_decides_what_a_run_is_measured_against(weights: Path, tmp_pa
     assert [row[:3] for row in rows] == [["own-imagenet-sketch", "MAE", "IN1K"]]
 
 
+def test_a_classifier_of_fewer_images_has_no_number_of_imagenets(tmp_path: Path) -> None:
+    """A run on a part of ImageNet's images stands under a name of its own, and its evaluations say so."""
+    write_classifier(tmp_path / "run", dataset="own-imagenet1k")
+    record = evaluate("imagenet_sketch", draw_classes(tmp_path / "sketch", FEW), tmp_path / "run", tmp_path / "out")
+    assert record["deviations"] == ["trained on own-imagenet1k (reference imagenet1k)"]
+
+
 def test_a_classifier_of_other_classes_is_refused(tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "sketch", FEW)
     write_classifier(tmp_path / "subset", classes=[*imagenet_classes()[:100]])

@@ -7,7 +7,7 @@ import torch
 
 from backbones.pretraining.settings import MaskedAutoencoderRecipe
 from backbones.pretraining.steps import create_step
-from backbones.training.settings import deciding_settings
+from backbones.training.settings import deciding_settings, deviations
 from benchmarks.planning.recipe import FOLDER, load_recipe
 from results import cell_key
 
@@ -52,11 +52,16 @@ def test_the_recipe_lists_every_ablation_with_the_papers_numbers() -> None:
     assert as_it_stands == [("84.9", "73.5")] * 7
 
 
+def test_it_departs_from_what_the_tables_start_from() -> None:
+    departures = ("model.norm_pix_loss=False (reference True)", "schedule.epochs=800 (reference 1600)")
+    assert load_recipe(NAME, [], {"pretraining"}).own_deviations == departures
+
+
 @pytest.mark.parametrize("overrides", PAPER)
 def test_an_ablation_builds_and_departs_in_itself_alone(overrides: str) -> None:
     loaded = load_recipe(NAME, overrides.split(), {"pretraining"})
     assert isinstance(loaded.recipe, MaskedAutoencoderRecipe)
-    assert len(loaded.deviations(loaded.recipe)) == len(overrides.split())
+    assert len(deviations(loaded.recipe, loaded.as_it_stands)) == len(overrides.split())
     with torch.device("meta"):
         network = create_step(loaded.recipe, 0).network
     decoder = loaded.recipe.model
@@ -80,6 +85,7 @@ def test_settings_that_do_not_fit_are_refused(overrides: list[str], expected: st
 KEYS = {
     "mae_vit_base": "eedf6e35ed1a",
     "mae_vit_large": "623189424654",
+    "mae_vit_large_800ep": "88a0e12a6f54",
     "mae_vit_huge": "6893dadce46a",
     "mae_vit_mini": "8757c2c84f15",
 }

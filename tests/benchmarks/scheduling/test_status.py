@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.of_suite import RUN
+from benchmarks.scheduling.documents import status_document
 from benchmarks.scheduling.folders import SuiteFolder
 from benchmarks.scheduling.status import CellStatus, Reader, SuiteStatus
 from results.errors import ResultsError
@@ -194,6 +195,20 @@ def test_hours_of_several_gpus_before_there_is_a_record(suite: SuiteFolder) -> N
     for told, count in (({}, 1), ({"processes": 16}, 16)):
         log.write_text("".join(json.dumps(line | told) + "\n" for line in lines))
         assert read(suite).gpu_hours == pytest.approx(count * 180 / 3600)
+
+
+def test_hours_of_a_run_that_several_cells_have_are_counted_once(tmp_path: Path) -> None:
+    """Of this suite or of another in the store: `paper-25ep` has the cells of `paper` on ADE20K."""
+    again = make_job("again", plan=JOB.plan)
+    suite, other = put_suite(tmp_path, JOB, again), put_suite(tmp_path, JOB, name="paper-25ep")
+    run = put_finished(suite, JOB, cuda="13.0", device="NVIDIA H100", world_size=4)
+    for folder, job in ((suite, again), (other, JOB)):
+        (cell_of(folder, job).path / RUN).write_text(f"{run.relative_to(suite.out)}\n/data/imagenet\n")
+        put_state(folder, job, "finished", attempts=())
+    suites = Reader(suite.out).read_all()
+    assert [each.counts for each in suites] == [{"finished": 2}, {"finished": 1}]
+    assert [each.gpu_hours for each in suites] == [pytest.approx(8.0)] * 2
+    assert status_document(suite.out, suites)["gpu_hours"] == pytest.approx(8.0)
 
 
 def test_damaged_and_half_copied_folders(suite: SuiteFolder) -> None:
