@@ -17,8 +17,9 @@ from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running.foreseeing import Foresight
 from benchmarks.running.inventory import Run, files_of, find_run
 from benchmarks.running.lease import find_owner
+from benchmarks.scheduling.finished import find_finished
 from benchmarks.scheduling.folders import SuiteFolder
-from results import Record, find_records
+from results import Record, ResultsError, find_records, read_record
 from results.record import Outline
 
 State: TypeAlias = Literal["finished", "at work", "unfinished", "failed", "missing", "waits", "to be run"]
@@ -114,12 +115,22 @@ class _Look:
         try:
             found = cell.planned.find_record(self.plan.out, lambda error: None)
         except InputError:  # weights that are not there, or cannot be read
-            return None
+            return self._record_of_removed_weights(cell)
         if found and not cell.missing:
             data = self.foresight.data_of(cell.planned)
             if (found[1].dataset, found[1].data_fingerprint) != (data.name, data.fingerprint):
                 return None
         return found
+
+    def _record_of_removed_weights(self, cell: SuiteCell) -> tuple[Path, Record] | None:
+        """The finished run of a cell whose weights another cell has made, and nobody keeps any more."""
+        directory = find_finished(cell, self.folder)
+        if directory is None:
+            return None
+        try:
+            return self.plan.out / directory, read_record(self.plan.out / directory)
+        except ResultsError:
+            return None
 
     def _of_its_data(self, cell: SuiteCell) -> SuiteCell:
         """A cell that has not finished, without published numbers where the images are not those of its recipe.
