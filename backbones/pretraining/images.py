@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbones.cache import Finding, kept
+from backbones.errors import InputError
 from backbones.images import folders
 from backbones.images.colours import colour_jitter
 from backbones.images.crops import (
@@ -58,6 +59,15 @@ class UnlabelledImages(Dataset[dict[str, Any]]):
         if augment.crop == "fixed":
             return random_square(image, self.size, EVALUATION_SHARE, rng)
         return random_resized_crop(image, self.size, augment.crop_scale, ASPECT_RATIO, rng, augment.crop_tries)
+
+
+def require_outside(data: Path, out: Path) -> None:
+    """Raise InputError if what runs leave below `out`, pictures too, would be among the images below `data`."""
+    if out.resolve().is_relative_to(data.resolve()):
+        raise InputError(
+            f"--out {out}: lies in {data}, of which all images are pre-trained on: the pictures that runs leave would "
+            "be among them. Give a folder elsewhere"
+        )
 
 
 def list_images(data: Path) -> Paths:

@@ -117,6 +117,7 @@ def pretrain(
 
     A method of your own: --set model.arch=package.module:function, or a name given to register_pretraining.
     """
+    from backbones.pretraining.images import require_outside
     from benchmarks.commands.screen import show_cell, show_plan
     from benchmarks.commands.sheets import nothing_else_on_stdout
     from benchmarks.planning.cells import plan_pretraining
@@ -126,6 +127,7 @@ def pretrain(
     repeat = Repeat(rerun, if_changed)
     import_plugins(plugin, meets=not dry_run)
     if dry_run:
+        require_outside(data, out)
         plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides or [], begin=begin)
         raise typer.Exit(0 if show_plan(plan, out, repeat, as_json=as_json) else 1)
     launch_if_wanted(processes, recipe, overrides or [], pretrains=True)

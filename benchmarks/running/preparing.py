@@ -9,6 +9,7 @@ from backbones.cache import found_anew
 from backbones.errors import InputError
 from backbones.images.normalisation import Normalisation
 from backbones.normalising import normalisation_of
+from backbones.pretraining.images import require_outside
 from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry
 from backbones.trained.file import WEIGHTS, read_description
@@ -93,6 +94,7 @@ def prepare_pretraining(
 ) -> Cell | FinishedCell:
     """Find out what a pre-training is, or that it has finished. Raises InputError for a wrong call or input."""
     plan = plan_pretraining(recipe, data, seed=seed, overrides=overrides, begin=begin)
+    require_outside(data, out)
     settings = plan.recipe
     assert isinstance(settings, PretrainingRecipe)
     checkpoint = read_checkpoint(plan.checkpoint, part=plan.part) if plan.checkpoint else None

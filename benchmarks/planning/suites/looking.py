@@ -15,6 +15,7 @@ from benchmarks.planning.suites.expanding import expected_numbers
 from benchmarks.planning.suites.plan import SuitePlan
 from tasks.data_sets import DATA_SETS
 from tasks.datasets.places import explain_absence
+from tasks.registry import PRETRAINING
 
 ENCODER = Path("checkpoints/encoder.pth")
 """In the directory of a pre-training's run, the weights that it makes."""
@@ -62,7 +63,7 @@ def require_sound(plan: SuitePlan, on_reading: Callable[[Path], None] = lambda p
         planned, places = cell.planned, getattr(cell.planned.recipe, "data", None)
         of_data = (planned.data, cell.task, cell.dataset, str(places))
         if of_data not in looked:
-            told = explain_data(cell)
+            told = explain_data(cell) or _explain_place(cell, plan.out)
             looked[of_data] = told and f"{cell.place}: data {cell.dataset}: {told}"
         of_weights = (cell.backbone, planned.checkpoint, planned.part)
         if of_weights not in looked:
@@ -125,6 +126,19 @@ def _explain_weights(cell: SuiteCell) -> str | None:
         weights = planned.with_weights()
         entry, weights = find_planned_backbone(weights, weights.weights)
         settle_names(weights, entry, weights.weights)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _explain_place(cell: SuiteCell, out: Path) -> str | None:
+    """Why runs cannot lie below `out`; None where nothing speaks against it."""
+    if cell.task != PRETRAINING:
+        return None
+    from backbones.pretraining.images import require_outside
+
+    try:
+        require_outside(cell.planned.data, out)
     except InputError as error:
         return str(error)
     return None

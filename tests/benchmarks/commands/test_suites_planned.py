@@ -185,6 +185,17 @@ def test_people_read_it_at_120_columns(tmp_path: Path, monkeypatch: pytest.Monke
     assert missing[lacking + 1].startswith("never released: the paper's own were not found")
 
 
+def test_no_run_leaves_its_pictures_among_the_images_of_a_pre_training(suite: Path, small: Path) -> None:
+    suite.write_text("pretraining: {short: {recipe: mae_vit_mini, data: mini}}\n")
+    out = small / "runs"
+    told = f"--out {out}: lies in {small}, of which all images are pre-trained on: the pictures that runs leave would "
+    for arguments in (_arguments(suite, out), [*_arguments(suite, out)[:-1]]):
+        assert f"two.yaml, line 1: data mini: {told}" in refusal(*arguments)
+    command = ["pretrain", "--recipe", "mae_vit_mini", "--data", small, "--out", out]
+    assert told in refusal(*command) and told in refusal(*command, "--dry-run")
+    assert not out.exists()
+
+
 def test_all_that_is_wrong_is_told_before_anything_starts(suite: Path, small: Path, encoder: Path) -> None:
     folder = suite.parent
     (folder / "empty").mkdir()
