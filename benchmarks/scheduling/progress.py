@@ -4,6 +4,7 @@ Both are read as they are: of a thousand runs, in a second, by whoever looks on.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ def read_result(run: Path) -> Result:
     record = json.loads((run / RECORD).read_bytes())
     try:
         metrics = {str(metric["name"]): float(metric["value"]) for metric in record["metrics"]}
+        if unlike := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            raise ValueError(f"its {unlike[0]} is {metrics[unlike[0]]}, which is no result")
         published = {str(metric["name"]): metric["expected"] for metric in record["metrics"] if metric.get("expected")}
         return Result(
             metrics=metrics,

@@ -216,7 +216,9 @@ class Reader:
         try:
             result = self._result(cell.run) if cell.run else None
         except (OSError, ValueError) as error:
-            return replace(cell, state="damaged", reason=f"{cell.run}/{RECORD}: cannot be read: {_one_line(error)}")
+            remedy = "Remove it and repeat the suite's command"
+            told = f"{cell.run}/{RECORD}: cannot be read: {_one_line(error)}. {remedy}"
+            return replace(cell, state="damaged", reason=told)
         state, fault = _state_of(folder)
         cell = replace(cell, attempts=tuple((attempt.began, attempt.ended) for attempt in state.attempts))
         if result and not self._answers(job, result, state, suite, needed):  # it is of the suite as it was once

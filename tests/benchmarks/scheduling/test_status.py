@@ -225,10 +225,20 @@ def test_damaged_and_half_copied_folders(suite: SuiteFolder) -> None:
     assert "has no plan.json" in half.fault and "plan.json" in broken.fault and "\n" not in broken.fault
 
 
-@pytest.mark.parametrize("content", ["[]", '{"metrics": 1}', '{"metrics": [{"name": "top1"}]}', "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"metrics": 1}',
+        '{"metrics": [{"name": "top1"}]}',
+        '{"metrics": [{"name": "top1", "value": NaN}]}',
+        "\xff",
+    ],
+)
 def test_what_is_no_record(suite: SuiteFolder, content: str) -> None:
     (put_finished(suite, JOB) / "record.json").write_text(content, encoding="latin-1")
-    assert first(suite).state == "damaged"
+    damaged = first(suite)
+    assert damaged.state == "damaged" and damaged.reason.endswith(". Remove it and repeat the suite's command")
 
 
 def test_a_path_of_a_run_leads_nowhere_else(suite: SuiteFolder) -> None:
