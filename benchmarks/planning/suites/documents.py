@@ -131,6 +131,8 @@ def _unreadable(path: Path, error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     if "'\\t'" in problem:
         problem += ". Indent with spaces"
+    if "'@'" in problem:
+        problem += '. Put it in quotes: "@NAME"'
     return f"{path}{f', line {mark.line + 1}' if mark else ''}: cannot be read as YAML: {problem}"
 
 

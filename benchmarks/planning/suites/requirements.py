@@ -1,6 +1,7 @@
 """What a suite's cells need of a site: data and weights, where they are, and what of them is missing."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +56,19 @@ def find_weights(suite: Suite, site: Site, use: Entry) -> Weights:
 
 def _lack(site: Site, name: str, found: Path | None) -> tuple[str, ...]:
     if found is None:
-        where = f"not in {', '.join(map(str, site.folders))}" if site.folders else "give --site, or BACKBENCH_WEIGHTS"
+        folders = ", ".join(map(str, site.folders))
+        where = f"not in {folders}{_of_variables(folders)}" if folders else "give --site, or BACKBENCH_WEIGHTS"
         return (f"weights {name}: {where}",)
     try:
         return () if found.is_file() or locate(found).files else (f"weights {name}: {found} is not there",)
     except InputError as error:
-        return (f"weights {name}: {error}",)
+        return (f"weights {name}: {error}{_of_variables(str(found))}",)
+
+
+def _of_variables(told: str) -> str:
+    """A remark on paths that look as if they were to be completed by a shell; empty for others."""
+    variable = re.search(r"\$(\w+|\{\w+\})", told)
+    return f". {variable[0]} stands there as it is written: write the path out, or begin it with ~" if variable else ""
 
 
 def find_data(site: Site, dataset: str) -> tuple[Path, tuple[str, ...]]:
@@ -72,4 +80,4 @@ def find_data(site: Site, dataset: str) -> tuple[Path, tuple[str, ...]]:
         if difflib.get_close_matches(dataset, others, n=1):
             said += f". {nearest(dataset, others)}"
         return NOWHERE / dataset, (f"data {dataset}: {said}",)
-    return root, () if root.is_dir() else (f"data {dataset}: {root} is no folder",)
+    return root, () if root.is_dir() else (f"data {dataset}: {root} is no folder{_of_variables(str(root))}",)

@@ -27,7 +27,17 @@ ALL = "all"
 def _says_something(text: str) -> str:
     if not text.strip():
         raise ValueError("expected the path of a folder or a file")
+    _at_home(text)
     return text
+
+
+def _at_home(text: str) -> Path:
+    """The path, with the home folder in the place of ~ or ~USER. Raises ValueError where there is none."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = Path(text).parts[0]
+        raise ValueError(f'expected a path; "{user}" is nobody\'s home folder here. Write the path out') from None
 
 
 Place = Annotated[str, AfterValidator(_says_something)]
@@ -83,21 +93,29 @@ def load_site(path: Path | None = None, environment: Mapping[str, str] = os.envi
     InputError, with file and line, for what is wrong.
     """
     if path is None and environment.get(SITE):
-        path = _placed(environment[SITE])
+        path = _of_variable(SITE, environment[SITE])
     site = _read_site(path) if path else Site()
     data, folders = dict(site.data), site.folders
     known = {spelled(name): name for name in data}
     for variable, value in environment.items():
         if variable.startswith(DATA) and value:
             name = variable.removeprefix(DATA)
-            data[known.get(name, name)] = _placed(value)
+            data[known.get(name, name)] = _of_variable(variable, value)
     if environment.get(WEIGHTS):
-        folders = (*(_placed(part) for part in environment[WEIGHTS].split(os.pathsep) if part), *folders)
+        told = (part for part in environment[WEIGHTS].split(os.pathsep) if part)
+        folders = (*(_of_variable(WEIGHTS, part) for part in told), *folders)
     return Site(_Roots(data), folders, site.files, site.runtime, site.slurm, site.said_in)
 
 
 def _placed(text: str, beside: Path = Path()) -> Path:
-    return (beside / Path(text).expanduser()).absolute()
+    return (beside / _at_home(text)).absolute()
+
+
+def _of_variable(name: str, text: str) -> Path:
+    try:
+        return _placed(text)
+    except ValueError as error:
+        raise InputError(f"{name}: {text}: {error}") from None
 
 
 class _Roots(dict[str, Path]):

@@ -107,3 +107,23 @@ def test_a_plugin_of_the_call_is_named_once(tmp_path: Path) -> None:
         plan_suite(str(tmp_path / "my.yaml"), tmp_path / "runs", plugins=[tmp_path / "mine.py"])
     told = f"--plugin {tmp_path}/mine.py: there is no such file. Expected a file of Python, such as my_method.py."
     assert str(refused.value) == told
+
+
+def test_a_home_folder_that_a_variable_names_and_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKBENCH_DATA_MINI", "~no-such-user/mini")
+    with pytest.raises(InputError, match=r'^BACKBENCH_DATA_MINI: .*"~no-such-user" is nobody\'s home folder here'):
+        plan_suite("demo", "runs")
+
+
+def test_a_variable_in_a_path_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(
+        "backbones: {a: {backbone: mae_vit_mini, weights: some.pth}}\n"
+        "comparisons: {one: {backbones: a, recipes: mini_classification}}\n"
+    )
+    site = tmp_path / "site.yaml"
+    site.write_text("data: {mini: $SCRATCH/mini}\nweights: ['/w', '${SCRATCH}/w']\n")
+    (cell,) = plan_suite(str(tmp_path / "my.yaml"), tmp_path / "runs", site=site).cells
+    data, weights = cell.missing
+    as_written = "stands there as it is written: write the path out, or begin it with ~"
+    assert data == f"data mini: {tmp_path}/$SCRATCH/mini is no folder. $SCRATCH {as_written}"
+    assert weights == f"weights some.pth: not in /w, {tmp_path}/${{SCRATCH}}/w. ${{SCRATCH}} {as_written}"
