@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def is_collected(out: Path, record: Record) -> bool:
         return found == _rows(spell_out(results_csv([complete(record)])).encode(), record)
     except (OSError, UnicodeDecodeError, KeyError, csv.Error):
         return False
+
+
+def are_listed(out: Path, runs: Iterable[str]) -> bool:
+    """Whether `out/results.csv` ends as it should, and has rows of runs whose directories have these names.
+
+    What stands in them, only `is_collected` tells.
+    """
+    try:
+        content = (out / RESULTS).read_bytes()
+    except OSError:
+        return False
+    return content.endswith(b"\n") and all(run.encode() in content for run in runs)
 
 
 def _rows(content: bytes, record: Record) -> list[dict[str, str]]:

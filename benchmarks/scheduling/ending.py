@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.planning.records import load_records
-from benchmarks.running.collecting import RESULTS, collect, warn
+from benchmarks.running.collecting import RESULTS, are_listed, collect, warn
 from benchmarks.running.writing import write_text
 from benchmarks.scheduling.documents import suite_document
 from benchmarks.scheduling.folders import SuiteFolder
@@ -106,7 +106,7 @@ def end_suite(
     names = {*cells}
     ours = replace(whole, cells=tuple(cell for cell in whole.cells if cell.job.name in names))
     finished = [cell.run for cell in whole.of("finished") if cell.run]
-    if finished and not (folder.out / RESULTS).is_file():
+    if finished and not are_listed(folder.out, [run.name for run in finished]):
         collect(folder.out)
     tables = _tables(list(dict.fromkeys(finished)), folder.out if beside_others else None)
     files = [

@@ -22,7 +22,7 @@ from backbones.plugins import GROUP
 from backbones.training.writing import written_whole
 from backbones.weights.directories import deciding_places
 from benchmarks.planning.known_weights import files_of
-from benchmarks.running.collecting import RESULTS
+from benchmarks.running.collecting import are_listed
 from benchmarks.scheduling.folders import SuiteFolder, find_suites
 from results.code import PACKAGES, code_digest
 from results.record import deciding_versions, installed_version
@@ -53,7 +53,7 @@ class _NothingToDo(BaseModel):
     asked: the call, as `Call.asked` has it
     roots: folders of data, and where links lead from there
     seen:  by path, what else lay there, as `_look` has it
-    keys:  those of its runs, which results.csv has
+    runs:  the names of its runs' directories, which results.csv has
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +63,7 @@ class _NothingToDo(BaseModel):
     cells: tuple[str, ...]
     notes: tuple[str, ...]
     beside_others: bool
-    keys: tuple[str, ...]
+    runs: tuple[str, ...]
     roots: dict[str, str]
     seen: dict[str, str]
 
@@ -108,7 +108,7 @@ def find_repeat(out: Path, call: Call) -> Repeat | None:
             known = _NothingToDo.model_validate_json((folder.path / FILE).read_bytes())
         except (OSError, ValidationError):
             continue
-        if (known.out, known.asked) == asked and _are_listed(known.keys, out) and _is_as_seen(known.roots, known.seen):
+        if (known.out, known.asked) == asked and are_listed(out, known.runs) and _is_as_seen(known.roots, known.seen):
             return Repeat(folder, known.cells, known.notes, known.beside_others)
     return None
 
@@ -154,7 +154,7 @@ def note_nothing_to_do(plan: "SuitePlan", call: Call, ground: Mapping[str, str] 
             cells=tuple(cell.name for cell in plan.cells),
             notes=plan.notes,
             beside_others=plan.suite.is_of_candidate,
-            keys=tuple(run.name.rpartition("-")[2] for run in runs),
+            runs=tuple(run.name for run in runs),
             roots=roots,
             seen={**ground, **seen},
         )
@@ -255,12 +255,3 @@ def _is_as_seen(roots: Mapping[str, str], seen: Mapping[str, str]) -> bool:
         )
     except OSError:
         return False
-
-
-def _are_listed(keys: Iterable[str], out: Path) -> bool:
-    """Whether results.csv has a row of every run."""
-    try:
-        listed = (out / RESULTS).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return all(key in listed for key in keys)

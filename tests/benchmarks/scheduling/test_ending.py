@@ -50,6 +50,15 @@ def test_only_the_suites_own_runs_stand_in_its_tables(suite: SuiteFolder) -> Non
     assert "77.7" not in (suite.path / "tables/imagenet.md").read_text()
 
 
+def test_results_that_lost_rows_are_collected_again(suite: SuiteFolder) -> None:
+    results = end_suite(suite, NAMES).results
+    whole = results.read_bytes()
+    for left in (whole[:200], whole[: whole.rstrip().rfind(b"\n") + 1], whole[:-5]):
+        results.write_bytes(left)
+        end_suite(suite, NAMES)
+        assert results.read_bytes() == whole
+
+
 def test_a_candidate_stands_beside_what_else_the_store_holds(suite: SuiteFolder) -> None:
     mine = make_job("mine", 9, method="Mine", backbone="my_vit")
     candidate = put_suite(suite.out, mine, name="paper-Mine")

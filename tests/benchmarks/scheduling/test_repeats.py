@@ -78,6 +78,11 @@ def linked(path: Path, to: Path) -> None:
     path.symlink_to(to)
 
 
+def cut_short(path: Path) -> None:
+    """Leave out the end, from within the last row."""
+    path.write_bytes(path.read_bytes()[:-5])
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "the suite": lambda folder: replaced(folder / "small.yaml", "[0, 1]", "[0, 2]"),
     "the site": lambda folder: replaced(folder / "site.yaml", "mini: data", "mini: dato"),
@@ -92,6 +97,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a run's place": lambda folder: replaced(folder / f"out/suites/small/cells/{name_of(1)}/run", "seed1", "seed0"),
     "the plan": lambda folder: replaced(folder / "out/suites/small/plan.json", "classification", "detection"),
     "a row": lambda folder: replaced(folder / "out/results.csv", f"{1:012x}", f"{2:012x}"),
+    "the last rows": lambda folder: cut_short(folder / "out/results.csv"),
     "no rows": lambda folder: (folder / "out/results.csv").unlink(),
     "a damaged note": lambda folder: (folder / "out/suites/small" / FILE).write_text("{"),
 }
