@@ -12,7 +12,7 @@ from backbones.weights.published import Cell as PublishedCell
 from backbones.weights.published import published
 from benchmarks.planning.records import complete
 from benchmarks.planning.suites.cells import SuiteCell
-from benchmarks.planning.suites.looking import settled
+from benchmarks.planning.suites.looking import named_by_weights, settled
 from benchmarks.planning.suites.plan import SuitePlan
 from benchmarks.running.foreseeing import Foresight
 from benchmarks.running.inventory import Run, files_of, find_run
@@ -78,7 +78,7 @@ class _Look:
             found = self._record(cell)
             if found:
                 return self._finished(cell, *found)
-            cell = self._of_its_data(cell)
+            cell = self._of_its_data(cell if cell.needs else named_by_weights(cell))
         except InputError as error:
             return Preview(cell, "missing", str(error), source=source)
         measured = self.measured.of(cell)

@@ -27,15 +27,17 @@ def settled(plan: SuitePlan) -> tuple[SuiteCell, ...]:
     cells = []
     for cell in plan.cells:
         if cell.needs in made:
-            cell = _named_by_weights(cell.with_weights(made[cell.needs]))
+            cell = named_by_weights(cell.with_weights(made[cell.needs]))
         elif not cell.comparison and (found := cell.planned.find_record(plan.out, lambda error: None)):
             made[cell.name] = found[0] / ENCODER
         cells.append(cell)
     return tuple(cells)
 
 
-def _named_by_weights(cell: SuiteCell) -> SuiteCell:
-    """The cell in the row that its file of weights tells."""
+def named_by_weights(cell: SuiteCell) -> SuiteCell:
+    """The cell in the row that its file of weights tells, and with what deviates by it."""
+    if cell.planned.checkpoint is None:
+        return cell
     try:
         weights = cell.planned.with_weights()
         entry, planned = find_planned_backbone(weights, weights.weights)
@@ -43,7 +45,14 @@ def _named_by_weights(cell: SuiteCell) -> SuiteCell:
     except InputError:  # it has gone, or is told by whoever looks at it
         return cell
     expected = expected_numbers(planned, named, cell.table) if cell.expected else {}
-    return replace(cell, method=named.method, pretrain_data=named.pretrain_data, column=named.model, expected=expected)
+    return replace(
+        cell,
+        planned=replace(cell.planned, deviations=planned.deviations),
+        method=named.method,
+        pretrain_data=named.pretrain_data,
+        column=named.model,
+        expected=expected,
+    )
 
 
 def require_sound(plan: SuitePlan, on_reading: Callable[[Path], None] = lambda path: None) -> SuitePlan:

@@ -185,6 +185,12 @@ def test_people_read_it_at_120_columns(tmp_path: Path, monkeypatch: pytest.Monke
     assert missing[lacking + 1].startswith("never released: the paper's own were not found")
 
 
+def test_a_cell_stands_where_its_file_of_weights_says_and_deviates_as_it_says(suite: Path, tmp_path: Path) -> None:
+    ours = _cells(suite, tmp_path / "runs")[OURS]
+    assert (ours["method"], ours["pretrain_data"], ours["model"]) == ("MAE", "unlabelled", "ViT-mini")
+    assert "pre-training: optimizer.batch_size=16 (reference 128) and 2 more" in ours["deviations"]
+
+
 def test_no_run_leaves_its_pictures_among_the_images_of_a_pre_training(suite: Path, small: Path) -> None:
     suite.write_text("pretraining: {short: {recipe: mae_vit_mini, data: mini}}\n")
     out = small / "runs"
