@@ -94,7 +94,7 @@ def _as_weights_say(plan: SuitePlan) -> Iterator[SuiteCell]:
         if (path, planned.part) not in read:
             read[path, planned.part] = _weights_of(planned)
         weights = read[path, planned.part]
-        yield replace(_named_by_weights(replace(cell, planned=replace(planned, weights=weights))), planned=planned)
+        yield replace(named_by_weights(replace(cell, planned=replace(planned, weights=weights))), planned=planned)
 
 
 def _with_weights_read(plan: SuitePlan, on_reading: Callable[[Path], None]) -> Iterator[SuiteCell]:
