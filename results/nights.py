@@ -1,9 +1,11 @@
 """Nights, and what is called after them: 2026-11-26."""
 
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date
+from pathlib import Path
 
 from results.errors import StoreError
 
@@ -28,3 +30,8 @@ def first_night(folders: Iterable[str], place: object) -> str:
         if _LIKE_ONE.fullmatch(name):
             raise StoreError(f"{place}: {name} is no date. A night's folder is named by one, such as 2026-11-26")
     return ""
+
+
+def names_of(folder: Path) -> tuple[str, str]:
+    """What a folder is called in its path, "." being spelled out, and what it is called where a link leads to it."""
+    return Path(os.path.abspath(folder)).name, folder.resolve().name  # noqa: PTH100  a link keeps its name

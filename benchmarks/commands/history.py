@@ -17,6 +17,7 @@ from results import to_frame
 from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.metrics import PRIMARY
+from results.nights import first_night, names_of
 from results.regression.changes import FEWEST_NIGHTS
 from results.regression.history import Change, History, Series, to_history
 from results.regression.history_picture import history_picture
@@ -72,7 +73,7 @@ def show_history(
 
 
 def _read(sources: Sequence[Path]) -> "pd.DataFrame":
-    """The rows of all sources, each with its source's name before its directory, which may be that of a night."""
+    """The rows of all sources, each with the night that its source is called by, if any, before its directory."""
     import pandas as pd
 
     frames = []
@@ -83,7 +84,7 @@ def _read(sources: Sequence[Path]) -> "pd.DataFrame":
             frame, store = to_frame((record for _, record in found), places), source
         else:
             frame, store = read_table(source), source.parent
-        frame["directory"] = f"{store.resolve().name}/" + frame["directory"]
+        frame["directory"] = f"{first_night(names_of(store), store)}/" + frame["directory"]
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

@@ -64,6 +64,7 @@ def show_verdict(
     if confirm and (suspicious := [cell for cell in verdict.cells if cell.suspicious]):
         until = math.inf if hours is None else time.monotonic() + 3600 * hours
         further = _run_further(suspicious, good, current, confirm, until)
+        good = counting(baseline)  # others may have promoted meanwhile, and have removed old nights
         verdict = _judge(good, current, stated, strict_trace).extended(*further)
     verdict = with_image_tests(verdict, compare_images)
     print(render_verdict(verdict, "json" if as_json else "text"), end="")

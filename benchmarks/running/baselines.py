@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.errors import InputError, TryAgainError, not_written
+from backbones.training.writing import check_before_writing, checked_before_writing
 from benchmarks.running.baseline_file import (
     BASELINE,
     BaselineFile,
@@ -33,8 +34,9 @@ from benchmarks.running.trace import LOG
 from benchmarks.running.writing import write_text
 from results import Record, find_records, load_results, read_record
 from results.metrics import PRIMARY
-from results.nights import first_night, is_night
+from results.nights import first_night, is_night, names_of
 from results.record import Outline
+from results.rereading import reread
 from results.store import RECORD
 
 if TYPE_CHECKING:
@@ -105,22 +107,23 @@ def promote(
 ) -> Promoted:
     """Add a night's finished runs to a baseline, which is made where there is none; the newest `keep` nights stay.
 
-    The night is the name of the store's folder where that is a date, else the day on which its last run finished. From
-    then on it counts, and so do up to `keep` newest ones, unless others are pinned. A night that is there already gains
-    the runs, or the files of images, that it lacks, and its promotion stands in the file again for another reason.
+    The night is the name of the store's folder, or of a link to it, where that is a date, else the day on which its
+    last run finished. From then on it counts, and so do up to `keep` newest ones, unless others are pinned. A night
+    that is there already gains the runs, or the files of images, that it lacks, and its promotion stands in the file
+    again for another reason.
 
     fresh: nights before it count no longer, because behaviour was to change; takes a reason
 
     A promotion that is cut off leaves which nights count, and all their files, as they were. Raises InputError for a
     store without runs, or of several nights, for a night that is there with other numbers, that is older than all that
     stay, or that is of before the last fresh one; ResultsError where nothing can be written, and TryAgainError while
-    another process changes the baseline.
+    another process changes the baseline, or has changed it while this one was stopped.
     """
     if fresh:
         _require_reason(why, "--fresh")
     runs = _runs_of(store, baseline)
     night = _name_of(store, runs)
-    with _made(baseline), _changing(baseline):
+    with _made(baseline), _changing(baseline) as turn:
         before = read_baseline(baseline, night) if (baseline / BASELINE).exists() else BaselineFile()
         entry = make_entry("promote", [night], who or author(baseline), why, origin=str(store), fresh=fresh)
         after = before.changed(entry, _counting_after(baseline, before, night, keep, fresh), pinned=before.pinned)
@@ -132,7 +135,7 @@ def promote(
         if not copied and _is_known(before, after, entry):
             return Promoted(night, 0, before.counts, before.pinned, is_new=False)
         collect(baseline)
-        write_baseline(baseline, after)
+        turn.write(after)
         dropped = _drop(baseline, stay)
         return Promoted(night, copied, after.counts, after.pinned, dropped=dropped)
 
@@ -144,14 +147,14 @@ def pin(baseline: Path, nights: Sequence[str], *, why: str, who: str = "") -> tu
     """
     _require_reason(why, "pin")
     read_baseline(baseline)
-    with _changing(baseline):
+    with _changing(baseline) as turn:
         before, there = read_baseline(baseline), nights_of(baseline)
         for night in nights:
             if night not in there:
                 raise InputError(f"{night}: no night of {baseline}. There are: {', '.join(there) or 'none'}")
         entry = make_entry("pin", sorted({*nights}), who or author(baseline), why)
         after = before.changed(entry, {*nights}, pinned=True)
-        write_baseline(baseline, after)
+        turn.write(after)
         return after.counts
 
 
@@ -161,13 +164,13 @@ def unpin(baseline: Path, *, who: str = "", why: str = "") -> tuple[str, ...]:
     Raises InputError where none is pinned.
     """
     read_baseline(baseline)
-    with _changing(baseline):
+    with _changing(baseline) as turn:
         before = read_baseline(baseline)
         if not before.pinned:
             raise InputError(f"{baseline / BASELINE}: no nights are pinned. {', '.join(before.counts)} count anyway")
         entry = make_entry("unpin", before.counts, who or author(baseline), why)
         after = before.changed(entry, [n for n in nights_of(baseline) if n >= before.since], pinned=False)
-        write_baseline(baseline, after)
+        turn.write(after)
         return after.counts
 
 
@@ -243,7 +246,7 @@ def _runs_of(store: Path, baseline: Path) -> Runs:
 
 
 def _name_of(store: Path, runs: Runs) -> str:
-    return first_night([store.resolve().name], store) or f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
+    return first_night(names_of(store), store) or f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
 
 
 def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int, fresh: bool) -> list[str]:
@@ -306,11 +309,13 @@ def _copy(baseline: Path, night: str, store: Path, runs: Runs, names: Sequence[s
                 copied.append(place)
             for name in lacking:
                 shutil.copyfile(directory / name, partial / place / name)
+        check_before_writing()
         if copied and not (baseline / night).exists():
             partial.rename(baseline / night)
         for place in copied if partial.exists() else ():
             _add(partial / place, baseline / night / place)
     except OSError as error:
+        check_before_writing()  # who has followed removes what is copied
         reason = f"{baseline}: {night} cannot be added: {error.filename or partial}: {error.strerror or error}"
         raise not_written(f"{reason}. What counted before counts as it did", error.errno) from error
     finally:
@@ -332,8 +337,12 @@ def _drop(baseline: Path, stay: set[str]) -> tuple[str, ...]:
     """Remove the nights that are too old."""
     old = [night for night in nights_of(baseline) if night not in stay]
     try:
-        for night in old:
-            shutil.rmtree(baseline / night)
+        for path in (baseline / night for night in old):
+            check_before_writing()
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
     except OSError as error:
         raise not_written(f"{error.filename}: cannot be removed: {error.strerror}", error.errno) from error
     if old:
@@ -357,8 +366,33 @@ def _made(baseline: Path) -> Iterator[None]:
                 baseline.rmdir()
 
 
+class _Turn:
+    """A process's turn to change a baseline. One that was stopped for long is followed, and may come back."""
+
+    def __init__(self, baseline: Path, lease: Lease) -> None:
+        self.baseline, self.lease = baseline, lease
+        self.known = self._entries()
+
+    def write(self, file: BaselineFile) -> None:
+        """Write baseline.yaml, as `write_baseline` does."""
+        write_baseline(self.baseline, file)
+        self.known = self._entries()
+
+    def check(self) -> None:
+        """Raise TryAgainError where another process has followed, also if it has ended and the claim is back."""
+        if not self.lease.is_held() or self._entries() != self.known:
+            raise TryAgainError(
+                f"{self.baseline}: this process was stopped for long, and another has changed it meanwhile. Repeat the "
+                "command"
+            )
+
+    def _entries(self) -> bytes:
+        path = self.baseline / BASELINE
+        return reread(path.read_bytes) if path.exists() else b""
+
+
 @contextmanager
-def _changing(baseline: Path) -> Iterator[None]:
+def _changing(baseline: Path) -> Iterator[_Turn]:
     """Within the block this process alone changes the baseline; what a killed one left is removed before.
 
     Git sees nothing of what is there meanwhile: the file that tells it so is out of its sight as well.
@@ -366,9 +400,11 @@ def _changing(baseline: Path) -> Iterator[None]:
     try:
         if not (baseline / _IGNORING).exists():
             write_text(baseline / _IGNORING, _IGNORED)
-        with Lease(baseline / _CLAIM, patience=_PATIENCE):
+        with Lease(baseline / _CLAIM, patience=_PATIENCE) as lease:
             _remove_left(baseline)
-            yield
+            turn = _Turn(baseline, lease)
+            with checked_before_writing(turn.check):
+                yield turn
     except HeldByAnotherError as owner:
         raise TryAgainError(f"{baseline}: {owner} is changing it. Repeat the command once that has ended") from None
     except OSError as error:

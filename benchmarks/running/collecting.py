@@ -20,6 +20,9 @@ from results.rereading import reread
 RESULTS = "results.csv"
 _CLAIM = ".results.csv.claim"
 
+_LEFT = f".{RESULTS}.{'[0-9a-f]' * 12}"
+"""What a process leaves beside its claim that is killed while it writes the file."""
+
 _PATIENCE = 120.0
 """Seconds that others may take to write it."""
 
@@ -72,12 +75,14 @@ def _collect(out: Path, record: Record | None) -> int:
 
 @garbage_collection_paused()
 def _write(out: Path, lease: Lease) -> int:
-    """Look and write. Raises _FollowedError if the file is another's to write by then."""
+    """Look and write, without what a killed process has left. Raises _FollowedError if another is to write by then."""
 
     def check() -> None:
         if not lease.is_held():
             raise _FollowedError
 
+    for path in out.glob(_LEFT):
+        path.unlink(missing_ok=True)
     with checked_before_writing(check):
         runs = load_records([out], on_unreadable=warn)
         directories = [directory.relative_to(out).as_posix() for directory, _ in runs]

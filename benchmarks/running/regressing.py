@@ -130,11 +130,11 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
 
 
 def _require_nights(frame: "pd.DataFrame", path: Path) -> None:
-    """A spreadsheet spells dates as its country does; those sort otherwise, and several nights become one."""
+    """A spreadsheet spells dates as its country does, or with a time: several nights become one, or one becomes two."""
     told = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
     for night, finished in zip(told, frame["finished_at"], strict=True):
-        column, text = (NIGHT, night) if night else ("finished_at", finished)
-        if not is_night(str(text)[:10]):
+        column, text, day = (NIGHT, night, night) if night else ("finished_at", finished, str(finished)[:10])
+        if not is_night(day):
             found = f'expected dates such as 2026-11-26, found "{text}"'
             raise StoreError(f"{path}, column {column}: {found}. {_ANEW}")
 

@@ -40,12 +40,13 @@ def require_writable(option: str, path: Path) -> None:
 
     Raises InputError, naming option, path and reason, where it cannot.
     """
-    if path.is_dir():
-        raise InputError(f"{option} {path}: a directory. Expected the name of a file")
-    if path.exists() and not path.is_file():  # a device or a pipe, to be opened once
-        return
-    folder = next(folder for folder in Path(os.path.realpath(path)).parents if folder.exists())
+    folder = path.parent
     try:
+        if path.is_dir():
+            raise InputError(f"{option} {path}: a directory. Expected the name of a file")
+        if path.exists() and not path.is_file():  # a device or a pipe, to be opened once
+            return
+        folder = next(folder for folder in Path(os.path.realpath(path)).parents if folder.exists())
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:

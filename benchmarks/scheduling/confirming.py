@@ -1,5 +1,6 @@
 """Further seeds of cells that are suspicious, before a night alarms."""
 
+import itertools
 import math
 import secrets
 import subprocess
@@ -9,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.errors import InputError, TryAgainError
+from backbones.errors import InputError
 from benchmarks.launching import processes
 from benchmarks.launching.descendants import end_marked
 from benchmarks.launching.slots import Slot, Slots, find_gpus, share_out, unlock
 from benchmarks.running.inventory import finished_record
 from benchmarks.running.of_suite import ATTEMPT, SUITE
 from benchmarks.scheduling.folders import Job, SuiteFolder, find_suites, with_weights_of
+from benchmarks.scheduling.judging import PASSING, signal_of
 from benchmarks.scheduling.signals import Signals, listening
 from results.regression.findings import CellName, Finding, Severity
 
@@ -52,8 +54,9 @@ def further_runs(
 ) -> list[FurtherRun]:
     """So many further runs of each suspicious cell, which comes with its seeds in the baseline and those of tonight.
 
-    Seeds of tonight that no suite has planned are further ones that an earlier call has run, and count. Raises
-    InputError for a cell that no suite of the stores has: a run by itself does not say how it was started.
+    Seeds of tonight that no suite has planned are further ones that an earlier call has run, and count; those that
+    failed then come again, and none in their place. Raises InputError for a cell that no suite of the stores has: a run
+    by itself does not say how it was started.
     """
     jobs = [(job, folder) for folder in _suites(stores) if (plan := folder.read()) for job in plan.jobs]
     planned = []
@@ -63,8 +66,9 @@ def further_runs(
         if not found:
             raise InputError(f"--confirm: {cell}: no suite of --current has this cell, so it cannot be run again")
         of_suites, run = {job.seed for job, _ in alike}, {*tonight}
-        first = max([-1, *before, *run, *of_suites]) + 1
-        planned += [FurtherRun(*found, seed, cell) for seed in range(first, first + count - len(run - of_suites))]
+        others = (seed for seed in itertools.count(max([-1, *before, *of_suites]) + 1) if seed not in run)
+        missing = max(count - len(run - of_suites), 0)
+        planned += [FurtherRun(*found, seed, cell) for seed in itertools.islice(others, missing)]
     return planned
 
 
@@ -98,8 +102,9 @@ def _without_number(run: FurtherRun, status: int, *, is_over: bool) -> Finding:
     log = f"(log: {run.log})"
     if is_over:
         return Finding(run.cell, "unfinished", Severity.notice, f"seed {run.seed} has not ended: {_OVER} {log}")
-    ended = f"with exit status {status}" if status > 0 else f"by signal {-status}"
-    if status < 0 or status == TryAgainError.status:
+    number = signal_of(status)
+    ended = f"with exit status {status}" if number is None else f"by signal {number}"
+    if number is not None or status in PASSING:
         return Finding(run.cell, "unfinished", Severity.unclear, f"seed {run.seed} was ended {ended} {log}")
     return Finding(run.cell, "failed", Severity.regression, f"seed {run.seed} failed {ended} {log}")
 

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ RETRIES = 2
 
 FINAL = (InputError.status, DataError.status, DivergedError.status)
 """Exit statuses that another try would end with, too: the call is wrong, the data are, the training diverged."""
+
+PASSING = (TryAgainError.status, 128 + signal.SIGINT)
+"""Exit statuses of what may go well another time, or was interrupted."""
 
 CRASHED_RETRIES = 1
 """How often after a crash: a GPU's fault and a mistake in the code look the same, and only one of them goes away."""
@@ -62,13 +66,13 @@ def judge(status: int | None, log: Path, *, retries: int = RETRIES, memory_ran_o
         return Verdict("its process ended without a fault, and no record is there", 0)
     if _NO_ROOM.search(said or last) or not _has_room(log.parent):
         return Verdict(said or f"no space left in {log.parent}", retries, no_room=True)
-    number = _signal(status)
+    number = signal_of(status)
     if number is not None or status is None:
         killed = f"killed by signal {number}" if number else "its process has gone without a word"
         if number == _KILL:
             killed = KILLED_FOR_MEMORY if memory_ran_out else f"{killed}, by the system if memory ran out"
         return Verdict(f"{killed}. The last it said: {last}" if last else killed, retries)
-    if status in (TryAgainError.status, 128 + 2):  # SIGINT
+    if status in PASSING:
         return Verdict(said or last or f"exit status {status}", retries)
     return Verdict(said or last or f"exit status {status}", min(retries, CRASHED_RETRIES))
 
@@ -86,9 +90,12 @@ def kills_for_memory() -> int:
     return 0
 
 
-def _signal(status: int | None) -> int | None:
-    """The signal that killed a process: the one started, or, as launchers and shells say it, one of its own."""
-    if status is None or 0 <= status <= 128 or status == 128 + 2 or status > 128 + _LAST_SIGNAL:
+def signal_of(status: int | None) -> int | None:
+    """The signal that killed a process, the one started, or, as launchers and shells say it, one of its own; else None.
+
+    status: as `Popen` has it, None where nobody saw the end
+    """
+    if status is None or 0 <= status <= 128 or status in PASSING or status > 128 + _LAST_SIGNAL:
         return None
     return -status if status < 0 else status - 128
 

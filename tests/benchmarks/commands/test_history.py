@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results import results_csv
-from tests.support.in_process import refusal, success
+from tests.support.in_process import call, refusal, success
 from tests.support.results_examples import make_record
 
 LEVELS = [83.5, 83.6, 83.4] * 4 + [81.5, 81.6, 81.4] * 4
@@ -106,6 +106,17 @@ def test_a_folder_that_is_called_like_a_night_and_is_none_is_refused(tmp_path: P
     assert expected in refusal("regress", "--baseline", root / "2026-11-01", "--current", root, status=3)
 
 
+def test_a_link_that_is_called_like_a_night_is_one(tmp_path: Path) -> None:
+    root = write_nights(tmp_path / "nights", LEVELS[:2])
+    (root / "2026-11-01").rename(tmp_path / "run17")
+    (root / "2026-11-01").symlink_to(tmp_path / "run17")
+    (tmp_path / "latest").symlink_to(root / "2026-11-02")
+    for sources in ((root,), (root / "2026-11-01", tmp_path / "latest")):
+        assert "2 nights, 2026-11-01 to 2026-11-02, " in success("history", *sources).stderr
+    judged = call("regress", "--baseline", root / "2026-11-01", "--current", tmp_path / "latest")
+    assert "baseline: 1 night, 2026-11-01\n" in judged.output
+
+
 def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:
     root = write_nights(tmp_path, LEVELS[:8])
     next(root.rglob("record.json")).write_text("{")
@@ -128,3 +139,13 @@ def test_a_table_that_a_spreadsheet_has_spoilt(tmp_path: Path, there: str, inste
     assert there in table.read_text()
     table.write_text(table.read_text().replace(there, instead))
     assert expected in refusal("history", table, status=3)
+
+
+def test_a_night_with_a_time_is_refused_where_it_would_be_another_night(tmp_path: Path) -> None:
+    table = write_nights(tmp_path, LEVELS[:1]) / "2026-11-01/results.csv"
+    heading, row = table.read_text().splitlines()
+    table.write_text(f"{heading},night\n{row},2026-11-01\n")
+    assert "1 night, 2026-11-01, 1 cell: " in success("history", table).stderr
+    table.write_text(f"{heading},night\n{row},2026-11-01 00:00:00\n")
+    told = 'column night: expected dates such as 2026-11-26, found "2026-11-01 00:00:00"'
+    assert told in refusal("history", table, status=3)

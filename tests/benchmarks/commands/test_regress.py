@@ -200,6 +200,24 @@ def test_a_verdict_is_given_when_the_time_for_further_seeds_is_over(nights: Path
         assert f"    seed {seed} was not begun: the hours for further seeds were over\n" in said
     message = refusal("regress", "--baseline", nights, "--current", folder.out, "--hours", 1)
     assert message == "--hours: a limit for the further seeds of --confirm, of which none are asked for"
+    call_of_nan = ("regress", "--baseline", nights, "--current", folder.out, "--confirm", 2, "--hours", "nan")
+    assert "expected a value greater than or equal to 0" in usage_refusal(*call_of_nan)
+
+
+def test_a_baseline_may_be_promoted_to_while_further_seeds_run(
+    nights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = tmp_path / "baseline"
+    for day in (1, 2):
+        promote(baseline, nights / f"2026-01-0{day}", who="Ann", keep=2)
+    folder = put_suspicious(tmp_path / "store")
+
+    def carry_out(run: FurtherRun, on_begin: Callable[[FurtherRun], None], until: float) -> None:
+        promote(baseline, nights / "2026-01-03", who="Ann", keep=2)
+
+    monkeypatch.setattr(regression, "carry_out", carry_out)
+    said = judge(baseline, folder.out, "--confirm", 1, status=1)
+    assert "baseline: 2 nights, 2026-01-02 to 2026-01-03" in said
 
 
 def test_a_regression_stays_one_where_a_further_seed_has_no_place_for_its_log(nights: Path, tmp_path: Path) -> None:
@@ -372,6 +390,10 @@ def test_each_file_has_the_verdict_as_its_name_says(nights: Path, tmp_path: Path
         (
             "file/verdict.md",
             "cannot be written: Not a directory. Expected a file in a directory that you may write to; ",
+        ),
+        (
+            f"{'x' * 300}.md",
+            "cannot be written: File name too long. Expected a file in a directory that you may write ",
         ),
         ("folder.md", "a directory. Expected the name of a file"),
         ("link.md", "a directory. Expected the name of a file"),

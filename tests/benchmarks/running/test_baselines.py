@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from backbones.errors import InputError, TryAgainError
+from backbones.training import writing
 from benchmarks.running import baselines
 from benchmarks.running.baseline_file import author, read_baseline
 from benchmarks.running.baselines import (
@@ -210,6 +211,53 @@ def test_one_process_at_a_time_changes_it(tmp_path: Path, monkeypatch: pytest.Mo
     with Lease(baseline / baselines._CLAIM), pytest.raises(TryAgainError, match="is changing it"):
         pin(baseline, ["2026-01-01"], why="release", who="Ann")
     assert contents(baseline) == before
+
+
+@pytest.mark.parametrize("is_claimed_again", [False, True])
+@pytest.mark.parametrize("where", ["shutil.copyfile", "collect", "write_baseline", "_drop"])
+def test_who_was_suspended_for_long_takes_nothing_from_who_followed(
+    where: str, is_claimed_again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Suspended by a scheduler, a process is taken for dead; its heart, that beats again, may take the claim first."""
+    baseline, claim = promote_days(tmp_path, 1, 2, keep=2), tmp_path / "baseline" / baselines._CLAIM
+    place, _, name = where.rpartition(".")
+    module = shutil if place else baselines
+    continued = getattr(module, name)
+
+    def suspended(*arguments: object) -> object:
+        monkeypatch.undo()
+        marker = claim.read_bytes()
+        claim.unlink()
+        with monkeypatch.context() as patch:  # in another process
+            patch.setattr(writing, "_checks", [])
+            promote(baseline, put_night(tmp_path, 4), who="Bob", keep=1)
+        if is_claimed_again:
+            claim.write_bytes(marker)
+        return continued(*arguments)
+
+    monkeypatch.setattr(module, name, suspended)
+    with pytest.raises(TryAgainError, match="has changed it meanwhile"):
+        promote(baseline, put_night(tmp_path, 3), who="Ann", keep=2)
+    assert [entry.who for entry in read_baseline(baseline).entries][-1] == "Bob"
+    assert counting(baseline) == ["2026-01-04"]
+
+
+def test_a_night_that_was_put_elsewhere_is_dropped_by_its_link(tmp_path: Path) -> None:
+    baseline = promote_days(tmp_path, 1)
+    (baseline / "2026-01-01").rename(tmp_path / "large")
+    (baseline / "2026-01-01").symlink_to(tmp_path / "large")
+    promote_days(tmp_path, 2, keep=1)
+    assert nights_of(baseline) == ["2026-01-02"] and find_records(tmp_path / "large")
+
+
+def test_a_night_is_named_by_a_link_too(tmp_path: Path) -> None:
+    put_run(tmp_path / "scratch/run17", day=5)
+    (tmp_path / "2026-01-09").symlink_to(tmp_path / "scratch/run17")
+    put_run(tmp_path / "2026-01-10", day=5)
+    (tmp_path / "newest").symlink_to(tmp_path / "2026-01-10")
+    baseline = tmp_path / "baseline"
+    assert promote(baseline, tmp_path / "2026-01-09", who="Ann").night == "2026-01-09"
+    assert promote(baseline, tmp_path / "newest", who="Ann").night == "2026-01-10"
 
 
 def test_a_night_gains_the_runs_that_it_lacks(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ def collected(out: Path) -> set[str]:
         return {row["key"] for row in csv.DictReader(file)}
 
 
+def test_what_a_killed_one_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    put(tmp_path, 0)
+    (tmp_path / ".results.csv.0123456789ab").write_text("table,")
+    (tmp_path / ".results.csv.mine").write_text("a user's")
+    assert collect(tmp_path) == 1
+    assert {path.name for path in tmp_path.glob(".*")} == {".results.csv.mine"}
+
+
 LOCKS = pytest.mark.parametrize("locks", ["locks", "no locks"])
 """Whether the file system has locks, and links, as some network file systems have not."""
 

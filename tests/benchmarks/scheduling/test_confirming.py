@@ -88,6 +88,8 @@ def test_a_signal_to_end_lets_it_save(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("raise SystemExit(4)", "failed", Severity.regression, "seed 7 failed with exit status 4 (log: {})"),
         ("raise SystemExit(75)", "unfinished", Severity.unclear, "seed 7 was ended with exit status 75 (log: {})"),
+        ("raise SystemExit(130)", "unfinished", Severity.unclear, "seed 7 was ended with exit status 130 (log: {})"),
+        ("raise SystemExit(137)", "unfinished", Severity.unclear, "seed 7 was ended by signal 9 (log: {})"),
         (
             "import os; os.kill(os.getpid(), 9)",
             "unfinished",
@@ -124,7 +126,7 @@ def test_after_its_time_none_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("tonight", "expected"),
-    [((0,), [10, 11]), ((0, 10), [11]), ((0, 10, 11), []), ((0, 10, 11, 12), [])],
+    [((0,), [10, 11]), ((0, 10), [11]), ((0, 11), [10]), ((0, 10, 11), []), ((0, 10, 11, 12), [])],
 )
 def test_a_repeated_call_goes_on_and_adds_none(tmp_path: Path, tonight: tuple[int, ...], expected: list[int]) -> None:
     folder = put_suite(tmp_path / "store", JOB)
