@@ -132,7 +132,8 @@ def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float
     """Of how many degrees of freedom a kind's variance is of a cell that was not run; infinite where cells are alike.
 
     The logarithms of variances of d degrees of freedom vary by trigamma(d / 2) where cells are alike. What they vary by
-    beyond that is trigamma of half of what is looked for. What is below that of `_LEAST` counts as that.
+    beyond that is trigamma of half of what is looked for. What is below that of `_LEAST` counts as
+    that, by the median of the variances, which a noisy cell does not move.
     """
     import numpy as np
     from scipy.optimize import brentq  # type: ignore[import-untyped]
@@ -141,7 +142,8 @@ def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float
     if len(variances) < 2 or pooled == 0:
         return math.inf
     values, halves = np.array(variances).T * [[1], [0.5]]
-    least_values = gammaincinv(halves, _LEAST) / halves * pooled
+    middle = float(np.median(values * halves / gammaincinv(halves, 0.5))) or pooled
+    least_values = gammaincinv(halves, _LEAST) / halves * middle
     logs = np.log(np.maximum(values, least_values)) - digamma(halves) + np.log(halves)
     beyond = float(logs.var(ddof=1) - polygamma(1, halves).mean())
     least, most = 1e-3, 1e6
