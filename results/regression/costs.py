@@ -113,7 +113,9 @@ def spread_of_cell(one: CostOfCell, spread: float, degrees: float) -> tuple[floa
 def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> float:
     """The one-sided p-value of nights at least as costly, of one of so many cells that are as they were.
 
-    By ranks where there are nights enough that these could tell among so many cells, else by Student's t.
+    By ranks where there are nights enough that these could tell among so many cells, else by Student's t. Where most
+    nights of the baseline are equal, and some cost as much as tonight's, by how many these are: of a peak of memory
+    with two levels, the spread of medians knows one.
     """
     from scipy.special import stdtr
     from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
@@ -123,9 +125,17 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
         side = "less" if one.cost.higher_is_better else "greater"
         return float(mannwhitneyu(one.nights, one.baseline, alternative=side).pvalue)
     error = spread * math.sqrt(sum(_variance_of_median(len(nights)) for nights in (one.nights, one.baseline)))
+    least = _share_as_costly(one) if spread_of([one])[0] == 0 else 0.0
     if error == 0:
-        return 1.0 if one.change <= 0 else 0.0
-    return float(stdtr(degrees, -math.log1p(one.change) / error))
+        return 1.0 if one.change <= 0 else least
+    return max(least, float(stdtr(degrees, -math.log1p(one.change) / error)))
+
+
+def _share_as_costly(one: CostOfCell) -> float:
+    """Of the baseline's nights and tonight, those that cost as much as tonight or more; 0 where tonight alone does."""
+    now = median(one.nights)
+    count = sum(night <= now if one.cost.higher_is_better else night >= now for night in one.baseline)
+    return (count + 1) / (len(one.baseline) + 1) if count else 0.0
 
 
 def _variance_of_median(nights: int) -> float:

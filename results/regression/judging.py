@@ -78,10 +78,12 @@ def judge(
     noise = noise_of_cells(before, sigmas)
     judged = [_accuracy(pair, noise.get((pair.cell, pair.protocol))) for pair in pairs]
     findings += _of_accuracy(judged)
-    for cost in COSTS:
-        findings += _of_costs(*costs_of(pairs, cost))
+    costs = [costs_of(pairs, cost) for cost in COSTS]
+    for of_cost in costs:
+        findings += _of_costs(*of_cost)
     cells = tuple(_judged(one) for one in judged)
-    return Verdict(in_order(findings), cells, tuple(_remarks(before, now)))
+    remarks = [*_remarks(before, now), *_too_few_nights(one for found, _ in costs for one in found)]
+    return Verdict(in_order(findings), cells, tuple(remarks))
 
 
 def _accuracy(pair: Pair, known: Noise | None) -> _Accuracy:
@@ -170,6 +172,17 @@ def _of_costs(costs: Sequence[CostOfCell], elsewhere: Sequence[tuple[CellName, S
         if one.change >= one.cost.floor and p_value < LEVEL_OF_COSTS:
             findings.append(_costlier(one, of_cell, p_value))
     return findings
+
+
+def _too_few_nights(costs: Iterable[CostOfCell]) -> list[str]:
+    """What says of how many cells the speed and memory are not tested, for nights of tonight's machine are lacking."""
+    cells = {one.cell for one in costs if len(one.baseline) < FEWEST_NIGHTS}
+    if not cells:
+        return []
+    return [
+        f"speed and memory of {counted(len(cells), 'cell')} not tested: this takes {FEWEST_NIGHTS} nights of the "
+        "baseline on the same machine"
+    ]
 
 
 def _costlier(one: CostOfCell, spread: float, p_value: float) -> Finding:

@@ -14,8 +14,13 @@ Kind = tuple[str, str, str]
 UNLIKE = 0.01
 """Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind."""
 
-_LEAST_SHARE = 1e-5
-"""Of the pooled variance, what a variance of 0 is taken for in logarithms."""
+_LEAST = 0.01
+"""The share of equal cells whose variances are taken for the greatest of these, in logarithms: seeds that agree to the
+last digit, as those of a cell at 100 %, would else say that no two cells are alike."""
+
+_ROUNDING = 0.5
+"""In steps of 1 / n, the standard deviation of a share of n images that is one of two neighbours as often as the other:
+no number that only rounding moves has more."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +119,32 @@ def _variance_of_seeds(runs: Iterable[Run]) -> tuple[float, int]:
 
 
 def _rounding(runs: Sequence[Run]) -> float:
-    """The standard deviation of an accuracy's rounding, in points: a share of n images is known to 1 / n."""
+    """The greatest standard deviation of an accuracy's rounding, in points: a share of n images has steps of 1 / n.
+
+    That of a uniform error, 1 / sqrt(12) steps, is too little: by it a single image that falls differently after five
+    equal seeds would alarm, which the sixth of six seeds is as likely to do as any other.
+    """
     images = runs[-1].row["n_eval"]
-    return 100 / float(images) / math.sqrt(12) if runs[-1].cell.metric == "top1" and images else 0.0
+    return 100 * _ROUNDING / float(images) if runs[-1].cell.metric == "top1" and images else 0.0
 
 
 def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float) -> float:
     """Of how many degrees of freedom a kind's variance is of a cell that was not run; infinite where cells are alike.
 
     The logarithms of variances of d degrees of freedom vary by trigamma(d / 2) where cells are alike. What they vary by
-    beyond that is trigamma of half of what is looked for.
+    beyond that is trigamma of half of what is looked for. What is below that of `_LEAST` counts as
+    that, by the median of the variances, which a noisy cell does not move.
     """
     import numpy as np
     from scipy.optimize import brentq  # type: ignore[import-untyped]
-    from scipy.special import digamma, polygamma  # type: ignore[import-untyped]
+    from scipy.special import digamma, gammaincinv, polygamma  # type: ignore[import-untyped]
 
     if len(variances) < 2 or pooled == 0:
         return math.inf
     values, halves = np.array(variances).T * [[1], [0.5]]
-    logs = np.log(np.maximum(values, _LEAST_SHARE * pooled)) - digamma(halves) + np.log(halves)
+    middle = float(np.median(values * halves / gammaincinv(halves, 0.5))) or pooled
+    least_values = gammaincinv(halves, _LEAST) / halves * middle
+    logs = np.log(np.maximum(values, least_values)) - digamma(halves) + np.log(halves)
     beyond = float(logs.var(ddof=1) - polygamma(1, halves).mean())
     least, most = 1e-3, 1e6
     if beyond <= polygamma(1, most):

@@ -95,6 +95,22 @@ def test_seeds_that_agree_on_few_images_do_not_mean_that_all_do() -> None:
     assert found(rows(50.0, 50.0, 50.0, n_eval=50_000), later(49.0, n_eval=50_000)) == [("accuracy", "regression")]
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 14])
+@pytest.mark.parametrize("images", [20, 160, 800])
+def test_an_image_that_falls_differently_is_no_regression(images: int, seeds: int) -> None:
+    before = rows(*[90.0] * seeds, n_eval=images)
+    assert found(before, later(90.0 - 100 / images, n_eval=images)) == []
+    assert found(before, later(90.0 - 800 / images, n_eval=images)) == [("accuracy", "regression")]
+
+
+def test_a_cell_without_noise_does_not_make_the_others_unlike() -> None:
+    """Three seeds at 100 % each: by their variance of 0 alone, those of all others would tell half as much."""
+    random = np.random.default_rng(0)
+    cells = [list(60 + random.normal(0, 0.1, 3)) for _ in range(39)]
+    assert min(one.degrees for one in noises(*cells, [100.0, 100.0, 100.0])) > 12
+    assert min(one.degrees for one in noises(*cells, [100.0, 100.001, 100.0])) > 12
+
+
 def test_cells_that_are_alike_share_their_noise() -> None:
     random = np.random.default_rng(0)
     cells = [list(80 + random.normal(0, 0.1, 6)) for _ in range(8)]
@@ -220,7 +236,22 @@ def test_speed_and_memory() -> None:
 
 def test_two_nights_tell_nothing_of_speed() -> None:
     before = rows(83.1, 83.3, train_images_per_second=[500.0, 501.0])
-    assert found(before, later(83.2, train_images_per_second=250.0)) == []
+    verdict = judge(before, later(83.2, train_images_per_second=250.0))
+    assert verdict.findings == ()
+    assert verdict.remarks[-1] == (
+        "speed and memory of 1 cell not tested: this takes 3 nights of the baseline on the same machine"
+    )
+
+
+@pytest.mark.parametrize("more", [1, 4])
+def test_memory_that_nights_of_the_baseline_had_is_no_regression(more: int) -> None:
+    """Where two peaks occur, most pairs of nights may be equal, and tonight's the other one."""
+    before = rows(*np.linspace(83.0, 83.4, 14), peak_memory_mb=[1000.0] * (14 - more) + [1100.0] * more)
+    assert found(before, later(83.2, peak_memory_mb=1100.0)) == []
+    assert found(before, later(83.2, peak_memory_mb=1110.0)) == [("memory", "regression")]
+    other = rows(*np.linspace(83.0, 83.4, 14), peak_memory_mb=list(np.linspace(998.0, 1002.0, 14)), backbone="other")
+    two = pd.concat([later(83.2, peak_memory_mb=1100.0), later(83.2, peak_memory_mb=1000.0, backbone="other")])
+    assert found(pd.concat([before, other]), two) == []
 
 
 def test_another_gpu_is_compared_in_accuracy_alone() -> None:
