@@ -19,9 +19,11 @@ verdict=${VERDICT:-$NIGHTS/$night/verdict}
 
 # What it runs is asked to save and end when this script is: the shell alone would end, and leave it running.
 run() {
+    local child= asked=
+    trap 'asked=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
     "$backbench" "$@" &
-    local child=$! asked=
-    trap 'asked=1; kill -TERM "$child" 2>/dev/null' TERM
+    child=$!
+    [ -z "$asked" ] || kill -TERM "$child" 2>/dev/null
     wait "$child"
     status=$?
     while [ -n "$asked" ]; do
