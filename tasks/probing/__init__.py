@@ -1,0 +1,1 @@
+"""Probes: what a frozen backbone knows, told by small classifiers on features that are computed once."""
