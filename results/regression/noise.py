@@ -132,8 +132,8 @@ def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float
     """Of how many degrees of freedom a kind's variance is of a cell that was not run; infinite where cells are alike.
 
     The logarithms of variances of d degrees of freedom vary by trigamma(d / 2) where cells are alike. What they vary by
-    beyond that is trigamma of half of what is looked for. What is below that of `_LEAST` counts as
-    that, by the median of the variances, which a noisy cell does not move.
+    beyond that is trigamma of half of what is looked for. What is below that of `_LEAST` counts as that, by the median
+    of the variances, which a noisy cell does not move.
     """
     import numpy as np
     from scipy.optimize import brentq  # type: ignore[import-untyped]
