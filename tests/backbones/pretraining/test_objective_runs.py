@@ -108,5 +108,5 @@ def test_a_plan_tells_of_it(mini: Path, trained: Path) -> None:
 
 def test_a_plan_of_what_is_nothing_is_refused(tmp_path: Path) -> None:
     """It was said that it would be run."""
-    arguments = pretrain_arguments(tmp_path, tmp_path, model__arch="random_vit_mini")
+    arguments = pretrain_arguments(tmp_path / "images", tmp_path / "out", model__arch="random_vit_mini")
     assert refusal(*arguments, "--dry-run").startswith('key "model.arch": nothing to pre-train is called \'random_vit')
