@@ -59,6 +59,12 @@ CORRUPTIONS = (
 CORRUPTION_ERROR = "CE_"
 """What comes before a corruption's name in that of the metric."""
 
+NEIGHBOURS = (10, 20, 100, 200)
+"""How many of the nearest training images vote (facebookresearch/dino, eval_knn.py, `--nb_knn`)."""
+
+LABELS_PER_CLASS = (1, 2, 5, 10, 20)
+"""How many labelled images of each class a probe with few labels may have."""
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -78,11 +84,24 @@ METRICS = {
         MetricKind("mIoU", "mIoU"),
         MetricKind("mAcc", "mAcc"),
         MetricKind("aAcc", "aAcc"),
+        *(MetricKind(f"knn{count}_top1", f"{count}-NN") for count in NEIGHBOURS),
+        MetricKind("linear_grid_top1", "linear grid"),
+        MetricKind("linear_probe_top1", "linear probe"),
+        MetricKind("logistic_top1", "logistic"),
+        *(MetricKind(f"labels{count}_top1", f"{count} label{'s'[: count - 1]}") for count in LABELS_PER_CLASS),
+        *(
+            MetricKind(f"labels{count}_spread", f"{count} label{'s'[: count - 1]}, spread", higher_is_better=False)
+            for count in LABELS_PER_CLASS
+        ),
     )
 }
 """Every metric that a record may hold."""
 
-PRIMARY = ("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss")
+PRIMARY = (
+    *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss"),
+    *("knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1"),
+    *(f"labels{count}_top1" for count in reversed(LABELS_PER_CLASS)),
+)
 """The metrics that a cell is judged by, by itself; of several the first."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from results.errors import ResultsError
+from results.metrics import LABELS_PER_CLASS
 
 if TYPE_CHECKING:
     from results.record import Record
@@ -120,6 +121,19 @@ PAPER_TABLES = {
             remark="Of classifiers that were fine-tuned on ImageNet-1K, evaluated only. On ImageNet-A and ImageNet-R "
             "the answers are restricted to their 200 classes. Of mCE the lowest is the best.",
             metric_of={"imagenet-c": "mCE"},
+        ),
+        PaperTable(
+            name="probes",
+            measures="top-1 accuracy in % of what is trained on frozen features",
+            datasets={"imagenet1k": "ImageNet-1K"},
+            metrics=(
+                *("knn20_top1", "linear_grid_top1", "logistic_top1", "linear_probe_top1"),
+                *(f"labels{count}_top1" for count in LABELS_PER_CLASS),
+            ),
+            remark="Of probes each column is a measurement of its own: 20-NN of the 20 nearest training images, the "
+            "linear grid and the logistic regression of the classifier that did best on held-out training images, the "
+            "linear probe of MAE's protocol, the others of so many labelled images a class. None is to be held against "
+            "fine-tuning.",
         ),
     )
 }

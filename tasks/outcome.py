@@ -81,7 +81,7 @@ class TaskOutcome:
     notes:        what a reader of the numbers has to know
     write:        leaves the task's own files in the run's directory
     parameters:   how many the encoder has, without head and pyramid
-    network:      as it was trained, trunk and head, under the names of `weights.safetensors`
+    network:      as it was trained, trunk and head, under the names of `weights.safetensors`; None where none is left
     classes:      their names, in the order of its outputs
     class_ids:    the number of each in the data, where they have others than their positions
     cost:         of a forward pass: of the classifier, or in dense tasks of encoder and pyramid
@@ -93,7 +93,7 @@ class TaskOutcome:
     split: str
     training: "Outcome"
     load_report: "LoadReport | None"
-    network: "nn.Module"
+    network: "nn.Module | None"
     classes: list[str]
     class_ids: Sequence[int] = ()
     per_image: dict[str, np.ndarray] = field(default_factory=dict)

@@ -26,6 +26,7 @@ class Task:
     tables:                those of the paper that show it; the first takes what belongs to none of the others
     columns_by_image_size: the table's column depends on the image size: a ViT-H at 448 pixels stands in "ViT-H-448"
     evaluates_in_fp32:     whatever the precision of its training
+    leaves_network:        a run leaves one that can be evaluated, exported and shown images
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     tables: tuple[str, ...]
     columns_by_image_size: bool = False
     evaluates_in_fp32: bool = False
+    leaves_network: bool = True
 
     def module(self, name: str) -> ModuleType:
         """One of the task's modules: "task", "paired", …"""
@@ -60,6 +62,27 @@ def _is_part_of_variant(dataset: str) -> bool:
 IMAGE_SIZES = {"ViT-B": 224, "ViT-L": 224, "ViT-H": 224, "mini-B": 48, "mini-L": 48, "mini-H": 48}
 """The image size in pixels that a column of the classification tables stands for."""
 
+LABELLED = (
+    *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
+    *("mini", "folders", "cifar10", "cifar100", "flowers102", "pets", "cars", "aircraft"),
+    *("dtd", "food101", "sun397", "caltech101", "eurosat"),
+)
+"""The data sets that have training images with a class each."""
+
+
+def _probe(name: str, recipe: str) -> Task:
+    """A task on features of a frozen backbone."""
+    return Task(
+        name=name,
+        package="tasks.probing",
+        recipe=f"tasks.probing.recipe:{recipe}",
+        data_sets=LABELLED,
+        tables=("probes",),
+        columns_by_image_size=True,
+        leaves_network=False,
+    )
+
+
 TASKS = {
     task.name: task
     for task in (
@@ -68,9 +91,7 @@ TASKS = {
             package="tasks.classification",
             recipe="tasks.classification.recipe:ClassificationRecipe",
             data_sets=(
-                *("imagenet1k", "inat2017", "inat2018", "inat2019", "places205", "places365"),
-                *("mini", "folders", "cifar10", "cifar100", "flowers102", "pets", "cars", "aircraft"),
-                *("dtd", "food101", "sun397", "caltech101", "eurosat"),
+                *LABELLED,
                 *("imagenet-a", "imagenet-c", "imagenet-r", "imagenet-sketch", "imagenet-real"),
                 *("imagenet-v2", "imagenet-v2-threshold", "imagenet-v2-top"),
             ),
@@ -94,8 +115,15 @@ TASKS = {
             tables=("ade20k",),
             evaluates_in_fp32=True,
         ),
+        _probe("knn", "NearestNeighboursRecipe"),
+        _probe("linear_grid", "LinearGridRecipe"),
+        _probe("logistic_regression", "LogisticRegressionRecipe"),
+        _probe("few_labels", "FewLabelsRecipe"),
     )
 }
+
+LEAVE_NETWORKS = {name: task for name, task in TASKS.items() if task.leaves_network}
+"""Those whose runs leave one."""
 
 PRETRAINING = "pretraining"
 """What a recipe calls the job that judges nothing."""

@@ -14,7 +14,7 @@ from backbones.training.settings import (
     NonNegative,
     PixelSettings,
     PositiveInt,
-    Recipe,
+    TrainingRecipe,
     ScaledOptimizer,
     Settings,
     Shares,
@@ -81,7 +81,7 @@ class PretrainingAugmentation(Settings):
     ] = None
 
 
-class PretrainingRecipe(Recipe):
+class PretrainingRecipe(TrainingRecipe):
     """The settings of a pre-training, of whatever network."""
 
     task: Literal["pretraining"]

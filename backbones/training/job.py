@@ -31,7 +31,7 @@ from backbones.training.randomness import RandomnessHook
 from backbones.training.runner import build_runner
 from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 from backbones.training.step_images import StepImagesHook, count_step_images
 from backbones.training.trackers.tracker import TrackedRun
 from backbones.training.trackers.tracking import Tracking, tracked
@@ -39,7 +39,7 @@ from backbones.training.trackers.tracking import Tracking, tracked
 __all__ = ["Evaluation", "Job", "Outcome", "accumulation_steps", "check_batch_size", "make_optimizer", "run_job"]
 
 
-def accumulation_steps(recipe: Recipe, processes: int) -> int:
+def accumulation_steps(recipe: TrainingRecipe, processes: int) -> int:
     """How many steps make one update. Raises InputError where batch_size cannot be shared out evenly."""
     batch = recipe.optimizer.batch_size
     if batch % processes:
@@ -64,7 +64,7 @@ def _nearest_divisors(number: int, wanted: int) -> str:
     return " or ".join(f"{each:,}" for each in [below, *above[:1]])
 
 
-def check_batch_size(recipe: Recipe, images: int) -> None:
+def check_batch_size(recipe: TrainingRecipe, images: int) -> None:
     """Raise InputError where an update takes more images than the training set has: some would count several times."""
     batch = recipe.optimizer.batch_size
     if batch > images:
@@ -198,7 +198,7 @@ def _bookkeeping(
 
 
 def make_optimizer(
-    recipe: Recipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
+    recipe: TrainingRecipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
 ) -> OptimWrapper:
     """AdamW as `recipe` has it, with so many steps an update."""
     settings = recipe.optimizer

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from backbones.training.checkpointing import CheckpointHook
 from backbones.training.sampling import EpochBatchSampler
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 """What makes a batch of samples that are not to be stacked."""
@@ -56,7 +56,7 @@ class Job:
     model: BaseModel
     dataset: Dataset[dict[str, Any]]
     parameter_groups: Iterable[Any]
-    recipe: Recipe
+    recipe: TrainingRecipe
     directory: Path
     seed: int
     title: str

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -203,13 +203,21 @@ class Recipe(Settings):
     source: Annotated[str, Field(description="where the numbers below come from")]
     expect: dict[str, float] = Field({}, description="the published result")
     expect_of: Annotated[Origin | None, Field(description="whose result that is; nobody else's is expected")] = None
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Field(description="auto: bf16 where the device is fast at it, else fp16 on a GPU, fp32 on a CPU"),
     ] = "auto"
     runtime: RuntimeSettings = RuntimeSettings()
+
+    for_any_data: ClassVar[bool] = False
+    """Whether it says nothing of its data set, so that another is no deviation."""
+
+
+class TrainingRecipe(Recipe):
+    """What a recipe has by which the engine trains."""
+
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings
 
     @property
     def mixes_images(self) -> bool:
@@ -309,6 +317,8 @@ def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     """Where a recipe departs from its reference, such as `schedule.epochs=25 (reference 100)`."""
     read = _deciding if type(recipe) is type(reference) else deciding_settings  # else each lacks the other's defaults
     ours, theirs = _flatten(read(recipe)), _flatten(read(reference))
+    if recipe.for_any_data:
+        theirs["dataset"] = ours["dataset"]
     missing = object()
     return [
         f"{key}={_shown(key, ours)} (reference {_shown(key, theirs)})"

@@ -16,7 +16,7 @@ from backbones.errors import InputError
 from backbones.running_statistics import normalises_over_images
 from backbones.training.checkpointing import Tally
 from backbones.training.machine import process_rank
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 
 MIXUP_REFERENCE = (16, 256)
 """The fewest and the most images of a draw of mixup that count as the reference's.
@@ -45,7 +45,7 @@ class StepImages:
     mixup: int | None
 
 
-def count_step_images(model: nn.Module, recipe: Recipe, accumulation: int, processes: int) -> StepImages:
+def count_step_images(model: nn.Module, recipe: TrainingRecipe, accumulation: int, processes: int) -> StepImages:
     """What holds for a model in training mode, whatever batch norm it has or the like; frozen layers do not count."""
     step = recipe.optimizer.batch_size // accumulation
     norms = [

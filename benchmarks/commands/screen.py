@@ -13,7 +13,7 @@ from backbones.pretraining.settings import PretrainingRecipe
 from backbones.registry import BackboneEntry, find_backbone
 from backbones.trained import WEIGHTS
 from backbones.training.machine import process_rank
-from backbones.training.settings import Recipe
+from backbones.training.settings import Recipe, TrainingRecipe
 from backbones.training.step_images import MIXUP_REFERENCE
 from backbones.weights.directories import locate
 from backbones.weights.origin import Origin
@@ -221,6 +221,8 @@ def _plan_document(
 def _decided_at_start(recipe: Recipe) -> list[str]:
     """What runtime.batch_per_device, the number of processes and the model decide, and may make a deviation."""
     lines = [f"whether the images are {recipe.dataset}'s, by their numbers; others go by another name"]
+    if not isinstance(recipe, TrainingRecipe):
+        return lines
     if recipe.task != PRETRAINING:
         lines.append(f"over how many images batch norm goes, if there is any (reference {recipe.optimizer.batch_size})")
     if recipe.mixes_images:

@@ -350,14 +350,15 @@ def find_planned_backbone(
     require_checkpoint(entry, plan.checkpoint is not None)
     require_builder(entry.build, entry.name)
     settings: Any = plan.recipe
-    meant_for = find_backbone(settings.model.arch).model
+    arch = getattr(settings.model, "arch", None)  # probes are for any
+    meant_for = find_backbone(arch).model if arch else entry.model
     declared = spell_declared(plan.declared or Declared(), [entry.model, meant_for])
     statement = read_statement(checkpoint) if checkpoint else Statement()
     if statement.deviations:
         plan = replace(plan, deviations=(f"{OF_PRETRAINING}{statement.deviations}", *plan.deviations))
     stated = statement.model if entry.model == entry.name else None
     plan, model = replace(plan, declared=declared), declared.model or (column_named(stated) if stated else entry.model)
-    if column(model, plan.recipe) == column(meant_for, plan.recipe):
+    if not arch or column(model, plan.recipe) == column(meant_for, plan.recipe):
         return entry, plan
     deviation = f"model={model} (reference {meant_for})"
     return entry, replace(plan, deviations=(*plan.deviations, deviation))

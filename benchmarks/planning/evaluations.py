@@ -17,7 +17,7 @@ from benchmarks.planning.recipe import LoadedRecipe, list_recipes, load_recipe
 from benchmarks.planning.trained_runs import FoundNetwork, find_trained
 from results import Record
 from results.measurements import LIMIT
-from tasks.registry import PRETRAINING, TASKS, evaluates_in_fp32, settings_kind
+from tasks.registry import LEAVE_NETWORKS, PRETRAINING, evaluates_in_fp32, settings_kind
 
 if TYPE_CHECKING:
     from backbones.weights.origin import Declared
@@ -154,17 +154,17 @@ def _of_file(
     if recipe is None:
         unknown = "is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe"
         raise InputError(f"{found.file}: {unknown}")
-    asked = load_recipe(recipe, [*_room_for(overrides), *overrides], TASKS)
-    known: PublishedNetwork = TASKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
+    asked = load_recipe(recipe, [*_room_for(overrides), *overrides], LEAVE_NETWORKS)
+    known: PublishedNetwork = LEAVE_NETWORKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
     own = _as_overrides(known.settings)
     size = _given(overrides, "model", "image_size")
     sized = _as_overrides(known.of_another_size) if size not in (None, known.settings.get("model.image_size")) else []
-    loaded = load_recipe(recipe, [*own, *sized, *overrides], TASKS)
+    loaded = load_recipe(recipe, [*own, *sized, *overrides], LEAVE_NETWORKS)
     _require_precision(loaded.recipe.task, overrides)
     settings = loaded.recipe
     if evaluates_in_fp32(settings.task):
         settings = settings.model_copy(update={"precision": "auto"})
-    is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, TASKS).recipe)
+    is_as_published = _measured_by(loaded.recipe) == _measured_by(load_recipe(recipe, own, LEAVE_NETWORKS).recipe)
     return PlannedEvaluation(
         recipe_name=loaded.name,
         recipe=settings,
@@ -219,7 +219,7 @@ def _of_run(
     limit: int | None,
 ) -> PlannedEvaluation:
     run, file = description.run, found.file
-    if description.task not in TASKS:
+    if description.task not in LEAVE_NETWORKS:
         own = "a pre-training has no head that could be evaluated: fine-tune it, with `backbench run`"
         raise InputError(
             f"{file}: {own if description.task == PRETRAINING else f'task {description.task} is not known'}"
@@ -227,7 +227,7 @@ def _of_run(
     if backbone not in (None, run["backbone"]):
         raise InputError(f"--backbone {backbone}: {file} is a run's, of {run['backbone']}. Leave --backbone out")
     trained = validate(settings_kind(description.task), description.recipe, f"{file}, recipe")
-    loaded = load_recipe(recipe, [], TASKS) if recipe else None
+    loaded = load_recipe(recipe, [], LEAVE_NETWORKS) if recipe else None
     if loaded and loaded.recipe.task != description.task:
         raise InputError(
             f'recipe {recipe}: its task is "{loaded.recipe.task}", and {file} was trained for {description.task}. Name '
@@ -305,5 +305,5 @@ def _deviations(
     name = run["recipe"]
     if name not in list_recipes():
         return (*run["deviations"], *deviations(settings, trained))
-    then, now = (load_recipe(name, [], TASKS).deviations(each) for each in (trained, settings))
+    then, now = (load_recipe(name, [], LEAVE_NETWORKS).deviations(each) for each in (trained, settings))
     return (*(line for line in run["deviations"] if line not in then), *now)

@@ -23,7 +23,7 @@ from benchmarks.running.preparing import Cell, FinishedCell, already_finished, m
 from benchmarks.running.repeating import Code, Repeat
 from benchmarks.running.together import together
 from tasks.outcome import TaskOutcome
-from tasks.registry import TASKS
+from tasks.registry import LEAVE_NETWORKS
 from tasks.trained import PublishedNetwork, TrainedNetwork
 
 
@@ -68,7 +68,7 @@ def _meet(recipe: str | None, overrides: list[str]) -> None:
 
 def _asked_runtime(recipe: str | None, overrides: list[str]) -> RuntimeSettings:
     """How this call is to go about it, which no run has a say in. Raises InputError."""
-    asked = load_recipe(recipe, [], TASKS).recipe.runtime.model_dump() if recipe else {}
+    asked = load_recipe(recipe, [], LEAVE_NETWORKS).recipe.runtime.model_dump() if recipe else {}
     asked |= read_overrides(overrides).get("runtime") or {}
     return validate(RuntimeSettings, asked, "--set, section runtime")
 
@@ -85,7 +85,7 @@ def _prepare(plan: PlannedEvaluation, out: Path, *, repeat: Repeat, rescan: bool
     entry = find_backbone(plan.backbone, with_checkpoint=True)
     with found_anew(rescan):
         classes = plan.known.classes if plan.known else ()
-        contents = TASKS[settings.task].module("evaluating").identify_data(settings, plan.data, classes)
+        contents = LEAVE_NETWORKS[settings.task].module("evaluating").identify_data(settings, plan.data, classes)
     plan = plan.on(contents.evaluation_images).without_weights()
     cell = make_cell(plan, contents, checkpoint.sha256, plan.normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
@@ -119,7 +119,7 @@ def _weights_of(plan: PlannedEvaluation, checkpoint: Checkpoint) -> dict[str, An
 
 
 def _evaluate(cell: Cell, data: Path, out: Path) -> FinishedCell:
-    plan, origin, task = cell.plan, cell.origin, TASKS[cell.recipe.task]
+    plan, origin, task = cell.plan, cell.origin, LEAVE_NETWORKS[cell.recipe.task]
     assert isinstance(plan, PlannedEvaluation) and origin is not None and plan.known and plan.checkpoint
     with claimed_run(cell, data, out) as begun:
         if begun.finished:

@@ -14,7 +14,7 @@ from backbones.training.checkpointing import forget_checkpoints
 from backbones.training.evaluated import forget_evaluation
 from backbones.training.measuring import run_seconds
 from backbones.training.outcome import Outcome
-from backbones.training.settings import protocol
+from backbones.training.settings import Recipe, TrainingRecipe, protocol
 from backbones.training.step_images import step_deviations, step_notes
 from backbones.training.trackers.tracking import conclude
 from benchmarks.planning.trained_runs import run_of
@@ -155,6 +155,12 @@ def _description(record: Record, evaluated: Evaluated) -> Description:
     )
 
 
+def _step_deviations(recipe: Recipe, training: Outcome) -> list[str]:
+    if not isinstance(recipe, TrainingRecipe):
+        return []
+    return step_deviations(training.step_images, recipe.optimizer.batch_size)
+
+
 def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> Record:
     unreadable = {**training.corrupt, **evaluated.unreadable}
     settings = cell.recipe.model_dump(mode="json")
@@ -171,7 +177,7 @@ def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training
         recipe=cell.plan.recipe_name,
         recipe_settings=settings,
         protocol=protocol(cell.plan.protocol_settings(cell.recipe)),
-        deviations=[*cell.plan.deviations, *step_deviations(training.step_images, cell.recipe.optimizer.batch_size)],
+        deviations=[*cell.plan.deviations, *_step_deviations(cell.recipe, training)],
         key=cell.key,
         plan=cell.digest,
         run=cell.standing.run,

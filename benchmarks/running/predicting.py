@@ -25,7 +25,7 @@ from benchmarks.planning.evaluations import evaluation_settings
 from benchmarks.planning.trained_runs import FoundNetwork, find_trained, require_class_names
 from benchmarks.running.drawn import is_document, is_drawn, save_picture
 from benchmarks.running.image_files import ImageFile, find_image_files
-from tasks.registry import PRETRAINING, TASKS, interpret
+from tasks.registry import LEAVE_NETWORKS, PRETRAINING, interpret
 from tasks.trained import TrainedNetwork
 
 PREDICTIONS, PICTURES, LABELS = "predictions.json", "pictures", "labels"
@@ -110,7 +110,7 @@ def load_predictor(
 
         return load_autoencoder(recipe, checkpoint, normalisation, **asked), recipe
     network = TrainedNetwork(str(description.run["backbone"]), checkpoint, description)
-    module = TASKS[description.task].module("predicting")
+    module = LEAVE_NETWORKS[description.task].module("predicting")
     return module.load_predictor(recipe, network, normalisation, **asked), recipe
 
 
@@ -119,7 +119,7 @@ def _described(run: Path, found: FoundNetwork) -> Description:
     known = found.known
     if known is None:
         raise InputError(f"{run}: not written by a run. Expected a finished run's folder, or the {WEIGHTS} in it")
-    if known.task not in {PRETRAINING, *TASKS}:
+    if known.task not in {PRETRAINING, *LEAVE_NETWORKS}:
         raise InputError(f"{run}: is for the task {known.task}, which is not known here")
     require_class_names(known, run)
     return known

@@ -15,7 +15,7 @@ from backbones.registry import BackboneEntry
 from backbones.trained.file import WEIGHTS, read_description
 from backbones.training.checkpointing import forget_checkpoints
 from backbones.training.job import check_batch_size
-from backbones.training.settings import Recipe
+from backbones.training.settings import Recipe, TrainingRecipe
 from backbones.weights.checkpoints import Checkpoint, read_checkpoint
 from backbones.weights.origin import Declared, Origin
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone, plan_pretraining, plan_task
@@ -141,7 +141,8 @@ def prepare_task(
     cell = make_cell(plan, contents, sha256, normalisation, out, Code.of(entry), repeat)
     if finished := already_finished(cell, out):
         return _renamed(finished, cell, entry, checkpoint, out)
-    check_batch_size(settings, contents.train_images or 0)
+    if isinstance(settings, TrainingRecipe):
+        check_batch_size(settings, contents.train_images or 0)
     return replace(cell, origin=settle_names(plan, entry, checkpoint), arch=entry.arch)
 
 

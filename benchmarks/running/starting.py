@@ -14,7 +14,7 @@ from backbones.training.compiling import require_compiler
 from backbones.training.job import accumulation_steps
 from backbones.training.machine import choose_device, device_name, device_type, meet_processes, process_count
 from backbones.training.precision import resolve_precision
-from backbones.training.settings import Recipe
+from backbones.training.settings import Recipe, TrainingRecipe
 from backbones.training.trackers.tracking import require_trackers
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.running.claim import CODE, RECIPE
@@ -72,6 +72,10 @@ def tell_start(directory: Path, recipe: Recipe, normalisation: Normalisation) ->
 
     Raises InputError as `accumulation_steps` does.
     """
+    if not isinstance(recipe, TrainingRecipe):
+        line = f"probes: {device_name()}; {recipe.precision}; normalisation {normalisation}; in {directory}"
+        print(line, file=sys.stderr, flush=True)
+        return
     processes, batch, done = process_count(), recipe.optimizer.batch_size, last_update(directory)
     steps = accumulation_steps(recipe, processes)
     shares = f"{processes} × {batch // processes // steps} × {steps} (processes × images each × accumulation)"

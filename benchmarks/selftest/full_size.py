@@ -25,7 +25,7 @@ from backbones.training.measuring import begin_run, peak_memory_mb
 from backbones.training.precision import Precision, resolve_precision
 from backbones.training.randomness import seed_generators
 from backbones.training.schedule import learning_rate_curve
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError, memory_gib
 from benchmarks.selftest.random_batches import CLASSES, random_batch
@@ -98,7 +98,7 @@ class Speed:
     loss: float
 
 
-def build_step(recipe: Recipe) -> tuple[BaseModel, list[Any]]:
+def build_step(recipe: TrainingRecipe) -> tuple[BaseModel, list[Any]]:
     """The model that the recipe's job trains, with random weights, and the optimizer's parameter groups.
 
     Raises InputError for settings that do not fit each other.
@@ -119,7 +119,7 @@ def build_step(recipe: Recipe) -> tuple[BaseModel, list[Any]]:
     raise TypeError(f"no step for {type(recipe).__name__}")
 
 
-def build_update(recipe: Recipe, device: str) -> tuple[BaseModel, OptimWrapper]:
+def build_update(recipe: TrainingRecipe, device: str) -> tuple[BaseModel, OptimWrapper]:
     """The model on the device, and what updates it after each step, at the rate of a training's first one.
 
     Weights are drawn on the device, where that takes no time.
@@ -206,7 +206,7 @@ def measure_speed(model: BaseModel, optimizer: OptimWrapper, batch: dict[str, An
     return Speed(seconds, operations, float(losses["loss"].detach()))
 
 
-def try_step(recipe: Recipe, device: str, product_side: int = 8192) -> Found:
+def try_step(recipe: TrainingRecipe, device: str, product_side: int = 8192) -> Found:
     """Build the recipe's step, time it with `runtime.batch_per_device` images, and hold it against the device's peak.
 
     product_side: of the matrix product that the peak is taken from
@@ -249,7 +249,7 @@ def try_step(recipe: Recipe, device: str, product_side: int = 8192) -> Found:
     return Found(math.isfinite(speed.loss), measured, expected, figures)
 
 
-def _speed_if_it_fits(recipe: Recipe, images: int, device: str) -> Speed | None:
+def _speed_if_it_fits(recipe: TrainingRecipe, images: int, device: str) -> Speed | None:
     """None where the device's memory runs out. What was built is no more once this returns."""
     try:
         model, optimizer = build_update(recipe, device)
@@ -258,14 +258,16 @@ def _speed_if_it_fits(recipe: Recipe, images: int, device: str) -> Speed | None:
         return None
 
 
-def recipe_on_one_device(name: str) -> Recipe:
+def recipe_on_one_device(name: str) -> TrainingRecipe:
     """A packaged recipe as `FITS` has it for one GPU."""
     fits = FITS[name]
     overrides = [
         f"runtime.batch_per_device={fits.images}",
         f"runtime.activation_checkpointing={str(fits.recompute).lower()}",
     ]
-    return load_recipe(name, overrides, RECIPES).recipe
+    recipe = load_recipe(name, overrides, RECIPES).recipe
+    assert isinstance(recipe, TrainingRecipe)
+    return recipe
 
 
 def require_memory(needed: float, device: str) -> None:

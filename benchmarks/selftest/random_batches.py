@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 from torch.utils.data import DataLoader
 
 from backbones.training.runner import stack
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 from tasks.detection.objects import Objects
 from tasks.detection.samples import gather
 
@@ -28,7 +28,7 @@ _CORNERS = 24  # of an object's outline
 _SHORT_SIDE = 0.75  # of the long one, as in photographs of 640 × 480 pixels
 
 
-def random_batch(recipe: Recipe, images: int, device: str) -> dict[str, Any]:
+def random_batch(recipe: TrainingRecipe, images: int, device: str) -> dict[str, Any]:
     """A batch of so many images for the recipe's step, pinned for a GPU."""
     settings: Any = recipe
     side = settings.model.image_size

@@ -11,7 +11,7 @@ from backbones.training.settings import (
     NonNegative,
     PixelSettings,
     PositiveInt,
-    Recipe,
+    TrainingRecipe,
     ScaledOptimizer,
     Settings,
     Shares,
@@ -98,7 +98,7 @@ class FineTuningAugmentation(Settings):
     random_erasing: Fraction = 0.25
 
 
-class ClassificationRecipe(Recipe):
+class ClassificationRecipe(TrainingRecipe):
     """The settings of `backbench run` for classification."""
 
     task: Literal["classification"]

@@ -10,7 +10,7 @@ from backbones.training.settings import (
     IterationSchedule,
     PixelSettings,
     PositiveInt,
-    Recipe,
+    TrainingRecipe,
     Settings,
     ascending,
 )
@@ -119,7 +119,7 @@ class DetectionInference(Settings):
         return max(image_size, self.sides(image_size)[0])
 
 
-class DetectionRecipe(Recipe):
+class DetectionRecipe(TrainingRecipe):
     """Mask R-CNN on a data set in COCO's format."""
 
     task: Literal["detection"]

@@ -38,6 +38,20 @@ def nearest(queries_QC: Tensor, kept_NC: Tensor, count: int) -> tuple[Tensor, Te
     return torch.cat(similarities), torch.cat(indices)
 
 
+def votes(similarities_QK: Tensor, labels_QK: Tensor, classes: int, temperature: float) -> Tensor:
+    """The class of each query by its neighbours, each of which votes with exp(similarity / temperature): (Q,).
+
+    Of classes with as many votes the first is taken. As facebookresearch/dino, eval_knn.py, votes; the largest
+    similarity of a query is subtracted first, which changes no class and keeps small temperatures finite.
+    """
+    predictions = []
+    for similarities, labels in zip(similarities_QK.split(QUERIES), labels_QK.split(QUERIES), strict=True):
+        weights_BK = ((similarities - similarities[:, :1]) / temperature).exp()
+        tally_BC = weights_BK.new_zeros((len(weights_BK), classes)).scatter_add_(1, labels, weights_BK)
+        predictions.append(tally_BC.argmax(1))
+    return torch.cat(predictions)
+
+
 def _lengths(features: Tensor) -> Tensor:
     return torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
 

@@ -10,7 +10,7 @@ from backbones.training.settings import (
     IterationSchedule,
     PixelSettings,
     PositiveInt,
-    Recipe,
+    TrainingRecipe,
     Settings,
     Share,
     ascending,
@@ -117,7 +117,7 @@ class Inference(Settings):
         return self
 
 
-class SegmentationRecipe(Recipe):
+class SegmentationRecipe(TrainingRecipe):
     """UPerNet on a set of images with a label for every pixel."""
 
     task: Literal["segmentation"]

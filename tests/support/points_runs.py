@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from backbones.training.settings import EpochSchedule, Recipe, ScaledOptimizer, validate
+from backbones.training.settings import EpochSchedule, TrainingRecipe, ScaledOptimizer, validate
 
 POINTS = 24
 
@@ -26,14 +26,14 @@ class Points(Dataset[dict[str, Any]]):
         return {"points": self.values[index], "corrupt": corrupt}
 
 
-class PointsRecipe(Recipe):
+class PointsRecipe(TrainingRecipe):
     """The settings of these trainings."""
 
     optimizer: ScaledOptimizer
     schedule: EpochSchedule
 
 
-def recipe(**settings: Any) -> Recipe:
+def recipe(**settings: Any) -> TrainingRecipe:
     """Two epochs of four updates of six points."""
     optimizer = {"base_lr": 1.0, "batch_size": 6} | settings.pop("optimizer", {})
     schedule = {"epochs": 2, "warmup_epochs": 0.5} | settings.pop("schedule", {})

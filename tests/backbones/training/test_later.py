@@ -7,7 +7,7 @@ from pydantic import Field
 from backbones.training.later import Later, later_settings, without_neutral
 from backbones.training.settings import (
     EpochSchedule,
-    Recipe,
+    TrainingRecipe,
     ScaledOptimizer,
     Settings,
     deciding_settings,
@@ -24,7 +24,7 @@ class Loss(Settings):
     smoothing: Annotated[float, Later(0.0)] = 0.0
 
 
-class Before(Recipe):
+class Before(TrainingRecipe):
     optimizer: ScaledOptimizer
     schedule: EpochSchedule
 

@@ -19,7 +19,7 @@ from backbones.training import checkpointing, precision
 from backbones.training.checkpointing import CheckpointHook, Tally, save_atomically
 from backbones.training.job import Job, Outcome, accumulation_steps, run_job
 from backbones.training.precision import resolve_precision
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 from tests.backbones.training.test_evaluation import KilledAt, KilledError
 from tests.support.points_runs import Points, recipe
 
@@ -41,7 +41,7 @@ class Regression(BaseModel):
 
 
 def train(
-    directory: Path, model: BaseModel, settings: Recipe, data: Points | None = None, hooks: Sequence[Hook] = ()
+    directory: Path, model: BaseModel, settings: TrainingRecipe, data: Points | None = None, hooks: Sequence[Hook] = ()
 ) -> Outcome:
     groups = [{"params": list(model.network.parameters())}]
     return run_job(Job(model, data or Points(), groups, settings, directory, seed=0, title="test", hooks=hooks))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backbones.training.job import accumulation_steps
-from backbones.training.settings import Recipe
+from backbones.training.settings import TrainingRecipe
 from benchmarks.planning.recipe import list_recipes, load_recipe
 from benchmarks.selftest import full_size
 from benchmarks.selftest.full_size import FITS, FULL_SIZE, recipe_on_one_device, try_step
@@ -34,7 +34,7 @@ SMALL = {
 }
 
 
-def small(name: str) -> Recipe:
+def small(name: str) -> TrainingRecipe:
     """A full-size recipe of a size for a test."""
     return load_recipe(name, MINI + SMALL[name], RECIPES).recipe
 

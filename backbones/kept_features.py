@@ -1,0 +1,247 @@
+"""Features of images that were computed once, in the user's cache folder, for all later probes.   N images, C channels
+
+`features/KEY` in the folder of `backbones.cache` holds a file for each kind of features, float32 (N, C) in numpy's
+format, which of the N images could be read, and `features.json`, which says of what they are. It has its name only once
+all of it is written; until then a folder `KEY.unfinished` holds what is done, and who repeats the command goes on from
+there. What was used longest ago makes room for what is new.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from backbones.cache import Entry, cache_folder
+from backbones.errors import InputError, not_written
+from backbones.images.mounts import is_on_own_disk
+from backbones.training.writing import written_whole
+
+LIMIT = 256 * 2**30
+"""Bytes that all features may take: those of ImageNet take 20 GB of a ViT-B, 33 GB of a ViT-H."""
+
+_HEAD, _READABLE, _DONE = "features.json", "readable.npy", "done.json"
+_UNFINISHED, _LOCK = ".unfinished", ".lock"
+
+
+@dataclass(frozen=True)
+class Features:
+    """Those of N images: `values` by kind, (N, C) each, float32; whether each image was `readable`, (N,), or why not."""
+
+    values: Mapping[str, np.ndarray]
+    readable: np.ndarray
+    unreadable: Mapping[str, str]
+
+
+class KeptFeatures:
+    """The place of the features that a question asks for.
+
+    about:    everything that changes them, which JSON can say
+    subject:  for `backbench cache ls`, of what they are
+    images:   N
+    """
+
+    def __init__(self, about: Mapping[str, Any], subject: str, images: int) -> None:
+        self.about: dict[str, Any] = json.loads(json.dumps({**about, "images": images}))
+        self.subject, self.images = subject, images
+        digest = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = features_folder() / digest
+        self.unfinished = self.folder.with_name(f"{digest}{_UNFINISHED}")
+
+    @contextmanager
+    def alone(self, seconds: float) -> Iterator[bool]:
+        """Within the block no other process computes them; False if one still does after so many seconds.
+
+        Raises InputError where the cache folder cannot be written to.
+        """
+        path = self.folder.with_name(f".{self.folder.name}{_LOCK}")
+        lock = FileLock(path)
+        is_alone = True
+        with _told(path):
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=seconds)
+            except Timeout:
+                is_alone = False
+            except NotImplementedError:
+                pass  # a file system without locks: whoever is done first serves all
+        try:
+            yield is_alone
+        finally:
+            lock.release()
+
+    def find(self) -> Features | None:
+        """What is kept, mapped into memory where the folder lies on this machine's own disk; None for nothing.
+
+        Raises InputError for features of something else in its place, and for files that have lost parts.
+        """
+        try:
+            told = json.loads((self.folder / _HEAD).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            told = {}
+        if not isinstance(told, dict) or told.get("about") != self.about:
+            raise InputError(f"{self.folder}: holds other features than its name says. {self._remove()}")
+        mode = "r" if is_on_own_disk(self.folder) else None
+        try:
+            values = {
+                name: np.load(self.folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
+                for name in told["widths"]
+            }
+            readable = np.load(self.folder / _READABLE, allow_pickle=False)
+            whole = all(
+                each.shape == (self.images, told["widths"][name]) and each.dtype == np.float32
+                for name, each in values.items()
+            )
+        except (OSError, ValueError, KeyError, EOFError):
+            whole = False
+        if not whole or readable.shape != (self.images,):
+            raise InputError(f"{self.folder}: files of features are missing or were cut off. {self._remove()}")
+        with suppress(OSError):
+            os.utime(self.folder / _HEAD)
+        return Features(values, readable, told["unreadable"])
+
+    def _remove(self) -> str:
+        return f"Remove it, with `backbench cache rm {self.folder.name}`, and repeat the command: they are computed anew"
+
+    def done(self) -> int:
+        """How many of the images an earlier call has done before it was ended."""
+        return int(self._progress()["images"])
+
+    def _progress(self) -> dict[str, Any]:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads((self.unfinished / _DONE).read_text())
+            if told["about"] == self.about:
+                return dict(told)
+        return {"about": self.about, "images": 0, "unreadable": {}, "widths": {}}
+
+    def write(self, values: Mapping[str, np.ndarray], readable: np.ndarray, unreadable: Mapping[str, str]) -> None:
+        """Add the features of the next images. Raises InputError where they cannot be written."""
+        with _told(self.unfinished):
+            before = self._progress()
+            if not before["images"]:
+                self._begin({name: each.shape[1] for name, each in values.items()})
+            start = before["images"]
+            for name, part in {**values, Path(_READABLE).stem: readable}.items():
+                with (self.unfinished / f"{name}.npy").open("r+b") as file:
+                    _seek(file, start)
+                    file.write(np.ascontiguousarray(part).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            progress = before | {
+                "images": start + len(readable),
+                "unreadable": before["unreadable"] | dict(unreadable),
+                "widths": {name: each.shape[1] for name, each in values.items()},
+            }
+            with written_whole(self.unfinished / _DONE) as file:
+                file.write(json.dumps(progress).encode())
+
+    def _begin(self, widths: Mapping[str, int]) -> None:
+        """Lay out files for all images, if there is room."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(0o700, parents=True)
+        needed = self.images * (1 + 4 * sum(widths.values()))
+        _make_room(needed)
+        free = shutil.disk_usage(self.unfinished).free
+        if needed > free:
+            raise InputError(
+                f"{self.unfinished.parent}: {self.subject} take {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are "
+                "free. Set XDG_CACHE_HOME to a folder with more room, or make some: `backbench cache ls`"
+            )
+        for name, width in widths.items():
+            _lay_out(self.unfinished / f"{name}.npy", np.dtype(np.float32), (self.images, width))
+        _lay_out(self.unfinished / _READABLE, np.dtype(np.bool_), (self.images,))
+
+    def finish(self) -> None:
+        """Give what is written its name. Raises InputError where that fails."""
+        progress = self._progress()
+        assert progress["images"] == self.images
+        told = {name: progress[name] for name in ("about", "unreadable", "widths")} | {"subject": self.subject}
+        with _told(self.folder):
+            with written_whole(self.unfinished / _HEAD) as file:
+                file.write(json.dumps(told).encode())
+            (self.unfinished / _DONE).unlink()
+            try:
+                self.unfinished.rename(self.folder)
+            except OSError:
+                if not (self.folder / _HEAD).is_file():
+                    raise
+                shutil.rmtree(self.unfinished)
+
+
+def _lay_out(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """A file of numpy's format for an array of that shape, zeros so far."""
+    with path.open("wb") as file:
+        head = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, head)  # type: ignore[arg-type]
+        file.truncate(file.tell() + int(np.prod(shape)) * kind.itemsize)
+
+
+def _seek(file: Any, row: int) -> None:
+    """To where a row of the array in a file begins."""
+    np.lib.format.read_magic(file)
+    shape, _, kind = np.lib.format.read_array_header_1_0(file)
+    file.seek(row * int(np.prod(shape[1:])) * kind.itemsize, os.SEEK_CUR)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong within the block with files there is an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise not_written(
+            f"{path}: cannot be written: {error.strerror or error}. Features are kept there: set XDG_CACHE_HOME to a "
+            "folder with room that can be written to",
+            error.errno,
+        ) from None
+
+
+def features_folder() -> Path:
+    """Where all lie."""
+    return cache_folder() / "features"
+
+
+def feature_entries() -> list[Entry]:
+    """All that are kept, and what was begun, what was used last at the end."""
+    found = []
+    for folder in features_folder().glob("*"):
+        with suppress(OSError):
+            used = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+            if folder.name.endswith(_UNFINISHED):
+                found.append(Entry(folder, "unfinished features", str(folder), _bytes_in(folder), used))
+                continue
+            with suppress(ValueError, KeyError, TypeError):
+                subject = json.loads((folder / _HEAD).read_text())["subject"]
+                found.append(Entry(folder, "features", subject, _bytes_in(folder), used))
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def remove_features(folder: Path) -> int:
+    """Remove those in a folder; how many bytes that frees. Raises OSError for what cannot be removed."""
+    size = _bytes_in(folder)
+    shutil.rmtree(folder)
+    return size
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _make_room(needed: int) -> None:
+    """Remove what was used longest ago until there is as much room below `LIMIT`."""
+    whole = [entry for entry in feature_entries() if entry.what == "features"]
+    total = sum(entry.bytes for entry in whole)
+    for entry in whole:
+        if total + needed <= LIMIT:
+            return
+        with suppress(OSError):
+            total -= remove_features(entry.path)

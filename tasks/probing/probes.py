@@ -1,0 +1,268 @@
+"""The probes on features, each from the training images' to the evaluation images' classes.   N images, C channels"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.errors import InputError
+from backbones.frozen import MEAN, TOKEN
+from backbones.training.progress_line import progress_line, with_progress
+from backbones.training.randomness import mix
+from tasks.probing import linear_grid, logistic
+from tasks.probing.linear_grid import Head, Schedule
+from tasks.probing.metric import Probed, percent_right
+from tasks.probing.neighbours import nearest, votes
+from tasks.probing.recipe import (
+    FewLabelsRecipe,
+    LinearGridRecipe,
+    LogisticRegressionRecipe,
+    NearestNeighboursRecipe,
+    Pool,
+    ProbingRecipe,
+)
+
+Kinds = Mapping[str, Tensor]
+"""Features by their name, float32 (N, C) each."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images by their features, `kinds`, as evaluated, and classes, (N,); `views` are other views of the same."""
+
+    kinds: Kinds
+    targets: Tensor
+    views: Sequence[Kinds] = ()
+
+    def of(self, numbers: Tensor) -> "Split":
+        """Those of these numbers."""
+        return Split(
+            {name: each[numbers] for name, each in self.kinds.items()},
+            self.targets[numbers],
+            [{name: each[numbers] for name, each in view.items()} for view in self.views],
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a probe learns from, and is asked for."""
+
+    train: Split
+    val: Split
+    classes: Sequence[str]
+    seed: int
+
+
+def wanted(recipe: ProbingRecipe) -> list[tuple[Pool, int]]:
+    """Which features a probe takes: pool and number of blocks of each."""
+    if isinstance(recipe, LinearGridRecipe):
+        return [(pool, layers) for layers in recipe.grid.layers for pool in recipe.grid.pools]
+    assert isinstance(recipe, NearestNeighboursRecipe | LogisticRegressionRecipe | FewLabelsRecipe)
+    return [(recipe.features.pool, recipe.features.layers)]
+
+
+def parts_of(pool: Pool, layers: int) -> list[str]:
+    """The names of the backbone's features that stand side by side in these."""
+    tokens = [f"{TOKEN}{place}" for place in range(1, layers + 1)]
+    means = [f"{MEAN}{place}" for place in range(1, layers + 1)]
+    return {"token": tokens, "avg": means, "token_and_avg": [*tokens, means[0]]}[pool]
+
+
+def require_kinds(recipe: ProbingRecipe, given: Sequence[str], backbone: str) -> None:
+    """Raise InputError for features that a backbone does not give, which gives those of these names."""
+    section = "grid.pools" if isinstance(recipe, LinearGridRecipe) else "features.pool"
+    for pool, layers in wanted(recipe):
+        missing = [name for name in parts_of(pool, layers) if name not in given]
+        if not missing:
+            continue
+        if f"{TOKEN}1" not in given and pool != "avg":
+            fit = "[avg]" if section == "grid.pools" else "avg"
+            raise InputError(f'key "{section}": "{pool}", and {backbone} has no class token. Use --set {section}={fit}')
+        section = "grid.layers" if isinstance(recipe, LinearGridRecipe) else "features.layers"
+        most = sum(name.startswith(missing[0].rstrip("0123456789")) for name in given)
+        what = "class tokens" if missing[0].startswith(TOKEN) else "means"
+        fit = f"[{most}]" if section == "grid.layers" else str(most)
+        raise InputError(
+            f'key "{section}": {layers}, and of {backbone} {what} of {most} block(s) can be taken with this pool. '
+            f"Use --set {section}={fit}"
+        )
+
+
+def select(kinds: Kinds, pool: Pool, layers: int) -> Tensor:
+    """The features of so many blocks side by side, (N, C)."""
+    parts = [kinds[name] for name in parts_of(pool, layers)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def probe(recipe: ProbingRecipe, seen: Seen) -> Probed:
+    """Learn from the training images, as the recipe's task does, and say what it makes of the others.
+
+    Raises InputError for features and classes of which nothing can be learnt.
+    """
+    if isinstance(recipe, NearestNeighboursRecipe):
+        return _nearest_neighbours(recipe, seen)
+    if isinstance(recipe, LinearGridRecipe):
+        return _linear_grid(recipe, seen)
+    if isinstance(recipe, LogisticRegressionRecipe):
+        return _logistic_regression(recipe, seen)
+    assert isinstance(recipe, FewLabelsRecipe)
+    return _few_labels(recipe, seen)
+
+
+def _nearest_neighbours(recipe: NearestNeighboursRecipe, seen: Seen) -> Probed:
+    pool, layers = wanted(recipe)[0]
+    kept, queries = (select(split.kinds, pool, layers) for split in (seen.train, seen.val))
+    most = min(max(recipe.knn.neighbours), len(kept))
+    blocks = torch.arange(len(queries)).split(512)
+    found = [nearest(queries[block], kept, most) for block in with_progress(blocks, "neighbours", len(blocks), "blocks")]
+    similarities_NK, indices_NK = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    labels_NK = seen.train.targets.cpu()[indices_NK]
+    per_image, notes = {}, []
+    for count in recipe.knn.neighbours:
+        used = min(count, most)
+        predictions_N = votes(similarities_NK[:, :used], labels_NK[:, :used], len(seen.classes), recipe.knn.temperature)
+        per_image[f"knn{count}_top1"] = percent_right(predictions_N, seen.val.targets.cpu())
+        if used < count:
+            notes.append(f"knn{count}_top1 is of {used} neighbours: there are no more training images")
+    return Probed(per_image, notes=notes)
+
+
+def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of images to train on and to choose by, ascending: of each class alike, of none all.
+
+    Raises InputError where no class has an image to spare.
+    """
+    targets = targets_N.cpu().numpy()
+    rng = np.random.default_rng(mix(seed, "held out"))
+    order = np.lexsort((rng.random(len(targets)), targets))
+    places = np.floor((np.arange(len(targets) + 1)) * share + rng.random())
+    held = np.zeros(len(targets), dtype=bool)
+    held[order[np.diff(places) > 0]] = True
+    counts, taken = np.bincount(targets), np.bincount(targets[held], minlength=int(targets.max()) + 1)
+    emptied = (counts == taken) & (counts > 0)
+    held[emptied[targets] & held] = False
+    if not held.any():
+        raise InputError(
+            f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes are '
+            "none. Give a larger share, or more images of each class"
+        )
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
+    grid = recipe.grid
+    schedule = Schedule(grid.iterations, grid.batch_size)
+    learnt, chosen_by = hold_out(seen.train.targets, recipe.held_out.share, seen.seed)
+    heads = _train(recipe, seen.train.of(learnt), seen, schedule, grid.rates, wanted(recipe), "heads")
+    held = seen.train.of(chosen_by)
+    counts = linear_grid.right(heads, _selected(held.kinds, wanted(recipe)), held.targets)
+    best = heads[int(counts.argmax())]
+    pool, layers = next(each for each in wanted(recipe) if _named(*each) == best.features)
+    (head,) = _train(recipe, seen.train, seen, schedule, [best.rate], [(pool, layers)], "the chosen head")
+    logits_NK = torch.addmm(head.bias, select(seen.val.kinds, pool, layers), head.weight.T)
+    share = 100 * int(counts.max()) / len(chosen_by)
+    note = (
+        f"of {len(heads)} heads that of learning rate {best.rate:g} on {best.features} was chosen, with {share:.2f} % of "
+        f"{len(chosen_by):,} held-out training images, and trained again on all"
+    )
+    return Probed({"linear_grid_top1": percent_right(logits_NK.argmax(1), seen.val.targets)}, notes=[note])
+
+
+def _named(pool: Pool, layers: int) -> str:
+    blocks = "the last block" if layers == 1 else f"the last {layers} blocks"
+    what = {"token": "the class token", "avg": "the mean", "token_and_avg": "class token and mean"}[pool]
+    return f"{what} of {blocks}"
+
+
+def _selected(kinds: Kinds, chosen: Sequence[tuple[Pool, int]]) -> dict[str, Tensor]:
+    return {_named(pool, layers): select(kinds, pool, layers) for pool, layers in chosen}
+
+
+def _train(
+    recipe: LinearGridRecipe,
+    split: Split,
+    seen: Seen,
+    schedule: Schedule,
+    rates: Sequence[float],
+    chosen: Sequence[tuple[Pool, int]],
+    title: str,
+) -> list[Head]:
+    """Heads on the images of a split, or on their other views where there are any."""
+    views = [_selected(view, chosen) for view in split.views or [split.kinds]]
+    features = {name: torch.cat([view[name] for view in views]) if len(views) > 1 else views[0][name] for name in views[0]}
+    with progress_line(title, schedule.iterations, "iterations") as line:
+        return linear_grid.train(
+            features,
+            split.targets.repeat(len(views)),
+            len(seen.classes),
+            schedule,
+            seen.seed,
+            rates,
+            lambda done, of: line.update(done),
+        )
+
+
+def _logistic_regression(recipe: LogisticRegressionRecipe, seen: Seen) -> Probed:
+    pool, layers = wanted(recipe)[0]
+    train_NC, val_NC = (_unit(select(split.kinds, pool, layers)) for split in (seen.train, seen.val))
+    strengths, classes = recipe.regression.strengths, len(seen.classes)
+    learnt, chosen_by = hold_out(seen.train.targets, recipe.held_out.share, seen.seed)
+    notes = []
+    found = logistic.solve(train_NC[learnt], seen.train.targets[learnt], classes, strengths)
+    counts, open_ends = [], []
+    for each in with_progress(found, "strengths", len(strengths), "of the regression"):
+        predictions_N = each.logits(train_NC[chosen_by]).argmax(1)
+        counts.append(int((predictions_N == seen.train.targets[chosen_by]).sum()))
+        open_ends += [] if each.converged else [each.strength]
+    best = strengths[int(np.argmax(counts))]
+    (refitted,) = logistic.solve(train_NC, seen.train.targets, classes, [best])
+    notes.append(
+        f"of {len(strengths)} strengths C = {best:.4g} was chosen, with {100 * max(counts) / len(chosen_by):.2f} % of "
+        f"{len(chosen_by):,} held-out training images, and solved again on all"
+    )
+    if open_ends or not refitted.converged:
+        count = len(open_ends) + (not refitted.converged)
+        notes.append(f"{count} of {len(strengths) + 1} regressions ended before their derivatives were near 0")
+    return Probed({"logistic_top1": percent_right(refitted.logits(val_NC).argmax(1), seen.val.targets)}, notes=notes)
+
+
+def _unit(features_NC: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(features_NC, dim=1)
+
+
+def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
+    settings, (pool, layers) = recipe.few_labels, wanted(recipe)[0]
+    train_NC, val_NC = (_unit(select(split.kinds, pool, layers)) for split in (seen.train, seen.val))
+    most = max(settings.per_class)
+    sizes = np.bincount(seen.train.targets.cpu().numpy(), minlength=len(seen.classes))
+    if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
+        fitting = [count for count in settings.per_class if count <= sizes[few].min()]
+        raise InputError(
+            f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} to '
+            f"train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"
+        )
+    draws = [(count, draw) for count in settings.per_class for draw in range(settings.draws)]
+    right: dict[int, list[np.ndarray]] = {count: [] for count in settings.per_class}
+    for count, draw in with_progress(draws, "draws", len(draws), "of few labels"):
+        numbers = _drawn(seen.train.targets, count, mix(seen.seed, "labels", draw))
+        (found,) = logistic.solve(train_NC[numbers], seen.train.targets[numbers], len(seen.classes), [settings.strength])
+        right[count].append(percent_right(found.logits(val_NC).argmax(1), seen.val.targets))
+    per_image = {f"labels{count}_top1": np.mean(each, axis=0) for count, each in right.items()}
+    spreads = {
+        f"labels{count}_spread": float(np.std([draw.mean() for draw in each], ddof=1))
+        for count, each in right.items()
+        if len(each) > 1
+    }
+    return Probed(per_image, spreads, [f"means over {settings.draws} draws of labelled images"])
+
+
+def _drawn(targets_N: Tensor, count: int, seed: int) -> Tensor:
+    """The numbers of so many images of each class; fewer of a draw are among more of the same."""
+    targets: Any = targets_N.cpu().numpy()
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(targets)), targets))
+    starts = np.searchsorted(targets[order], targets[order])
+    return torch.from_numpy(np.sort(order[np.arange(len(targets)) - starts < count]))

@@ -1,0 +1,204 @@
+"""Probing a frozen backbone: from the recipe to the scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backbones.architectures import count_parameters
+from backbones.errors import InputError
+from backbones.forward_cost import forward_cost
+from backbones.frozen import FrozenBackbone
+from backbones.images.normalisation import Normalisation
+from backbones.images.views import View
+from backbones.kept_features import Features
+from backbones.registry import create_backbone
+from backbones.training.agreement import first_decides
+from backbones.training.machine import cuda_version, device_name, device_type, driver_version, process_count
+from backbones.training.measuring import peak_memory_mb, run_seconds
+from backbones.training.outcome import Outcome
+from backbones.training.precision import resolve_precision
+from backbones.training.randomness import seed_generators
+from backbones.training.same_lists import require_same_lists
+from backbones.weights.checkpoints import Checkpoint
+from tasks.data_sets import open_labelled, opener_of, require_training_images
+from tasks.datasets.evaluation_images import nothing_readable, require_evaluation_images, unreadable_image
+from tasks.datasets.identity import Contents, kept_contents
+from tasks.datasets.labelled import LabelledSplit, contents_of
+from tasks.outcome import TaskOutcome
+from tasks.probing.features import Shown, take_features
+from tasks.probing.metric import Probed
+from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, wanted
+from tasks.probing.recipe import ProbingRecipe
+
+TRAINING, EVALUATION = "training", "evaluation"
+
+
+def identify_data(recipe: ProbingRecipe, data: Path) -> Contents:
+    """What tells which data set lies below `data`.
+
+    Raises InputError for images in no layout of the recipe's, and for a data set that has nothing to learn from.
+    """
+    require_training_images(recipe.dataset, data)
+    places = {"opener": opener_of(recipe.dataset)}
+    return kept_contents("classification", data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
+
+
+def fine_tune(
+    recipe: ProbingRecipe,
+    data: Path,
+    backbone: str,
+    checkpoint: Checkpoint | None,
+    directory: Path,
+    *,
+    seed: int,
+    normalisation: Normalisation,
+) -> TaskOutcome:
+    """Probe `backbone`, which stays as it is, under `recipe` on the labelled images below `data`.
+
+    Features that an earlier probe took are taken from where it has left them. Raises InputError for unusable data,
+    settings, weights or features.
+    """
+    train, val = open_labelled(recipe.dataset, data)
+    require_same_lists(data, train.listing, val.listing)
+    seed_generators(seed, "weights")
+    model: Any = create_backbone(backbone, checkpoint, image_size=recipe.model.image_size)
+    load_report, parameters = model.load_report, count_parameters(model)
+    network = FrozenBackbone(model, recipe.model.image_size)
+    require_kinds(recipe, network.kinds, backbone)
+    cost = forward_cost(network, recipe.model.image_size)
+    if not recipe.evaluation.allow_unreadable:
+        require_evaluation_images(data, val.paths)
+    features, passes = take_features(
+        *(recipe, network, _shown(recipe, train, val, seed), {"backbone": backbone}, directory),
+        backbone=backbone,
+        seed=seed,
+        normalisation=normalisation,
+    )
+    del network, model
+    probed, numbers = first_decides(lambda: _probe(recipe, features, train, val, seed))
+    labels = np.asarray(val.labels)[numbers]
+    first = next(iter(probed.per_image.values()))
+    unreadable = first_decides(lambda: _unreadable(features, EVALUATION))
+    return TaskOutcome(
+        metrics={name: float(each.mean()) for name, each in probed.per_image.items()} | probed.metrics,
+        image_names=[val.paths[number].relative_to(val.names_root).as_posix() for number in numbers.tolist()],
+        per_image=probed.per_image,
+        per_class={name: float(first[labels == c].mean()) for c, name in enumerate(val.classes) if (labels == c).any()},
+        split=val.split,
+        training=_outcome(recipe, passes, first_decides(lambda: _unreadable(features, TRAINING))),
+        load_report=load_report,
+        network=None,
+        classes=train.classes,
+        unreadable=unreadable,
+        notes=list(dict.fromkeys(note for note in (train.note, val.note, *probed.notes) if note)),
+        parameters=parameters,
+        cost=cost,
+    )
+
+
+def _shown(recipe: ProbingRecipe, train: LabelledSplit, val: LabelledSplit, seed: int) -> dict[str, Shown]:
+    """The images whose features are wanted, by name."""
+    inference = recipe.inference
+    view = View(
+        recipe.model.image_size,
+        inference.crop_ratio,
+        inference.resized,
+        inference.shape,
+        inference.interpolation,
+        recipe.data.decoder,
+    )
+    plain = {
+        TRAINING: Shown(train.paths, view, train.names_root),
+        EVALUATION: Shown(val.paths, view, val.names_root),
+    }
+    draws = {
+        _view_name(number): Shown(train.paths, view, train.names_root, (seed, number)) for number in range(recipe.views)
+    }
+    return plain | draws
+
+
+def _view_name(number: int) -> str:
+    return f"{TRAINING}, view {number + 1},"
+
+
+def _probe(
+    recipe: ProbingRecipe, features: Mapping[str, Features], train: LabelledSplit, val: LabelledSplit, seed: int
+) -> tuple[Probed, np.ndarray]:
+    """What came of it, and which evaluation images count."""
+    kept, asked = features[TRAINING], features[EVALUATION]
+    if asked.unreadable and not recipe.evaluation.allow_unreadable:
+        raise unreadable_image(*next(iter(asked.unreadable.items())))
+    learnt, numbers = np.flatnonzero(kept.readable), np.flatnonzero(asked.readable)
+    if not len(numbers):
+        raise nothing_readable(asked.unreadable)
+    if not len(learnt):
+        first, why = next(iter(kept.unreadable.items()))
+        raise InputError(f"no training image could be read, the first is {first}: {why}. Is the folder complete?")
+    names = list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
+    _require_different(kept, names, learnt, train)
+    views = [_kinds(features[_view_name(number)], names, learnt) for number in range(recipe.views)]
+    seen = Seen(
+        train=Split(_kinds(kept, names, learnt), _targets(train, learnt), views),
+        val=Split(_kinds(asked, names, numbers), _targets(val, numbers)),
+        classes=train.classes,
+        seed=seed,
+    )
+    return probe(recipe, seen), numbers
+
+
+def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray, train: LabelledSplit) -> None:
+    """Raise InputError for features that are the same for all images, or 0 for one: they tell nothing, or no angle."""
+    for name in names:
+        values = features.values[name]
+        if len(numbers) > 1 and all((values[number] == values[numbers[0]]).all() for number in numbers):
+            raise InputError(
+                f"the features ({name}) of all {len(numbers):,} training images are the same: nothing can be learnt from "
+                "them. The weights may be damaged (`backbench inspect FILE`), or the images may be one and the same"
+            )
+        empty = next((number for number in numbers if not values[number].any()), None)
+        if empty is not None:
+            raise InputError(
+                f"{train.paths[empty]}: its features ({name}) are all 0, which have no direction. The weights may be "
+                "damaged: `backbench inspect FILE`"
+            )
+
+
+def _kinds(features: Features, names: Sequence[str], numbers: np.ndarray) -> Kinds:
+    """Those of these images, on the device."""
+    whole = len(numbers) == len(features.readable)
+    values = {name: features.values[name] for name in names}
+    chosen = values if whole else {name: each[numbers] for name, each in values.items()}
+    return {name: torch.from_numpy(np.array(each)).to(device_type()) for name, each in chosen.items()}
+
+
+def _targets(split: LabelledSplit, numbers: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(split.labels)[numbers].astype(np.int64)).to(device_type())
+
+
+def _unreadable(features: Mapping[str, Features], name: str) -> dict[str, str]:
+    return dict(features[name].unreadable)
+
+
+def _outcome(recipe: ProbingRecipe, passes: Sequence[Outcome], corrupt: dict[str, str]) -> Outcome:
+    """What the probe took, its passes over images and what followed."""
+    last = Outcome(
+        train_loss=None,
+        images_per_second=None,
+        peak_memory_mb=peak_memory_mb(),
+        seconds=None,
+        evaluation_seconds=run_seconds(),
+        earlier_seconds=0.0,
+        corrupt=corrupt,
+        precision=resolve_precision(recipe.precision, device_type()),
+        device=device_name(),
+        cuda=cuda_version(),
+        driver=driver_version(),
+        processes=process_count(),
+        step_images=(),
+        metrics={},
+    )
+    return replace(last, peak_memory_mb=max([last.peak_memory_mb, *(each.peak_memory_mb for each in passes)]))
