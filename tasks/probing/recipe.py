@@ -163,13 +163,19 @@ class LogisticRegressionRecipe(ProbingRecipe):
 
 
 class FewLabelsSettings(Settings):
-    """How few images of each class are labelled, and how often they are drawn."""
+    """How few images of each class are labelled, and how often they are drawn.
+
+    C is MSN's: its penalty of lambda / 2 |W|² beside the mean loss has lambda = 0.00025 / images, and 1 / (C images)
+    here (facebookresearch/msn, logistic_eval.py, `--lambd`).
+    """
 
     per_class: Annotated[
         tuple[Literal[1, 2, 5, 10, 20], ...], Field(strict=False, min_length=1), AfterValidator(_different)
     ] = LABELS_PER_CLASS
     draws: Annotated[PositiveInt, Field(le=1000)] = 5
-    strength: Annotated[Positive, Field(description="C of the logistic regression: few labels leave none to choose by")] = 1.0
+    strength: Annotated[
+        Positive, Field(description="C of the logistic regression, which few labels leave no images to choose by")
+    ] = 4000.0
 
 
 class FewLabelsRecipe(ProbingRecipe):
