@@ -85,12 +85,13 @@ class FrozenBackbone(nn.Module):
         found = model.forward_intermediates(
             images_B3HW, indices=self._blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
         )
-        patches_BNC, prefix_BTC = zip(*reversed(found), strict=True)
+        blocks = [each if isinstance(each, tuple) else (each, None) for each in reversed(found)]
+        mean_BC = self._normalised(blocks[0][0].mean(1))
         if _has_class_token(model):
-            tokens = {f"{TOKEN}{place}": tokens[:, 0] for place, tokens in enumerate(prefix_BTC, start=1)}
-            return tokens | {f"{MEAN}1": self._normalised(patches_BNC[0].mean(1))}
-        means = {f"{MEAN}{place}": patches.mean(1) for place, patches in enumerate(patches_BNC, start=1)}
-        return means | {f"{MEAN}1": self._normalised(means[f"{MEAN}1"])}
+            tokens = {f"{TOKEN}{place}": prefix[:, 0] for place, (_, prefix) in enumerate(blocks, start=1)}
+            return tokens | {f"{MEAN}1": mean_BC}
+        means = {f"{MEAN}{place}": patches.mean(1) for place, (patches, _) in enumerate(blocks, start=1)}
+        return means | {f"{MEAN}1": mean_BC}
 
     def _normalised(self, mean_BC: Tensor) -> Tensor:
         """By the norm that comes behind the mean in some ViTs, and is in place of the last one."""

@@ -34,6 +34,7 @@ _WORK = ("benchmarks.launching", "benchmarks.running", "benchmarks.planning")
 ROOMS: dict[str, tuple[str, ...]] = {
     "backbones": ("backbones.errors", "backbones.images", "backbones.running_statistics", "backbones.weights"),
     "backbones.cache": ("backbones.errors", "backbones.images", "backbones.training"),
+    "backbones.kept_features": ("backbones.cache", "backbones.errors", "backbones.images", "backbones.training"),
     "backbones.errors": (),
     "backbones.images": ("backbones.errors",),
     "backbones.running_statistics": (),

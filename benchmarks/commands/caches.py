@@ -2,16 +2,19 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from backbones.cache import cache_folder, clear, entries
 from backbones.errors import InputError
+from backbones.kept_features import feature_entries, remove_features
 from benchmarks.commands.sheets import Sheet, print_json, show, spell_age, spell_size
 
 
 def show_cache(*, as_json: bool) -> None:
     """List the entries, what was used last at the end."""
-    found = entries()
+    found = sorted([*entries(), *feature_entries()], key=lambda entry: entry.used)
     if as_json:
         listed = [
             {
@@ -37,8 +40,24 @@ def show_cache(*, as_json: bool) -> None:
 
 def clear_cache() -> None:
     """Remove all entries. Raises InputError where one cannot be removed."""
+    with _told():
+        freed = clear() + sum(remove_features(entry.path) for entry in feature_entries())
+    print(f"freed {spell_size(freed)}", file=sys.stderr)
+
+
+def clear_features(name: str | None) -> None:
+    """Remove all features, or those in the folder of that name. Raises InputError if there are none, or as above."""
+    found = [entry.path for entry in feature_entries() if name in (None, entry.path.name)]
+    if name and not found:
+        raise InputError(f'"{name}": no features of that name are kept. `backbench cache ls --json` lists what is')
+    with _told():
+        freed = sum(remove_features(path) for path in found)
+    print(f"freed {spell_size(freed)}", file=sys.stderr)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        freed = clear()
+        yield
     except OSError as error:
         raise InputError(f"{error.filename}: it cannot be removed: {error.strerror}") from None
-    print(f"freed {spell_size(freed)}", file=sys.stderr)

@@ -362,7 +362,7 @@ def _require_one_protocol(cells: Sequence[SuiteCell], suite: Suite) -> None:
     is_own_row = {cell.backbone: _has_name_of_its_own(suite.backbones[cell.backbone], cell) for cell in compared}
     of_place: dict[tuple[str, ...], SuiteCell] = {}
     for cell in compared:
-        place = (cell.table, cell.planned.recipe.dataset, cell.dataset, cell.column)
+        place = (cell.table, cell.task, cell.planned.recipe.dataset, cell.dataset, cell.column)
         row = (*place, cell.method, cell.pretrain_data) if is_own_row[cell.backbone] else place
         first = of_place.setdefault(row, cell)
         if _protocol(cell) != _protocol(first):

@@ -1,0 +1,138 @@
+"""Features are kept whole or not at all, and never taken for others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backbones import kept_features
+from backbones.errors import InputError
+from backbones.kept_features import KeptFeatures, feature_entries
+from tests.support.in_process import refusal, success
+
+VALUES = {"token1": np.arange(12, dtype=np.float32).reshape(4, 3), "avg1": np.ones((4, 2), np.float32)}
+READABLE = np.array([True, False, True, True])
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def place(**about: Any) -> KeptFeatures:
+    return KeptFeatures({"weights": "a", **about}, "photos: training, by vit", 4)
+
+
+def write(kept: KeptFeatures, start: int, end: int) -> None:
+    unreadable = {"1.jpg": "truncated"} if start <= 1 < end else {}
+    kept.write({name: each[start:end] for name, each in VALUES.items()}, READABLE[start:end], unreadable)
+
+
+def test_what_is_written_is_found() -> None:
+    kept = place()
+    assert kept.find() is None and kept.done() == 0
+    write(kept, 0, 3)
+    assert kept.find() is None and place().done() == 3
+    write(place(), 3, 4)
+    place().finish()
+    found = place().find()
+    assert found is not None and place(weights="b").find() is None
+    for name, each in VALUES.items():
+        np.testing.assert_array_equal(found.values[name], each)
+        assert isinstance(found.values[name], np.memmap)
+    np.testing.assert_array_equal(found.readable, READABLE)
+    assert found.unreadable == {"1.jpg": "truncated"}
+    (entry,) = feature_entries()
+    assert (entry.what, entry.subject) == ("features", "photos: training, by vit")
+    assert entry.bytes >= 4 * (1 + 4 * 5)
+
+
+def test_what_another_question_left_unfinished_is_not_gone_on_with(tmp_path: Path) -> None:
+    kept = place()
+    write(kept, 0, 3)
+    other = place(weights="b")
+    kept.unfinished.rename(other.unfinished)
+    assert other.done() == 0
+    write(other, 0, 2)
+    assert other.done() == 2
+
+
+def finished() -> KeptFeatures:
+    kept = place()
+    write(kept, 0, 4)
+    kept.finish()
+    return kept
+
+
+def test_features_of_something_else_in_their_place_are_refused() -> None:
+    kept, other = finished(), place(weights="b")
+    kept.folder.rename(other.folder)
+    with pytest.raises(InputError, match=f"holds other features.*backbench cache rm {other.folder.name}"):
+        other.find()
+
+
+@pytest.mark.parametrize("what", ["token1.npy", "readable.npy"])
+@pytest.mark.parametrize("harm", ["cut off", "gone"])
+def test_damaged_files_are_refused(what: str, harm: str) -> None:
+    kept = finished()
+    path = kept.folder / what
+    path.write_bytes(path.read_bytes()[:-1])
+    if harm == "gone":
+        path.unlink()
+    with pytest.raises(InputError, match="missing or were cut off"):
+        kept.find()
+
+
+def test_a_head_that_is_no_json_is_refused() -> None:
+    kept = finished()
+    (kept.folder / "features.json").write_text("{")
+    with pytest.raises(InputError, match="holds other features"):
+        kept.find()
+
+
+def test_only_one_computes_them() -> None:
+    kept = place()
+    with kept.alone(0.1) as first, place().alone(0.1) as second:
+        assert first and not second
+    with place().alone(0.1) as third:
+        assert third
+
+
+def test_what_was_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = finished()
+    size = feature_entries()[0].bytes
+    monkeypatch.setattr(kept_features, "LIMIT", size)
+    second = place(weights="b")
+    write(second, 0, 4)
+    second.finish()
+    assert first.find() is None and second.find() is not None
+
+
+def test_too_little_room_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptFeatures({}, "photos: training, by vit", 10**12)
+    with pytest.raises(InputError, match=r"take 13000\.0 GB there, and .* GB are free"):
+        kept.write({name: each[:1] for name, each in VALUES.items()} | {"avg1": VALUES["avg1"][:1, :0]}, READABLE[:1], {})
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "backbench").write_text("a file")
+    with pytest.raises(InputError, match="XDG_CACHE_HOME"), place().alone(0.1):
+        pass
+
+
+def test_what_is_asked_is_kept_as_json() -> None:
+    assert json.loads(json.dumps(place(size=(1, 2)).about)) == place(size=[1, 2]).about
+
+
+def test_the_cache_lists_and_removes_them() -> None:
+    first, second = finished(), place(weights="b")
+    write(second, 0, 2)
+    listed = success("cache", "ls", "--json").output
+    assert first.folder.name in listed and second.unfinished.name in listed
+    assert refusal("cache", "rm", "x").startswith('"x": no features of that name')
+    success("cache", "rm", first.folder.name)
+    assert first.find() is None and second.done() == 2
+    success("cache", "rm", "--features")
+    assert second.done() == 0 and not feature_entries()

@@ -1,0 +1,229 @@
+"""Probes through the command line: features are computed once, and what is learnt from them is scikit-learn's."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+from backbones.kept_features import features_folder
+from results import Record, find_records
+from tasks.data_sets import open_labelled
+from tasks.probing import features as passes
+from tasks.probing.features import FeatureStep
+from tests.support.in_process import call, refusal, success
+
+PROBES = ("mini_knn", "mini_linear_grid", "mini_logistic", "mini_few_labels")
+QUICK = {
+    "mini_linear_grid": {"grid.iterations": 40, "grid.rates": "[0.001,0.1]", "held_out.share": 0.25},
+    "mini_logistic": {"regression.steps": 3, "regression.least_exponent": -1, "held_out.share": 0.25},
+    "mini_few_labels": {"few_labels.per_class": "[1,2]", "few_labels.draws": 2},
+}
+
+
+def arguments(recipe: str, data: Path, out: Path, *more: object, backbone: str = "random_vit_mini", **changes: object) -> list[object]:
+    settings = QUICK.get(recipe, {}) | {name.replace("__", "."): value for name, value in changes.items()}
+    overrides = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    own = ["--set", "runtime.workers=0", "--set", "runtime.device=cpu"]
+    return ["run", "--recipe", recipe, "--data", data, "--backbone", backbone, "--out", out, *own, *overrides, *more]
+
+
+def only(out: Path) -> Record:
+    ((_, record),) = find_records([out])
+    return record
+
+
+def values(record: Record) -> dict[str, float]:
+    return {metric.name: metric.value for metric in record.metrics}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """How many images the backbone was shown, call by call, in a cache folder of this module's own."""
+    counts: list[int] = []
+    forward = FeatureStep.forward
+
+    def counting(self: FeatureStep, images: Tensor, mode: str, **about: object) -> list[dict[str, Tensor]]:
+        counts.append(len(images))
+        return forward(self, images, mode, **about)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("features")))
+        monkeypatch.setattr(FeatureStep, "forward", counting)
+        yield counts
+
+
+@pytest.fixture(scope="module")
+def probed(mini: Path, shown: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run of each, of which only the first showed its backbone the images."""
+    out, before = tmp_path_factory.mktemp("probes") / "store", sum(shown)
+    for recipe in PROBES:
+        success(*arguments(recipe, mini, out))
+        assert sum(shown) - before == 64 + 80
+    return out
+
+
+def of(out: Path, task: str) -> tuple[Path, Record]:
+    (found,) = [(directory, record) for directory, record in find_records([out]) if record.task == task]
+    return found
+
+
+def kept(split: int) -> np.ndarray:
+    """The class tokens of the images of a split, by how many there are."""
+    arrays = [np.load(path) for path in features_folder().glob("*/token1.npy")]
+    return next(each for each in arrays if len(each) == split)
+
+
+def test_nearest_neighbours_are_scikit_learns(probed: Path, mini: Path) -> None:
+    _, record = of(probed, "knn")
+    train, val = open_labelled("mini", mini)
+    for count in (10, 20):
+        peer = KNeighborsClassifier(
+            count, weights=lambda distances: np.exp((1 - distances) / 0.07), metric="cosine", algorithm="brute"
+        ).fit(kept(64).astype(np.float64), train.labels)
+        right = peer.predict(kept(80).astype(np.float64)) == val.labels
+        assert values(record)[f"knn{count}_top1"] == pytest.approx(100 * right.mean())
+    assert "knn100_top1 is of 64 neighbours: there are no more training images" in record.notes
+
+
+def test_logistic_regression_is_scikit_learns(probed: Path, mini: Path) -> None:
+    _, record = of(probed, "logistic_regression")
+    train, val = open_labelled("mini", mini)
+    (note,) = [note for note in record.notes if note.startswith("of 3 strengths")]
+    strength = float(note.split("C = ")[1].split()[0])
+    features = [each / np.linalg.norm(each.astype(np.float64), axis=1, keepdims=True) for each in (kept(64), kept(80))]
+    peer = LogisticRegression(C=strength, max_iter=100_000, tol=1e-9).fit(features[0], train.labels)
+    assert values(record)["logistic_top1"] == pytest.approx(100 * (peer.predict(features[1]) == val.labels).mean())
+
+
+def test_few_labels_have_mean_and_spread(probed: Path) -> None:
+    directory, record = of(probed, "few_labels")
+    found = values(record)
+    assert found.keys() == {"labels1_top1", "labels2_top1", "labels1_spread", "labels2_spread"}
+    column = np.genfromtxt(directory / "per_image.csv", delimiter=",", skip_header=1, usecols=1)
+    assert {*column} <= {0.0, 50.0, 100.0} and column.mean() == pytest.approx(found["labels1_top1"])
+
+
+def test_the_table_has_a_column_for_each(probed: Path) -> None:
+    shown_table = success("table", probed).output
+    assert all(f"{label} ViT-mini" in shown_table for label in ("20-NN", "linear grid", "logistic", "1 label", "2 labels"))
+    assert "mini: top-1 accuracy in % of what is trained on frozen features" in shown_table
+
+
+def test_two_backbones_are_compared_on_the_same_images(probed: Path, mini: Path, tmp_path: Path) -> None:
+    success(*arguments("mini_knn", mini, tmp_path / "other", "--seed", 1))
+    found = success("compare", of(probed, "knn")[0], of(tmp_path / "other", "knn")[0]).output
+    assert "knn20_top1" in found
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("model__image_size", 64), ("precision", "bf16"), ("model__mean", "[0.5,0.5,0.5]"), ("inference__crop_ratio", 1.0)],
+)
+def test_what_changes_features_has_them_computed_anew(
+    mini: Path, shown: list[int], probed: Path, tmp_path: Path, change: str, value: object
+) -> None:
+    more: dict[str, object] = {"model__std": "[0.5,0.5,0.5]"} if change == "model__mean" else {}
+    before = sum(shown)
+    success(*arguments("mini_knn", mini, tmp_path, **{change: value}, **more))
+    assert sum(shown) - before == 64 + 80
+
+
+def test_a_changed_image_and_another_seed_have_them_computed_anew(mini: Path, shown: list[int], probed: Path, tmp_path: Path) -> None:
+    data = tmp_path / "images"
+    shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
+    counts = []
+    for step in range(3):
+        before = sum(shown)
+        success(*arguments("mini_knn", data, tmp_path / f"out{step}", "--seed", 2 if step == 2 else 0))
+        counts.append(sum(shown) - before)
+        path = next((data / "val").rglob("*.png"), None) or next((data / "val").rglob("*.jp*g"))
+        if step == 0:
+            Image.new("RGB", (56, 56), "red").save(path)
+    assert counts == [0, 80, 64 + 80]  # a copy of the same files has what they have
+
+
+def test_settings_of_the_probe_alone_take_the_same_features(mini: Path, shown: list[int], probed: Path, tmp_path: Path) -> None:
+    before = sum(shown)
+    success(*arguments("mini_knn", mini, tmp_path / "a", knn__temperature=0.1))
+    success(*arguments("mini_logistic", mini, tmp_path / "b", features__pool="token_and_avg", features__layers=2))
+    assert sum(shown) == before
+
+
+def test_permuted_labels_of_evaluation_images_change_the_score_alone(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.probing import task
+
+    def permuted(dataset: str, data: Path) -> object:
+        train, val = open_labelled(dataset, data)
+        return train, replace(val, labels=np.roll(val.labels, 17))
+
+    monkeypatch.setattr(task, "open_labelled", permuted)
+    for name, recipe in (("linear_grid", "mini_linear_grid"), ("logistic_regression", "mini_logistic")):
+        out = tmp_path / name
+        success(*arguments(recipe, mini, out))
+        honest = of(probed, name)[1]
+        assert [note for note in only(out).notes if "was chosen" in note] == [note for note in honest.notes if "was chosen" in note]
+
+
+def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(passes, "BLOCK", 24)
+    forward, counts = FeatureStep.forward, [0]
+
+    def ending(self: FeatureStep, images: Tensor, mode: str, **about: object) -> list[dict[str, Tensor]]:
+        counts[0] += len(images)
+        if counts[0] == 64:
+            raise KeyboardInterrupt
+        return forward(self, images, mode, **about)
+
+    monkeypatch.setattr(FeatureStep, "forward", ending)
+    assert call(*arguments("mini_knn", mini, tmp_path / "out")).exit_code == 130
+    counts[0] = 1000
+    success(*arguments("mini_knn", mini, tmp_path / "out"))
+    assert counts[0] == 1000 + 16 + 80
+    monkeypatch.setattr(FeatureStep, "forward", forward)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    success(*arguments("mini_knn", mini, tmp_path / "whole"))
+    assert values(only(tmp_path / "out")) == values(only(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ("mini_few_labels", {"few_labels__per_class": "[20]"}, 'key "few_labels.per_class": 20 images of each class, and'),
+        ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
+    ],
+)
+def test_too_few_images_are_told(
+    mini: Path, probed: Path, tmp_path: Path, recipe: str, changes: dict[str, object], message: str
+) -> None:
+    assert refusal(*arguments(recipe, mini, tmp_path, **changes)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"), [("mini_knn", "features.pool=avg"), ("mini_linear_grid", "grid.pools=[avg]")]
+)
+def test_a_backbone_without_a_class_token(mini: Path, shown: list[int], tmp_path: Path, recipe: str, key: str) -> None:
+    message = refusal(*arguments(recipe, mini, tmp_path, backbone="resnet10t", model__image_size=64))
+    assert "resnet10t has no class token" in message and f"--set {key}" in message
+
+
+def test_more_blocks_than_there_are(mini: Path, shown: list[int], tmp_path: Path) -> None:
+    message = refusal(*arguments("mini_knn", mini, tmp_path, features__pool="avg", features__layers=2))
+    assert message.startswith('key "features.layers": 2') and "--set features.layers=1" in message
+
+
+def test_an_evaluation_needs_a_network(mini: Path, probed: Path, tmp_path: Path) -> None:
+    directory, _ = of(probed, "knn")
+    message = refusal("evaluate", "--weights", directory, "--data", mini, "--out", tmp_path)
+    assert "knn" in message
+    message = refusal("evaluate", "--recipe", "mini_knn", "--weights", directory, "--data", mini, "--out", tmp_path)
+    assert "knn" in message
