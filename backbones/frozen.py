@@ -83,7 +83,12 @@ class FrozenBackbone(nn.Module):
     def _of_tokens(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         model = self.backbone
         found = model.forward_intermediates(
-            images_B3HW, indices=self._blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+            images_B3HW,
+            indices=self._blocks,
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
         )
         blocks = [each if isinstance(each, tuple) else (each, None) for each in reversed(found)]
         mean_BC = self._normalised(blocks[0][0].mean(1))

@@ -33,7 +33,7 @@ _UNFINISHED, _LOCK = ".unfinished", ".lock"
 
 @dataclass(frozen=True)
 class Features:
-    """Those of N images: `values` by kind, (N, C) each, float32; whether each image was `readable`, (N,), or why not."""
+    """Those of N images: `values` by kind, float32 (N, C); whether each image was `readable`, (N,), and why not."""
 
     values: Mapping[str, np.ndarray]
     readable: np.ndarray
@@ -110,7 +110,9 @@ class KeptFeatures:
         return Features(values, readable, told["unreadable"])
 
     def _remove(self) -> str:
-        return f"Remove it, with `backbench cache rm {self.folder.name}`, and repeat the command: they are computed anew"
+        return (
+            f"Remove it, with `backbench cache rm {self.folder.name}`, and repeat the command: they are computed anew"
+        )
 
     def done(self) -> int:
         """How many of the images an earlier call has done before it was ended."""
@@ -153,8 +155,8 @@ class KeptFeatures:
         free = shutil.disk_usage(self.unfinished).free
         if needed > free:
             raise InputError(
-                f"{self.unfinished.parent}: {self.subject} take {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are "
-                "free. Set XDG_CACHE_HOME to a folder with more room, or make some: `backbench cache ls`"
+                f"{self.unfinished.parent}: {self.subject} take {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB "
+                "are free. Set XDG_CACHE_HOME to a folder with more room, or make some: `backbench cache ls`"
             )
         for name, width in widths.items():
             _lay_out(self.unfinished / f"{name}.npy", np.dtype(np.float32), (self.images, width))
@@ -181,7 +183,7 @@ def _lay_out(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """A file of numpy's format for an array of that shape, zeros so far."""
     with path.open("wb") as file:
         head = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, head)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(file, head)
         file.truncate(file.tell() + int(np.prod(shape)) * kind.itemsize)
 
 

@@ -14,10 +14,10 @@ from backbones.training.settings import (
     NonNegative,
     PixelSettings,
     PositiveInt,
-    TrainingRecipe,
     ScaledOptimizer,
     Settings,
     Shares,
+    TrainingRecipe,
 )
 
 HueShift = Annotated[float, Field(ge=0, le=0.5)]

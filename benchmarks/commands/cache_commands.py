@@ -7,7 +7,9 @@ import typer
 from benchmarks.commands.options import AsJson
 from benchmarks.commands.statuses import Group
 
-cache_app = typer.Typer(cls=Group, no_args_is_help=True, help="What is kept of data, weights and features, to be found at once.")
+cache_app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="What is kept of data, weights and features, to be found at once."
+)
 
 
 @cache_app.command("ls")

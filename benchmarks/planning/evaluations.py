@@ -155,7 +155,9 @@ def _of_file(
         unknown = "is no run's, so what to evaluate it on is not known. Name a recipe, with --recipe"
         raise InputError(f"{found.file}: {unknown}")
     asked = load_recipe(recipe, [*_room_for(overrides), *overrides], LEAVE_NETWORKS)
-    known: PublishedNetwork = LEAVE_NETWORKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
+    known: PublishedNetwork = (
+        LEAVE_NETWORKS[asked.recipe.task].module("published").recognise(checkpoint, asked.recipe, backbone)
+    )
     own = _as_overrides(known.settings)
     size = _given(overrides, "model", "image_size")
     sized = _as_overrides(known.of_another_size) if size not in (None, known.settings.get("model.image_size")) else []

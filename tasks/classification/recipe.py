@@ -11,10 +11,10 @@ from backbones.training.settings import (
     NonNegative,
     PixelSettings,
     PositiveInt,
-    TrainingRecipe,
     ScaledOptimizer,
     Settings,
     Shares,
+    TrainingRecipe,
 )
 
 

@@ -10,8 +10,8 @@ from backbones.training.settings import (
     IterationSchedule,
     PixelSettings,
     PositiveInt,
-    TrainingRecipe,
     Settings,
+    TrainingRecipe,
     ascending,
 )
 from tasks.datasets.coco.layout import CocoDataSettings

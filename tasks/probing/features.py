@@ -127,8 +127,8 @@ class _Writing(BaseMetric):
             if len(wrong):
                 raise InputError(
                     f"{self.paths[self.start + wrong[0]]}: its features ({name}) are not finite, nor are those of "
-                    f"{len(wrong) - 1} more image(s). The weights may be damaged (`backbench inspect FILE`), or too large "
-                    "for the precision: --set precision=fp32"
+                    f"{len(wrong) - 1} more image(s). The weights may be damaged (`backbench inspect FILE`), or too "
+                    "large for the precision: --set precision=fp32"
                 )
 
 
@@ -192,7 +192,10 @@ def _alone(kept: KeptFeatures) -> Iterator[None]:
         is_told = False
         while not first_decides(lambda: held.enter_context(kept.alone(_PATIENCE))):
             if not is_told and process_rank() == 0:
-                print(f"backbench: another process computes the features of {kept.subject}: waiting for it", file=sys.stderr)
+                print(
+                    f"backbench: another process computes the features of {kept.subject}: waiting for it",
+                    file=sys.stderr,
+                )
             is_told = True
         yield
 

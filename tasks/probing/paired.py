@@ -23,7 +23,7 @@ def compare(a: Sequence[Path], b: Sequence[Path], only: str | None = None) -> Pa
     frames = [_per_image(run) for run in runs]
     require_same_images(runs, [frame.index.tolist() for frame in frames])
     values = [frame.loc[frames[0].index] for frame in frames]
-    names = [name for name in frames[0] if all(name in frame for frame in frames) and only in (None, name)]
+    names = [name for name in map(str, frames[0]) if all(name in frame for frame in frames) and only in (None, name)]
     differences = {}
     for name in names:
         ours, theirs = (np.mean([each[name] for each in side], axis=0) for side in (values[: len(a)], values[len(a) :]))

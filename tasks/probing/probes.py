@@ -117,7 +117,9 @@ def _nearest_neighbours(recipe: NearestNeighboursRecipe, seen: Seen) -> Probed:
     kept, queries = (select(split.kinds, pool, layers) for split in (seen.train, seen.val))
     most = min(max(recipe.knn.neighbours), len(kept))
     blocks = torch.arange(len(queries)).split(512)
-    found = [nearest(queries[block], kept, most) for block in with_progress(blocks, "neighbours", len(blocks), "blocks")]
+    found = [
+        nearest(queries[block], kept, most) for block in with_progress(blocks, "neighbours", len(blocks), "blocks")
+    ]
     similarities_NK, indices_NK = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     labels_NK = seen.train.targets.cpu()[indices_NK]
     per_image, notes = {}, []
@@ -146,8 +148,8 @@ def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor
     held[emptied[targets] & held] = False
     if not held.any():
         raise InputError(
-            f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes are '
-            "none. Give a larger share, or more images of each class"
+            f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes '
+            "are none. Give a larger share, or more images of each class"
         )
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
 
@@ -165,8 +167,8 @@ def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
     logits_NK = torch.addmm(head.bias, select(seen.val.kinds, pool, layers), head.weight.T)
     share = 100 * int(counts.max()) / len(chosen_by)
     note = (
-        f"of {len(heads)} heads that of learning rate {best.rate:g} on {best.features} was chosen, with {share:.2f} % of "
-        f"{len(chosen_by):,} held-out training images, and trained again on all"
+        f"of {len(heads)} heads that of learning rate {best.rate:g} on {best.features} was chosen, with {share:.2f} % "
+        f"of {len(chosen_by):,} held-out training images, and trained again on all"
     )
     return Probed({"linear_grid_top1": percent_right(logits_NK.argmax(1), seen.val.targets)}, notes=[note])
 
@@ -192,7 +194,9 @@ def _train(
 ) -> list[Head]:
     """Heads on the images of a split, or on their other views where there are any."""
     views = [_selected(view, chosen) for view in split.views or [split.kinds]]
-    features = {name: torch.cat([view[name] for view in views]) if len(views) > 1 else views[0][name] for name in views[0]}
+    features = {
+        name: torch.cat([view[name] for view in views]) if len(views) > 1 else views[0][name] for name in views[0]
+    }
     with progress_line(title, schedule.iterations, "iterations") as line:
         return linear_grid.train(
             features,
@@ -241,14 +245,16 @@ def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
     if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
         fitting = [count for count in settings.per_class if count <= sizes[few].min()]
         raise InputError(
-            f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} to '
-            f"train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"
+            f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} '
+            f"to train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"
         )
     draws = [(count, draw) for count in settings.per_class for draw in range(settings.draws)]
     right: dict[int, list[np.ndarray]] = {count: [] for count in settings.per_class}
     for count, draw in with_progress(draws, "draws", len(draws), "of few labels"):
         numbers = _drawn(seen.train.targets, count, mix(seen.seed, "labels", draw))
-        (found,) = logistic.solve(train_NC[numbers], seen.train.targets[numbers], len(seen.classes), [settings.strength])
+        (found,) = logistic.solve(
+            train_NC[numbers], seen.train.targets[numbers], len(seen.classes), [settings.strength]
+        )
         right[count].append(percent_right(found.logits(val_NC).argmax(1), seen.val.targets))
     per_image = {f"labels{count}_top1": np.mean(each, axis=0) for count, each in right.items()}
     spreads = {

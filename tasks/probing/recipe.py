@@ -6,7 +6,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from backbones.training.sections import PositiveInt, Settings
 from backbones.training.settings import PixelSettings, Recipe, Share
-from results.metrics import LABELS_PER_CLASS, NEIGHBOURS
 from tasks.classification.recipe import ClassificationDataSettings, Inference
 
 Pool = Literal["token", "avg", "token_and_avg"]
@@ -35,7 +34,9 @@ class FeatureSettings(Settings):
     """Which features of an image are taken; they are float32."""
 
     pool: Annotated[Pool, Field(description="token: the class token; avg: the mean over patches; or both")] = "token"
-    layers: Annotated[Layers, Field(description="of how many of the last blocks, side by side; the mean of the last")] = 1
+    layers: Annotated[
+        Layers, Field(description="of how many of the last blocks, side by side; the mean of the last")
+    ] = 1
 
 
 class ProbingEvaluation(Settings):
@@ -71,13 +72,13 @@ class ProbingRecipe(Recipe):
 
 
 class VoteSettings(Settings):
-    """How the nearest training images vote: each with exp(cosine / temperature) (facebookresearch/dino, eval_knn.py)."""
+    """How the nearest training images vote: with exp(cosine / temperature) (facebookresearch/dino, eval_knn.py)."""
 
     neighbours: Annotated[
         tuple[Literal[10, 20, 100, 200], ...],
         Field(strict=False, min_length=1, description="how many; of fewer training images all"),
         AfterValidator(_different),
-    ] = NEIGHBOURS
+    ] = (10, 20, 100, 200)
     temperature: Positive = 0.07
 
 
@@ -120,7 +121,7 @@ class GridSettings(Settings):
 
 
 class LinearGridRecipe(ProbingRecipe):
-    """Linear classifiers of many learning rates on several kinds of features, trained at once, of which one is chosen."""
+    """Linear classifiers of many learning rates on several kinds of features, trained at once; one is chosen."""
 
     task: Literal["linear_grid"]
     grid: GridSettings = GridSettings()
@@ -132,7 +133,7 @@ class LinearGridRecipe(ProbingRecipe):
 
 
 class StrengthSettings(Settings):
-    """Between which inverse strengths of the penalty is chosen (facebookresearch/dinov2, dinov2/eval/log_regression.py)."""
+    """Between which C is chosen (facebookresearch/dinov2, dinov2/eval/log_regression.py)."""
 
     least_exponent: float = -6.0
     most_exponent: float = 5.0
@@ -171,7 +172,7 @@ class FewLabelsSettings(Settings):
 
     per_class: Annotated[
         tuple[Literal[1, 2, 5, 10, 20], ...], Field(strict=False, min_length=1), AfterValidator(_different)
-    ] = LABELS_PER_CLASS
+    ] = (1, 2, 5, 10)
     draws: Annotated[PositiveInt, Field(le=1000)] = 5
     strength: Annotated[
         Positive, Field(description="C of the logistic regression, which few labels leave no images to choose by")

@@ -10,9 +10,9 @@ from backbones.training.settings import (
     IterationSchedule,
     PixelSettings,
     PositiveInt,
-    TrainingRecipe,
     Settings,
     Share,
+    TrainingRecipe,
     ascending,
 )
 from tasks.datasets.label_maps.layout import SegmentationDataSettings

@@ -110,5 +110,5 @@ class OneSize(Stranger):
 
 
 def test_images_of_another_size_are_refused() -> None:
-    with pytest.raises(InputError, match="--set model.image_size=48"):
+    with pytest.raises(InputError, match=r"--set model\.image_size=48"):
         FrozenBackbone(OneSize(), 32)

@@ -113,7 +113,9 @@ def test_what_was_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -
 def test_too_little_room_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = KeptFeatures({}, "photos: training, by vit", 10**12)
     with pytest.raises(InputError, match=r"take 13000\.0 GB there, and .* GB are free"):
-        kept.write({name: each[:1] for name, each in VALUES.items()} | {"avg1": VALUES["avg1"][:1, :0]}, READABLE[:1], {})
+        kept.write(
+            {name: each[:1] for name, each in VALUES.items()} | {"avg1": VALUES["avg1"][:1, :0]}, READABLE[:1], {}
+        )
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def refusal(*arguments: object, status: int = 2) -> str:
     result = call(*arguments)
     assert result.exit_code == status, result.output
     lines = [
-        line for line in result.output.splitlines() if not line.startswith(("starts: ", "goes on: ", "evaluates: ", "probes: "))
+        line
+        for line in result.output.splitlines()
+        if not line.startswith(("starts: ", "goes on: ", "evaluates: ", "probes: "))
     ]
     message = "\n".join(line for line in lines if not line.endswith(" s left"))
     assert message.startswith("backbench: ") and message.count("backbench: ") == 1, result.output

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from backbones.training.settings import EpochSchedule, TrainingRecipe, ScaledOptimizer, validate
+from backbones.training.settings import EpochSchedule, ScaledOptimizer, TrainingRecipe, validate
 
 POINTS = 24
 

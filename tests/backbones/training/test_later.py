@@ -7,9 +7,9 @@ from pydantic import Field
 from backbones.training.later import Later, later_settings, without_neutral
 from backbones.training.settings import (
     EpochSchedule,
-    TrainingRecipe,
     ScaledOptimizer,
     Settings,
+    TrainingRecipe,
     deciding_settings,
     deviations,
     protocol,

@@ -1,24 +1,37 @@
 """Probes through the command line: features are computed once, and what is learnt from them is scikit-learn's."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from backbones.frozen import FrozenBackbone
+from backbones.images.normalisation import IMAGENET
+from backbones.images.pixels import normalise
+from backbones.images.views import View
 from backbones.kept_features import features_folder
+from backbones.registry import create_backbone
+from backbones.training.randomness import seed_generators
 from results import Record, find_records
 from tasks.data_sets import open_labelled
+from tasks.datasets.labelled import LabelledSplit
 from tasks.probing import features as passes
 from tasks.probing.features import FeatureStep
+from tasks.probing.linear_grid import Schedule, batches
 from tests.support.in_process import call, refusal, success
 
+ROOT = Path(__file__).resolve().parents[3]
 PROBES = ("mini_knn", "mini_linear_grid", "mini_logistic", "mini_few_labels")
 QUICK = {
     "mini_linear_grid": {"grid.iterations": 40, "grid.rates": "[0.001,0.1]", "held_out.share": 0.25},
@@ -27,7 +40,9 @@ QUICK = {
 }
 
 
-def arguments(recipe: str, data: Path, out: Path, *more: object, backbone: str = "random_vit_mini", **changes: object) -> list[object]:
+def arguments(
+    recipe: str, data: Path, out: Path, *more: object, backbone: str = "random_vit_mini", **changes: object
+) -> list[object]:
     settings = QUICK.get(recipe, {}) | {name.replace("__", "."): value for name, value in changes.items()}
     overrides = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     own = ["--set", "runtime.workers=0", "--set", "runtime.device=cpu"]
@@ -112,7 +127,9 @@ def test_few_labels_have_mean_and_spread(probed: Path) -> None:
 
 def test_the_table_has_a_column_for_each(probed: Path) -> None:
     shown_table = success("table", probed).output
-    assert all(f"{label} ViT-mini" in shown_table for label in ("20-NN", "linear grid", "logistic", "1 label", "2 labels"))
+    assert all(
+        f"{label} ViT-mini" in shown_table for label in ("20-NN", "linear grid", "logistic", "1 label", "2 labels")
+    )
     assert "mini: top-1 accuracy in % of what is trained on frozen features" in shown_table
 
 
@@ -124,7 +141,12 @@ def test_two_backbones_are_compared_on_the_same_images(probed: Path, mini: Path,
 
 @pytest.mark.parametrize(
     ("change", "value"),
-    [("model__image_size", 64), ("precision", "bf16"), ("model__mean", "[0.5,0.5,0.5]"), ("inference__crop_ratio", 1.0)],
+    [
+        ("model__image_size", 64),
+        ("precision", "bf16"),
+        ("model__mean", "[0.5,0.5,0.5]"),
+        ("inference__crop_ratio", 1.0),
+    ],
 )
 def test_what_changes_features_has_them_computed_anew(
     mini: Path, shown: list[int], probed: Path, tmp_path: Path, change: str, value: object
@@ -135,7 +157,9 @@ def test_what_changes_features_has_them_computed_anew(
     assert sum(shown) - before == 64 + 80
 
 
-def test_a_changed_image_and_another_seed_have_them_computed_anew(mini: Path, shown: list[int], probed: Path, tmp_path: Path) -> None:
+def test_a_changed_image_and_another_seed_have_them_computed_anew(
+    mini: Path, shown: list[int], probed: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "images"
     shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
     counts = []
@@ -149,7 +173,9 @@ def test_a_changed_image_and_another_seed_have_them_computed_anew(mini: Path, sh
     assert counts == [0, 80, 64 + 80]  # a copy of the same files has what they have
 
 
-def test_settings_of_the_probe_alone_take_the_same_features(mini: Path, shown: list[int], probed: Path, tmp_path: Path) -> None:
+def test_settings_of_the_probe_alone_take_the_same_features(
+    mini: Path, shown: list[int], probed: Path, tmp_path: Path
+) -> None:
     before = sum(shown)
     success(*arguments("mini_knn", mini, tmp_path / "a", knn__temperature=0.1))
     success(*arguments("mini_logistic", mini, tmp_path / "b", features__pool="token_and_avg", features__layers=2))
@@ -170,7 +196,9 @@ def test_permuted_labels_of_evaluation_images_change_the_score_alone(
         out = tmp_path / name
         success(*arguments(recipe, mini, out))
         honest = of(probed, name)[1]
-        assert [note for note in only(out).notes if "was chosen" in note] == [note for note in honest.notes if "was chosen" in note]
+        assert [note for note in only(out).notes if "was chosen" in note] == [
+            note for note in honest.notes if "was chosen" in note
+        ]
 
 
 def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +226,11 @@ def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("recipe", "changes", "message"),
     [
-        ("mini_few_labels", {"few_labels__per_class": "[20]"}, 'key "few_labels.per_class": 20 images of each class, and'),
+        (
+            "mini_few_labels",
+            {"few_labels__per_class": "[20]"},
+            'key "few_labels.per_class": 20 images of each class, and',
+        ),
         ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
     ],
 )
@@ -227,3 +259,133 @@ def test_an_evaluation_needs_a_network(mini: Path, probed: Path, tmp_path: Path)
     assert "knn" in message
     message = refusal("evaluate", "--recipe", "mini_knn", "--weights", directory, "--data", mini, "--out", tmp_path)
     assert "knn" in message
+
+
+def images_of(split: LabelledSplit) -> Tensor:
+    return torch.stack([View(48).read(path) for path in split.paths])
+
+
+def test_kept_features_are_those_that_the_backbone_gives(probed: Path, mini: Path) -> None:
+    train, val = open_labelled("mini", mini)
+    seed_generators(0, "weights")
+    network = FrozenBackbone(create_backbone("random_vit_mini", image_size=48), 48)
+    for split in (train, val):
+        with torch.no_grad():
+            found = network(normalise(images_of(split), IMAGENET))
+        np.testing.assert_allclose(kept(len(split.paths)), found["token1"].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_the_plain_probe_epoch_by_epoch(probed: Path, mini: Path, tmp_path: Path) -> None:
+    """A linear layer behind the network, which sees every image anew in every epoch."""
+    rate, iterations, size = 0.1, 60, 16
+    settings = {
+        "grid__rates": f"[{rate}]",
+        "grid__pools": "[token]",
+        "grid__layers": "[1]",
+        "grid__iterations": iterations,
+    }
+    success(*arguments("mini_linear_grid", mini, tmp_path, grid__batch_size=size, **settings))
+    train, val = open_labelled("mini", mini)
+    seed_generators(0, "weights")
+    network = FrozenBackbone(create_backbone("random_vit_mini", image_size=48), 48)
+    head = torch.nn.Linear(network.backbone.embed_dim, len(train.classes))
+    torch.nn.init.normal_(head.weight, std=0.01, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.zeros_(head.bias)
+    optimizer = torch.optim.SGD(head.parameters(), lr=rate * size / 256, momentum=0.9)
+    curve = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    shown_images, targets = images_of(train), torch.from_numpy(np.array(train.labels)).long()
+    for batch in batches(len(targets), Schedule(iterations, size), seed=0):
+        with torch.no_grad():
+            features = network(normalise(shown_images[batch], IMAGENET))["token1"]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(head(features), targets[batch]).backward()
+        optimizer.step()
+        curve.step()
+    with torch.no_grad():
+        logits = head(network(normalise(images_of(val), IMAGENET))["token1"])
+    right = (logits.argmax(1).numpy() == np.asarray(val.labels)).mean()
+    assert values(only(tmp_path))["linear_grid_top1"] == pytest.approx(100 * right, abs=0.5)
+
+
+def test_two_processes_find_the_same(probed: Path, mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = [sys.executable, "-P", "-m", "benchmarks", *map(str, arguments("mini_knn", mini, tmp_path / "out"))]
+    subprocess.run(
+        [*command, "--processes", "2"], check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    record = only(tmp_path / "out")
+    assert record.world_size == 2 and values(record) == values(of(probed, "knn")[1])
+    assert len([*features_folder().glob("*/features.json")]) == 2
+
+
+def test_augmented_views_are_trained_on(mini: Path, probed: Path, shown: list[int], tmp_path: Path) -> None:
+    before = sum(shown)
+    success(*arguments("mini_linear_grid", mini, tmp_path, grid__views=2))
+    assert sum(shown) - before == 2 * 64
+
+
+def test_an_unreadable_training_image_is_left_out_and_an_evaluation_image_refused(
+    mini: Path, shown: list[int], tmp_path: Path
+) -> None:
+    data = tmp_path / "images"
+    shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
+    broken = sorted((data / "train").rglob("*.*"))[0]
+    broken.write_bytes(broken.read_bytes()[:200])
+    success(*arguments("mini_knn", data, tmp_path / "out"))
+    record = only(tmp_path / "out")
+    assert len(record.corrupt_images) == 1 and str(broken) in record.corrupt_images[0]
+    asked = sorted((data / "val").rglob("*.*"))[0]
+    asked.write_bytes(asked.read_bytes()[:200])
+    assert "1 unreadable evaluation image(s)" in refusal(*arguments("mini_knn", data, tmp_path / "refused"), status=3)
+    success(*arguments("mini_knn", data, tmp_path / "allowed", evaluation__allow_unreadable="true"))
+    assert {metric.n_eval for metric in only(tmp_path / "allowed").metrics} == {79}
+
+
+class Constant(torch.nn.Module):
+    """Says the same of every image, or nothing finite."""
+
+    num_prefix_tokens = 1
+    value = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        cells = (images.shape[2] // 8) * (images.shape[3] // 8)
+        return self.scale * torch.full((len(images), 1 + cells, 4), self.value)
+
+
+class Zero(Constant):
+    value = 0.0
+
+
+class NotANumber(Constant):
+    value = float("nan")
+
+
+def constant(image_size: int | None, drop_path: float) -> Constant:
+    return Constant()
+
+
+def zero(image_size: int | None, drop_path: float) -> Zero:
+    return Zero()
+
+
+def not_a_number(image_size: int | None, drop_path: float) -> NotANumber:
+    return NotANumber()
+
+
+@pytest.mark.parametrize(
+    ("builder", "told"),
+    [
+        ("constant", "the features (token1) of all 64 training images are the same"),
+        ("zero", "are the same"),
+        ("not_a_number", "are not finite, nor are those of"),
+    ],
+)
+def test_features_that_tell_nothing_are_refused(
+    mini: Path, shown: list[int], tmp_path: Path, builder: str, told: str
+) -> None:
+    name = f"tests.tasks.probing.test_runs:{builder}"
+    assert told in refusal(*arguments("mini_knn", mini, tmp_path, backbone=name))
