@@ -159,15 +159,15 @@ def _require_different(features: Features, names: Sequence[str], numbers: np.nda
         values = features.values[name]
         if len(numbers) > 1 and all((values[number] == values[numbers[0]]).all() for number in numbers):
             raise InputError(
-                f"the features ({name}) of all {len(numbers):,} training images are the same: nothing can be learnt "
-                "from them. The weights may be damaged (`backbench inspect FILE`), or the images may be one and the same"
+                f"the features ({name}) of all {len(numbers):,} training images are the same: nothing can be "
+                "learnt from them. The weights may be damaged (`backbench inspect FILE`), or all images the same"
             )
         blocks = np.split(numbers, range(_LOOKED_AT, len(numbers), _LOOKED_AT))
         empty = np.concatenate([block[~values[block].any(1)] for block in blocks])
         if len(empty):
             raise InputError(
-                f"{train.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may be "
-                "damaged: `backbench inspect FILE`"
+                f"{train.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may "
+                "be damaged: `backbench inspect FILE`"
             )
 
 
