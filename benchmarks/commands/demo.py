@@ -67,10 +67,12 @@ def _runs_of(plan: SuitePlan) -> dict[str, Run]:
 
 def _all_verdicts(plan: SuitePlan, runs: dict[str, Run]) -> list[str]:
     sentences = []
-    for comparison in plan.suite.comparisons:
-        cells = [cell for cell in plan.cells if cell.comparison == comparison]
+    for comparison, recipe in dict.fromkeys((cell.comparison, cell.recipe) for cell in plan.cells if cell.comparison):
+        cells = [cell for cell in plan.cells if (cell.comparison, cell.recipe) == (comparison, recipe)]
         ours, theirs = (_of_backbone(cells, name, runs) for name in (PRETRAINED, RANDOM))
-        sentences += verdicts(list(zip(ours, theirs, strict=True)), PAPER_TABLES[cells[0].table].metrics)
+        measured = {metric.name for metric in ours[0][1].metrics}
+        shown = [name for name in PAPER_TABLES[cells[0].table].metrics if name in measured]
+        sentences += verdicts(list(zip(ours, theirs, strict=True)), shown)
     return sentences
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from backbones.training.outcome import Outcome
 from results import METRICS, ResultsError, find_metric, statistic_interval
-from results.metrics import CORRUPTIONS
+from results.metrics import CORRUPTIONS, LABELS_PER_CLASS, NEIGHBOURS
 from tasks.classification.corrupted import CorruptionErrors
 from tasks.classification.metric import ClassificationMetric
 from tasks.datasets.imagenet_variants.corruptions import all_parts
@@ -22,6 +22,12 @@ from tasks.segmentation.areas import Areas
 
 LOSSES = ["loss", "reconstruction_loss"]
 ERRORS = ["ECE"]
+SPREADS = [f"labels{count}_spread" for count in LABELS_PER_CLASS]
+PROBES = [
+    *(f"knn{count}_top1" for count in NEIGHBOURS),
+    *("linear_grid_top1", "linear_probe_top1", "logistic_top1"),
+    *(f"labels{count}_top1" for count in LABELS_PER_CLASS),
+]
 
 
 def make_outcome(metrics: dict[str, float], **evaluation: Any) -> TaskOutcome:
@@ -44,14 +50,20 @@ def test_every_metric_of_every_task_is_known_and_no_other() -> None:
     ]
     assert len(detection) == 24
     corrupted = CorruptionErrors(all_parts(), np.zeros((75, 1), dtype=bool)).per_image
-    assert set(METRICS) == {*classification, *corrupted, "reconstruction_loss", *detection, *segmentation}
+    assert {*METRICS} - {*PROBES, *SPREADS} == {
+        *classification,
+        *corrupted,
+        "reconstruction_loss",
+        *detection,
+        *segmentation,
+    }
     assert all(name == metric.name for name, metric in METRICS.items())
 
 
 def test_the_losses_are_low_where_they_are_good_and_the_others_percentages() -> None:
     relative = {"mCE", *(f"CE_{name}" for name in CORRUPTIONS)}
     worse = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert worse == {*LOSSES, *ERRORS, "mean_error", *relative}
+    assert worse == {*LOSSES, *ERRORS, *SPREADS, "mean_error", *relative}
     for name, metric in METRICS.items():
         expected = ("" if name in LOSSES else "%", (0, math.inf if name in {*LOSSES, *relative} else 100))
         assert (metric.unit, metric.bounds) == expected
@@ -87,7 +99,7 @@ def test_an_interval_is_cut_to_where_values_and_differences_lie(
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(ResultsError, match=r'^metric "topl": no such metric\. Did you mean "top5" or "top1"\?$'):
         find_metric("topl")
-    with pytest.raises(ResultsError, match=r'^metric "xyz": no such metric\. There are: top1, top5, loss, .*aAcc$'):
+    with pytest.raises(ResultsError, match=r'^metric "xyz": no such metric\. There are: top1, top5, loss, .*aAcc, .*$'):
         find_metric("xyz")
 
 

@@ -11,7 +11,7 @@ from backbones.training.later import later_settings
 from benchmarks.planning.cells import plan_pretraining, plan_task
 from benchmarks.planning.records import UNTIL_THEN, load_records
 from results import read_results_csv
-from tasks.registry import RECIPES, settings_kind
+from tasks.registry import settings_kind
 from tests.support.in_process import success
 
 STORE = Path(__file__).parents[2] / "support/store_before_plans"
@@ -82,7 +82,7 @@ def test_a_planner_finds_a_finished_pretraining(store: Path) -> None:
     assert found is not None and found[1].task == "pretraining"
 
 
-@pytest.mark.parametrize("task", RECIPES)
+@pytest.mark.parametrize("task", UNTIL_THEN)
 def test_what_it_has_beyond_todays_protocols_is_declared_as_neutral(task: str) -> None:
     declared = later_settings(settings_kind(task))
     for section, settings in UNTIL_THEN[task].items():

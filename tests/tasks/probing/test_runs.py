@@ -32,10 +32,10 @@ from tasks.probing.linear_grid import Schedule, batches
 from tests.support.in_process import call, refusal, success
 
 ROOT = Path(__file__).resolve().parents[3]
-PROBES = ("mini_knn", "mini_linear_grid", "mini_logistic", "mini_few_labels")
+PROBES = ("mini_knn", "mini_linear_grid", "mini_logistic_regression", "mini_few_labels")
 QUICK = {
     "mini_linear_grid": {"grid.iterations": 40, "grid.rates": "[0.001,0.1]", "held_out.share": 0.25},
-    "mini_logistic": {"regression.steps": 3, "regression.least_exponent": -1, "held_out.share": 0.25},
+    "mini_logistic_regression": {"regression.steps": 3, "regression.least_exponent": -1, "held_out.share": 0.25},
     "mini_few_labels": {"few_labels.per_class": "[1,2]", "few_labels.draws": 2},
 }
 
@@ -178,7 +178,9 @@ def test_settings_of_the_probe_alone_take_the_same_features(
 ) -> None:
     before = sum(shown)
     success(*arguments("mini_knn", mini, tmp_path / "a", knn__temperature=0.1))
-    success(*arguments("mini_logistic", mini, tmp_path / "b", features__pool="token_and_avg", features__layers=2))
+    success(
+        *arguments("mini_logistic_regression", mini, tmp_path / "b", features__pool="token_and_avg", features__layers=2)
+    )
     assert sum(shown) == before
 
 
@@ -192,7 +194,7 @@ def test_permuted_labels_of_evaluation_images_change_the_score_alone(
         return train, replace(val, labels=np.roll(val.labels, 17))
 
     monkeypatch.setattr(task, "open_labelled", permuted)
-    for name, recipe in (("linear_grid", "mini_linear_grid"), ("logistic_regression", "mini_logistic")):
+    for name, recipe in (("linear_grid", "mini_linear_grid"), ("logistic_regression", "mini_logistic_regression")):
         out = tmp_path / name
         success(*arguments(recipe, mini, out))
         honest = of(probed, name)[1]
