@@ -55,7 +55,7 @@ def test_the_table_is_its_own(runs: Path) -> None:
     shown = success("table", runs, "--layout", "probes-dense").output
     assert "mini-ade20k: mIoU in % of what is trained on frozen features" in shown
     assert "features.layers=4 (reference 1)" in shown
-    assert "mini-ade20k" not in success("table", runs, "--layout", "ade20k").output
+    assert 'no run belongs to layout "ade20k"' in refusal("table", runs, "--layout", "ade20k")
 
 
 def test_two_probes_are_compared_image_by_image(runs: Path) -> None:
@@ -65,7 +65,7 @@ def test_two_probes_are_compared_image_by_image(runs: Path) -> None:
     only = TASKS["dense_probing"].module("paired").compare(directories[:1], directories[1:], "linear_aAcc")
     assert [*only.differences] == ["linear_aAcc"]
     values = [metric_values(read_record(runs, seed))["linear_mIoU"] for seed in (0, 1)]
-    assert found.differences["linear_mIoU"].difference == pytest.approx(values[0] - values[1])
+    assert found.differences["linear_mIoU"].mean == pytest.approx(values[0] - values[1])
 
 
 def test_what_it_leaves_is_not_evaluated(few: Path, runs: Path) -> None:
