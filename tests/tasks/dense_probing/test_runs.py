@@ -135,8 +135,11 @@ def test_two_processes_normalise_over_both_and_end_as_one_does(few: Path, tmp_pa
     torchrun(dense_probe(few, together, **changes))
     expected, found = checkpoint_tensors(alone), checkpoint_tensors(together)
     assert found.keys() == expected.keys()
+    # Of two steps' variances PyTorch keeps n / (n - 1) times what detectron2 does, over 4 images of 4 × 4 cells.
+    variance = ".model.decode_head.bn.running_var"
+    expected[variance] = 0.9**2 + (expected[variance] - 0.9**2) * 63 / 64
     for name in expected:
-        if "decode_head" in name:
+        if "decode_head" in name and not name.endswith("num_batches_tracked"):  # detectron2 counts none
             torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5, msg=name)
     record = read_record(together)
     assert (record["world_size"], record["batch_norm_images"]) == (2, 4)
