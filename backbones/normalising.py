@@ -18,6 +18,9 @@ from backbones.weights.prefixes import looks_of
 from backbones.weights.recognition import Recognised
 from backbones.weights.statements import Statement, read_statement
 
+_LABEL_MAPS = ("segmentation", "dense_probing")
+"""The tasks on ADE20K, for which BEiT's code has a normalisation of its own."""
+
 
 def normalisation_of(
     entry: BackboneEntry,
@@ -28,7 +31,7 @@ def normalisation_of(
     *,
     spell: Callable[[str], str] = str,
 ) -> Normalisation:
-    """How a backbone's pixels are normalised in a task, "classification", "detection" or "segmentation".
+    """How a backbone's pixels are normalised in a task, such as "classification", "detection" or "segmentation".
 
     The first that there is: what the recipe insists on (`override`), what the checkpoint says of itself, what the hub's
     or open_clip's description beside it says (but of BEiT on ADE20K), what the backbone's author registered, the
@@ -63,7 +66,8 @@ def normalisation_of(
     of_method = _of_method(method, data, task, recognised.classes)
     if of_method is None and not known and entry.method != METHODS["custom"].name:
         of_method = _of_method(entry.method, declared.pretrain_data or entry.pretrain_data, task, recognised.classes)
-    of_hub = _valid(*statement.pixels) if statement.pixels and (method, task) != ("BEiT", "segmentation") else None
+    is_beits_own = method == "BEiT" and task in _LABEL_MAPS
+    of_hub = _valid(*statement.pixels) if statement.pixels and not is_beits_own else None
     if stated := of_hub or entry.normalisation or of_method:
         return stated
     return (None if known else _of_timm(entry.name)) or IMAGENET
@@ -93,7 +97,7 @@ def _of_method(method: str, pretrain_data: str, task: str, classes: int | None) 
     of as many `classes` as Google counts in ImageNet-21K is that of weights with 0.5: all of timm's are.
     """
     if method == "BEiT":
-        if task == "segmentation" or simplified(pretrain_data).startswith("in1k"):
+        if task in _LABEL_MAPS or simplified(pretrain_data).startswith("in1k"):
             return IMAGENET
         return None if pretrain_data == METHODS["custom"].pretrain_data else HALF
     if method in ("supervised", METHODS["custom"].name) and classes == GOOGLES_CLASSES:

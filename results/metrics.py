@@ -84,6 +84,7 @@ METRICS = {
         MetricKind("mIoU", "mIoU"),
         MetricKind("mAcc", "mAcc"),
         MetricKind("aAcc", "aAcc"),
+        *(MetricKind(f"linear_{name}", f"linear {name}") for name in ("mIoU", "mAcc", "aAcc")),
         *(MetricKind(f"knn{count}_top1", f"{count}-NN") for count in NEIGHBOURS),
         MetricKind("linear_grid_top1", "linear grid"),
         MetricKind("linear_probe_top1", "linear probe"),
@@ -99,7 +100,7 @@ METRICS = {
 
 PRIMARY = (
     *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss"),
-    *("knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1"),
+    *("linear_mIoU", "knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1"),
     *(f"labels{count}_top1" for count in reversed(LABELS_PER_CLASS)),
 )
 """The metrics that a cell is judged by, by itself; of several the first."""

@@ -135,6 +135,14 @@ PAPER_TABLES = {
             "linear probe of MAE's protocol, the others of so many labelled images a class. None is to be held against "
             "fine-tuning.",
         ),
+        PaperTable(
+            name="probes-dense",
+            measures="mIoU in % of what is trained on frozen features",
+            datasets={"ade20k": "ADE20K"},
+            metrics=("linear_mIoU",),
+            remark="Of a batch norm and a linear layer on the patches of a frozen backbone (DINOv2's linear "
+            "segmentation). None is to be held against UPerNet, with which the backbone trains.",
+        ),
     )
 }
 

@@ -119,6 +119,15 @@ TASKS = {
         _probe("linear_grid", "LinearGridRecipe"),
         _probe("logistic_regression", "LogisticRegressionRecipe"),
         _probe("few_labels", "FewLabelsRecipe"),
+        Task(
+            name="dense_probing",
+            package="tasks.dense_probing",
+            recipe="tasks.dense_probing.recipe:DenseProbingRecipe",
+            data_sets=("ade20k",),
+            tables=("probes-dense",),
+            evaluates_in_fp32=True,
+            leaves_network=False,
+        ),
     )
 }
 

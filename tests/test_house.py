@@ -28,7 +28,7 @@ _DRAWERS = (
     *("tasks.datasets.imagenet_variants", "tasks.datasets.label_maps", "tasks.datasets.torchvision_layouts"),
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
-_PROBES = ("tasks.probing",)
+_PROBES = ("tasks.probing", "tasks.dense_probing")
 _WORK = ("benchmarks.launching", "benchmarks.running", "benchmarks.planning")
 
 ROOMS: dict[str, tuple[str, ...]] = {

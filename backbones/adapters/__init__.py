@@ -104,7 +104,7 @@ def build_pyramid(
             position_embeddings="resized" if beit and position_embeddings == "loaded" else position_embeddings,
             positions=added[adapter] if relative_position else None,
             taps=taps,
-            last_only=adapter == "simple",
+            last=1 if adapter == "simple" else None,
             layer_scale=layer_scale,
             patch_resampling=patch_resampling,
             activation_checkpointing=activation_checkpointing,

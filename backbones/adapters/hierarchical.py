@@ -79,6 +79,11 @@ class HierarchicalTrunk(nn.Module):
         return True
 
     @property
+    def stride(self) -> int:
+        """Of the last map, in pixels."""
+        return _REDUCTIONS[-1]
+
+    @property
     def layered(self) -> nn.Module:
         """The module that `layer_matcher` knows the parameters of."""
         return self.backbone

@@ -29,20 +29,25 @@ def _require_power_of_two(stride: int, name: str) -> None:
 class OwnTrunk(nn.Module):
     """Whatever `forward_features` gives, as one map or four.
 
-    backbone:   a module as `backbones.contract` has it, taken over: do not use it afterwards
-    image_size: side in pixels of the images to expect. A model with `set_input_size` becomes one for it; images are
-                padded to the size of a model that takes one alone
+    backbone:    a module as `backbones.contract` has it, taken over: do not use it afterwards
+    image_size:  side in pixels of the images to expect. A model with `set_input_size` becomes one for it; images are
+                 padded to the size of a model that takes one alone
+    for_pyramid: whether other maps are to be made from its maps
 
-    Raises InputError as `examine` and, with `activation_checkpointing`, `recompute_activations` do; for a stride that
-    is no power of two; and for a model that takes only smaller images.
+    Raises InputError as `examine` and, with `activation_checkpointing`, `recompute_activations` do; `for_pyramid` for a
+    stride that is no power of two; and for a model that takes only smaller images.
     """
 
-    def __init__(self, backbone: Any, image_size: int, activation_checkpointing: bool) -> None:
+    def __init__(
+        self, backbone: Any, image_size: int, activation_checkpointing: bool, for_pyramid: bool = True
+    ) -> None:
         super().__init__()
         name = type(backbone).__name__
-        whole = -(-image_size // _LARGEST_STRIDE) * _LARGEST_STRIDE
         self.form: Form = examine(backbone, name)
-        _require_power_of_two(self.form.strides[0], name)
+        if for_pyramid:
+            _require_power_of_two(self.form.strides[0], name)
+        step = _LARGEST_STRIDE if for_pyramid else self.form.strides[-1]
+        whole = -(-image_size // step) * step
         if callable(getattr(backbone, "set_input_size", None)):
             backbone.set_input_size(img_size=(whole, whole))
             self.form = examine(backbone, name)

@@ -68,14 +68,16 @@ class PlainTrunk(nn.Module):
                               bias table for all windowed blocks and one for all global ones; None
     taps:                     the four blocks whose outputs become maps, from 0, ascending, the last block among them;
                               None for the last of each quarter
-    last_only:                make one map, of the last block
+    last:                     make maps of so many last blocks alone, whatever the taps; None for the taps
     layer_scale:              initial value of the layer scale to add to blocks without; None to add none
     patch_resampling:         how the filters of patches whose side is no power of two come to the next larger one: 14
-                              becomes 16, as in ViTDet's ViT-H. The backbone's `load_report` tells of it
+                              becomes 16, as in ViTDet's ViT-H. The backbone's `load_report` tells of it. None for
+                              patches as they are
     activation_checkpointing: keep only the blocks' inputs for the backward pass
 
-    Raises InputError if the taps are no such blocks, if windows or maps need quarters and the number of blocks is no
-    multiple of four, if a block has no place for layer scale, or if the patches are not square.
+    Raises InputError if the taps are no such blocks, if there are fewer than `last`, if windows or maps need quarters
+    and the number of blocks is no multiple of four, if a block has no place for layer scale, or if the patches are not
+    square.
     """
 
     def __init__(
@@ -88,16 +90,17 @@ class PlainTrunk(nn.Module):
         position_embeddings: PositionEmbeddings,
         positions: Positions | None,
         taps: Sequence[int] | None,
-        last_only: bool,
+        last: int | None,
         layer_scale: float | None,
-        patch_resampling: PatchResampling,
+        patch_resampling: PatchResampling | None,
         activation_checkpointing: bool,
     ) -> None:
         super().__init__()
         depth = len(backbone.blocks)
-        self.taps = (
-            (depth - 1,) if last_only else _ends_of_quarters(depth) if taps is None else _checked_taps(taps, depth)
-        )
+        if last is not None:
+            self.taps = _last(last, depth)
+        else:
+            self.taps = _ends_of_quarters(depth) if taps is None else _checked_taps(taps, depth)
         self.global_blocks = range(depth) if window is None else _ends_of_quarters(depth)
         self.layer_matcher = backbone.group_matcher()
         self.activation_checkpointing = activation_checkpointing
@@ -219,6 +222,12 @@ def _ends_of_quarters(depth: int) -> tuple[int, ...]:
     return tuple(depth * quarter // _MAPS - 1 for quarter in range(1, _MAPS + 1))
 
 
+def _last(count: int, depth: int) -> tuple[int, ...]:
+    if count > depth:
+        raise InputError(f'key "features.layers": {count}: this ViT has {depth} block(s). Use --set features.layers=1')
+    return tuple(range(depth - count, depth))
+
+
 def _checked_taps(taps: Sequence[int], depth: int) -> tuple[int, ...]:
     if len(taps) != _MAPS or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
         raise InputError(
@@ -249,13 +258,13 @@ def _has_own_bias(attention: nn.Module, shared_bias: nn.Module | None) -> bool:
     return shared_bias is not None or getattr(attention, "relative_position_bias_table", None) is not None
 
 
-def _with_power_of_two(backbone: Any, resampling: PatchResampling) -> PatchEmbed:
-    """The patch embedding, its filters resampled if the side of its patches is no power of two."""
+def _with_power_of_two(backbone: Any, resampling: PatchResampling | None) -> PatchEmbed:
+    """The patch embedding, its filters resampled if that is wanted and the side of its patches is no power of two."""
     patch_embed: PatchEmbed = backbone.patch_embed
     height, width = patch_embed.patch_size
     if height != width:
-        raise InputError(f"patches of {in_words(height, width)}: a pyramid needs square ones.")
-    if (side := pyramid_side(height)) != height:
+        raise InputError(f"patches of {in_words(height, width)}: maps need square ones.")
+    if resampling is not None and (side := pyramid_side(height)) != height:
         resample_filters(patch_embed, side, resampling)
         if report := getattr(backbone, "load_report", None):
             done = f"{height}×{height} → {side}×{side} pixels, {resampling}"

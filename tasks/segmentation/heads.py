@@ -48,8 +48,8 @@ def enlarged_by_products(x_BKhw: Tensor, size: Sequence[int], align_corners: boo
         return for_rows_Hh @ (x_BKhw.float() @ for_columns_Ww.t())
 
 
-class _MeasuredOnDevice:
-    """A decode head with one loss and no sampler, as all here."""
+class MeasuredOnDevice:
+    """What makes of a decode head of mmsegmentation's, with one loss and no sampler, one that waits for nothing."""
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """The loss, by its name, and the accuracy `acc_seg`, both at the labels' size."""
@@ -65,7 +65,7 @@ class _MeasuredOnDevice:
         }
 
 
-class MainHead(_MeasuredOnDevice, UPerHead):
+class MainHead(MeasuredOnDevice, UPerHead):
     """mmsegmentation's UPerHead."""
 
     def __init__(self, **settings: Any) -> None:
@@ -75,7 +75,7 @@ class MainHead(_MeasuredOnDevice, UPerHead):
                 module.__class__ = Pool
 
 
-class AuxiliaryHead(_MeasuredOnDevice, FCNHead):
+class AuxiliaryHead(MeasuredOnDevice, FCNHead):
     """mmsegmentation's FCNHead."""
 
 

@@ -12,6 +12,7 @@ from backbones.errors import DataError
 from tasks.datasets.evaluation_images import nothing_readable, unreadable_image
 from tasks.datasets.label_maps.layout import SegmentationSet
 from tasks.datasets.label_maps.maps import IGNORED
+from tasks.outcome import WeightedMetric
 from tasks.segmentation.areas import Areas
 
 
@@ -37,6 +38,12 @@ class SegmentationMetric(BaseMetric):
         self.predictions: dict[int, np.ndarray] = {}
         self.unreadable: dict[str, str] = {}
         self._start_afresh()
+
+    @property
+    def weighted(self) -> dict[str, WeightedMetric]:
+        """The metrics of the last evaluation by name, for any weights of its images."""
+        assert self.areas is not None
+        return self.areas.weighted
 
     def _start_afresh(self) -> None:
         """Begin to collect anew what this process contributes to an evaluation."""

@@ -10,6 +10,7 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
     from mmseg.datasets.transforms import PhotoMetricDistortion, RandomCrop, RandomFlip, Resize
     from mmseg.models import EncoderDecoder
     from mmseg.models.decode_heads import FCNHead, UPerHead
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.models.utils import resize
     from mmseg.registry import MODELS
     from mmseg.structures import SegDataSample
@@ -17,6 +18,7 @@ with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
 
 __all__ = [
     "MODELS",
+    "BaseDecodeHead",
     "EncoderDecoder",
     "FCNHead",
     "PhotoMetricDistortion",

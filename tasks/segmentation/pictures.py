@@ -29,7 +29,9 @@ from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.mmseg_parts import get_palette
 
 IMAGES = 6
-METRICS = ("mIoU", "mAcc", "aAcc")
+METRICS = ("mIoU", "mAcc", "aAcc", "linear_mIoU", "linear_mAcc", "linear_aAcc")
+"""Those that a heading tells, as far as they were measured."""
+
 TITLES = ("image", "truth", "prediction")
 ENTRY_WIDTH = 190
 """Of the legend: eight beside each other below three images of the usual width."""

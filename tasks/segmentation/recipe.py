@@ -32,7 +32,13 @@ def _require_pixels(resize: tuple[int, int], factor: float) -> None:
         raise ValueError(f"{factor} times resize {list(resize)} is less than a pixel")
 
 
-class SegmentorSettings(PixelSettings):
+class CroppedSettings(PixelSettings):
+    """What sees square crops of training images, and square windows of whole ones."""
+
+    image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
+
+
+class SegmentorSettings(CroppedSettings):
     """The backbone that a recipe was written for, and the UPerNet round it.
 
     What cannot be set is as in mmsegmentation's UPerNet: pooling to 1, 2, 3 and 6 cells, an auxiliary head of one
@@ -48,7 +54,6 @@ class SegmentorSettings(PixelSettings):
         ),
         Later("fpn"),
     ] = "fpn"
-    image_size: Annotated[PositiveInt, Field(description="side of training crops and of sliding windows, in pixels")]
     drop_path: Fraction = 0.0
     patch_resampling: PatchFilters = "pseudo_inverse"
     taps: Annotated[
@@ -117,20 +122,18 @@ class Inference(Settings):
         return self
 
 
-class SegmentationRecipe(TrainingRecipe):
-    """UPerNet on a set of images with a label for every pixel."""
+class LabelMapRecipe(TrainingRecipe):
+    """What trains and is evaluated on a set of images with a label for every pixel."""
 
-    task: Literal["segmentation"]
     data: SegmentationDataSettings = SegmentationDataSettings()
-    model: SegmentorSettings
-    optimizer: SegmentationOptimizer
+    model: CroppedSettings
     schedule: IterationSchedule
     augment: SegmentationAugmentation
     inference: Inference
     evaluation: DenseEvaluation = DenseEvaluation()
 
     @model_validator(mode="after")
-    def _windows_leave_no_gap(self) -> "SegmentationRecipe":
+    def _windows_leave_no_gap(self) -> "LabelMapRecipe":
         stride = self.inference.stride
         if stride is not None and stride > self.model.image_size:
             raise ValueError(
@@ -138,3 +141,11 @@ class SegmentationRecipe(TrainingRecipe):
                 "pixels between them would not be looked at"
             )
         return self
+
+
+class SegmentationRecipe(LabelMapRecipe):
+    """UPerNet on a set of images with a label for every pixel."""
+
+    task: Literal["segmentation"]
+    model: SegmentorSettings
+    optimizer: SegmentationOptimizer

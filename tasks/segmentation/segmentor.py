@@ -3,14 +3,14 @@
 B images, H and W pixels, C channels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.model import BaseDataPreprocessor, BaseModule, initialize
 from mmengine.structures import PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.adapters import Pyramid
 from backbones.images.normalisation import IMAGENET, Normalisation
@@ -25,12 +25,18 @@ AUXILIARY_MAP = 2
 AUXILIARY_WEIGHT = 0.4
 """The map that the auxiliary head looks at, and the weight of its loss (mmsegmentation's UPerNet, mae_segmentation)."""
 
+PIXELS: Mapping[str, Any] = {"align_corners": False, "ignore_index": IGNORED}
+"""Of a head: how logits come to the pixels, and which label counts nowhere."""
+
+CROSS_ENTROPY: Mapping[str, Any] = {"type": "CrossEntropyLoss", "use_sigmoid": False, "avg_non_ignore": False}
+"""The loss of a head: its mean is over all pixels, with those that have no label."""
+
 
 @MODELS.register_module()
 class PyramidBackbone(BaseModule):
-    """A `Pyramid` in mmsegmentation's clothes: images (B, 3, H, W) to four maps of strides 4, 8, 16 and 32."""
+    """A `Pyramid`, or what else gives maps of images (B, 3, H, W), in mmsegmentation's clothes."""
 
-    def __init__(self, pyramid: Pyramid) -> None:
+    def __init__(self, pyramid: nn.Module) -> None:
         super().__init__()
         self.pyramid = pyramid
 
@@ -55,9 +61,10 @@ class Segmentor(EncoderDecoder):
         return pyramid
 
     @property
-    def network(self) -> Pyramid:
+    def network(self) -> nn.Module:
         """What `runtime.compile` compiles."""
-        return self.pyramid
+        network: nn.Module = self.backbone.pyramid
+        return network
 
     def init_weights(self) -> None:
         """Leave the weights as they are: `build_segmentor` has initialised them."""
@@ -108,6 +115,16 @@ def _padding(images: Tensor, heights_B: Tensor, widths_B: Tensor) -> Tensor:
     return (below_BH[:, :, None] | beside_BW[:, None])[:, None]
 
 
+def looked_at(inference: Inference, side: int) -> ConfigDict:
+    """How an image is looked at, in windows of so many pixels a side, as mmsegmentation's configuration has it."""
+    return ConfigDict(
+        mode=inference.mode,
+        crop_size=(side, side),
+        stride=(inference.stride, inference.stride),
+        flip=inference.flip,
+    )
+
+
 def build_segmentor(
     pyramid: Pyramid,
     settings: SegmentorSettings,
@@ -124,11 +141,8 @@ def build_segmentor(
         "num_classes": classes,
         "dropout_ratio": 0.1,
         "norm_cfg": {"type": dense_norm(), "requires_grad": True},
-        "align_corners": False,
-        "ignore_index": IGNORED,
+        **PIXELS,
     }
-    loss: dict[str, Any] = {"type": "CrossEntropyLoss", "use_sigmoid": False, "avg_non_ignore": False}
-    side = settings.image_size
     segmentor: Segmentor = MODELS.build(
         {
             "type": "Segmentor",
@@ -141,7 +155,7 @@ def build_segmentor(
                 "in_index": list(range(len(pyramid.channels))),
                 "pool_scales": (1, 2, 3, 6),
                 "channels": settings.channels,
-                "loss_decode": loss | {"loss_weight": 1.0},
+                "loss_decode": {**CROSS_ENTROPY, "loss_weight": 1.0},
                 **head,
             },
             "auxiliary_head": {
@@ -151,15 +165,10 @@ def build_segmentor(
                 "channels": settings.auxiliary_channels,
                 "num_convs": 1,
                 "concat_input": False,
-                "loss_decode": loss | {"loss_weight": AUXILIARY_WEIGHT},
+                "loss_decode": {**CROSS_ENTROPY, "loss_weight": AUXILIARY_WEIGHT},
                 **head,
             },
-            "test_cfg": ConfigDict(
-                mode=inference.mode,
-                crop_size=(side, side),
-                stride=(inference.stride, inference.stride),
-                flip=inference.flip,
-            ),
+            "test_cfg": looked_at(inference, settings.image_size),
         }
     )
     segmentor.normalisation = normalisation

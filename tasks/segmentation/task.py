@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-from backbones.adapters import Pyramid, build_pyramid, parameter_groups
+from backbones.adapters import build_pyramid, parameter_groups
 from backbones.architectures import count_parameters
 from backbones.errors import InputError
 from backbones.forward_cost import ForwardCost, forward_cost
@@ -29,16 +29,16 @@ from tasks.pictures import PictureHook
 from tasks.segmentation.areas import AREAS, Areas, save_areas
 from tasks.segmentation.metric import SegmentationMetric
 from tasks.segmentation.pictures import draw_evaluation, numbers_shown
-from tasks.segmentation.recipe import SegmentationRecipe
+from tasks.segmentation.recipe import LabelMapRecipe, SegmentationRecipe
 from tasks.segmentation.samples import EvaluationSamples, TrainingSamples
 from tasks.segmentation.segmentor import Segmentor, build_segmentor
 from tasks.unused import USUAL_SIDE, require_all_used
 
 
-def identify_data(recipe: SegmentationRecipe, data: Path) -> Contents:
+def identify_data(recipe: LabelMapRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`. Raises InputError for what is no set of images with label maps."""
     places = recipe.data.model_dump()
-    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_segmentation(data, recipe.data)))
+    return kept_contents("segmentation", data, places, lambda: contents_of(*open_segmentation(data, recipe.data)))
 
 
 def fine_tune(
@@ -109,7 +109,7 @@ def outcome_of(
     return TaskOutcome(
         metrics=training.metrics,
         image_names=areas.image_names,
-        weighted=areas.weighted,
+        weighted=metric.weighted,
         per_class=metric.per_class,
         split=metric.dataset.split,
         training=training,
@@ -125,7 +125,7 @@ def outcome_of(
 
 
 def evaluation_of(
-    recipe: SegmentationRecipe,
+    recipe: LabelMapRecipe,
     val: SegmentationSet,
     metric: SegmentationMetric,
     numbers: Sequence[int] | None = None,
@@ -178,7 +178,7 @@ def create_segmentor(
     )
     if pyramid.of_own_forward:
         require_all_used(pyramid, backbone, pyramid.largest_image or USUAL_SIDE)
-    _require_views_that_fit(pyramid, recipe)
+    require_views_that_fit(recipe, pyramid.largest_image, type(pyramid.trunk.layered).__name__)
     return (
         build_segmentor(pyramid, settings, recipe.inference, classes, normalisation),
         network.load_report,
@@ -196,13 +196,15 @@ def _require_several_images(recipe: SegmentationRecipe) -> None:
         )
 
 
-def _require_views_that_fit(pyramid: Pyramid, recipe: SegmentationRecipe) -> None:
-    """A backbone that is built for one size would refuse larger images only once training is over."""
+def require_views_that_fit(recipe: LabelMapRecipe, size: int | None, backbone: str) -> None:
+    """Raise InputError for a backbone that takes images of so many pixels at most, where whole ones may be larger.
+
+    It would refuse them only once training is over.
+    """
     largest = int(recipe.inference.resize[0] * max(recipe.inference.scales))
-    size = pyramid.largest_image
     if recipe.inference.mode == "whole" and size and largest > size:
         raise InputError(
             f'key "inference.mode": whole images have up to {largest} pixels a side (inference.resize × scales), and '
-            f"{type(pyramid.trunk.layered).__name__} is built for model.image_size {recipe.model.image_size}. Use mode "
+            f"{backbone} is built for model.image_size {recipe.model.image_size}. Use mode "
             "slide, smaller images, or a larger image_size"
         )

@@ -155,7 +155,7 @@ class Unhelpful(nn.Module):
         (lambda: timm_model("vit_tiny_r_s16_p8_224"), "fpn", r"its patch embedding is timm\.layers\.hybrid_embed\.Hyb"),
         (lambda: timm_model("resnet18"), "simple", r"ResNet: .* `simple` needs a plain ViT"),
         (lambda: small_vit(depth=6), "fpn", r"a ViT of 6 blocks: .* must be a multiple of 4"),
-        (lambda: small_vit(patch_size=(16, 8)), "fpn", r"patches of 8 × 16: a pyramid needs square ones"),
+        (lambda: small_vit(patch_size=(16, 8)), "fpn", r"patches of 8 × 16: maps need square ones"),
         (small_vit, "pyramid", r"adapter 'pyramid': no such adapter. There are fpn, simple and beit"),
     ],
 )
