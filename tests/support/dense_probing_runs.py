@@ -23,4 +23,4 @@ def dense_probe(
     data: Path, out: Path, backbone: str = "random_vit_mini", seed: int = 0, **changes: object
 ) -> list[str]:
     """The arguments of a run with `TINY` settings on the scenes of `tests.support.segmentation_runs`."""
-    return run_arguments(data, out, backbone, seed, "mini_dense_linear", **TINY | changes)
+    return run_arguments(data, out, backbone, seed, "mini_dense_probing", **TINY | changes)

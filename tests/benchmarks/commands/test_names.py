@@ -16,7 +16,7 @@ from tests.support.in_process import refusal
         ),
         (
             {"recipe": "mae_vit_mini"},
-            "expected classification, detection or segmentation: use `backbench pretrain`",
+            "logistic_regression or segmentation: use `backbench pretrain`",
         ),
         ({"backbone": "random_vit_mni"}, "backbone random_vit_mni: no such name. Did you mean random_vit_mini"),
         ({"backbone": "resnet1"}, "Did you mean resnet"),

@@ -119,7 +119,7 @@ def test_windows_overlap_and_their_logits_are_averaged() -> None:
 
 def test_an_update_is_adamws_and_changes_the_head_alone() -> None:
     """Decay of all parameters, as in DINOv2's config, then Adam's first step, along each gradient's sign."""
-    recipe: Any = load_recipe("ade20k_linear", [], {"dense_probing"}).recipe
+    recipe: Any = load_recipe("ade20k_dense_probing", [], {"dense_probing"}).recipe
     probe, batch = probe_of(4).train(), batch_of()
     before = copy.deepcopy(probe.state_dict())
     groups = [{"params": list(probe.decode_head.parameters())}]
