@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.registry import TASKS
 from tests.support.in_process import refusal
 
 
@@ -38,7 +39,8 @@ def test_a_recipe_without_a_task_says_what_to_write(small: Path, tmp_path: Path)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("schedule: {epochs: 3}\n")
     message = refusal("run", "--recipe", recipe, "--backbone", "resnet18", "--data", small, "--out", tmp_path)
-    expected = "Expected classification, detection or segmentation, or `extends: NAME`"
+    *others, last = sorted(TASKS)
+    expected = f"Expected {', '.join(others)} or {last}, or `extends: NAME`"
     assert message == f'recipe {recipe}, key "task": missing. {expected}'
 
 
