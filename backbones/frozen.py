@@ -73,6 +73,13 @@ class FrozenBackbone(nn.Module):
         return [*([f"{TOKEN}1"] if self.form.prefix else []), *means]
 
     @property
+    def width(self) -> int:
+        """The channels of the last block's features, `token1` and `avg1`."""
+        if self._pool == self._of_form:
+            return self.form.channels[-1]
+        return int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
+
+    @property
     def _blocks(self) -> int:
         return min(BLOCKS, len(getattr(self.backbone, "blocks", [None])))
 
@@ -83,7 +90,12 @@ class FrozenBackbone(nn.Module):
     def _of_tokens(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         model = self.backbone
         found = model.forward_intermediates(
-            images_B3HW, indices=self._blocks, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+            images_B3HW,
+            indices=self._blocks,
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
         )
         patches_BNC, prefix_BTC = zip(*reversed(found), strict=True)
         if _has_class_token(model):

@@ -98,9 +98,10 @@ METRICS = {
 """Every metric that a record may hold."""
 
 PRIMARY = (
-    *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss"),
+    *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss"),
     *("knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1"),
     *(f"labels{count}_top1" for count in reversed(LABELS_PER_CLASS)),
+    "loss",
 )
 """The metrics that a cell is judged by, by itself; of several the first."""
 

@@ -70,12 +70,12 @@ LABELLED = (
 """The data sets that have training images with a class each."""
 
 
-def _probe(name: str, recipe: str) -> Task:
-    """A task on features of a frozen backbone."""
+def _probe(name: str, recipe: str, package: str = "tasks.probing") -> Task:
+    """A task on a frozen backbone."""
     return Task(
         name=name,
-        package="tasks.probing",
-        recipe=f"tasks.probing.recipe:{recipe}",
+        package=package,
+        recipe=f"{package}.recipe:{recipe}",
         data_sets=LABELLED,
         tables=("probes",),
         columns_by_image_size=True,
@@ -119,6 +119,7 @@ TASKS = {
         _probe("linear_grid", "LinearGridRecipe"),
         _probe("logistic_regression", "LogisticRegressionRecipe"),
         _probe("few_labels", "FewLabelsRecipe"),
+        _probe("linear_probing", "LinearProbingRecipe", "tasks.linear_probing"),
     )
 }
 

@@ -28,7 +28,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "model.decoder_width": ("model.decoder_width=96",),
     "model.decoder_heads": ("model.decoder_heads=2",),
     "model.drop_path": ("model.drop_path=0.27",),
-    "model.pool": ("model.pool=token",),
+    "model.pool": (),
     "model.relative_position": (),
     "model.taps": ("model.taps=[0,1,2,3]",),
     "model.layer_scale": ("model.layer_scale=0.5",),
@@ -50,6 +50,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "optimizer.clip_grad_norm": ("optimizer.clip_grad_norm=3",),
     "optimizer.layer_decay": ("optimizer.layer_decay=0.6",),
     "optimizer.no_weight_decay": (),
+    "optimizer.momentum": ("optimizer.momentum=0.8",),
+    "optimizer.trust_coefficient": ("optimizer.trust_coefficient=0.01",),
     "schedule.epochs": ("schedule.epochs=63",),
     "schedule.warmup_epochs": ("schedule.warmup_epochs=0.5",),
     "schedule.min_lr": ("schedule.min_lr=1e-5",),
@@ -97,6 +99,10 @@ OTHERWISE: dict[str, dict[Any, tuple[str, ...]]] = {
     "model.relative_position": {
         True: ("model.relative_position=false",),
         False: ("model.relative_position=true",),
+    },
+    "model.pool": {
+        "avg": ("model.pool=token",),
+        "token": ("model.pool=avg",),
     },
     "model.adapter": {
         "fpn": ("model.adapter=simple",),
