@@ -45,6 +45,9 @@ class PaperTable:
 ROBUSTNESS = "robustness"
 """The table of data sets that are there to evaluate on only."""
 
+PARTIAL = "partial"
+"""The table of models of which the last blocks were trained."""
+
 PAPER_TABLES = {
     table.name: table
     for table in (
@@ -134,6 +137,14 @@ PAPER_TABLES = {
             "linear grid and the logistic regression of the classifier that did best on held-out training images, the "
             "linear probe of MAE's protocol, the others of so many labelled images a class. None is to be held against "
             "fine-tuning.",
+        ),
+        PaperTable(
+            name=PARTIAL,
+            measures="top-1 accuracy in % after fine-tuning of the last blocks alone",
+            datasets={"imagenet1k": "ImageNet-1K"},
+            metrics=("partial_top1",),
+            remark="A column is of so many blocks that trained, with the norm and the head behind them. "
+            "`--layout partial --picture FILE.png` draws accuracy over blocks.",
         ),
     )
 }

@@ -29,7 +29,7 @@ _DRAWERS = (
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 _PROBES = ("tasks.probing",)
-_TRAINED_PROBES = ("tasks.linear_probing",)
+_TRAINED_PROBES = ("tasks.linear_probing", "tasks.partial_fine_tuning")
 _WORK = ("benchmarks.launching", "benchmarks.running", "benchmarks.planning")
 
 ROOMS: dict[str, tuple[str, ...]] = {

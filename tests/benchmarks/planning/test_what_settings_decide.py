@@ -29,6 +29,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "model.decoder_heads": ("model.decoder_heads=2",),
     "model.drop_path": ("model.drop_path=0.27",),
     "model.pool": (),
+    "model.trained_blocks": ("model.trained_blocks=3",),
     "model.relative_position": (),
     "model.taps": ("model.taps=[0,1,2,3]",),
     "model.layer_scale": ("model.layer_scale=0.5",),
