@@ -143,7 +143,8 @@ def restated(found: LinearProbingRecipe, data: Path, seed: int) -> nn.Sequential
 
 
 def test_its_training_is_maes(mini: Path, tmp_path: Path) -> None:
-    found = recipe("schedule.epochs=4", "schedule.warmup_epochs=1", "optimizer.batch_size=16", "optimizer.base_lr=400")
+    rates = ("optimizer.base_lr=400", "optimizer.trust_coefficient=0.001")
+    found = recipe("schedule.epochs=4", "optimizer.batch_size=16", *rates)
     outcome = fine_tune(found, mini, "random_vit_mini", None, tmp_path, seed=1, normalisation=IMAGENET)
     (path,) = (tmp_path / "checkpoints").glob("iteration_16.pth")
     state = torch.load(path, weights_only=True)["model"]

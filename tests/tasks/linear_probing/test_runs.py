@@ -27,7 +27,6 @@ SETTINGS: dict[str, Any] = {
     "schedule__epochs": 3,
     "schedule__warmup_epochs": 1,
     "optimizer__batch_size": 16,
-    "optimizer__base_lr": 40.0,
     "evaluation__every_epochs": 2,
     "precision": "fp32",
     "runtime__workers": 0,
