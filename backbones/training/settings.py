@@ -232,6 +232,9 @@ class Recipe(Settings):
     for_any_data: ClassVar[bool] = False
     """Whether it says nothing of its data set, so that another is no deviation."""
 
+    varied: ClassVar[tuple[str, ...]] = ()
+    """The settings, flat, that it is run with several values of, each in a column of its own: none is a deviation."""
+
 
 class TrainingRecipe(Recipe):
     """What a recipe has by which the engine trains."""
@@ -344,6 +347,7 @@ def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     ours, theirs = _flatten(read(recipe)), _flatten(read(reference))
     if recipe.for_any_data:
         theirs["dataset"] = ours["dataset"]
+    theirs |= {name: ours[name] for name in recipe.varied}
     missing = object()
     return [
         f"{key}={_shown(key, ours)} (reference {_shown(key, theirs)})"

@@ -23,5 +23,7 @@ class PartialSettings(ClassifierSettings):
 class PartialFineTuningRecipe(FineTuningRecipe):
     """Fine-tuning of the last blocks alone (MAE, section 4.3 and figure 9)."""
 
+    varied = ("model.trained_blocks",)
+
     task: Literal["partial_fine_tuning"]
     model: PartialSettings

@@ -52,6 +52,7 @@ def test_what_it_leaves(finished: Path) -> None:
     assert {"partial_top1", "top5", "loss"} <= metric_values(record).keys() and "top1" not in metric_values(record)
     assert (record["task"], record["table"]) == ("partial_fine_tuning", "partial")
     assert record["model"] == "ViT-mini, last 2 blocks"
+    assert not [each for each in record["deviations"] if "trained_blocks" in each]
     assert any("are frozen: cls_token, pos_embed" in note for note in record["notes"])
     assert not (run_directory(finished) / "weights.safetensors").exists()
     assert "partial_top1" in success("compare", run_directory(finished), run_directory(finished)).output
