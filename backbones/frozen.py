@@ -73,6 +73,13 @@ class FrozenBackbone(nn.Module):
         return [*([f"{TOKEN}1"] if self.form.prefix else []), *means]
 
     @property
+    def width(self) -> int:
+        """The channels of the last block's features, `token1` and `avg1`."""
+        if self._pool == self._of_form:
+            return self.form.channels[-1]
+        return int(getattr(self.backbone, "head_hidden_size", self.backbone.num_features))
+
+    @property
     def _blocks(self) -> int:
         return min(BLOCKS, len(getattr(self.backbone, "blocks", [None])))
 

@@ -89,6 +89,7 @@ METRICS = {
         MetricKind("linear_grid_top1", "linear grid"),
         MetricKind("linear_probe_top1", "linear probe"),
         MetricKind("logistic_top1", "logistic"),
+        MetricKind("partial_top1", "partial fine-tuning"),
         *(MetricKind(f"labels{count}_top1", f"{count} label{'s'[: count - 1]}") for count in LABELS_PER_CLASS),
         *(
             MetricKind(f"labels{count}_spread", f"{count} label{'s'[: count - 1]}, spread", higher_is_better=False)
@@ -99,9 +100,10 @@ METRICS = {
 """Every metric that a record may hold."""
 
 PRIMARY = (
-    *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss", "loss"),
-    *("linear_mIoU", "knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1"),
+    *("top1", "AP_box", "mIoU", "mCE", "reconstruction_loss"),
+    *("linear_mIoU", "knn20_top1", "linear_grid_top1", "linear_probe_top1", "logistic_top1", "partial_top1"),
     *(f"labels{count}_top1" for count in reversed(LABELS_PER_CLASS)),
+    "loss",
 )
 """The metrics that a cell is judged by, by itself; of several the first."""
 

@@ -45,6 +45,9 @@ class PaperTable:
 ROBUSTNESS = "robustness"
 """The table of data sets that are there to evaluate on only."""
 
+PARTIAL = "partial"
+"""The table of models of which the last blocks were trained."""
+
 PAPER_TABLES = {
     table.name: table
     for table in (
@@ -142,6 +145,14 @@ PAPER_TABLES = {
             metrics=("linear_mIoU",),
             remark="Of a batch norm and a linear layer on the patches of a frozen backbone (DINOv2's linear "
             "segmentation). None is to be held against UPerNet, with which the backbone trains.",
+        ),
+        PaperTable(
+            name=PARTIAL,
+            measures="top-1 accuracy in % after fine-tuning of the last blocks alone",
+            datasets={"imagenet1k": "ImageNet-1K"},
+            metrics=("partial_top1",),
+            remark="A column is of so many blocks that trained, with the norm and the head behind them. "
+            "`--layout partial --picture FILE.png` draws accuracy over blocks.",
         ),
     )
 }

@@ -19,6 +19,7 @@ from results.paper_tables import PAPER_TABLES, PaperTable, find_table, table_of
 from results.record import Record
 from results.reference import PREVIOUS_BEST, ReferenceRow, reference_rows
 from results.table_lines import COLUMNS, table_lines
+from results.trained_blocks import in_order_of_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,7 +264,8 @@ def _column(paper: _Paper, metric: str, model: str, published: bool) -> Column:
 def _by_size(model: str) -> tuple[str, int, str]:
     """What a model's name begins with, which size it is, and what follows: "Mine-L/14" stands behind "Mine-B/14"."""
     said = _SIZED.fullmatch(model)
-    return (said["family"], _SIZES.index(said["size"]), said["rest"]) if said else (model, 0, "")
+    rest = in_order_of_blocks(said["rest"] if said else model)
+    return (said["family"], _SIZES.index(said["size"]), rest) if said else (rest, 0, "")
 
 
 def _order_column(paper: _Paper, column: Column) -> tuple[bool, int, tuple[int, tuple[str, int, str]], bool]:

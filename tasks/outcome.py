@@ -1,7 +1,7 @@
 """What every task gives back: its numbers, and what must be known to compare them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,3 +104,13 @@ class TaskOutcome:
     write: Callable[[Path], Any] = _write_nothing
     parameters: int | None = None
     cost: "ForwardCost | None" = None
+
+    def without_network(self, top1: str) -> "TaskOutcome":
+        """The same, leaving no network, and with `top1` under a name of its own, so that it is ranked with its like."""
+        names = {"top1": top1}
+        return replace(
+            self,
+            metrics={names.get(name, name): value for name, value in self.metrics.items()},
+            per_image={names.get(name, name): values for name, values in self.per_image.items()},
+            network=None,
+        )

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from results.paper_tables import PAPER_TABLES, ROBUSTNESS
+from results.trained_blocks import trained_column
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Task:
         shown = (name for name in self.tables if dataset in PAPER_TABLES[name].datasets)
         return next(shown, ROBUSTNESS if _is_part_of_variant(dataset) else self.tables[0])
 
-    def column_of(self, model: str, image_size: int) -> str:
-        """The table's column for a model such as "ViT-B"."""
-        if not self.columns_by_image_size or image_size == IMAGE_SIZES.get(model, image_size):
-            return model
-        return f"{model}-{image_size}"
+    def column_of(self, model: str, image_size: int, trained_blocks: int | None = None) -> str:
+        """The table's column for a model such as "ViT-B", of which so many of the last blocks train, or all of it."""
+        if self.columns_by_image_size and image_size != IMAGE_SIZES.get(model, image_size):
+            model = f"{model}-{image_size}"
+        return model if trained_blocks is None else trained_column(model, trained_blocks)
 
 
 def _is_part_of_variant(dataset: str) -> bool:
@@ -70,12 +71,12 @@ LABELLED = (
 """The data sets that have training images with a class each."""
 
 
-def _probe(name: str, recipe: str) -> Task:
-    """A task on features of a frozen backbone."""
+def _probe(name: str, recipe: str, package: str = "tasks.probing") -> Task:
+    """A task on a frozen backbone."""
     return Task(
         name=name,
-        package="tasks.probing",
-        recipe=f"tasks.probing.recipe:{recipe}",
+        package=package,
+        recipe=f"{package}.recipe:{recipe}",
         data_sets=LABELLED,
         tables=("probes",),
         columns_by_image_size=True,
@@ -126,6 +127,16 @@ TASKS = {
             data_sets=("ade20k",),
             tables=("probes-dense",),
             evaluates_in_fp32=True,
+            leaves_network=False,
+        ),
+        _probe("linear_probing", "LinearProbingRecipe", "tasks.linear_probing"),
+        Task(
+            name="partial_fine_tuning",
+            package="tasks.partial_fine_tuning",
+            recipe="tasks.partial_fine_tuning.recipe:PartialFineTuningRecipe",
+            data_sets=LABELLED,
+            tables=("partial",),
+            columns_by_image_size=True,
             leaves_network=False,
         ),
     )

@@ -29,6 +29,7 @@ _DRAWERS = (
 )
 _SISTERS = ("tasks.classification", "tasks.detection", "tasks.segmentation")
 _PROBES = ("tasks.probing", "tasks.dense_probing")
+_TRAINED_PROBES = ("tasks.linear_probing", "tasks.partial_fine_tuning")
 _WORK = ("benchmarks.launching", "benchmarks.running", "benchmarks.planning")
 
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -52,13 +53,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "backbones.mae.reconstructions": ("backbones", "backbones.errors", "backbones.images", "backbones.training"),
     **dict.fromkeys(("results", "tasks"), ()),
     "tasks.data_sets": ("tasks.datasets", *_DRAWERS),
-    "tasks.registry": ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS, *_SISTERS, *_PROBES),
+    "tasks.registry": ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS, *_SISTERS, *_PROBES, *_TRAINED_PROBES),
     "tasks.datasets": (),
     **dict.fromkeys(_DRAWERS, ("tasks.datasets",)),
     "tasks.datasets.image_lists": ("tasks.datasets", "tasks.datasets.class_folders"),
     "tasks.datasets.torchvision_layouts": ("tasks.datasets", "tasks.datasets.image_lists"),
     **dict.fromkeys(_SISTERS, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS)),
     **dict.fromkeys(_PROBES, ("tasks", "tasks.data_sets", "tasks.datasets", *_DRAWERS, *_SISTERS)),
+    **dict.fromkeys(_TRAINED_PROBES, ("tasks", "tasks.classification", "tasks.data_sets", "tasks.datasets", *_PROBES)),
     "benchmarks": ("benchmarks.commands", "benchmarks.planning", "benchmarks.scheduling"),
     "benchmarks.commands": (*_WORK, "benchmarks.mini", "benchmarks.selftest", "benchmarks.scheduling"),
     "benchmarks.launching": (),

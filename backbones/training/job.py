@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object
 from mmengine.optim import OptimWrapper
+from torch.optim import Optimizer
 
 from backbones.errors import InputError
 from backbones.training.checkpointing import CheckpointHook, Tally
 from backbones.training.compiling import compile_network
 from backbones.training.determinism import in_fixed_order
 from backbones.training.interruption import InterruptHook
+from backbones.training.lars import make_lars
 from backbones.training.machine import (
     cuda_version,
     device_name,
@@ -31,7 +33,7 @@ from backbones.training.randomness import RandomnessHook
 from backbones.training.runner import build_runner
 from backbones.training.sampling import EpochBatchSampler
 from backbones.training.schedule import ScheduleHook, learning_rate_curve
-from backbones.training.settings import TrainingRecipe
+from backbones.training.settings import AdamWOptimizer, LarsOptimizer, OptimizerSettings, TrainingRecipe
 from backbones.training.step_images import StepImagesHook, count_step_images
 from backbones.training.trackers.tracker import TrackedRun
 from backbones.training.trackers.tracking import Tracking, tracked
@@ -117,7 +119,7 @@ def _run(job: Job, tracking: Tracking) -> Outcome:
         job.directory,
         tally,
         count_step_images(job.model.train(), recipe, accumulation, processes),
-        batch_size=recipe.optimizer.batch_size,
+        batch_norm=recipe.reference_batch_norm,
         accumulation=accumulation,
         allow_change=recipe.runtime.allow_changed_steps,
     )
@@ -200,13 +202,22 @@ def _bookkeeping(
 def make_optimizer(
     recipe: TrainingRecipe, parameter_groups: Iterable[Any], precision: Precision, accumulation: int
 ) -> OptimWrapper:
-    """AdamW as `recipe` has it, with so many steps an update."""
-    settings = recipe.optimizer
-    optimizer = torch.optim.AdamW(
-        parameter_groups,
-        lr=settings.peak_lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    return wrap_optimizer(optimizer, precision, accumulation=accumulation, clip_grad_norm=settings.clip_grad_norm)
+    """AdamW or LARS as `recipe` has it, with so many steps an update."""
+    optimizer = _optimizer(recipe.optimizer, parameter_groups)
+    clip = recipe.optimizer.clip_grad_norm
+    return wrap_optimizer(optimizer, precision, accumulation=accumulation, clip_grad_norm=clip)
+
+
+def _optimizer(settings: OptimizerSettings, parameter_groups: Iterable[Any]) -> Optimizer:
+    match settings:
+        case AdamWOptimizer():
+            return torch.optim.AdamW(
+                parameter_groups,
+                lr=settings.peak_lr,
+                betas=settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            )
+        case LarsOptimizer():
+            return make_lars(parameter_groups, settings.peak_lr, settings.momentum, settings.trust_coefficient)
+    raise TypeError(f"no optimizer for {type(settings).__name__}")

@@ -49,8 +49,8 @@ class Job:
 
     `model` is what the engine calls, with `network` in it, which `runtime.compile` compiles: its forward takes a
     batch's fields and a `mode`, and gives losses for "loss", a list for "predict". `dataset` maps a draw (index, epoch)
-    to a sample. `parameter_groups` go to AdamW and may carry timm's `lr_scale`. `collate` makes a batch of samples
-    that are not to be stacked.
+    to a sample. `parameter_groups` go to the optimizer and may carry timm's `lr_scale`. `collate` makes a batch of
+    samples that are not to be stacked.
     """
 
     model: BaseModel

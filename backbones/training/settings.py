@@ -79,12 +79,10 @@ class PixelSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """AdamW. Each kind says how its peak learning rate is given."""
+    """What all optimizers have. Each kind says how its peak learning rate is given."""
 
-    name: Literal["adamw"] = "adamw"
+    name: str
     batch_size: Annotated[PositiveInt, Field(description="images per update, over all processes and accumulation")]
-    betas: Momenta = (0.9, 0.999)
-    weight_decay: NonNegative = 0.05
     clip_grad_norm: Annotated[
         float | None, Field(gt=0, description="largest norm of the gradient; none by default")
     ] = None
@@ -95,8 +93,8 @@ class OptimizerSettings(Settings):
         raise NotImplementedError
 
 
-class ScaledOptimizer(OptimizerSettings):
-    """AdamW, its learning rate scaled linearly: base_lr × batch_size / 256 (MAE, tables 8 and 9)."""
+class LinearlyScaled(OptimizerSettings):
+    """Its learning rate is base_lr × batch_size / 256 (MAE, tables 8 to 10)."""
 
     base_lr: Annotated[float, Field(gt=0)]
 
@@ -105,7 +103,29 @@ class ScaledOptimizer(OptimizerSettings):
         return self.base_lr * self.batch_size / 256
 
 
-class FixedOptimizer(OptimizerSettings):
+class AdamWOptimizer(OptimizerSettings):
+    """AdamW."""
+
+    name: Literal["adamw"] = "adamw"
+    betas: Momenta = (0.9, 0.999)
+    weight_decay: NonNegative = 0.05
+
+
+class ScaledOptimizer(AdamWOptimizer, LinearlyScaled):
+    """AdamW, its learning rate scaled linearly (MAE, tables 8 and 9)."""
+
+
+class LarsOptimizer(LinearlyScaled):
+    """LARS without weight decay (MAE, table 10; facebookresearch/mae, util/lars.py, line 18)."""
+
+    name: Literal["lars"] = "lars"
+    momentum: Momentum = 0.9
+    trust_coefficient: Annotated[
+        float, Field(gt=0, description="by what share of its own norm a rate of 1 moves a matrix, without momentum")
+    ] = 0.001
+
+
+class FixedOptimizer(AdamWOptimizer):
     """AdamW, its learning rate as it stands, whatever the batch size (the dense tasks' recipes)."""
 
     lr: Annotated[float, Field(gt=0)]
@@ -209,8 +229,8 @@ class Recipe(Settings):
     ] = "auto"
     runtime: RuntimeSettings = RuntimeSettings()
 
-    for_any_data: ClassVar[bool] = False
-    """Whether it says nothing of its data set, so that another is no deviation."""
+    varied: ClassVar[tuple[str, ...]] = ()
+    """The settings, flat, of which it stands for any value, each in a row or column of its own: none is a deviation."""
 
 
 class TrainingRecipe(Recipe):
@@ -223,6 +243,11 @@ class TrainingRecipe(Recipe):
     def mixes_images(self) -> bool:
         """Whether images of a step are mixed, with one draw for all of a process."""
         return False
+
+    @property
+    def reference_batch_norm(self) -> int:
+        """On how many images batch norm's statistics rest in the reference: by default on all of an update."""
+        return self.optimizer.batch_size
 
 
 UNDECIDING = ("data", "runtime", "evaluation", "source", "expect", "expect_of")
@@ -317,8 +342,7 @@ def deviations(recipe: Recipe, reference: Recipe) -> list[str]:
     """Where a recipe departs from its reference, such as `schedule.epochs=25 (reference 100)`."""
     read = _deciding if type(recipe) is type(reference) else deciding_settings  # else each lacks the other's defaults
     ours, theirs = _flatten(read(recipe)), _flatten(read(reference))
-    if recipe.for_any_data:
-        theirs["dataset"] = ours["dataset"]
+    theirs |= {name: ours[name] for name in recipe.varied}
     missing = object()
     return [
         f"{key}={_shown(key, ours)} (reference {_shown(key, theirs)})"

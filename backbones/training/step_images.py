@@ -60,17 +60,17 @@ def _is_synchronised(norm: nn.Module) -> bool:
     return any(kind.__name__ in _SYNCHRONISED for kind in type(norm).__mro__)
 
 
-def step_deviations(parts: Sequence[StepImages], batch_size: int) -> list[str]:
+def step_deviations(parts: Sequence[StepImages], batch_norm: int) -> list[str]:
     """Where the parts of a run depart from the reference, such as `batch norm over 4 images (reference 16)`.
 
-    For batch norm that is the whole batch in one step, with statistics over all processes.
+    `batch_norm` is how many images its statistics rest on in the reference.
     """
     norms = _distinct(part.batch_norm for part in parts)
     draws = _distinct(part.mixup for part in parts)
     fewest, most = MIXUP_REFERENCE
     found = []
-    if any(images != batch_size for images in norms):
-        found.append(f"batch norm over {_in_turn(norms)} images (reference {batch_size})")
+    if any(images != batch_norm for images in norms):
+        found.append(f"batch norm over {_in_turn(norms)} images (reference {batch_norm})")
     if any(not fewest <= images <= most for images in draws):
         found.append(f"mixup drawn for {_in_turn(draws)} images (reference {fewest} to {most})")
     return found
@@ -108,10 +108,10 @@ class StepImagesHook(Hook):
     priority = "HIGHEST"
 
     def __init__(
-        self, directory: Path, tally: Tally, now: StepImages, *, batch_size: int, accumulation: int, allow_change: bool
+        self, directory: Path, tally: Tally, now: StepImages, *, batch_norm: int, accumulation: int, allow_change: bool
     ) -> None:
         self.directory, self.tally, self.now = directory, tally, now
-        self.batch_size, self.accumulation, self.allow_change = batch_size, accumulation, allow_change
+        self.batch_norm, self.accumulation, self.allow_change = batch_norm, accumulation, allow_change
 
     @property
     def parts(self) -> tuple[StepImages, ...]:
@@ -130,7 +130,7 @@ class StepImagesHook(Hook):
                 return
         self.tally.step_images.append(asdict(now))
         if process_rank() == 0:
-            for deviation in step_deviations(self.parts, self.batch_size):
+            for deviation in step_deviations(self.parts, self.batch_norm):
                 print(f"deviates: {deviation}", file=sys.stderr, flush=True)
 
     def _require_same(self, before: StepImages, now: StepImages) -> None:

@@ -36,6 +36,10 @@ def table(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write it there: .md, .csv, .tex, .json; - prints it."),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="With --layout partial: draw accuracy over trained blocks as well."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lay finished runs out as the paper does, each number beside the paper's own.
@@ -47,6 +51,8 @@ def table(
     Into a paper: backbench table runs --layout coco --only-reference -o coco.tex
 
     Into pandas: pandas.read_csv("all.csv") after backbench table runs -o all.csv
+
+    The curve of partial fine-tuning: backbench table runs --layout partial --picture partial.png
     """
     from benchmarks.commands.tables import show_tables
 
@@ -57,6 +63,7 @@ def table(
         conditions=where or [],
         only_reference=only_reference,
         output=output,
+        picture=picture,
         as_json=as_json,
     )
 

@@ -109,9 +109,11 @@ def _overruled(plan: "PlannedCell", entry: "BackboneEntry") -> list[str]:
 
 
 def column(model: str, recipe: Recipe) -> str:
-    """The table's column for a model under a recipe: a ViT-H at 448 pixels stands in "ViT-H-448"."""
+    """The table's column for a model under a recipe: a ViT-H at 448 pixels stands in "ViT-H-448", and a ViT-B of which
+    four blocks train in "ViT-B, last 4 blocks"."""
     settings: Any = recipe
-    return TASKS[recipe.task].column_of(model, settings.model.image_size)
+    trained_blocks = getattr(settings.model, "trained_blocks", None)
+    return TASKS[recipe.task].column_of(model, settings.model.image_size, trained_blocks)
 
 
 def place_of(named: Origin | Record) -> str:

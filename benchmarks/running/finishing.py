@@ -158,7 +158,7 @@ def _description(record: Record, evaluated: Evaluated) -> Description:
 def _step_deviations(recipe: Recipe, training: Outcome) -> list[str]:
     if not isinstance(recipe, TrainingRecipe):
         return []
-    return step_deviations(training.step_images, recipe.optimizer.batch_size)
+    return step_deviations(training.step_images, recipe.reference_batch_norm)
 
 
 def _record_of(cell: Cell, origin: WeightsOrigin, evaluated: Evaluated, training: Outcome) -> Record:

@@ -43,9 +43,9 @@ class BatchAugmentation:
         return inputs, targets.scatter_(1, labels[:, None], 1 - self.smoothing + off)
 
 
-def check_even_batches(augment: FineTuningAugmentation, images_per_step: int) -> None:
+def check_even_batches(mixes_images: bool, images_per_step: int) -> None:
     """Raise InputError if mixup, which pairs the images of a batch, would meet an odd number of them."""
-    if (augment.mixup or augment.cutmix) and images_per_step % 2:
+    if mixes_images and images_per_step % 2:
         raise InputError(
             f'key "runtime.batch_per_device": mixup pairs images, so a step needs an even number of them, not '
             f"{images_per_step}. Choose an even one, or set augment.mixup=0 augment.cutmix=0"

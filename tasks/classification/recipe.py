@@ -18,11 +18,16 @@ from backbones.training.settings import (
 )
 
 
-class ClassifierSettings(PixelSettings):
-    """The backbone that a recipe was written for, and how it becomes a classifier."""
+class TrunkSettings(PixelSettings):
+    """The backbone that a recipe was written for, and the side of its images in pixels."""
 
     arch: str
     image_size: PositiveInt
+
+
+class ClassifierSettings(TrunkSettings):
+    """How the backbone becomes a classifier."""
+
     drop_path: Fraction = 0.0
     pool: Literal["avg", "token"] = "avg"
 
@@ -98,20 +103,17 @@ class FineTuningAugmentation(Settings):
     random_erasing: Fraction = 0.25
 
 
-class ClassificationRecipe(TrainingRecipe):
-    """The settings of `backbench run` for classification."""
+class ClassifierRecipe(TrainingRecipe):
+    """What trains a classifier has, whatever of it learns."""
 
-    task: Literal["classification"]
-    model: ClassifierSettings
-    optimizer: FineTuningOptimizer
+    model: TrunkSettings
     schedule: EpochSchedule
-    augment: FineTuningAugmentation = FineTuningAugmentation()
     data: ClassificationDataSettings = ClassificationDataSettings()
     inference: Inference = Inference()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _sees_no_borders(self) -> "ClassificationRecipe":
+    def _sees_no_borders(self) -> "ClassifierRecipe":
         resized, size = self.inference.resized, self.model.image_size
         if resized and resized < size:
             raise ValueError(
@@ -120,6 +122,20 @@ class ClassificationRecipe(TrainingRecipe):
             )
         return self
 
+
+class FineTuningRecipe(ClassifierRecipe):
+    """What fine-tunes a classifier has."""
+
+    model: ClassifierSettings
+    optimizer: FineTuningOptimizer
+    augment: FineTuningAugmentation = FineTuningAugmentation()
+
     @property
     def mixes_images(self) -> bool:
         return bool(self.augment.mixup or self.augment.cutmix)
+
+
+class ClassificationRecipe(FineTuningRecipe):
+    """The settings of `backbench run` for classification."""
+
+    task: Literal["classification"]

@@ -19,7 +19,7 @@ from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import read_or_replace
 from backbones.images.views import View
 from backbones.training.randomness import mix, seed_generators
-from tasks.classification.recipe import ClassificationRecipe, FineTuningAugmentation
+from tasks.classification.recipe import ClassifierRecipe, FineTuningAugmentation
 
 Labels = Sequence[int] | np.ndarray
 ASPECT_RATIO = (3 / 4, 4 / 3)
@@ -53,12 +53,33 @@ def _posterize(image: Image.Image, bits: int, **options: Any) -> Image.Image:
     return image.point([0] * 256 * len(image.getbands())) if bits < 1 else posterize(image, bits, **options)
 
 
-class LabelledImages(Dataset[dict[str, Any]]):
+class TrainingImages(Dataset[dict[str, Any]]):
     """Training images: `dataset[(index, epoch)]` is `images`, uint8 (3, size, size), and its `labels`.
 
-    Random crop, flip and RandAugment depend on (seed, epoch, index) only. An unreadable image is replaced by the next
-    one, label included, and named under `corrupt`.
+    What is seen of an image depends on (seed, epoch, index) only. An unreadable image is replaced by the next one,
+    label included, and named under `corrupt`.
     """
+
+    def __init__(self, paths: Sequence[Path], labels: Labels, seed: int) -> None:
+        self.paths, self.labels, self.seed = paths, labels, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
+        index, epoch = draw
+        keys = (self.seed, "image", epoch, index)
+        image, index, corrupt = read_or_replace(self.paths, index)
+        image = self.augmented(image, keys)
+        return {"images": image.contiguous(), "labels": int(self.labels[index]), "corrupt": corrupt}
+
+    def augmented(self, image: torch.Tensor, keys: tuple[int | str, ...]) -> torch.Tensor:
+        """What is seen of an image, uint8 (3, H, W): (3, size, size). All randomness comes from `keys`."""
+        raise NotImplementedError
+
+
+class LabelledImages(TrainingImages):
+    """Those of fine-tuning: random crop, flip and RandAugment."""
 
     def __init__(
         self,
@@ -69,26 +90,21 @@ class LabelledImages(Dataset[dict[str, Any]]):
         seed: int,
         normalisation: Normalisation,
     ) -> None:
-        self.paths, self.labels, self.size, self.augment, self.seed = paths, labels, size, augment, seed
+        super().__init__(paths, labels, seed)
+        self.size, self.augment = size, augment
         self.rand_augment = rand_augment(augment.rand_augment, size, normalisation)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Any]:
-        index, epoch = draw
-        keys = (self.seed, "image", epoch, index)
+    def augmented(self, image: torch.Tensor, keys: tuple[int | str, ...]) -> torch.Tensor:
         rng = Random(mix(*keys))
-        image, index, corrupt = read_or_replace(self.paths, index)
         image = random_resized_crop(image, self.size, self.augment.crop_scale, ASPECT_RATIO, rng)
         image = horizontal_flip(image, rng, self.augment.flip)
         if self.rand_augment:
             seed_generators(*keys)
             image = pil_to_tensor(self.rand_augment(to_pil_image(image)))
-        return {"images": image.contiguous(), "labels": int(self.labels[index]), "corrupt": corrupt}
+        return image
 
 
-def view_of(recipe: ClassificationRecipe) -> View:
+def view_of(recipe: ClassifierRecipe) -> View:
     """What a trained network sees of an image under a recipe."""
     inference = recipe.inference
     return View(

@@ -1,6 +1,6 @@
 """Fine-tuning a backbone for image classification: from the recipe to the scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from tasks.classification.augmentation import BatchAugmentation, check_even_batc
 from tasks.classification.classifier import ClassificationStep, add_head, parameter_groups, pooling_notes
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.pooled import PooledClassifier
-from tasks.classification.recipe import ClassificationRecipe
-from tasks.classification.samples import EvaluationImages, LabelledImages, Labels, view_of
+from tasks.classification.recipe import ClassifierRecipe, FineTuningRecipe
+from tasks.classification.samples import EvaluationImages, LabelledImages, Labels, TrainingImages, view_of
 from tasks.data_sets import open_labelled, opener_of, require_training_images
 from tasks.datasets.evaluation_images import require_evaluation_images
 from tasks.datasets.identity import Contents, kept_contents
@@ -36,18 +36,22 @@ from tasks.outcome import TaskOutcome
 from tasks.unused import require_all_used
 
 
-def identify_data(recipe: ClassificationRecipe, data: Path) -> Contents:
+def identify_data(recipe: ClassifierRecipe, data: Path) -> Contents:
     """What tells which data set lies below `data`.
 
     Raises InputError for images in no layout of the recipe's, and for a data set that has nothing to train on.
     """
     require_training_images(recipe.dataset, data)  # an evaluation may have kept what lies there
     places = {"opener": opener_of(recipe.dataset)}
-    return kept_contents(recipe.task, data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
+    return kept_contents("classification", data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
+
+
+Classifier = tuple[ClassificationStep, LoadReport | None, int]
+"""What trains, where the checkpoint's weights went, and how many parameters the encoder has."""
 
 
 def fine_tune(
-    recipe: ClassificationRecipe,
+    recipe: FineTuningRecipe,
     data: Path,
     backbone: str,
     checkpoint: Checkpoint | None,
@@ -61,35 +65,72 @@ def fine_tune(
     `normalisation` is the backbone's. Goes on from whatever stands in `directory`. Raises InputError for unusable data,
     settings, weights or output.
     """
+    return train_classifier(
+        *(recipe, data, directory),
+        seed=seed,
+        title=f"fine-tuning {backbone}",
+        create=lambda classes: create_classifier(recipe, backbone, checkpoint, classes, seed, normalisation),
+        images=lambda train: labelled_images(recipe, train, seed, normalisation),
+        groups=lambda network: groups_of(recipe, network),
+    )
+
+
+def train_classifier(
+    recipe: ClassifierRecipe,
+    data: Path,
+    directory: Path,
+    *,
+    seed: int,
+    title: str,
+    create: Callable[[int], Classifier],
+    images: Callable[[LabelledSplit], TrainingImages],
+    groups: Callable[[nn.Module], list[dict[str, Any]]],
+) -> TaskOutcome:
+    """Train what `create` makes for so many classes, and evaluate every image once.
+
+    title:  what is done, as progress has it
+    images: those of the training split, as they are seen
+    groups: the optimizer's, of the network's parameters
+
+    Goes on from whatever stands in `directory`. Raises InputError for unusable data, settings, weights or output.
+    """
     train, val = open_labelled(recipe.dataset, data)
     require_same_lists(data, train.listing, val.listing)
     batch_of_process = recipe.optimizer.batch_size // accumulation_steps(recipe, process_count()) // process_count()
-    check_even_batches(recipe.augment, batch_of_process)
-    settings = recipe.model
-    step, load_report, parameters = create_classifier(
-        recipe, backbone, checkpoint, len(train.classes), seed, normalisation
-    )
+    check_even_batches(recipe.mixes_images, batch_of_process)
+    step, load_report, parameters = create(len(train.classes))
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)
-    cost = forward_cost(step.network, settings.image_size)
+    cost = forward_cost(step.network, recipe.model.image_size)
     metric = metric_of(recipe, train, val)
-    optimizer = recipe.optimizer
     outcome = run_job(
         Job(
             model=step,
-            dataset=LabelledImages(train.paths, train.labels, settings.image_size, recipe.augment, seed, normalisation),
-            parameter_groups=parameter_groups(step.network, optimizer.weight_decay, optimizer.layer_decay),
+            dataset=images(train),
+            parameter_groups=groups(step.network),
             recipe=recipe,
             directory=directory,
             seed=seed,
-            title=f"fine-tuning {backbone}",
+            title=title,
             evaluation=evaluation_of(recipe, val, metric, batch_of_process),
         )
     )
     return outcome_of(outcome, step.network, metric, train.classes, val, [train.note], load_report, parameters, cost)
 
 
-def metric_of(recipe: ClassificationRecipe, train: LabelledSplit | None, val: LabelledSplit) -> ClassificationMetric:
+def labelled_images(
+    recipe: FineTuningRecipe, train: LabelledSplit, seed: int, normalisation: Normalisation
+) -> LabelledImages:
+    """The training images as a recipe has them augmented."""
+    return LabelledImages(train.paths, train.labels, recipe.model.image_size, recipe.augment, seed, normalisation)
+
+
+def groups_of(recipe: FineTuningRecipe, network: nn.Module) -> list[dict[str, Any]]:
+    """The optimizer's groups as a recipe has them."""
+    return parameter_groups(network, recipe.optimizer.weight_decay, recipe.optimizer.layer_decay)
+
+
+def metric_of(recipe: ClassifierRecipe, train: LabelledSplit | None, val: LabelledSplit) -> ClassificationMetric:
     """What evaluates; without a training split it cannot tell classes of many images from those of few."""
     classes = len(val.classes)
     images = None if train is None else np.bincount(train.labels, minlength=classes)
@@ -129,7 +170,7 @@ def outcome_of(
 
 
 def evaluation_of(
-    recipe: ClassificationRecipe,
+    recipe: ClassifierRecipe,
     val: LabelledSplit,
     metric: ClassificationMetric,
     batch_size: int,
@@ -147,7 +188,7 @@ def evaluation_of(
 
 
 def evaluation_images(
-    recipe: ClassificationRecipe,
+    recipe: ClassifierRecipe,
     paths: Sequence[Path],
     labels: Labels,
     accepted: Sequence[Sequence[int]] | None = None,
@@ -157,7 +198,7 @@ def evaluation_images(
 
 
 def create_classifier(
-    recipe: ClassificationRecipe,
+    recipe: FineTuningRecipe,
     backbone: str,
     checkpoint: Checkpoint | None,
     classes: int,
@@ -165,7 +206,7 @@ def create_classifier(
     normalisation: Normalisation,
     *,
     empty: bool = False,
-) -> tuple[ClassificationStep, LoadReport | None, int]:
+) -> Classifier:
     """A classifier for `classes` classes on a backbone as `recipe` has it.
 
     `empty` builds it without the backbone's weights, for those of the whole classifier. Returns also where the

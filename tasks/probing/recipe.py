@@ -48,7 +48,7 @@ class ProbingEvaluation(Settings):
 class ProbingRecipe(Recipe):
     """What the probes on features have in common."""
 
-    for_any_data = True
+    varied = ("dataset",)
 
     model: FrozenSettings
     data: ClassificationDataSettings = ClassificationDataSettings()

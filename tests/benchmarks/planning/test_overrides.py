@@ -8,7 +8,7 @@ import yaml
 
 from backbones.training.settings import Recipe
 from benchmarks.planning.recipe import FOLDER, LoadedRecipe, list_recipes, load_recipe
-from tasks.classification.task import ClassificationRecipe
+from tasks.classification.recipe import ClassificationRecipe
 from tests.support.recipes import VIT_B, classification, refusal, write
 
 

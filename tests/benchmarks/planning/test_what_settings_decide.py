@@ -9,7 +9,7 @@ import pytest
 from backbones.training.settings import READING, UNDECIDING, deciding_settings, protocol
 from benchmarks.planning.recipe import list_recipes, load_recipe
 from results import cell_key
-from tasks.registry import RECIPES
+from tasks.registry import RECIPES, settings_kind
 
 # By setting, the overrides that change it to something else that is valid in every recipe; more than one where it
 # cannot change alone.
@@ -28,7 +28,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "model.decoder_width": ("model.decoder_width=96",),
     "model.decoder_heads": ("model.decoder_heads=2",),
     "model.drop_path": ("model.drop_path=0.27",),
-    "model.pool": ("model.pool=token",),
+    "model.pool": (),
+    "model.trained_blocks": ("model.trained_blocks=3",),
     "model.relative_position": (),
     "model.taps": ("model.taps=[0,1,2,3]",),
     "model.layer_scale": ("model.layer_scale=0.5",),
@@ -50,6 +51,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "optimizer.clip_grad_norm": ("optimizer.clip_grad_norm=3",),
     "optimizer.layer_decay": ("optimizer.layer_decay=0.6",),
     "optimizer.no_weight_decay": (),
+    "optimizer.momentum": ("optimizer.momentum=0.8",),
+    "optimizer.trust_coefficient": ("optimizer.trust_coefficient=0.01",),
     "schedule.epochs": ("schedule.epochs=63",),
     "schedule.warmup_epochs": ("schedule.warmup_epochs=0.5",),
     "schedule.min_lr": ("schedule.min_lr=1e-5",),
@@ -114,6 +117,10 @@ OTHERWISE: dict[str, dict[Any, tuple[str, ...]]] = {
     "model.relative_position": {
         True: ("model.relative_position=false",),
         False: ("model.relative_position=true",),
+    },
+    "model.pool": {
+        "avg": ("model.pool=token",),
+        "token": ("model.pool=avg",),
     },
     "model.adapter": {
         "fpn": ("model.adapter=simple",),
@@ -185,7 +192,7 @@ def test_a_setting_that_decides_moves_key_protocol_and_deviations(name: str) -> 
             continue
         overrides = OTHERWISE[setting][value] if setting in OTHERWISE else CHANGES[setting]
         moved = what_moves(name, overrides)
-        if setting == "dataset" and load_recipe(name, [], RECIPES).recipe.for_any_data:
+        if setting in settings_kind(load_recipe(name, [], RECIPES).recipe.task).varied:
             assert not moved.pop("deviations")
         assert all(moved.values()), f"{setting}: {overrides} moves {moved}"
 
