@@ -25,7 +25,7 @@ ERRORS = ["ECE"]
 SPREADS = [f"labels{count}_spread" for count in LABELS_PER_CLASS]
 PROBES = [
     *(f"knn{count}_top1" for count in NEIGHBOURS),
-    *("linear_grid_top1", "linear_probe_top1", "logistic_top1"),
+    *("linear_grid_top1", "linear_probe_top1", "logistic_top1", "partial_top1"),
     *("linear_mIoU", "linear_mAcc", "linear_aAcc"),
     *(f"labels{count}_top1" for count in LABELS_PER_CLASS),
 ]
