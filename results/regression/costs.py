@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from results.regression.findings import CellName
 from results.regression.joining import Pair
@@ -61,6 +63,23 @@ class CostOfCell:
         now, before = median(self.nights), median(self.baseline)
         return before / now - 1 if self.cost.higher_is_better else now / before - 1
 
+    @cached_property
+    def differences(self) -> NDArray[np.float64]:
+        """Of the logarithms of each pair of nights of the baseline (N · (N - 1) / 2,), absolute."""
+        first, second = _pairs_of(len(self.baseline))
+        logs = np.log(self.baseline)
+        return np.abs(logs[first] - logs[second])
+
+    @cached_property
+    def own_spread(self) -> tuple[float, float]:
+        """That of this cell alone, as `spread_of` has it."""
+        return spread_of([self])
+
+
+@cache
+def _pairs_of(nights: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(nights, 1)
+
 
 def costs_of(pairs: Iterable[Pair], cost: Cost) -> tuple[list[CostOfCell], list[tuple[CellName, list[str]]]]:
     """What a cost was in the runs of each cell, baseline first, and the cells whose runs share no machine, with where
@@ -91,9 +110,7 @@ def spread_of(costs: Iterable[CostOfCell]) -> tuple[float, float]:
     differences, degrees = [], 0.0
     for one in costs:
         if (nights := len(one.baseline)) >= FEWEST_NIGHTS:
-            first, second = np.triu_indices(nights, 1)
-            logs = np.log(one.baseline)
-            differences.append(np.abs(logs[first] - logs[second]))
+            differences.append(one.differences)
             degrees += _EFFICIENCY * (nights - 1)
     if not differences:
         return math.nan, 0.0
@@ -104,7 +121,7 @@ def spread_of_cell(one: CostOfCell, spread: float, degrees: float) -> tuple[floa
     """The spread of all cells, or the cell's own where its nights lie further apart than these by more than chance."""
     from scipy.special import fdtrc  # type: ignore[import-untyped]
 
-    own, of_own = spread_of([one])
+    own, of_own = one.own_spread
     if own > spread and (spread == 0 or fdtrc(of_own, degrees, (own / spread) ** 2) < UNLIKE):
         return own, of_own
     return spread, degrees
@@ -125,7 +142,7 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
         side = "less" if one.cost.higher_is_better else "greater"
         return float(mannwhitneyu(one.nights, one.baseline, alternative=side).pvalue)
     error = spread * math.sqrt(sum(_variance_of_median(len(nights)) for nights in (one.nights, one.baseline)))
-    least = _share_as_costly(one) if spread_of([one])[0] == 0 else 0.0
+    least = _share_as_costly(one) if one.own_spread[0] == 0 else 0.0
     if error == 0:
         return 1.0 if one.change <= 0 else least
     return max(least, float(stdtr(degrees, -math.log1p(one.change) / error)))
