@@ -59,9 +59,9 @@ class CostOfCell:
 
     @property
     def change(self) -> float:
-        """By what share it is worse; below 0 where it is better."""
-        now, before = median(self.nights), median(self.baseline)
-        return before / now - 1 if self.cost.higher_is_better else now / before - 1
+        """By what share of the baseline's it is worse; below 0 where it is better."""
+        share = median(self.nights) / median(self.baseline) - 1
+        return -share if self.cost.higher_is_better else share
 
     @cached_property
     def differences(self) -> NDArray[np.float64]:
@@ -145,7 +145,8 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
     least = _share_as_costly(one) if one.own_spread[0] == 0 else 0.0
     if error == 0:
         return 1.0 if one.change <= 0 else least
-    return max(least, float(stdtr(degrees, -math.log1p(one.change) / error)))
+    ratio = math.log(median(one.nights) / median(one.baseline))
+    return max(least, float(stdtr(degrees, (ratio if one.cost.higher_is_better else -ratio) / error)))
 
 
 def _share_as_costly(one: CostOfCell) -> float:
