@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from results.regression.findings import CellName
 from results.regression.joining import Pair
-from results.regression.noise import UNLIKE
 from results.regression.runs import MACHINE, Run
 
 
@@ -31,8 +30,11 @@ COSTS = (
     Cost("memory", "peak_memory_mb", "MiB", 0.02, False),
 )
 
-LEVEL_OF_COSTS = 0.01
+LEVEL_OF_COSTS = 0.005
 """How often a night of equal cells may alarm by its speed, and by its memory."""
+
+UNLIKE = 0.01
+"""Below which p-value of the variances' quotient (F) a cell's nights are held to lie further apart than all others'."""
 
 FEWEST_NIGHTS = 3
 """Of a baseline, before its nights tell how far they lie apart."""

@@ -6,7 +6,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from results.metrics import find_metric
-from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
+from results.regression.accuracy import LEVEL, floor_of, holm, is_suspicious, p_worse, worse_by
 from results.regression.costs import (
     COSTS,
     FEWEST_NIGHTS,
@@ -242,7 +242,7 @@ _NAMED = {
 
 
 def _judged(one: _Accuracy) -> Judged:
-    is_above_floor = one.worse_by >= floor_of(one.pair.cell.metric, one.baseline)
+    floor = floor_of(one.pair.cell.metric, one.baseline)
     return Judged(
         one.pair.cell,
         one.value,
@@ -251,6 +251,6 @@ def _judged(one: _Accuracy) -> Judged:
         len(one.pair.baseline),
         one.worse_by,
         one.p_worse,
-        one.p_worse is not None and one.p_worse < SUSPICION and is_above_floor,
+        one.p_worse is not None and is_suspicious(one.worse_by, floor, one.p_worse),
         _are_identical(one.pair),
     )

@@ -14,8 +14,10 @@ Kind = tuple[str, str, str]
 OfCell = tuple[CellName, str]
 """A cell under one protocol."""
 
-UNLIKE = 0.01
-"""Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind."""
+UNLIKE = 0.002
+"""Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind. Of 40
+that are alike one is in one baseline of 12, and 3 sigma of it are then hardly found; with 14 seeds each, one of three
+times the others' sigma is in 99 of 100."""
 
 _LEAST = 0.01
 """The share of equal cells whose variances are taken for the greatest of these, in logarithms: seeds that agree to the
