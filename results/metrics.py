@@ -20,8 +20,14 @@ class MetricKind:
     higher_is_better: bool = True
 
     def shown(self, value: float) -> str:
-        """A value as people read it: "83.60 %", or "0.73" of a metric without a unit."""
-        return f"{value:.2f} {self.unit}".rstrip()
+        """A value as people read it: "83.60 %", or "0.6685" of a metric without a unit."""
+        return f"{value:.2f} %" if self.unit else f"{value:#.4g}".removesuffix(".")
+
+    def shown_size(self, size: float) -> str:
+        """Of a difference or a spread, without the unit: "2.57", or "0.0042" of what is too small for two digits."""
+        if self.unit:
+            return f"{size:.2f}" if size >= 0.1 or size == 0 else f"{size:.2g}"
+        return f"{size:.4g}"
 
     def clip(self, low: float, high: float) -> tuple[float, float]:
         """The part of an interval where a value can lie: Student's t knows nothing of 0 and 100 %."""

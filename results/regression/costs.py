@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from results.regression.findings import CellName
 from results.regression.joining import Pair
-from results.regression.noise import UNLIKE
 from results.regression.runs import MACHINE, Run
 
 
@@ -29,8 +30,11 @@ COSTS = (
     Cost("memory", "peak_memory_mb", "MiB", 0.02, False),
 )
 
-LEVEL_OF_COSTS = 0.01
+LEVEL_OF_COSTS = 0.005
 """How often a night of equal cells may alarm by its speed, and by its memory."""
+
+UNLIKE = 0.01
+"""Below which p-value of the variances' quotient (F) a cell's nights are held to lie further apart than all others'."""
 
 FEWEST_NIGHTS = 3
 """Of a baseline, before its nights tell how far they lie apart."""
@@ -57,9 +61,26 @@ class CostOfCell:
 
     @property
     def change(self) -> float:
-        """By what share it is worse; below 0 where it is better."""
-        now, before = median(self.nights), median(self.baseline)
-        return before / now - 1 if self.cost.higher_is_better else now / before - 1
+        """By what share of the baseline's it is worse; below 0 where it is better."""
+        share = median(self.nights) / median(self.baseline) - 1
+        return -share if self.cost.higher_is_better else share
+
+    @cached_property
+    def differences(self) -> NDArray[np.float64]:
+        """Of the logarithms of each pair of nights of the baseline (N · (N - 1) / 2,), absolute."""
+        first, second = _pairs_of(len(self.baseline))
+        logs = np.log(self.baseline)
+        return np.abs(logs[first] - logs[second])
+
+    @cached_property
+    def own_spread(self) -> tuple[float, float]:
+        """That of this cell alone, as `spread_of` has it."""
+        return spread_of([self])
+
+
+@cache
+def _pairs_of(nights: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(nights, 1)
 
 
 def costs_of(pairs: Iterable[Pair], cost: Cost) -> tuple[list[CostOfCell], list[tuple[CellName, list[str]]]]:
@@ -91,9 +112,7 @@ def spread_of(costs: Iterable[CostOfCell]) -> tuple[float, float]:
     differences, degrees = [], 0.0
     for one in costs:
         if (nights := len(one.baseline)) >= FEWEST_NIGHTS:
-            first, second = np.triu_indices(nights, 1)
-            logs = np.log(one.baseline)
-            differences.append(np.abs(logs[first] - logs[second]))
+            differences.append(one.differences)
             degrees += _EFFICIENCY * (nights - 1)
     if not differences:
         return math.nan, 0.0
@@ -104,7 +123,7 @@ def spread_of_cell(one: CostOfCell, spread: float, degrees: float) -> tuple[floa
     """The spread of all cells, or the cell's own where its nights lie further apart than these by more than chance."""
     from scipy.special import fdtrc  # type: ignore[import-untyped]
 
-    own, of_own = spread_of([one])
+    own, of_own = one.own_spread
     if own > spread and (spread == 0 or fdtrc(of_own, degrees, (own / spread) ** 2) < UNLIKE):
         return own, of_own
     return spread, degrees
@@ -125,10 +144,11 @@ def p_costlier(one: CostOfCell, spread: float, degrees: float, cells: int) -> fl
         side = "less" if one.cost.higher_is_better else "greater"
         return float(mannwhitneyu(one.nights, one.baseline, alternative=side).pvalue)
     error = spread * math.sqrt(sum(_variance_of_median(len(nights)) for nights in (one.nights, one.baseline)))
-    least = _share_as_costly(one) if spread_of([one])[0] == 0 else 0.0
+    least = _share_as_costly(one) if one.own_spread[0] == 0 else 0.0
     if error == 0:
         return 1.0 if one.change <= 0 else least
-    return max(least, float(stdtr(degrees, -math.log1p(one.change) / error)))
+    ratio = math.log(median(one.nights) / median(one.baseline))
+    return max(least, float(stdtr(degrees, (ratio if one.cost.higher_is_better else -ratio) / error)))
 
 
 def _share_as_costly(one: CostOfCell) -> float:

@@ -208,9 +208,8 @@ def _by_how_much(finding: Finding) -> str:
 
 def _difference(metric: str, worse_by: float) -> str:
     """Such as "0.42 points worse", or "0.0123 better" of a loss."""
-    way = "worse" if worse_by > 0 else "better"
-    size = f"{abs(worse_by):.2f} points" if find_metric(metric).unit == "%" else f"{abs(worse_by):.4g}"
-    return f"{size} {way}" if worse_by else "none"
+    kind, way = find_metric(metric), "worse" if worse_by > 0 else "better"
+    return f"{kind.shown_size(abs(worse_by))}{' points' if kind.unit else ''} {way}" if worse_by else "none"
 
 
 def _numbers_of(judged: Judged) -> tuple[str, ...]:

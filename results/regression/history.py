@@ -13,6 +13,7 @@ from results.regression.costs import COSTS, LEVEL_OF_COSTS, Cost
 from results.regression.findings import CellName
 from results.regression.noise import Kind, Noise, kind_of, pool_noise
 from results.regression.runs import Run, to_runs
+from results.regression.wording import spell_amount
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,11 +105,15 @@ class Series:
 
     def shown(self, value: float) -> str:
         """A value as people read it, without its unit."""
-        return f"{value:,.0f}" if self.quantity in _COSTS else f"{value:.2f}"
+        if self.quantity in _COSTS:
+            return spell_amount(value)
+        return find_metric(self.cell.metric).shown(value).removesuffix(" %")
 
     def shown_size(self, size: float) -> str:
         """The size of a change or a drift, with its sign: in percent of speed and memory."""
-        return f"{size:+.1f} %" if self.quantity in _COSTS else f"{size:+.2f}"
+        if self.quantity in _COSTS:
+            return f"{size:+.1f} %"
+        return f"{'-' if size < 0 else '+'}{find_metric(self.cell.metric).shown_size(abs(size))}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from results.errors import ResultsError
+from results.metrics import find_metric
 from results.regression.accuracy import holm, worse_by
 from results.regression.findings import Finding, Severity, Verdict, in_order
 from results.regression.joining import Pair
@@ -75,7 +76,8 @@ def _candidates(findings: Sequence[Finding]) -> Iterable[tuple[Finding, Pair]]:
 
 def _with(finding: Finding, found: ImagesTested, p_value: float) -> Finding:
     size = worse_by(finding.cell.metric, found.difference.mean, 0.0)
-    way = f"{abs(size):.2f} {'worse' if size > 0 else 'better'}" if size else "no difference"
+    shown = find_metric(finding.cell.metric).shown_size(abs(size))
+    way = f"{shown} {'worse' if size > 0 else 'better'}" if size else "no difference"
     conclusion = f", {_meaning(finding, p_value)}" if size else ""
     images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
     words = f"Paired test on {images}, {_of_seeds(found)}: {way} (p {spell_p(p_value)}){conclusion}"

@@ -6,7 +6,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from results.metrics import find_metric
-from results.regression.accuracy import LEVEL, SUSPICION, floor_of, holm, p_worse, worse_by
+from results.regression.accuracy import LEVEL, floor_of, holm, is_suspicious, p_worse, worse_by
 from results.regression.costs import (
     COSTS,
     FEWEST_NIGHTS,
@@ -21,7 +21,7 @@ from results.regression.findings import CellName, Finding, Judged, Kind, Severit
 from results.regression.joining import Pair, join
 from results.regression.noise import Noise, mean_of_seeds, noise_of_cells
 from results.regression.runs import Run, to_runs
-from results.regression.wording import counted, spell_p
+from results.regression.wording import counted, spell_amount, spell_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,8 +133,8 @@ def _differs(one: _Accuracy, noise: Noise, p_value: float, severity: Severity) -
         "accuracy",
         severity,
         f"{metric.label} {metric.shown(one.value)} over {counted(seeds, 'seed')}, in the baseline "
-        f"{metric.shown(one.baseline)} over {counted(seeds_before, 'seed')}: {abs(one.worse_by):.2f} {way} (p "
-        f"{spell_p(p_value)}; seeds differ by {noise.sigma:.2f}, {noise.source})",
+        f"{metric.shown(one.baseline)} over {counted(seeds_before, 'seed')}: {metric.shown_size(abs(one.worse_by))} "
+        f"{way} (p {spell_p(p_value)}; seeds differ by {metric.shown_size(noise.sigma)}, {noise.source})",
         one.value,
         one.baseline,
         one.worse_by,
@@ -192,8 +192,9 @@ def _costlier(one: CostOfCell, spread: float, p_value: float) -> Finding:
         one.cell,
         "speed" if one.cost.higher_is_better else "memory",
         Severity.regression,
-        f"{now:,.0f} {one.cost.label}, in {counted(len(one.baseline), 'night')} of the baseline {before:,.0f}: "
-        f"{100 * one.change:.1f} % {what} (p {spell_p(p_value)}; nights differ by {100 * spread:.1f} %)",
+        f"{spell_amount(now)} {one.cost.label}, in {counted(len(one.baseline), 'night')} of the baseline "
+        f"{spell_amount(before)}: {100 * one.change:.1f} % {what} (p {spell_p(p_value)}; nights differ by "
+        f"{100 * spread:.1f} %)",
         now,
         before,
         100 * one.change,
@@ -241,7 +242,7 @@ _NAMED = {
 
 
 def _judged(one: _Accuracy) -> Judged:
-    is_above_floor = one.worse_by >= floor_of(one.pair.cell.metric, one.baseline)
+    floor = floor_of(one.pair.cell.metric, one.baseline)
     return Judged(
         one.pair.cell,
         one.value,
@@ -250,6 +251,6 @@ def _judged(one: _Accuracy) -> Judged:
         len(one.pair.baseline),
         one.worse_by,
         one.p_worse,
-        one.p_worse is not None and one.p_worse < SUSPICION and is_above_floor,
+        one.p_worse is not None and is_suspicious(one.worse_by, floor, one.p_worse),
         _are_identical(one.pair),
     )

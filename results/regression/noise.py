@@ -11,8 +11,13 @@ from results.regression.runs import Run
 Kind = tuple[str, str, str]
 """Task, data set and metric: what cells have in common whose noise is held to be alike."""
 
-UNLIKE = 0.01
-"""Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind."""
+OfCell = tuple[CellName, str]
+"""A cell under one protocol."""
+
+UNLIKE = 0.002
+"""Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind. Of 40
+that are alike one is in one baseline of 12, and 3 sigma of it are then hardly found; with 14 seeds each, one of three
+times the others' sigma is in 99 of 100."""
 
 _LEAST = 0.01
 """The share of equal cells whose variances are taken for the greatest of these, in logarithms: seeds that agree to the
@@ -53,26 +58,10 @@ def pool_noise(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -
     counts with its own degrees of freedom. `stated` gives standard deviations by metric, which go before all else.
     Kinds of which nothing is known are left out.
     """
-    of_cells = _by_cell(runs)
-    sums = {kind: (prior.sigma**2 * prior.degrees, prior.degrees) for kind, prior in PRIORS.items()}
-    measured: dict[Kind, int] = {}
-    for (cell, _), of_cell in of_cells.items():
-        means = [*mean_of_seeds(of_cell).values()]
-        if len(means) > 1:
-            kind, degrees = kind_of(cell), len(means) - 1
-            total, before = sums.get(kind, (0.0, 0.0))
-            sums[kind] = total + variance(means) * degrees, before + degrees
-            measured[kind] = measured.get(kind, 0) + degrees
-    noise = {
-        kind: Noise((total / degrees) ** 0.5, degrees, _source(kind, measured.get(kind, 0)))
-        for kind, (total, degrees) in sums.items()
-    }
-    kinds = {kind_of(cell) for cell, _ in of_cells}
-    told = {kind: stated[kind[2]] for kind in kinds if stated and kind[2] in stated}
-    return noise | {kind: Noise(sigma, math.inf, "stated by the call") for kind, sigma in told.items()}
+    return _pooled({one: _variance_of_seeds(of_cell) for one, of_cell in _by_cell(runs).items()}, stated)
 
 
-def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -> dict[tuple[CellName, str], Noise]:
+def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = None) -> dict[OfCell, Noise]:
     """The noise of each cell and protocol: that of its kind, as far as its own seeds bear it out.
 
     The variances of a kind's cells tell how unlike cells are. Where they differ no more than samples do, the pooled one
@@ -84,8 +73,8 @@ def noise_of_cells(runs: Iterable[Run], stated: Mapping[str, float] | None = Non
     """
     of_cells = _by_cell(runs)
     own = {one: _variance_of_seeds(of_cell) for one, of_cell in of_cells.items()}
-    found: dict[tuple[CellName, str], Noise] = {}
-    for kind, pooled in pool_noise((run for of_cell in of_cells.values() for run in of_cell), stated).items():
+    found: dict[OfCell, Noise] = {}
+    for kind, pooled in _pooled(own, stated).items():
         prior = PRIORS.get(kind)
         cells = [one for one in of_cells if kind_of(one[0]) == kind]
         known = [own[one] for one in cells if own[one][1]] + ([(prior.sigma**2, prior.degrees)] if prior else [])
@@ -105,8 +94,29 @@ def mean_of_seeds(runs: Iterable[Run]) -> dict[int, float]:
     return {seed: fmean(numbers) for seed, numbers in values.items()}
 
 
-def _by_cell(runs: Iterable[Run]) -> dict[tuple[CellName, str], list[Run]]:
-    of_cells: dict[tuple[CellName, str], list[Run]] = {}
+def _pooled(
+    variances: Mapping[OfCell, tuple[float, int]], stated: Mapping[str, float] | None = None
+) -> dict[Kind, Noise]:
+    """As `pool_noise`, of each cell's variance between seeds with its degrees of freedom."""
+    sums = {kind: (prior.sigma**2 * prior.degrees, prior.degrees) for kind, prior in PRIORS.items()}
+    measured: dict[Kind, int] = {}
+    for (cell, _), (of_cell, degrees) in variances.items():
+        if degrees:
+            kind = kind_of(cell)
+            total, before = sums.get(kind, (0.0, 0.0))
+            sums[kind] = total + of_cell * degrees, before + degrees
+            measured[kind] = measured.get(kind, 0) + degrees
+    noise = {
+        kind: Noise((total / degrees) ** 0.5, degrees, _source(kind, measured.get(kind, 0)))
+        for kind, (total, degrees) in sums.items()
+    }
+    kinds = {kind_of(cell) for cell, _ in variances}
+    told = {kind: stated[kind[2]] for kind in kinds if stated and kind[2] in stated}
+    return noise | {kind: Noise(sigma, math.inf, "stated by the call") for kind, sigma in told.items()}
+
+
+def _by_cell(runs: Iterable[Run]) -> dict[OfCell, list[Run]]:
+    of_cells: dict[OfCell, list[Run]] = {}
     for run in runs:
         of_cells.setdefault((run.cell, run.protocol), []).append(run)
     return of_cells

@@ -88,6 +88,21 @@ def test_a_metric_is_shown_as_people_know_it(name: str, label: str, shown: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "shown"),
+    [
+        *(("top1", 2.571, "2.57"), ("top1", 0.1, "0.10"), ("top1", 0.0042, "0.0042"), ("top1", 0.0, "0.00")),
+        *(("loss", 0.07517, "0.07517"), ("loss", 0.002, "0.002"), ("loss", 0.0, "0")),
+    ],
+)
+def test_a_small_difference_is_not_shown_as_none(name: str, size: float, shown: str) -> None:
+    assert find_metric(name).shown_size(size) == shown
+
+
+def test_losses_are_shown_to_four_digits() -> None:
+    assert [find_metric("loss").shown(value) for value in (0.66853, 0.4, 1057.3)] == ["0.6685", "0.4000", "1057"]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "difference"), [("top1", (0, 100), (-100, 100)), ("loss", (0, 300), (-300, 300))]
 )
 def test_an_interval_is_cut_to_where_values_and_differences_lie(

@@ -129,7 +129,8 @@ def test_markdown_has_a_table_of_findings_and_one_of_cells_that_is_folded() -> N
         ["mae_vit_base on imagenet1k (imagenet)", "top-1", "81.00 %", "83.57 %", "1 against 4", "2.57 points worse",
          r"\< 0.0001"],
         ["mae_vit_base on coco2017 (coco_fpn)", "AP box", "50.30 %", "50.30 %", "1 against 1", "identical", "1.0000"],
-        ["mae_vit_base on imagenet1k (mae)", "reconstruction loss", "0.40", "0.42", "1 against 4", "0.02 better", ""],
+        ["mae_vit_base on imagenet1k (mae)", "reconstruction loss", "0.4000", "0.4200", "1 against 4", "0.02 better",
+         ""],
     ]  # fmt: skip
     folded = text.partition("<details>\n<summary>3 cells compared, 1 identical to the last digit.</summary>\n\n")[2]
     assert folded.endswith("\n\n</details>\n") and "| top-1 |" in folded

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from results.regression.changes import (
     night_sigma,
 )
 from results.regression.costs import LEVEL_OF_COSTS
+from results.regression.findings import CellName
 from results.regression.history import History, Series, to_history
 from tests.support.results_examples import make_record
 
@@ -282,6 +284,16 @@ def test_speed_is_of_the_machine_of_the_last_night() -> None:
     since = rows({"a": noisy(1)}, [1000.0] * NIGHTS, seeds=FRESH, device="H100").iloc[10:]
     history = to_history(pd.concat([before, since]))
     assert of(history, "speed").nights == tuple(DAYS[10:]) and of(history).nights == tuple(DAYS)
+
+
+def test_small_numbers_are_shown_with_digits_enough() -> None:
+    cell = CellName("pretraining", "mini", "train", "reconstruction_loss", "MAE", "mini", "ViT-mini", "mae", "r")
+    loss = Series(cell, "p", "accuracy", ("2026-11-01",), (0.66853,), 1, False)
+    assert (loss.shown(0.66853), loss.shown_size(-0.00213)) == ("0.6685", "-0.00213")
+    top1 = replace(loss, cell=cell._replace(metric="top1"))
+    assert [top1.shown_size(size) for size in (1.234, -0.0042)] == ["+1.23", "-0.0042"]
+    speed = replace(loss, quantity="speed")
+    assert [speed.shown(value) for value in (2.371, 1004.6)] == ["2.37", "1,005"]
 
 
 def test_few_nights_are_shown_without_a_verdict() -> None:

@@ -86,6 +86,14 @@ def test_a_cell_that_is_noisier_than_all_others_has_its_own_noise() -> None:
     assert {(one.sigma, one.degrees) for one in noises(*steady, noisy, stated={"top1": 0.1})} == {(0.1, np.inf)}
 
 
+def test_a_cell_that_is_noisier_by_chance_shares_the_noise_of_the_others() -> None:
+    """Of 40 equal cells of 14 seeds the noisiest has 2.4 times the variance of the others in one baseline of seven."""
+    z = np.random.default_rng(0).normal(size=14)
+    for times, source in ((2.4, "seeds of the baseline"), (9.0, "seeds of this cell")):
+        *_, last = noises(*[list(80 + z)] * 39, list(80 + times**0.5 * z))
+        assert last.source.startswith(source)
+
+
 def test_seeds_that_agree_on_few_images_do_not_mean_that_all_do() -> None:
     """One image of twenty is 5 points: numbers are known to that, rounded."""
     few = rows(50.0, 50.0, 50.0, n_eval=20)
@@ -165,6 +173,28 @@ def test_of_a_loss_less_is_better() -> None:
     assert found(rows(0.41, 0.42, 0.40, **columns), later(0.20, **columns)) == [("accuracy", "improvement")]
 
 
+def test_small_losses_and_spreads_are_told_with_digits_enough() -> None:
+    columns = {"task": "pretraining", "metric": "reconstruction_loss", "split": "train"}
+    (finding,) = judge(rows(0.6671, 0.6685, 0.6702, **columns), later(0.7442, **columns)).findings
+    assert finding.words.startswith(
+        "reconstruction loss 0.7442 over 1 seed, in the baseline 0.6686 over 3 seeds: 0.0756 worse (p "
+    )
+    assert "seeds differ by 0.001552, seeds of the baseline" in finding.words
+    (finding,) = judge(rows(83.1, 83.101, 83.102), later(82.9)).findings
+    assert "in the baseline 83.10 % over 3 seeds: 0.20 worse (p " in finding.words
+    assert "seeds differ by 0.001, seeds of the baseline" in finding.words
+
+
+def test_what_may_be_worse_is_suspicious_from_half_the_floor_on() -> None:
+    """Of 0.1 points: one run of what is worse by as much falls below it in half of the nights."""
+    steady = rows(83.0, 83.05, 83.1, 83.0, 83.05)
+    drops = {0.04: False, 0.06: True, 0.2: True}
+    assert {drop: judge(steady, later(83.04 - drop)).cells[0].suspicious for drop in drops} == drops
+    assert found(steady, later(83.04 - 0.06)) == []
+    unsteady = rows(82.0, 83.05, 84.1, 83.0, 83.05)
+    assert not judge(unsteady, later(82.9)).cells[0].suspicious
+
+
 def test_one_metric_of_a_cell_counts() -> None:
     def both(box: float, mask: float, **when: Any) -> pd.DataFrame:
         return pd.concat([rows(box, metric="AP_box", **when), rows(mask, metric="AP_mask", **when)])
@@ -227,11 +257,18 @@ def test_speed_and_memory() -> None:
     slow = later(83.2, train_images_per_second=430.0, peak_memory_mb=10_000.0)
     (finding,) = judge(rows(*BASELINE, **before), slow).findings
     assert (finding.kind, finding.severity) == ("speed", Severity.regression)
-    assert finding.words.startswith("430 images/s, in 5 nights of the baseline 500: 16.3 % slower (p ")
+    assert finding.words.startswith("430 images/s, in 5 nights of the baseline 500: 14.0 % slower (p ")
     full = later(83.2, train_images_per_second=500.0, peak_memory_mb=10_300.0)
     assert found(rows(*BASELINE, **before), full) == [("memory", "regression")]
     fine = later(83.2, train_images_per_second=520.0, peak_memory_mb=10_150.0)
     assert found(rows(*BASELINE, **before), fine) == []
+
+
+def test_a_low_speed_is_told_with_digits_enough_and_never_slower_by_more_than_all_of_it() -> None:
+    before = rows(*BASELINE, train_images_per_second=[7.57, 7.55, 7.56, 7.58, 7.54])
+    (finding,) = judge(before, later(83.2, train_images_per_second=2.37)).findings
+    assert finding.words.startswith("2.37 images/s, in 5 nights of the baseline 7.56: 68.7 % slower (p ")
+    assert finding.worse_by == pytest.approx(100 * (1 - 2.37 / 7.56))
 
 
 def test_two_nights_tell_nothing_of_speed() -> None:
