@@ -21,8 +21,8 @@ from tasks.segmentation.segmentor import CROSS_ENTROPY, PIXELS, Segmentor, looke
 class LinearHead(MeasuredOnDevice, BaseDecodeHead):
     """DINOv2's `BNHead`: a batch norm over all processes, then a 1 × 1 convolution to the classes.
 
-    Without dropout (facebookresearch/dinov2, dinov2/eval/segmentation/models/decode_heads/linear_head.py, lines 14 to
-    90; the model that notebooks/semantic_segmentation.ipynb prints: no dropout, epsilon 1e-5, momentum 0.1). The
+    Without dropout (facebookresearch/dinov2, dinov2/eval/segmentation/models/decode_heads/linear_head.py, from line 14;
+    the model that notebooks/semantic_segmentation.ipynb prints: no dropout, epsilon 1e-5, momentum 0.1). The
     convolution begins with a standard deviation of 0.01 and biases of 0, as all heads of mmsegmentation
     (models/decode_heads/decode_head.py, `init_cfg`), the batch norm with 1 and 0.
 
