@@ -21,25 +21,27 @@ _GREY = "#6f757d"
 
 @dataclass(frozen=True)
 class Curve:
-    """The numbers of one backbone, or of one protocol of it, by how many blocks were trained, ascending."""
+    """The numbers of one backbone by how many blocks were trained, ascending."""
 
     label: str
     points: tuple[tuple[int, Number], ...]
 
 
 def curves(block: Block) -> list[Curve]:
-    """Those of one data set, a row and a model each; numbers whose column tells no blocks are left out."""
-    found: list[Curve] = []
+    """Those of one data set. Numbers whose column tells no blocks are left out.
+
+    Where there are several of so many blocks, such as of trainings of several lengths, the best counts: so MAE has it
+    (appendix A.1).
+    """
+    found: dict[str, dict[int, Number]] = {}
     for row in block.rows:
-        by_model: dict[str, list[tuple[int, Number]]] = {}
         for column, cell in zip(block.columns, row.cells, strict=True):
             trained = read_column(column.model)
             if trained and isinstance(cell, Number):
-                by_model.setdefault(trained[0], []).append((trained[1], cell))
-        for model, points in by_model.items():
-            label = f"{', '.join(filter(None, row.labels))}: {model}"
-            found.append(Curve(label, tuple(sorted(points, key=lambda point: point[0]))))
-    return found
+                model, blocks = trained
+                points = found.setdefault(f"{', '.join(filter(None, row.labels))}: {model}", {})
+                points[blocks] = max(points.get(blocks, cell), cell, key=lambda number: number.value)
+    return [Curve(label, tuple(sorted(points.items()))) for label, points in found.items()]
 
 
 def partial_picture(table: Table) -> bytes:
@@ -84,6 +86,6 @@ def _draw(axes: "Axes", found: Sequence[Curve]) -> None:
     axes.set_ylabel("top-1 in %", fontsize=8, color=_GREY)
     axes.tick_params(labelsize=7.5, colors=_GREY)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(fontsize=7.5, frameon=False, loc="lower right")
+    legend = axes.legend(fontsize=7.5, frameon=False, loc="best")
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -38,7 +38,10 @@ def table(
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="With --layout partial: draw accuracy over trained blocks as well."),
+        typer.Option(
+            metavar="FILE.png",
+            help="With --layout partial: draw accuracy over trained blocks as well, the best of each.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
