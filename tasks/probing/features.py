@@ -17,7 +17,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from backbones.errors import InputError
+from backbones.errors import InputError, TryAgainError
 from backbones.frozen import FrozenBackbone
 from backbones.images.in_threads import each_in_threads
 from backbones.images.normalisation import Normalisation
@@ -112,7 +112,9 @@ class _Writing(BaseMetric):
                 raise RuntimeError(f"features of {len(numbers)} of {size} images")
             values = {name: np.concatenate([row[2][name] for row in rows])[order] for name in rows[0][2]}
             self._require_finite(values, readable[order])
-            self.kept.write(values, readable[order], {path: why for each in faults for path, why in each.items()})
+            self.kept.write(
+                self.start, values, readable[order], {path: why for each in faults for path, why in each.items()}
+            )
         self.results.clear()
         self.faults.clear()
         return {}
@@ -139,6 +141,7 @@ def take_features(
     about: Mapping[str, Any],
     directory: Path,
     *,
+    kinds: Sequence[str],
     backbone: str,
     seed: int,
     normalisation: Normalisation,
@@ -146,6 +149,7 @@ def take_features(
     """The features of each list of images, kept or computed now, and how the passes went that were needed.
 
     about: what changes them beside weights, code, normalisation, precision and images
+    kinds: which are given; all are computed
 
     The first process alone is given features. Raises InputError for some that are not finite, and where they cannot be
     kept.
@@ -161,12 +165,17 @@ def take_features(
     outcomes: list[Outcome] = []
     for name, each in shown.items():
         with _alone(kept[name]):
-            if first_decides(lambda place=kept[name]: place.find() is None):  # type: ignore[misc]
+            if first_decides(lambda place=kept[name]: place.find(()) is None):  # type: ignore[misc]
                 outcomes += _compute(recipe, step, kept[name], each, directory, f"{backbone}, {name} images", seed)
     if process_rank() != 0:
         return {}, outcomes
-    found = {name: each.find() for name, each in kept.items()}
-    return {name: each for name, each in found.items() if each}, outcomes
+    found = {}
+    for name, each in kept.items():
+        features = each.find(kinds)
+        if features is None:
+            raise TryAgainError(f"{each.folder}: features were removed meanwhile. Repeat the command")
+        found[name] = features
+    return found, outcomes
 
 
 def _places(
@@ -177,12 +186,15 @@ def _places(
         "code": code_digest(),
         "versions": {name: version for name, version in deciding_versions().items() if name in _DECIDING},
     }
-    return {
+    places = {
         name: KeptFeatures(
             {**common, **code, "shown": each.digest()}, f"{each.root}: {name}, by {backbone}", len(each.paths)
         )
         for name, each in shown.items()
     }
+    for place in places.values():
+        place.spared = [each.folder for each in places.values()]
+    return places
 
 
 @contextmanager
@@ -232,7 +244,8 @@ def _compute(
             )
             for block in blocks
         ]
-    first_decides(kept.finish)
+        first_decides(kept.finish)
+        series.interrupt.stop_if_requested()
     return outcomes
 
 

@@ -77,6 +77,7 @@ def fine_tune(
         require_evaluation_images(data, val.paths)
     features, passes = take_features(
         *(recipe, network, _shown(recipe, train, val, seed), {"backbone": backbone}, directory),
+        kinds=_wanted_kinds(recipe),
         backbone=backbone,
         seed=seed,
         normalisation=normalisation,
@@ -124,6 +125,11 @@ def _shown(recipe: ProbingRecipe, train: LabelledSplit, val: LabelledSplit, seed
     return plain | draws
 
 
+def _wanted_kinds(recipe: ProbingRecipe) -> list[str]:
+    """The names of the features that a probe takes."""
+    return list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
+
+
 def _view_name(number: int) -> str:
     return f"{TRAINING}, view {number + 1},"
 
@@ -141,7 +147,7 @@ def _probe(
     if not len(learnt):
         first, why = next(iter(kept.unreadable.items()))
         raise InputError(f"no training image could be read, the first is {first}: {why}. Is the folder complete?")
-    names = list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
+    names = _wanted_kinds(recipe)
     _require_different(kept, names, learnt, train)
     views = [_kinds(features[_view_name(number)], names, learnt) for number in range(recipe.views)]
     seen = Seen(
@@ -176,7 +182,9 @@ def _kinds(features: Features, names: Sequence[str], numbers: np.ndarray) -> Kin
     whole = len(numbers) == len(features.readable)
     values = {name: features.values[name] for name in names}
     chosen = values if whole else {name: each[numbers] for name, each in values.items()}
-    return {name: torch.from_numpy(np.array(each)).to(device_type()) for name, each in chosen.items()}
+    return {
+        name: torch.from_numpy(np.require(each, requirements="W")).to(device_type()) for name, each in chosen.items()
+    }
 
 
 def _targets(split: LabelledSplit, numbers: np.ndarray) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from backbones import kept_features
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
 from backbones.images.views import View
-from backbones.kept_features import features_folder
+from backbones.kept_features import KeptFeatures, features_folder, remove_features
 from backbones.registry import create_backbone
 from backbones.training.randomness import seed_generators
 from results import Record, find_records
@@ -223,6 +226,48 @@ def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     success(*arguments("mini_knn", mini, tmp_path / "whole"))
     assert values(only(tmp_path / "out")) == values(only(tmp_path / "whole"))
+
+
+def test_ctrl_c_while_the_last_features_are_written_ends_before_the_next_pass(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write, images = KeptFeatures.write, list[int]()
+
+    def interrupted(self: KeptFeatures, start: int, *features: Any) -> None:
+        images.append(self.images)
+        write(self, start, *features)
+        if len(images) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(KeptFeatures, "write", interrupted)
+    assert call(*arguments("mini_knn", mini, tmp_path / "out")).exit_code == 130
+    assert images == [64]
+    success(*arguments("mini_knn", mini, tmp_path / "out"))
+    assert images == [64, 80]
+
+
+def test_features_of_one_run_make_no_room_for_one_another(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_features, "LIMIT", 1)
+    success(*arguments("mini_knn", mini, tmp_path / "out"))
+
+
+def test_features_that_are_removed_meanwhile_are_told(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    finish = KeptFeatures.finish
+
+    def removing(self: KeptFeatures) -> None:
+        finish(self)
+        remove_features(self.folder)
+
+    monkeypatch.setattr(KeptFeatures, "finish", removing)
+    message = refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=75)
+    assert message.endswith("features were removed meanwhile. Repeat the command")
 
 
 @pytest.mark.parametrize(
