@@ -22,6 +22,7 @@ from backbones import kept_features
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
+from backbones.images.reading import UnreadableImage
 from backbones.images.views import View
 from backbones.kept_features import KeptFeatures, features_folder, remove_features
 from backbones.registry import create_backbone
@@ -30,8 +31,10 @@ from results import Record, find_records
 from tasks.data_sets import open_labelled
 from tasks.datasets.labelled import LabelledSplit
 from tasks.probing import features as passes
+from tasks.probing import linear_grid
 from tasks.probing.features import FeatureStep
-from tasks.probing.linear_grid import Schedule, batches
+from tasks.probing.linear_grid import Head, Schedule, batches
+from tasks.probing.samples import ShownImages
 from tests.support.in_process import call, refusal, success
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -268,6 +271,42 @@ def test_features_that_are_removed_meanwhile_are_told(
     monkeypatch.setattr(KeptFeatures, "finish", removing)
     message = refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=75)
     assert message.endswith("features were removed meanwhile. Repeat the command")
+
+
+def test_features_that_do_not_fit_are_told(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*about: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(linear_grid, "train", full)
+    message = refusal(*arguments("mini_linear_grid", mini, tmp_path), status=75)
+    assert "of features are to be on this device" in message and "grid.layers" in message and "20 GiB" in message
+    assert "activation_checkpointing" not in message
+
+
+def test_an_image_that_could_not_be_read_in_one_view_is_not_learnt_from(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read, missed = ShownImages._read, list[Path]()
+
+    def once(self: ShownImages, index: int) -> Tensor:
+        if self.draw and not missed:
+            missed.append(self.paths[index])
+            raise UnreadableImage(missed[0], "Stale file handle")
+        return read(self, index)
+
+    counts, train = list[int](), linear_grid.train
+
+    def counting(features: Any, targets: Tensor, *about: Any) -> list[Head]:
+        counts.append(len(targets))
+        return train(features, targets, *about)
+
+    monkeypatch.setattr(ShownImages, "_read", once)
+    monkeypatch.setattr(linear_grid, "train", counting)
+    success(*arguments("mini_linear_grid", mini, tmp_path / "out", grid__views=1))
+    assert counts[-1] == 63 and len(only(tmp_path / "out").corrupt_images) == 1
 
 
 @pytest.mark.parametrize(
