@@ -24,7 +24,7 @@ from backbones.images.normalisation import Normalisation
 from backbones.images.observing import state_of
 from backbones.images.pixels import normalise
 from backbones.images.views import View
-from backbones.kept_features import Features, KeptFeatures
+from backbones.kept_features import Features, KeptFeatures, remove_features
 from backbones.training.agreement import first_decides
 from backbones.training.evaluating import EvaluationJob, EvaluationSeries
 from backbones.training.machine import device_type, process_rank
@@ -58,13 +58,17 @@ class Shown:
     root: Path
     draw: tuple[int, int] | None = None
 
-    def digest(self) -> str:
-        """Changes with an image's name, size and time of modification, and with what is seen of it."""
-        digest = hashlib.sha256(json.dumps([asdict(self.view), self.draw]).encode())
+    def digest(self, files: str) -> str:
+        """Changes with the `files_digest` and with what is seen of each image."""
+        return hashlib.sha256(json.dumps([asdict(self.view), self.draw, files]).encode()).hexdigest()[:16]
+
+    def files_digest(self) -> str:
+        """Changes with an image's name, size and time of modification."""
+        digest = hashlib.sha256()
         for path, state in each_in_threads(state_of, self.paths):
             name = Path(path).relative_to(self.root).as_posix()
             digest.update(f"{name}\0{state[:2]}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
 
 
 class FeatureStep(BaseModel):
@@ -165,7 +169,7 @@ def take_features(
     outcomes: list[Outcome] = []
     for name, each in shown.items():
         with _alone(kept[name]):
-            if first_decides(lambda place=kept[name]: place.find(()) is None):  # type: ignore[misc]
+            if first_decides(lambda place=kept[name], each=each: _are_missing(place, each)):  # type: ignore[misc]
                 outcomes += _compute(recipe, step, kept[name], each, directory, f"{backbone}, {name} images", seed)
     if process_rank() != 0:
         return {}, outcomes
@@ -186,15 +190,33 @@ def _places(
         "code": code_digest(),
         "versions": {name: version for name, version in deciding_versions().items() if name in _DECIDING},
     }
+    lists = {id(each.paths): each for each in shown.values()}  # views are of the same files, which are a million
+    files = {key: each.files_digest() for key, each in lists.items()}
     places = {
         name: KeptFeatures(
-            {**common, **code, "shown": each.digest()}, f"{each.root}: {name}, by {backbone}", len(each.paths)
+            {**common, **code, "shown": each.digest(files[id(each.paths)])},
+            f"{each.root}: {name}, by {backbone}",
+            len(each.paths),
         )
         for name, each in shown.items()
     }
     for place in places.values():
         place.spared = [each.folder for each in places.values()]
     return places
+
+
+def _are_missing(kept: KeptFeatures, shown: Shown) -> bool:
+    """Whether features are to be computed: there are none, or images that they are without can be read by now."""
+    found = kept.find(())
+    if found is None:
+        return True
+    images = ShownImages(shown.paths, shown.view, shown.draw)
+    again = next((number for number in np.flatnonzero(~found.readable) if images[int(number)]["readable"]), None)
+    if again is None:
+        return False
+    print(f"backbench: {shown.paths[again]} can be read by now: features are computed anew", file=sys.stderr)
+    remove_features(kept.folder)
+    return True
 
 
 @contextmanager

@@ -309,6 +309,33 @@ def test_an_image_that_could_not_be_read_in_one_view_is_not_learnt_from(
     assert counts[-1] == 63 and len(only(tmp_path / "out").corrupt_images) == 1
 
 
+def test_an_evaluation_image_that_could_not_be_read_for_a_while_is_no_lasting_harm(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read = ShownImages._read
+
+    def refused(self: ShownImages, index: int) -> Tensor:
+        if index == 70:
+            raise UnreadableImage(self.paths[index], "Stale file handle")
+        return read(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShownImages, "_read", refused)
+        assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
+        assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
+    assert "can be read by now" in success(*arguments("mini_knn", mini, tmp_path / "out")).output
+
+
+def test_files_are_looked_at_once_for_all_views(
+    mini: Path, probed: Path, shown: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(passes, "state_of", lambda path: looked.append(path) or [1, 2])  # type: ignore[func-returns-value]
+    success(*arguments("mini_linear_grid", mini, tmp_path, grid__views=2))
+    assert len(looked) == 64 + 80
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "message"),
     [
