@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from tasks.probing.linear_grid import Head, Schedule, SideBySide
 from tasks.probing.metric import Probed, percent_right
 from tasks.probing.neighbours import nearest, votes
 from tasks.probing.recipe import (
+    FewLabels,
     FewLabelsRecipe,
     LinearGridRecipe,
     LogisticRegressionRecipe,
@@ -234,7 +235,7 @@ def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
     most = max(settings.per_class)
     sizes = np.bincount(seen.train.targets.cpu().numpy(), minlength=len(seen.classes))
     if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
-        fitting = [count for count in settings.per_class if count <= sizes[few].min()]
+        fitting = [count for count in get_args(FewLabels) if count <= sizes[few].min()]
         raise InputError(
             f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} '
             f"to train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"

@@ -342,7 +342,8 @@ def test_files_are_looked_at_once_for_all_views(
         (
             "mini_few_labels",
             {"few_labels__per_class": "[20]"},
-            'key "few_labels.per_class": 20 images of each class, and',
+            'key "few_labels.per_class": 20 images of each class, and arrow has 8 to train on. '
+            "Use --set few_labels.per_class=[1,2,5]",
         ),
         ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
     ],
