@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ LIMIT = 256 * 2**30
 
 _HEAD, _READABLE, _DONE = "features.json", "readable.npy", "done.json"
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
+
+_DAY = 86_400.0
+"""Seconds after which nobody is still writing what has not been finished: that makes room as well."""
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """What flock says on a file system without locks: Lustre without `-o flock`, NFS whose server has no lock manager."""
@@ -245,7 +249,7 @@ def feature_entries() -> list[Entry]:
     found = []
     for folder in features_folder().glob("[!.]*"):
         with suppress(OSError):
-            used = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+            used = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if folder.name.endswith(_UNFINISHED):
                 found.append(Entry(folder, "unfinished features", str(folder), _bytes_in(folder), used))
                 continue
@@ -277,9 +281,10 @@ def _make_room(needed: int, spared: Collection[Path] = ()) -> None:
     """Remove what was used longest ago, and is not to be spared, until there is as much room below `LIMIT`."""
     for left in features_folder().glob(".*/"):
         shutil.rmtree(left, ignore_errors=True)
-    whole = [entry for entry in feature_entries() if entry.what == "features"]
-    total = sum(entry.bytes for entry in whole)
-    for entry in whole:
+    written = time.time() - _DAY
+    idle = [entry for entry in feature_entries() if entry.what == "features" or entry.used < written]
+    total = sum(entry.bytes for entry in idle)
+    for entry in idle:
         if total + needed <= LIMIT:
             return
         if entry.path not in spared:

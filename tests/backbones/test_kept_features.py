@@ -246,3 +246,14 @@ def test_what_is_asked_for_together_makes_no_room_for_one_another(monkeypatch: p
     write(second, 0, 4)
     second.finish()
     assert first.find() is not None and second.find() is not None
+
+
+def test_what_was_begun_long_ago_makes_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, now = place(weights="c"), place(weights="d")
+    write(left, 0, 2)
+    write(now, 0, 2)
+    for path in (left.unfinished, *left.unfinished.iterdir()):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(kept_features, "LIMIT", 1)
+    write(place(), 0, 2)
+    assert left.done() == 0 and now.done() == 2 and place().done() == 2
