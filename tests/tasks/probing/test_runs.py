@@ -327,12 +327,11 @@ def test_an_evaluation_image_that_could_not_be_read_for_a_while_is_no_lasting_ha
     assert "can be read by now" in success(*arguments("mini_knn", mini, tmp_path / "out")).output
 
 
-def test_files_are_looked_at_once_for_all_views(
-    mini: Path, probed: Path, shown: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_looked_at_once_for_all_views(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     looked: list[Path] = []
     monkeypatch.setattr(passes, "state_of", lambda path: looked.append(path) or [1, 2])  # type: ignore[func-returns-value]
-    success(*arguments("mini_linear_grid", mini, tmp_path, grid__views=2))
+    success(*arguments("mini_linear_grid", mini, tmp_path / "out", grid__views=2))
     assert len(looked) == 64 + 80
 
 
