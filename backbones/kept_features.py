@@ -6,11 +6,14 @@ all of it is written; until then a folder `KEY.unfinished` holds what is done, a
 there. What was used longest ago makes room for what is new.
 """
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from backbones.cache import Entry, cache_folder
-from backbones.errors import InputError, not_written
+from backbones.errors import InputError, TryAgainError, not_written
 from backbones.images.mounts import is_on_own_disk
 from backbones.training.writing import written_whole
 
@@ -29,6 +32,12 @@ LIMIT = 256 * 2**30
 
 _HEAD, _READABLE, _DONE = "features.json", "readable.npy", "done.json"
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
+
+_DAY = 86_400.0
+"""Seconds after which nobody is still writing what has not been finished: that makes room as well."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What flock says on a file system without locks: Lustre without `-o flock`, NFS whose server has no lock manager."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,11 @@ class KeptFeatures:
     about:    everything that changes them, which JSON can say
     subject:  for `backbench cache ls`, of what they are
     images:   N
+
+    `spared` are the folders that make no room for these, since who asks takes them too.
     """
+
+    spared: Collection[Path] = ()
 
     def __init__(self, about: Mapping[str, Any], subject: str, images: int) -> None:
         self.about: dict[str, Any] = json.loads(json.dumps({**about, "images": images}))
@@ -59,10 +72,13 @@ class KeptFeatures:
     def alone(self, seconds: float) -> Iterator[bool]:
         """Within the block no other process computes them; False if one still does after so many seconds.
 
+        On a file system without locks several may: `write` takes each block once, whoever brings it. (filelock would
+        take a file for a lock there, and wait for its owner for ever if that has died on another machine.)
+
         Raises InputError where the cache folder cannot be written to.
         """
         path = self.folder.with_name(f".{self.folder.name}{_LOCK}")
-        lock = FileLock(path)
+        lock = FileLock(path, fallback_to_soft=False)
         is_alone = True
         with _told(path):
             path.parent.mkdir(0o700, parents=True, exist_ok=True)
@@ -70,15 +86,18 @@ class KeptFeatures:
                 lock.acquire(timeout=seconds)
             except Timeout:
                 is_alone = False
-            except NotImplementedError:
-                pass  # a file system without locks: whoever is done first serves all
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
         try:
             yield is_alone
         finally:
             lock.release()
 
-    def find(self) -> Features | None:
+    def find(self, kinds: Collection[str] | None = None) -> Features | None:
         """What is kept, mapped into memory where the folder lies on this machine's own disk; None for nothing.
+
+        kinds: those that are wanted, which alone are read from other disks; None for all
 
         Raises InputError for features of something else in its place, and for files that have lost parts.
         """
@@ -90,20 +109,22 @@ class KeptFeatures:
             told = {}
         if not isinstance(told, dict) or told.get("about") != self.about:
             raise InputError(f"{self.folder}: holds other features than its name says. {self._remove()}")
-        mode = "r" if is_on_own_disk(self.folder) else None
         try:
-            values = {
-                name: np.load(self.folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
-                for name in told["widths"]
-            }
+            paths = {name: self.folder / f"{name}.npy" for name in told["widths"]}
+            values = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}
             readable = np.load(self.folder / _READABLE, allow_pickle=False)
             whole = all(
                 each.shape == (self.images, told["widths"][name]) and each.dtype == np.float32
                 for name, each in values.items()
             )
+            values = {name: each for name, each in values.items() if kinds is None or name in kinds}
+            if not is_on_own_disk(self.folder):  # nothing of those has been looked at: see `backbones.cache`
+                values = {name: np.load(paths[name], allow_pickle=False) for name in values}
         except (OSError, ValueError, KeyError, EOFError):
             whole = False
         if not whole or readable.shape != (self.images,):
+            if not (self.folder / _HEAD).exists():  # removed meanwhile, to make room
+                return None
             raise InputError(f"{self.folder}: files of features are missing or were cut off. {self._remove()}")
         with suppress(OSError):
             os.utime(self.folder / _HEAD)
@@ -125,13 +146,24 @@ class KeptFeatures:
                 return dict(told)
         return {"about": self.about, "images": 0, "unreadable": {}, "widths": {}}
 
-    def write(self, values: Mapping[str, np.ndarray], readable: np.ndarray, unreadable: Mapping[str, str]) -> None:
-        """Add the features of the next images. Raises InputError where they cannot be written."""
+    def write(
+        self, start: int, values: Mapping[str, np.ndarray], readable: np.ndarray, unreadable: Mapping[str, str]
+    ) -> None:
+        """Add the features of the images from `start` on, unless another process has, where nothing keeps two apart.
+
+        Raises InputError where they cannot be written, and where those before them are no more.
+        """
         with _told(self.unfinished):
             before = self._progress()
+            if start + len(readable) <= before["images"] or (self.folder / _HEAD).exists():
+                return
+            if start > before["images"]:
+                raise TryAgainError(
+                    f"{self.unfinished}: of {self.subject} {before['images']:,} images are done there, and were "
+                    f"{start:,}: another process has removed or begun them anew. Repeat the command"
+                )
             if not before["images"]:
                 self._begin({name: each.shape[1] for name, each in values.items()})
-            start = before["images"]
             for name, part in {**values, Path(_READABLE).stem: readable}.items():
                 with (self.unfinished / f"{name}.npy").open("r+b") as file:
                     _seek(file, start)
@@ -151,7 +183,7 @@ class KeptFeatures:
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(0o700, parents=True)
         needed = self.images * (1 + 4 * sum(widths.values()))
-        _make_room(needed)
+        _make_room(needed, self.spared)
         free = shutil.disk_usage(self.unfinished).free
         if needed > free:
             raise InputError(
@@ -164,19 +196,19 @@ class KeptFeatures:
 
     def finish(self) -> None:
         """Give what is written its name. Raises InputError where that fails."""
+        if (self.folder / _HEAD).exists():  # another process was faster, where nothing keeps two apart
+            return
         progress = self._progress()
         assert progress["images"] == self.images
         told = {name: progress[name] for name in ("about", "unreadable", "widths")} | {"subject": self.subject}
         with _told(self.folder):
             with written_whole(self.unfinished / _HEAD) as file:
                 file.write(json.dumps(told).encode())
-            (self.unfinished / _DONE).unlink()
-            try:
-                self.unfinished.rename(self.folder)
-            except OSError:
-                if not (self.folder / _HEAD).is_file():
-                    raise
-                shutil.rmtree(self.unfinished)
+            if self.folder.exists():  # what is left of some that could not be removed whole
+                self.folder.rename(_aside(self.folder))
+            self.unfinished.rename(self.folder)
+        with suppress(OSError):
+            (self.folder / _DONE).unlink()
 
 
 def _lay_out(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -215,9 +247,9 @@ def features_folder() -> Path:
 def feature_entries() -> list[Entry]:
     """All that are kept, and what was begun, what was used last at the end."""
     found = []
-    for folder in features_folder().glob("*"):
+    for folder in features_folder().glob("[!.]*"):
         with suppress(OSError):
-            used = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+            used = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if folder.name.endswith(_UNFINISHED):
                 found.append(Entry(folder, "unfinished features", str(folder), _bytes_in(folder), used))
                 continue
@@ -230,20 +262,31 @@ def feature_entries() -> list[Entry]:
 def remove_features(folder: Path) -> int:
     """Remove those in a folder; how many bytes that frees. Raises OSError for what cannot be removed."""
     size = _bytes_in(folder)
-    shutil.rmtree(folder)
+    aside = _aside(folder)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
     return size
+
+
+def _aside(folder: Path) -> Path:
+    """What is there is no longer found: NFS keeps files that are open, and their folder, under names of its own."""
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
 
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _make_room(needed: int) -> None:
-    """Remove what was used longest ago until there is as much room below `LIMIT`."""
-    whole = [entry for entry in feature_entries() if entry.what == "features"]
-    total = sum(entry.bytes for entry in whole)
-    for entry in whole:
+def _make_room(needed: int, spared: Collection[Path] = ()) -> None:
+    """Remove what was used longest ago, and is not to be spared, until there is as much room below `LIMIT`."""
+    for left in features_folder().glob(".*/"):
+        shutil.rmtree(left, ignore_errors=True)
+    written = time.time() - _DAY
+    idle = [entry for entry in feature_entries() if entry.what == "features" or entry.used < written]
+    total = sum(entry.bytes for entry in idle)
+    for entry in idle:
         if total + needed <= LIMIT:
             return
-        with suppress(OSError):
-            total -= remove_features(entry.path)
+        if entry.path not in spared:
+            with suppress(OSError):
+                total -= remove_features(entry.path)

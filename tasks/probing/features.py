@@ -17,14 +17,14 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from backbones.errors import InputError
+from backbones.errors import InputError, TryAgainError
 from backbones.frozen import FrozenBackbone
 from backbones.images.in_threads import each_in_threads
 from backbones.images.normalisation import Normalisation
 from backbones.images.observing import state_of
 from backbones.images.pixels import normalise
 from backbones.images.views import View
-from backbones.kept_features import Features, KeptFeatures
+from backbones.kept_features import Features, KeptFeatures, remove_features
 from backbones.training.agreement import first_decides
 from backbones.training.evaluating import EvaluationJob, EvaluationSeries
 from backbones.training.machine import device_type, process_rank
@@ -58,13 +58,17 @@ class Shown:
     root: Path
     draw: tuple[int, int] | None = None
 
-    def digest(self) -> str:
-        """Changes with an image's name, size and time of modification, and with what is seen of it."""
-        digest = hashlib.sha256(json.dumps([asdict(self.view), self.draw]).encode())
+    def digest(self, files: str) -> str:
+        """Changes with the `files_digest` and with what is seen of each image."""
+        return hashlib.sha256(json.dumps([asdict(self.view), self.draw, files]).encode()).hexdigest()[:16]
+
+    def files_digest(self) -> str:
+        """Changes with an image's name, size and time of modification."""
+        digest = hashlib.sha256()
         for path, state in each_in_threads(state_of, self.paths):
             name = Path(path).relative_to(self.root).as_posix()
             digest.update(f"{name}\0{state[:2]}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
 
 
 class FeatureStep(BaseModel):
@@ -112,7 +116,9 @@ class _Writing(BaseMetric):
                 raise RuntimeError(f"features of {len(numbers)} of {size} images")
             values = {name: np.concatenate([row[2][name] for row in rows])[order] for name in rows[0][2]}
             self._require_finite(values, readable[order])
-            self.kept.write(values, readable[order], {path: why for each in faults for path, why in each.items()})
+            self.kept.write(
+                self.start, values, readable[order], {path: why for each in faults for path, why in each.items()}
+            )
         self.results.clear()
         self.faults.clear()
         return {}
@@ -139,6 +145,7 @@ def take_features(
     about: Mapping[str, Any],
     directory: Path,
     *,
+    kinds: Sequence[str],
     backbone: str,
     seed: int,
     normalisation: Normalisation,
@@ -146,6 +153,7 @@ def take_features(
     """The features of each list of images, kept or computed now, and how the passes went that were needed.
 
     about: what changes them beside weights, code, normalisation, precision and images
+    kinds: which are given; all are computed
 
     The first process alone is given features. Raises InputError for some that are not finite, and where they cannot be
     kept.
@@ -161,12 +169,17 @@ def take_features(
     outcomes: list[Outcome] = []
     for name, each in shown.items():
         with _alone(kept[name]):
-            if first_decides(lambda place=kept[name]: place.find() is None):  # type: ignore[misc]
+            if first_decides(lambda place=kept[name], each=each: _are_missing(place, each)):  # type: ignore[misc]
                 outcomes += _compute(recipe, step, kept[name], each, directory, f"{backbone}, {name} images", seed)
     if process_rank() != 0:
         return {}, outcomes
-    found = {name: each.find() for name, each in kept.items()}
-    return {name: each for name, each in found.items() if each}, outcomes
+    found = {}
+    for name, each in kept.items():
+        features = each.find(kinds)
+        if features is None:
+            raise TryAgainError(f"{each.folder}: features were removed meanwhile. Repeat the command")
+        found[name] = features
+    return found, outcomes
 
 
 def _places(
@@ -177,12 +190,33 @@ def _places(
         "code": code_digest(),
         "versions": {name: version for name, version in deciding_versions().items() if name in _DECIDING},
     }
-    return {
+    lists = {id(each.paths): each for each in shown.values()}  # views are of the same files, which are a million
+    files = {key: each.files_digest() for key, each in lists.items()}
+    places = {
         name: KeptFeatures(
-            {**common, **code, "shown": each.digest()}, f"{each.root}: {name}, by {backbone}", len(each.paths)
+            {**common, **code, "shown": each.digest(files[id(each.paths)])},
+            f"{each.root}: {name}, by {backbone}",
+            len(each.paths),
         )
         for name, each in shown.items()
     }
+    for place in places.values():
+        place.spared = [each.folder for each in places.values()]
+    return places
+
+
+def _are_missing(kept: KeptFeatures, shown: Shown) -> bool:
+    """Whether features are to be computed: there are none, or images that they are without can be read by now."""
+    found = kept.find(())
+    if found is None:
+        return True
+    images = ShownImages(shown.paths, shown.view, shown.draw)
+    again = next((number for number in np.flatnonzero(~found.readable) if images[int(number)]["readable"]), None)
+    if again is None:
+        return False
+    print(f"backbench: {shown.paths[again]} can be read by now: features are computed anew", file=sys.stderr)
+    remove_features(kept.folder)
+    return True
 
 
 @contextmanager
@@ -232,7 +266,8 @@ def _compute(
             )
             for block in blocks
         ]
-    first_decides(kept.finish)
+        first_decides(kept.finish)
+        series.interrupt.stop_if_requested()
     return outcomes
 
 

@@ -7,6 +7,7 @@ the best. Layers on the same features that differ by their rate alone are one pr
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,45 @@ MOMENTUM, DEVIATION = 0.9, 0.01
 
 PROGRESS = Callable[[int, int], None]
 """Told after each iteration how many of how many are done."""
+
+
+class Rows(Protocol):
+    """Features (N, C), of which those of some images are taken at a time: a tensor, or `SideBySide`."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, C)."""
+
+    def __getitem__(self, numbers_B: Tensor) -> Tensor:
+        """Those of the images of these numbers, (B, C)."""
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Features of several blocks side by side, put together for the images that are asked for.
+
+    All at once would take a GPU's memory several times: 52 heads see four ways of taking the same features.
+
+    views:   of each view of the images, one after the other, the features that stand side by side, (M, C') each
+    numbers: which of the M images these are
+    """
+
+    views: Sequence[Sequence[Tensor]]
+    numbers: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, C)."""
+        return len(self.views) * len(self.numbers), sum(part.shape[1] for part in self.views[0])
+
+    def __getitem__(self, numbers_B: Tensor) -> Tensor:
+        """Those of the images of these numbers, (B, C)."""
+        rows_B = self.numbers[numbers_B % len(self.numbers)]
+        found_BC = torch.cat([part[rows_B] for part in self.views[0]], 1)
+        for place, view in enumerate(self.views[1:], start=1):
+            is_seen_B1 = (numbers_B // len(self.numbers) == place)[:, None]
+            found_BC = torch.where(is_seen_B1, torch.cat([part[rows_B] for part in view], 1), found_BC)
+        return found_BC
 
 
 @dataclass(frozen=True)
@@ -81,7 +121,7 @@ class _Group:
 
 
 def train(
-    features: Mapping[str, Tensor],
+    features: Mapping[str, Rows],
     targets_N: Tensor,
     classes: int,
     schedule: Schedule,
@@ -109,12 +149,12 @@ def train(
     ]
 
 
-def right(heads: Sequence[Head], features: Mapping[str, Tensor], targets_N: Tensor, block: int = 4096) -> Tensor:
+def right(heads: Sequence[Head], features: Mapping[str, Rows], targets_N: Tensor, block: int = 4096) -> Tensor:
     """How many images each head names rightly, (heads,). Equal logits count for the class that stands first."""
     counts = torch.zeros(len(heads), dtype=torch.long)
-    for start in range(0, len(targets_N), block):
-        part = slice(start, start + block)
+    for part in torch.arange(len(targets_N), device=targets_N.device).split(block):
+        seen = {name: each[part] for name, each in features.items()}
         for place, head in enumerate(heads):
-            logits_BK = torch.addmm(head.bias, features[head.features][part], head.weight.T)
+            logits_BK = torch.addmm(head.bias, seen[head.features], head.weight.T)
             counts[place] += int((logits_BK.argmax(1) == targets_N[part]).sum())
     return counts

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from backbones.frozen import MEAN, TOKEN
 from backbones.training.progress_line import progress_line, with_progress
 from backbones.training.randomness import mix
 from tasks.probing import linear_grid, logistic
-from tasks.probing.linear_grid import Head, Schedule
+from tasks.probing.linear_grid import Head, Schedule, SideBySide
 from tasks.probing.metric import Probed, percent_right
 from tasks.probing.neighbours import nearest, votes
 from tasks.probing.recipe import (
+    FewLabels,
     FewLabelsRecipe,
     LinearGridRecipe,
     LogisticRegressionRecipe,
@@ -36,14 +37,6 @@ class Split:
     kinds: Kinds
     targets: Tensor
     views: Sequence[Kinds] = ()
-
-    def of(self, numbers: Tensor) -> "Split":
-        """Those of these numbers."""
-        return Split(
-            {name: each[numbers] for name, each in self.kinds.items()},
-            self.targets[numbers],
-            [{name: each[numbers] for name, each in view.items()} for view in self.views],
-        )
 
 
 @dataclass(frozen=True)
@@ -158,12 +151,13 @@ def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
     grid = recipe.grid
     schedule = Schedule(grid.iterations, grid.batch_size)
     learnt, chosen_by = hold_out(seen.train.targets, recipe.held_out.share, seen.seed)
-    heads = _train(recipe, seen.train.of(learnt), seen, schedule, grid.rates, wanted(recipe), "heads")
-    held = seen.train.of(chosen_by)
-    counts = linear_grid.right(heads, _selected(held.kinds, wanted(recipe)), held.targets)
+    heads = _train(learnt, seen, schedule, grid.rates, wanted(recipe), "heads")
+    held = {_named(*each): _side_by_side([seen.train.kinds], *each, chosen_by) for each in wanted(recipe)}
+    counts = linear_grid.right(heads, held, seen.train.targets[chosen_by])
     best = heads[int(counts.argmax())]
     pool, layers = next(each for each in wanted(recipe) if _named(*each) == best.features)
-    (head,) = _train(recipe, seen.train, seen, schedule, [best.rate], [(pool, layers)], "the chosen head")
+    everything = torch.arange(len(seen.train.targets))
+    (head,) = _train(everything, seen, schedule, [best.rate], [(pool, layers)], "the chosen head")
     logits_NK = torch.addmm(head.bias, select(seen.val.kinds, pool, layers), head.weight.T)
     share = 100 * int(counts.max()) / len(chosen_by)
     note = (
@@ -179,28 +173,26 @@ def _named(pool: Pool, layers: int) -> str:
     return f"{what} of {blocks}"
 
 
-def _selected(kinds: Kinds, chosen: Sequence[tuple[Pool, int]]) -> dict[str, Tensor]:
-    return {_named(pool, layers): select(kinds, pool, layers) for pool, layers in chosen}
+def _side_by_side(views: Sequence[Kinds], pool: Pool, layers: int, numbers: Tensor) -> SideBySide:
+    parts = [[view[name] for name in parts_of(pool, layers)] for view in views]
+    return SideBySide(parts, numbers.to(parts[0][0].device))
 
 
 def _train(
-    recipe: LinearGridRecipe,
-    split: Split,
+    numbers: Tensor,
     seen: Seen,
     schedule: Schedule,
     rates: Sequence[float],
     chosen: Sequence[tuple[Pool, int]],
     title: str,
 ) -> list[Head]:
-    """Heads on the images of a split, or on their other views where there are any."""
-    views = [_selected(view, chosen) for view in split.views or [split.kinds]]
-    features = {
-        name: torch.cat([view[name] for view in views]) if len(views) > 1 else views[0][name] for name in views[0]
-    }
+    """Heads on the training images of these numbers, or on their other views where there are any."""
+    views = seen.train.views or [seen.train.kinds]
+    features = {_named(*each): _side_by_side(views, *each, numbers) for each in chosen}
     with progress_line(title, schedule.iterations, "iterations") as line:
         return linear_grid.train(
             features,
-            split.targets.repeat(len(views)),
+            seen.train.targets[numbers].repeat(len(views)),
             len(seen.classes),
             schedule,
             seen.seed,
@@ -243,7 +235,7 @@ def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
     most = max(settings.per_class)
     sizes = np.bincount(seen.train.targets.cpu().numpy(), minlength=len(seen.classes))
     if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
-        fitting = [count for count in settings.per_class if count <= sizes[few].min()]
+        fitting = [count for count in get_args(FewLabels) if count <= sizes[few].min()]
         raise InputError(
             f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} '
             f"to train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"

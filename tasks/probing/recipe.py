@@ -163,6 +163,10 @@ class LogisticRegressionRecipe(ProbingRecipe):
     held_out: HoldOut = HoldOut()
 
 
+FewLabels = Literal[1, 2, 5, 10, 20]
+"""How many images of each class can be labelled."""
+
+
 class FewLabelsSettings(Settings):
     """How few images of each class are labelled, and how often they are drawn.
 
@@ -170,9 +174,12 @@ class FewLabelsSettings(Settings):
     here (facebookresearch/msn, logistic_eval.py, `--lambd`).
     """
 
-    per_class: Annotated[
-        tuple[Literal[1, 2, 5, 10, 20], ...], Field(strict=False, min_length=1), AfterValidator(_different)
-    ] = (1, 2, 5, 10)
+    per_class: Annotated[tuple[FewLabels, ...], Field(strict=False, min_length=1), AfterValidator(_different)] = (
+        1,
+        2,
+        5,
+        10,
+    )
     draws: Annotated[PositiveInt, Field(le=1000)] = 5
     strength: Annotated[
         Positive, Field(description="C of the logistic regression, which few labels leave no images to choose by")

@@ -1,5 +1,6 @@
 """Probing a frozen backbone: from the recipe to the scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from backbones.architectures import count_parameters
-from backbones.errors import InputError
+from backbones.errors import InputError, TryAgainError
 from backbones.forward_cost import forward_cost
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import Normalisation
@@ -35,6 +36,9 @@ from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_ki
 from tasks.probing.recipe import ProbingRecipe
 
 TRAINING, EVALUATION = "training", "evaluation"
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
 _LOOKED_AT = 8192
 """Images whose features are looked at at once."""
@@ -77,6 +81,7 @@ def fine_tune(
         require_evaluation_images(data, val.paths)
     features, passes = take_features(
         *(recipe, network, _shown(recipe, train, val, seed), {"backbone": backbone}, directory),
+        kinds=_wanted_kinds(recipe),
         backbone=backbone,
         seed=seed,
         normalisation=normalisation,
@@ -85,14 +90,14 @@ def fine_tune(
     probed, numbers = first_decides(lambda: _probe(recipe, features, train, val, seed))
     labels = np.asarray(val.labels)[numbers]
     first = next(iter(probed.per_image.values()))
-    unreadable = first_decides(lambda: _unreadable(features, EVALUATION))
+    unreadable = first_decides(lambda: dict(features[EVALUATION].unreadable))
     return TaskOutcome(
         metrics={name: float(each.mean()) for name, each in probed.per_image.items()} | probed.metrics,
         image_names=[val.paths[number].relative_to(val.names_root).as_posix() for number in numbers.tolist()],
         per_image=probed.per_image,
         per_class={name: float(first[labels == c].mean()) for c, name in enumerate(val.classes) if (labels == c).any()},
         split=val.split,
-        training=_outcome(recipe, passes, first_decides(lambda: _unreadable(features, TRAINING))),
+        training=_outcome(recipe, passes, first_decides(lambda: _unlearnt(features))),
         load_report=load_report,
         network=None,
         classes=train.classes,
@@ -124,6 +129,11 @@ def _shown(recipe: ProbingRecipe, train: LabelledSplit, val: LabelledSplit, seed
     return plain | draws
 
 
+def _wanted_kinds(recipe: ProbingRecipe) -> list[str]:
+    """The names of the features that a probe takes."""
+    return list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
+
+
 def _view_name(number: int) -> str:
     return f"{TRAINING}, view {number + 1},"
 
@@ -135,22 +145,34 @@ def _probe(
     kept, asked = features[TRAINING], features[EVALUATION]
     if asked.unreadable and not recipe.evaluation.allow_unreadable:
         raise unreadable_image(*next(iter(asked.unreadable.items())))
-    learnt, numbers = np.flatnonzero(kept.readable), np.flatnonzero(asked.readable)
+    drawn = [features[_view_name(number)] for number in range(recipe.views)]
+    is_readable = np.logical_and.reduce([each.readable for each in (kept, *drawn)])
+    learnt, numbers = np.flatnonzero(is_readable), np.flatnonzero(asked.readable)
     if not len(numbers):
         raise nothing_readable(asked.unreadable)
     if not len(learnt):
-        first, why = next(iter(kept.unreadable.items()))
+        first, why = next(iter(_unlearnt(features).items()))
         raise InputError(f"no training image could be read, the first is {first}: {why}. Is the folder complete?")
-    names = list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
+    names = _wanted_kinds(recipe)
     _require_different(kept, names, learnt, train)
-    views = [_kinds(features[_view_name(number)], names, learnt) for number in range(recipe.views)]
-    seen = Seen(
-        train=Split(_kinds(kept, names, learnt), _targets(train, learnt), views),
-        val=Split(_kinds(asked, names, numbers), _targets(val, numbers)),
-        classes=train.classes,
-        seed=seed,
-    )
-    return probe(recipe, seen), numbers
+    try:
+        views = [_kinds(each, names, learnt) for each in drawn]
+        seen = Seen(
+            train=Split(_kinds(kept, names, learnt), _targets(train, learnt), views),
+            val=Split(_kinds(asked, names, numbers), _targets(val, numbers)),
+            classes=train.classes,
+            seed=seed,
+        )
+        return probe(recipe, seen), numbers
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        held = sum(each.values[name].nbytes for each in (kept, asked, *drawn) for name in names)
+        raise TryAgainError(
+            f"out of memory: {held / 1e9:.1f} GB of features are to be on this device ({device_name()}) at once, and "
+            "what is learnt from them beside. Take fewer (grid.views, grid.layers, grid.pools, features.layers), or a "
+            f"device with more memory; features are kept. {next(iter(str(error).splitlines()), 'MemoryError')}"
+        ) from error
 
 
 def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray, train: LabelledSplit) -> None:
@@ -176,15 +198,18 @@ def _kinds(features: Features, names: Sequence[str], numbers: np.ndarray) -> Kin
     whole = len(numbers) == len(features.readable)
     values = {name: features.values[name] for name in names}
     chosen = values if whole else {name: each[numbers] for name, each in values.items()}
-    return {name: torch.from_numpy(np.array(each)).to(device_type()) for name, each in chosen.items()}
+    return {
+        name: torch.from_numpy(np.require(each, requirements="W")).to(device_type()) for name, each in chosen.items()
+    }
 
 
 def _targets(split: LabelledSplit, numbers: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.asarray(split.labels)[numbers].astype(np.int64)).to(device_type())
 
 
-def _unreadable(features: Mapping[str, Features], name: str) -> dict[str, str]:
-    return dict(features[name].unreadable)
+def _unlearnt(features: Mapping[str, Features]) -> dict[str, str]:
+    """The training images that could not be read, in whatever view, and why."""
+    return {path: why for name, each in features.items() if name != EVALUATION for path, why in each.unreadable.items()}
 
 
 def _outcome(recipe: ProbingRecipe, passes: Sequence[Outcome], corrupt: dict[str, str]) -> Outcome:

@@ -1,6 +1,10 @@
 """Features are kept whole or not at all, and never taken for others."""
 
+import errno
+import fcntl
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +12,8 @@ import numpy as np
 import pytest
 
 from backbones import kept_features
-from backbones.errors import InputError
-from backbones.kept_features import KeptFeatures, feature_entries
+from backbones.errors import InputError, TryAgainError
+from backbones.kept_features import KeptFeatures, feature_entries, remove_features
 from tests.support.in_process import refusal, success
 
 VALUES = {"token1": np.arange(12, dtype=np.float32).reshape(4, 3), "avg1": np.ones((4, 2), np.float32)}
@@ -27,7 +31,7 @@ def place(**about: Any) -> KeptFeatures:
 
 def write(kept: KeptFeatures, start: int, end: int) -> None:
     unreadable = {"1.jpg": "truncated"} if start <= 1 < end else {}
-    kept.write({name: each[start:end] for name, each in VALUES.items()}, READABLE[start:end], unreadable)
+    kept.write(start, {name: each[start:end] for name, each in VALUES.items()}, READABLE[start:end], unreadable)
 
 
 def test_what_is_written_is_found() -> None:
@@ -114,7 +118,7 @@ def test_too_little_room_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None
     kept = KeptFeatures({}, "photos: training, by vit", 10**12)
     with pytest.raises(InputError, match=r"take 13000\.0 GB there, and .* GB are free"):
         kept.write(
-            {name: each[:1] for name, each in VALUES.items()} | {"avg1": VALUES["avg1"][:1, :0]}, READABLE[:1], {}
+            0, {name: each[:1] for name, each in VALUES.items()} | {"avg1": VALUES["avg1"][:1, :0]}, READABLE[:1], {}
         )
 
 
@@ -138,3 +142,118 @@ def test_the_cache_lists_and_removes_them() -> None:
     assert first.find() is None and second.done() == 2
     success("cache", "rm", "--features")
     assert second.done() == 0 and not feature_entries()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_whoever_died_there_is_not_waited_for(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*about: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with place().alone(0.1) as first, place().alone(0.1) as second:
+        assert first and second
+
+
+def require_values(kept: KeptFeatures) -> None:
+    found = kept.find()
+    assert found is not None
+    for name, each in VALUES.items():
+        np.testing.assert_array_equal(found.values[name], each)
+    np.testing.assert_array_equal(found.readable, READABLE)
+
+
+def test_two_that_nothing_keeps_apart_write_each_image_to_its_place() -> None:
+    first, second = place(), place()
+    write(first, 0, 2)
+    write(second, 0, 2)
+    assert first.done() == 2
+    write(second, 2, 4)
+    write(first, 2, 4)
+    first.finish()
+    second.finish()
+    require_values(place())
+
+
+def test_who_comes_last_where_nothing_keeps_them_apart_leaves_what_is_finished() -> None:
+    second = place()
+    write(second, 0, 2)
+    write(place(), 2, 4)
+    place().finish()
+    write(second, 2, 4)
+    second.finish()
+    require_values(place())
+    assert not second.unfinished.exists()
+
+
+def test_what_was_removed_amid_a_pass_is_not_begun_with_later_images() -> None:
+    kept = place()
+    write(kept, 0, 2)
+    success("cache", "rm", "--features")
+    with pytest.raises(TryAgainError, match="0 images are done there, and were 2"):
+        write(kept, 2, 3)
+    assert place().done() == 0
+
+
+def test_files_that_could_not_be_removed_are_in_nobodys_way() -> None:
+    kept = finished()
+    (kept.folder / "features.json").unlink()  # NFS keeps what is open, and so the folder
+    assert kept.find() is None
+    write(kept, 0, 4)
+    kept.finish()
+    require_values(kept)
+
+
+def test_removed_features_are_gone_though_files_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = finished()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *about, **more: None)
+        remove_features(kept.folder)
+    assert kept.find() is None and not feature_entries() and not kept.folder.exists()
+    finished()
+    assert [path.name for path in kept.folder.parent.iterdir()] == [kept.folder.name]
+
+
+def test_who_is_killed_before_they_have_their_name_repeats_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = place()
+    write(kept, 0, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *about: (_ for _ in ()).throw(OSError(errno.EIO, "killed")))
+        with pytest.raises(InputError, match="killed"):
+            kept.finish()
+    assert place().done() == 4
+    place().finish()
+    require_values(place())
+
+
+def test_from_other_disks_only_what_is_wanted_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = finished()
+    monkeypatch.setattr(kept_features, "is_on_own_disk", lambda path: False)
+    found, nothing = kept.find(["avg1"]), kept.find(())
+    assert found is not None and [*found.values] == ["avg1"] and not isinstance(found.values["avg1"], np.memmap)
+    assert nothing is not None and not nothing.values
+    (kept.folder / "token1.npy").unlink()
+    with pytest.raises(InputError, match="missing or were cut off"):
+        kept.find(())
+
+
+def test_what_is_asked_for_together_makes_no_room_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = finished()
+    monkeypatch.setattr(kept_features, "LIMIT", 1)
+    second = place(weights="b")
+    second.spared = [first.folder]
+    write(second, 0, 4)
+    second.finish()
+    assert first.find() is not None and second.find() is not None
+
+
+def test_what_was_begun_long_ago_makes_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, now = place(weights="c"), place(weights="d")
+    write(left, 0, 2)
+    write(now, 0, 2)
+    for path in (left.unfinished, *left.unfinished.iterdir()):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(kept_features, "LIMIT", 1)
+    write(place(), 0, 2)
+    assert left.done() == 0 and now.done() == 2 and place().done() == 2

@@ -1,12 +1,16 @@
 """Heads that are trained together against PyTorch's own training of each alone."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.probing.linear_grid import DEVIATION, Head, Schedule, batches, right, train
+from tasks.probing import linear_grid
+from tasks.probing.linear_grid import DEVIATION, Head, Schedule, SideBySide, batches, right, train
+from tasks.probing.probes import Seen, Split, probe
+from tasks.probing.recipe import LinearGridRecipe
 
 CLASSES = 5
 
@@ -74,3 +78,39 @@ def test_images_that_heads_name_rightly_are_counted() -> None:
     undecided = Head("a", 1.0, torch.zeros(3, 3), torch.zeros(3))
     targets = torch.tensor([0, 1, 2, 1])
     assert right([knows, says_one, undecided], features, targets, block=3).tolist() == [3, 2, 1]
+
+
+def test_features_side_by_side_are_put_together_for_those_that_are_asked_for() -> None:
+    rng = torch.Generator().manual_seed(0)
+    views = [[torch.randn((6, channels), generator=rng) for channels in (2, 3)] for _ in range(3)]
+    numbers = torch.tensor([0, 2, 5, 1])
+    whole = torch.cat([torch.cat(view, 1)[numbers] for view in views])
+    together = SideBySide(views, numbers)
+    assert together.shape == whole.shape
+    asked = torch.tensor([11, 0, 3, 4, 8, 0])
+    assert together[asked].equal(whole[asked])
+
+
+def test_the_grid_holds_no_second_copy_of_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    kinds = {f"{name}{place}": torch.randn((40, 3), generator=rng) for name in ("token", "avg") for place in (1, 2)}
+    targets = torch.arange(40) % 2
+    recipe = LinearGridRecipe.model_validate(
+        {
+            "task": "linear_grid",
+            "dataset": "mini",
+            "source": "a test",
+            "model": {"image_size": 8},
+            "grid": {"layers": (1, 2), "iterations": 3, "rates": (0.1,)},
+        }
+    )
+    held = {part.data_ptr() for part in kinds.values()}
+
+    def looking(features: dict[str, Any], *about: Any) -> list[Head]:
+        parts = [part for each in features.values() for view in each.views for part in view]
+        assert {part.data_ptr() for part in parts} <= held
+        return train(features, *about)
+
+    monkeypatch.setattr(linear_grid, "train", looking)
+    seen = Seen(Split(kinds, targets), Split(kinds, targets), ["a", "b"], seed=0)
+    assert probe(recipe, seen).per_image["linear_grid_top1"].shape == (40,)

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +18,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from backbones import kept_features
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
+from backbones.images.reading import UnreadableImage
 from backbones.images.views import View
-from backbones.kept_features import features_folder
+from backbones.kept_features import KeptFeatures, features_folder, remove_features
 from backbones.registry import create_backbone
 from backbones.training.randomness import seed_generators
 from results import Record, find_records
 from tasks.data_sets import open_labelled
 from tasks.datasets.labelled import LabelledSplit
 from tasks.probing import features as passes
+from tasks.probing import linear_grid
 from tasks.probing.features import FeatureStep
-from tasks.probing.linear_grid import Schedule, batches
+from tasks.probing.linear_grid import Head, Schedule, batches
+from tasks.probing.samples import ShownImages
 from tests.support.in_process import call, refusal, success
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -225,13 +231,118 @@ def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: py
     assert values(only(tmp_path / "out")) == values(only(tmp_path / "whole"))
 
 
+def test_ctrl_c_while_the_last_features_are_written_ends_before_the_next_pass(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write, images = KeptFeatures.write, list[int]()
+
+    def interrupted(self: KeptFeatures, start: int, *features: Any) -> None:
+        images.append(self.images)
+        write(self, start, *features)
+        if len(images) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(KeptFeatures, "write", interrupted)
+    assert call(*arguments("mini_knn", mini, tmp_path / "out")).exit_code == 130
+    assert images == [64]
+    success(*arguments("mini_knn", mini, tmp_path / "out"))
+    assert images == [64, 80]
+
+
+def test_features_of_one_run_make_no_room_for_one_another(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_features, "LIMIT", 1)
+    success(*arguments("mini_knn", mini, tmp_path / "out"))
+
+
+def test_features_that_are_removed_meanwhile_are_told(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    finish = KeptFeatures.finish
+
+    def removing(self: KeptFeatures) -> None:
+        finish(self)
+        remove_features(self.folder)
+
+    monkeypatch.setattr(KeptFeatures, "finish", removing)
+    message = refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=75)
+    assert message.endswith("features were removed meanwhile. Repeat the command")
+
+
+def test_features_that_do_not_fit_are_told(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*about: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(linear_grid, "train", full)
+    message = refusal(*arguments("mini_linear_grid", mini, tmp_path), status=75)
+    assert "of features are to be on this device" in message and "grid.layers" in message and "20 GiB" in message
+    assert "activation_checkpointing" not in message
+
+
+def test_an_image_that_could_not_be_read_in_one_view_is_not_learnt_from(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read, missed = ShownImages._read, list[Path]()
+
+    def once(self: ShownImages, index: int) -> Tensor:
+        if self.draw and not missed:
+            missed.append(self.paths[index])
+            raise UnreadableImage(missed[0], "Stale file handle")
+        return read(self, index)
+
+    counts, train = list[int](), linear_grid.train
+
+    def counting(features: Any, targets: Tensor, *about: Any) -> list[Head]:
+        counts.append(len(targets))
+        return train(features, targets, *about)
+
+    monkeypatch.setattr(ShownImages, "_read", once)
+    monkeypatch.setattr(linear_grid, "train", counting)
+    success(*arguments("mini_linear_grid", mini, tmp_path / "out", grid__views=1))
+    assert counts[-1] == 63 and len(only(tmp_path / "out").corrupt_images) == 1
+
+
+def test_an_evaluation_image_that_could_not_be_read_for_a_while_is_no_lasting_harm(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    read = ShownImages._read
+
+    def refused(self: ShownImages, index: int) -> Tensor:
+        if index == 70:
+            raise UnreadableImage(self.paths[index], "Stale file handle")
+        return read(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShownImages, "_read", refused)
+        assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
+        assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
+    assert "can be read by now" in success(*arguments("mini_knn", mini, tmp_path / "out")).output
+
+
+def test_files_are_looked_at_once_for_all_views(mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    looked: list[Path] = []
+    monkeypatch.setattr(passes, "state_of", lambda path: looked.append(path) or [1, 2])  # type: ignore[func-returns-value]
+    success(*arguments("mini_linear_grid", mini, tmp_path / "out", grid__views=2))
+    assert len(looked) == 64 + 80
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "message"),
     [
         (
             "mini_few_labels",
             {"few_labels__per_class": "[20]"},
-            'key "few_labels.per_class": 20 images of each class, and',
+            'key "few_labels.per_class": 20 images of each class, and arrow has 8 to train on. '
+            "Use --set few_labels.per_class=[1,2,5]",
         ),
         ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
     ],
