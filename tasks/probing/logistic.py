@@ -2,7 +2,7 @@
 
 Minimised is the mean cross entropy plus |W|² / (2 N strength), with biases that cost nothing: scikit-learn's problem
 with C = `strength`. DINOv2 (facebookresearch/dinov2, dinov2/eval/log_regression.py) solves it for 45 strengths on
-features of unit length, and keeps the best.
+features as they come from the backbone, and keeps the best.
 """
 
 from collections.abc import Iterator, Sequence

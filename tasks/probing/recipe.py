@@ -155,7 +155,11 @@ class StrengthSettings(Settings):
 
 
 class LogisticRegressionRecipe(ProbingRecipe):
-    """Logistic regression on features of unit length."""
+    """Logistic regression on features of unit length.
+
+    DINOv2's are as they come from the backbone, of images whose short side becomes 224 pixels, without a margin round
+    the crop (facebookresearch/dinov2, dinov2/eval/log_regression.py, lines 277 and 376).
+    """
 
     task: Literal["logistic_regression"]
     features: FeatureSettings = FeatureSettings()
@@ -171,7 +175,9 @@ class FewLabelsSettings(Settings):
     """How few images of each class are labelled, and how often they are drawn.
 
     C is MSN's: its penalty of lambda / 2 |W|² beside the mean loss has lambda = 0.00025 / images, and 1 / (C images)
-    here (facebookresearch/msn, logistic_eval.py, `--lambd`).
+    here (facebookresearch/msn, logistic_eval.py, the default of `--lambd`; its README's example has 0.0025, which is
+    C = 400). MSN takes the class token before the last norm, subtracts from each image's features their mean, brings
+    them to unit length, and has no biases (logistic_eval.py, lines 172 to 188; src/deit.py, `forward_blocks`).
     """
 
     per_class: Annotated[tuple[FewLabels, ...], Field(strict=False, min_length=1), AfterValidator(_different)] = (
