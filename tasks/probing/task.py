@@ -25,6 +25,7 @@ from backbones.training.precision import resolve_precision
 from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
+from results.metrics import PRIMARY
 from tasks.data_sets import open_labelled, opener_of, require_training_images
 from tasks.datasets.evaluation_images import nothing_readable, require_evaluation_images, unreadable_image
 from tasks.datasets.identity import Contents, kept_contents
@@ -89,13 +90,15 @@ def fine_tune(
     del network, model
     probed, numbers = first_decides(lambda: _probe(recipe, features, train, val, seed))
     labels = np.asarray(val.labels)[numbers]
-    first = next(iter(probed.per_image.values()))
+    judged = probed.per_image[next(name for name in (*PRIMARY, *probed.per_image) if name in probed.per_image)]
     unreadable = first_decides(lambda: dict(features[EVALUATION].unreadable))
     return TaskOutcome(
         metrics={name: float(each.mean()) for name, each in probed.per_image.items()} | probed.metrics,
         image_names=[val.paths[number].relative_to(val.names_root).as_posix() for number in numbers.tolist()],
         per_image=probed.per_image,
-        per_class={name: float(first[labels == c].mean()) for c, name in enumerate(val.classes) if (labels == c).any()},
+        per_class={
+            name: float(judged[labels == c].mean()) for c, name in enumerate(val.classes) if (labels == c).any()
+        },
         split=val.split,
         training=_outcome(recipe, passes, first_decides(lambda: _unlearnt(features))),
         load_report=load_report,
@@ -154,7 +157,9 @@ def _probe(
         first, why = next(iter(_unlearnt(features).items()))
         raise InputError(f"no training image could be read, the first is {first}: {why}. Is the folder complete?")
     names = _wanted_kinds(recipe)
-    _require_different(kept, names, learnt, train)
+    _require_different(kept, names, learnt)
+    for each, chosen, split in ((kept, learnt, train), (asked, numbers, val)):
+        _require_directions(each, names, chosen, split)
     try:
         views = [_kinds(each, names, learnt) for each in drawn]
         seen = Seen(
@@ -175,8 +180,8 @@ def _probe(
         ) from error
 
 
-def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray, train: LabelledSplit) -> None:
-    """Raise InputError for features that are the same for all images, or 0 for one: they tell nothing, or no angle."""
+def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray) -> None:
+    """Raise InputError for features that are the same for all training images: they tell nothing."""
     for name in names:
         values = features.values[name]
         if len(numbers) > 1 and all((values[number] == values[numbers[0]]).all() for number in numbers):
@@ -184,11 +189,17 @@ def _require_different(features: Features, names: Sequence[str], numbers: np.nda
                 f"the features ({name}) of all {len(numbers):,} training images are the same: nothing can be "
                 "learnt from them. The weights may be damaged (`backbench inspect FILE`), or all images the same"
             )
+
+
+def _require_directions(features: Features, names: Sequence[str], numbers: np.ndarray, split: LabelledSplit) -> None:
+    """Raise InputError for features that are all 0 for an image: they have no angle to others."""
+    for name in names:
+        values = features.values[name]
         blocks = np.split(numbers, range(_LOOKED_AT, len(numbers), _LOOKED_AT))
         empty = np.concatenate([block[~values[block].any(1)] for block in blocks])
         if len(empty):
             raise InputError(
-                f"{train.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may "
+                f"{split.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may "
                 "be damaged: `backbench inspect FILE`"
             )
 

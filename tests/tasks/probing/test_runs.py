@@ -139,6 +139,13 @@ def test_the_table_has_a_column_for_each(probed: Path) -> None:
     assert "mini: top-1 accuracy in % of what is trained on frozen features" in shown_table
 
 
+def test_classes_have_the_metric_that_a_probe_is_judged_by(probed: Path) -> None:
+    for task, name in (("knn", "knn20_top1"), ("few_labels", "labels2_top1")):
+        record = of(probed, task)[1]
+        per_image = np.genfromtxt(of(probed, task)[0] / "per_image.csv", delimiter=",", names=True, dtype=None)
+        assert np.mean([*record.per_class.values()]) == pytest.approx(per_image[name].mean())  # as many of each class
+
+
 def test_two_backbones_are_compared_on_the_same_images(probed: Path, mini: Path, tmp_path: Path) -> None:
     success(*arguments("mini_knn", mini, tmp_path / "other", "--seed", 1))
     found = success("compare", of(probed, "knn")[0], of(tmp_path / "other", "knn")[0]).output
@@ -473,6 +480,14 @@ class Zero(Constant):
     value = 0.0
 
 
+class Contrast(Constant):
+    """Says how far pixels differ, and nothing of an image of one colour."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        contrast = (images.amax((2, 3)) - images.amin((2, 3))).mean(1)
+        return super().forward_features(images) * contrast[:, None, None]
+
+
 class NotANumber(Constant):
     value = float("nan")
 
@@ -483,6 +498,10 @@ def constant(image_size: int | None, drop_path: float) -> Constant:
 
 def zero(image_size: int | None, drop_path: float) -> Zero:
     return Zero()
+
+
+def contrast(image_size: int | None, drop_path: float) -> Contrast:
+    return Contrast()
 
 
 def not_a_number(image_size: int | None, drop_path: float) -> NotANumber:
@@ -502,3 +521,13 @@ def test_features_that_tell_nothing_are_refused(
 ) -> None:
     name = f"tests.tasks.probing.test_runs:{builder}"
     assert told in refusal(*arguments("mini_knn", mini, tmp_path, backbone=name))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_without_features_is_named(mini: Path, shown: list[int], tmp_path: Path, split: str) -> None:
+    data, name = tmp_path / "images", "tests.tasks.probing.test_runs:contrast"
+    shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
+    path = sorted((data / split).rglob("*.*"))[3]
+    Image.new("RGB", (56, 56), "red").save(path)
+    told = refusal(*arguments("mini_knn", data, tmp_path / "out", backbone=name))
+    assert f"{path}: its features (token1) are all 0, which have no direction" in told
