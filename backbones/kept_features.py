@@ -88,7 +88,7 @@ class KeptFeatures:
             return None
         except (OSError, ValueError):
             told = {}
-        if not isinstance(told, dict) or told.get("about") != self.about:
+        if not isinstance(told, dict) or told.get("about") != self.about or not _describes(told):
             raise InputError(f"{self.folder}: holds other features than its name says. {self._remove()}")
         mode = "r" if is_on_own_disk(self.folder) else None
         try:
@@ -170,13 +170,22 @@ class KeptFeatures:
         with _told(self.folder):
             with written_whole(self.unfinished / _HEAD) as file:
                 file.write(json.dumps(told).encode())
-            (self.unfinished / _DONE).unlink()
+            if self.folder.is_dir() and not (self.folder / _HEAD).is_file():  # what a removal that was ended has left
+                shutil.rmtree(self.folder)
             try:
                 self.unfinished.rename(self.folder)
             except OSError:
                 if not (self.folder / _HEAD).is_file():
                     raise
                 shutil.rmtree(self.unfinished)
+            (self.folder / _DONE).unlink(missing_ok=True)
+
+
+def _describes(told: Mapping[str, Any]) -> bool:
+    """Whether a head says all that it has to."""
+    return all(told.get(name) and isinstance(told[name], dict) for name in ("about", "widths")) and isinstance(
+        told.get("unreadable"), dict
+    )
 
 
 def _lay_out(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -213,7 +222,7 @@ def features_folder() -> Path:
 
 
 def feature_entries() -> list[Entry]:
-    """All that are kept, and what was begun, what was used last at the end."""
+    """All that are kept, what was begun, and what cannot be used any more; what was used last at the end."""
     found = []
     for folder in features_folder().glob("*"):
         with suppress(OSError):
@@ -221,9 +230,11 @@ def feature_entries() -> list[Entry]:
             if folder.name.endswith(_UNFINISHED):
                 found.append(Entry(folder, "unfinished features", str(folder), _bytes_in(folder), used))
                 continue
-            with suppress(ValueError, KeyError, TypeError):
-                subject = json.loads((folder / _HEAD).read_text())["subject"]
-                found.append(Entry(folder, "features", subject, _bytes_in(folder), used))
+            what, subject = "damaged features", str(folder)
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                subject = str(json.loads((folder / _HEAD).read_text())["subject"])
+                what = "features"
+            found.append(Entry(folder, what, subject, _bytes_in(folder), used))
     return sorted(found, key=lambda entry: entry.used)
 
 
@@ -240,7 +251,7 @@ def _bytes_in(folder: Path) -> int:
 
 def _make_room(needed: int) -> None:
     """Remove what was used longest ago until there is as much room below `LIMIT`."""
-    whole = [entry for entry in feature_entries() if entry.what == "features"]
+    whole = [entry for entry in feature_entries() if entry.path.suffix != _UNFINISHED]
     total = sum(entry.bytes for entry in whole)
     for entry in whole:
         if total + needed <= LIMIT:
