@@ -142,7 +142,9 @@ def _probe(
         first, why = next(iter(kept.unreadable.items()))
         raise InputError(f"no training image could be read, the first is {first}: {why}. Is the folder complete?")
     names = list(dict.fromkeys(part for each in wanted(recipe) for part in parts_of(*each)))
-    _require_different(kept, names, learnt, train)
+    _require_different(kept, names, learnt)
+    for split, each, those in ((train, kept, learnt), (val, asked, numbers)):
+        _require_directions(each, names, those, split)
     views = [_kinds(features[_view_name(number)], names, learnt) for number in range(recipe.views)]
     seen = Seen(
         train=Split(_kinds(kept, names, learnt), _targets(train, learnt), views),
@@ -153,8 +155,8 @@ def _probe(
     return probe(recipe, seen), numbers
 
 
-def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray, train: LabelledSplit) -> None:
-    """Raise InputError for features that are the same for all images, or 0 for one: they tell nothing, or no angle."""
+def _require_different(features: Features, names: Sequence[str], numbers: np.ndarray) -> None:
+    """Raise InputError for features that are the same for all training images: they tell nothing."""
     for name in names:
         values = features.values[name]
         if len(numbers) > 1 and all((values[number] == values[numbers[0]]).all() for number in numbers):
@@ -162,11 +164,17 @@ def _require_different(features: Features, names: Sequence[str], numbers: np.nda
                 f"the features ({name}) of all {len(numbers):,} training images are the same: nothing can be "
                 "learnt from them. The weights may be damaged (`backbench inspect FILE`), or all images the same"
             )
+
+
+def _require_directions(features: Features, names: Sequence[str], numbers: np.ndarray, split: LabelledSplit) -> None:
+    """Raise InputError for features of an image that are 0: they are at no angle to others."""
+    for name in names:
+        values = features.values[name]
         blocks = np.split(numbers, range(_LOOKED_AT, len(numbers), _LOOKED_AT))
         empty = np.concatenate([block[~values[block].any(1)] for block in blocks])
         if len(empty):
             raise InputError(
-                f"{train.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may "
+                f"{split.paths[empty[0]]}: its features ({name}) are all 0, which have no direction. The weights may "
                 "be damaged: `backbench inspect FILE`"
             )
 

@@ -231,9 +231,20 @@ def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: py
         (
             "mini_few_labels",
             {"few_labels__per_class": "[20]"},
-            'key "few_labels.per_class": 20 images of each class, and',
+            'key "few_labels.per_class": 20 images of each class, and arrow has 8 to train on. '
+            "Use --set few_labels.per_class=[1]",
         ),
-        ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
+        (
+            "mini_linear_grid",
+            {"held_out__share": 0.001},
+            'key "held_out.share": 0.001 of 64 training images in 8 classes are none. Give a larger share',
+        ),
+        (
+            "mini_linear_grid",
+            {"held_out__share": 0.999},
+            'key "held_out.share": 0.999 of 64 training images in 8 classes would leave none to learn from. '
+            "Give a smaller share",
+        ),
     ],
 )
 def test_too_few_images_are_told(
@@ -366,6 +377,19 @@ class NotANumber(Constant):
     value = float("nan")
 
 
+class Rectified(Constant):
+    """Is 0 for black images."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        darkest_CHW = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), IMAGENET)[0]
+        cells = torch.relu(images - darkest_CHW).unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(2).mT
+        return self.scale * torch.cat([cells.mean(1, keepdim=True), cells], 1)
+
+
+def rectified(image_size: int | None, drop_path: float) -> Rectified:
+    return Rectified()
+
+
 def constant(image_size: int | None, drop_path: float) -> Constant:
     return Constant()
 
@@ -391,3 +415,33 @@ def test_features_that_tell_nothing_are_refused(
 ) -> None:
     name = f"tests.tasks.probing.test_runs:{builder}"
     assert told in refusal(*arguments("mini_knn", mini, tmp_path, backbone=name))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_whose_features_are_0_is_named(mini: Path, shown: list[int], tmp_path: Path, split: str) -> None:
+    data = tmp_path / "images"
+    shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
+    black = sorted((data / split).rglob("*.jpg"))[0]
+    Image.new("RGB", (48, 48)).save(black)
+    message = refusal(*arguments("mini_knn", data, tmp_path / "out", backbone=f"{__name__}:rectified"))
+    assert message.startswith(f"{black}: its features (token1) are all 0, which have no direction")
+
+
+@pytest.mark.parametrize("rates", ["[1e+38]", "[1e+38,3e+38]"])
+def test_a_grid_that_diverges_is_refused(mini: Path, probed: Path, tmp_path: Path, rates: str) -> None:
+    message = refusal(*arguments("mini_linear_grid", mini, tmp_path, grid__rates=rates), status=4)
+    assert "heads none has finite weights: training has diverged" in message
+
+
+def test_heads_that_diverge_are_not_chosen(mini: Path, probed: Path, tmp_path: Path) -> None:
+    success(*arguments("mini_linear_grid", mini, tmp_path, grid__rates="[1e+38,0.1]"))
+    (note,) = [note for note in only(tmp_path).notes if "heads" in note]
+    assert note.startswith("of 8 heads (4 have diverged) that of learning rate 0.1 on")
+
+
+def test_few_labels_tell_what_was_not_solved(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.probing.logistic.ITERATIONS", 1)
+    success(*arguments("mini_few_labels", mini, tmp_path))
+    assert "4 of 4 regressions ended before their derivatives were near 0" in only(tmp_path).notes
