@@ -90,8 +90,9 @@ def of(out: Path, task: str) -> tuple[Path, Record]:
 
 
 def kept(split: int) -> np.ndarray:
-    """The class tokens of the images of a split, by how many there are."""
-    arrays = [np.load(path) for path in features_folder().glob("*/token1.npy")]
+    """The class tokens of the images of a split, by how many there are, as the first probe took them."""
+    paths = sorted(features_folder().glob("*/token1.npy"), key=lambda path: path.stat().st_mtime_ns)
+    arrays = [np.load(path) for path in paths]
     return next(each for each in arrays if len(each) == split)
 
 
