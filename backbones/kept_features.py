@@ -107,7 +107,7 @@ class KeptFeatures:
             return None
         except (OSError, ValueError):
             told = {}
-        if not isinstance(told, dict) or told.get("about") != self.about:
+        if not isinstance(told, dict) or told.get("about") != self.about or not _describes(told):
             raise InputError(f"{self.folder}: holds other features than its name says. {self._remove()}")
         try:
             paths = {name: self.folder / f"{name}.npy" for name in told["widths"]}
@@ -211,6 +211,13 @@ class KeptFeatures:
             (self.folder / _DONE).unlink()
 
 
+def _describes(told: Mapping[str, Any]) -> bool:
+    """Whether a head says all that it has to."""
+    return all(told.get(name) and isinstance(told[name], dict) for name in ("about", "widths")) and isinstance(
+        told.get("unreadable"), dict
+    )
+
+
 def _lay_out(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """A file of numpy's format for an array of that shape, zeros so far."""
     with path.open("wb") as file:
@@ -245,7 +252,7 @@ def features_folder() -> Path:
 
 
 def feature_entries() -> list[Entry]:
-    """All that are kept, and what was begun, what was used last at the end."""
+    """All that are kept, what was begun, and what cannot be used any more; what was used last at the end."""
     found = []
     for folder in features_folder().glob("[!.]*"):
         with suppress(OSError):
@@ -253,9 +260,11 @@ def feature_entries() -> list[Entry]:
             if folder.name.endswith(_UNFINISHED):
                 found.append(Entry(folder, "unfinished features", str(folder), _bytes_in(folder), used))
                 continue
-            with suppress(ValueError, KeyError, TypeError):
-                subject = json.loads((folder / _HEAD).read_text())["subject"]
-                found.append(Entry(folder, "features", subject, _bytes_in(folder), used))
+            what, subject = "damaged features", str(folder)
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                subject = str(json.loads((folder / _HEAD).read_text())["subject"])
+                what = "features"
+            found.append(Entry(folder, what, subject, _bytes_in(folder), used))
     return sorted(found, key=lambda entry: entry.used)
 
 
@@ -282,7 +291,7 @@ def _make_room(needed: int, spared: Collection[Path] = ()) -> None:
     for left in features_folder().glob(".*/"):
         shutil.rmtree(left, ignore_errors=True)
     written = time.time() - _DAY
-    idle = [entry for entry in feature_entries() if entry.what == "features" or entry.used < written]
+    idle = [entry for entry in feature_entries() if entry.path.suffix != _UNFINISHED or entry.used < written]
     total = sum(entry.bytes for entry in idle)
     for entry in idle:
         if total + needed <= LIMIT:

@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -43,6 +43,12 @@ def explain(kind: type[BaseModel], detail: Mapping[str, Any], where: str, key: s
     return f'{where}, key "{key}": {message}; found {found!r} ({type(found).__name__})'
 
 
+def without_echoes(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """pydantic's findings, but for lists that are too short only because it counts no entry that is wrong itself."""
+    entries = {tuple(detail["loc"][:-1]) for detail in details if detail["loc"] and isinstance(detail["loc"][-1], int)}
+    return [detail for detail in details if detail["type"] != "too_short" or tuple(detail["loc"]) not in entries]
+
+
 def _expect_several(kind: type[BaseModel], detail: Mapping[str, Any]) -> tuple[str, str] | None:
     """The key of a setting of several values that has none or too few or many, and what it takes; else None."""
     path, found = [part for part in detail["loc"] if isinstance(part, str)], detail["input"]
@@ -54,7 +60,8 @@ def _expect_several(kind: type[BaseModel], detail: Mapping[str, Any]) -> tuple[s
     types_of = _tuple_types(field.annotation) if field else ()
     if field is None or not types_of:
         return None
-    kind_of = "names" if typing.get_origin(types_of[0]) is typing.Literal else "numbers"
+    is_of_names = any(isinstance(value, str) for value in typing.get_args(types_of[0]))
+    kind_of = "names" if is_of_names else "numbers"
     many = f"{kind_of} in brackets" if ... in types_of else f"{_NUMBERS.get(len(types_of), len(types_of))} {kind_of}"
     numbers = next(iter(field.examples or ()), field.default or range(1, 1 + len(types_of)))
     key, example = ".".join(path), ",".join(map(str, numbers))

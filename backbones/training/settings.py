@@ -21,7 +21,7 @@ from yaml import YAMLError
 from backbones.errors import InputError
 from backbones.images.normalisation import HALF, Normalisation
 from backbones.training.later import Later, later_settings, without_neutral
-from backbones.training.mistakes import explain
+from backbones.training.mistakes import explain, without_echoes
 from backbones.training.runtime import RuntimeSettings
 from backbones.training.sections import NonNegative, PositiveInt, Settings
 
@@ -334,7 +334,7 @@ def validate(kind: type[Model], settings: Mapping[str, Any], where: str) -> Mode
     try:
         return kind.model_validate(dict(settings))
     except ValidationError as error:
-        explained = dict.fromkeys(explain(kind, detail, where) for detail in error.errors())
+        explained = dict.fromkeys(explain(kind, detail, where) for detail in without_echoes(error.errors()))
         raise InputError("; ".join(list(explained)[:3])) from error
 
 

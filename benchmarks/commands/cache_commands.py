@@ -38,7 +38,7 @@ def cache_rm(
     """
     from benchmarks.commands.caches import clear_cache, clear_features
 
-    if features or name:
+    if features or name is not None:
         clear_features(name)
     else:
         clear_cache()

@@ -48,7 +48,7 @@ def clear_cache() -> None:
 def clear_features(name: str | None) -> None:
     """Remove all features, or those in the folder of that name. Raises InputError if there are none, or as above."""
     found = [entry.path for entry in feature_entries() if name in (None, entry.path.name)]
-    if name and not found:
+    if name is not None and not found:
         raise InputError(f'"{name}": no features of that name are kept. `backbench cache ls --json` lists what is')
     with _told():
         freed = sum(remove_features(path) for path in found)

@@ -70,6 +70,11 @@ class Head:
     weight: Tensor
     bias: Tensor
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether its training has not diverged."""
+        return bool(self.weight.isfinite().all() and self.bias.isfinite().all())
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -150,11 +155,15 @@ def train(
 
 
 def right(heads: Sequence[Head], features: Mapping[str, Rows], targets_N: Tensor, block: int = 4096) -> Tensor:
-    """How many images each head names rightly, (heads,). Equal logits count for the class that stands first."""
+    """How many images each head names rightly, (heads,), -1 of one whose training has diverged.
+
+    Equal logits count for the class that stands first.
+    """
     counts = torch.zeros(len(heads), dtype=torch.long)
     for part in torch.arange(len(targets_N), device=targets_N.device).split(block):
         seen = {name: each[part] for name, each in features.items()}
         for place, head in enumerate(heads):
             logits_BK = torch.addmm(head.bias, seen[head.features], head.weight.T)
             counts[place] += int((logits_BK.argmax(1) == targets_N[part]).sum())
+    counts[[place for place, head in enumerate(heads) if not head.is_finite]] = -1
     return counts

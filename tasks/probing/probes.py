@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.errors import InputError
+from backbones.errors import DivergedError, InputError
 from backbones.frozen import MEAN, TOKEN
 from backbones.training.progress_line import progress_line, with_progress
 from backbones.training.randomness import mix
@@ -140,9 +140,10 @@ def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor
     emptied = (counts == taken) & (counts > 0)
     held[emptied[targets] & held] = False
     if not held.any():
+        fit = "would leave none to learn from. Give a smaller" if emptied.any() else "are none. Give a larger"
         raise InputError(
             f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes '
-            "are none. Give a larger share, or more images of each class"
+            f"{fit} share, or more images of each class"
         )
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
 
@@ -155,16 +156,27 @@ def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
     held = {_named(*each): _side_by_side([seen.train.kinds], *each, chosen_by) for each in wanted(recipe)}
     counts = linear_grid.right(heads, held, seen.train.targets[chosen_by])
     best = heads[int(counts.argmax())]
+    _require_finite(best, f"of {len(heads)} heads none")
     pool, layers = next(each for each in wanted(recipe) if _named(*each) == best.features)
     everything = torch.arange(len(seen.train.targets))
     (head,) = _train(everything, seen, schedule, [best.rate], [(pool, layers)], "the chosen head")
+    _require_finite(head, "the chosen head, trained again on all images, no longer")
     logits_NK = torch.addmm(head.bias, select(seen.val.kinds, pool, layers), head.weight.T)
     share = 100 * int(counts.max()) / len(chosen_by)
+    lost = f" ({int((counts < 0).sum())} have diverged)" if (counts < 0).any() else ""
     note = (
-        f"of {len(heads)} heads that of learning rate {best.rate:g} on {best.features} was chosen, with {share:.2f} % "
-        f"of {len(chosen_by):,} held-out training images, and trained again on all"
+        f"of {len(heads)} heads{lost} that of learning rate {best.rate:g} on {best.features} was chosen, with "
+        f"{share:.2f} % of {len(chosen_by):,} held-out training images, and trained again on all"
     )
     return Probed({"linear_grid_top1": percent_right(logits_NK.argmax(1), seen.val.targets)}, notes=[note])
+
+
+def _require_finite(head: Head, which: str) -> None:
+    if not head.is_finite:
+        raise DivergedError(
+            f'key "grid.rates": {which} has finite weights: training has diverged. Give lower rates, or look at the '
+            "backbone's weights: `backbench inspect FILE`"
+        )
 
 
 def _named(pool: Pool, layers: int) -> str:
@@ -219,9 +231,7 @@ def _logistic_regression(recipe: LogisticRegressionRecipe, seen: Seen) -> Probed
         f"of {len(strengths)} strengths C = {best:.4g} was chosen, with {100 * max(counts) / len(chosen_by):.2f} % of "
         f"{len(chosen_by):,} held-out training images, and solved again on all"
     )
-    if open_ends or not refitted.converged:
-        count = len(open_ends) + (not refitted.converged)
-        notes.append(f"{count} of {len(strengths) + 1} regressions ended before their derivatives were near 0")
+    notes += _told_open(len(open_ends) + (not refitted.converged), len(strengths) + 1)
     return Probed({"logistic_top1": percent_right(refitted.logits(val_NC).argmax(1), seen.val.targets)}, notes=notes)
 
 
@@ -242,11 +252,13 @@ def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
         )
     draws = [(count, draw) for count in settings.per_class for draw in range(settings.draws)]
     right: dict[int, list[np.ndarray]] = {count: [] for count in settings.per_class}
+    open_ends = 0
     for count, draw in with_progress(draws, "draws", len(draws), "of few labels"):
         numbers = _drawn(seen.train.targets, count, mix(seen.seed, "labels", draw))
         (found,) = logistic.solve(
             train_NC[numbers], seen.train.targets[numbers], len(seen.classes), [settings.strength]
         )
+        open_ends += not found.converged
         right[count].append(percent_right(found.logits(val_NC).argmax(1), seen.val.targets))
     per_image = {f"labels{count}_top1": np.mean(each, axis=0) for count, each in right.items()}
     spreads = {
@@ -254,7 +266,13 @@ def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
         for count, each in right.items()
         if len(each) > 1
     }
-    return Probed(per_image, spreads, [f"means over {settings.draws} draws of labelled images"])
+    notes = [f"means over {settings.draws} draws of labelled images"]
+    return Probed(per_image, spreads, notes + _told_open(open_ends, len(draws)))
+
+
+def _told_open(count: int, total: int) -> list[str]:
+    """What a record says of regressions that were not solved to the end."""
+    return [f"{count} of {total} regressions ended before their derivatives were near 0"] if count else []
 
 
 def _drawn(targets_N: Tensor, count: int, seed: int) -> Tensor:

@@ -96,6 +96,55 @@ def test_a_head_that_is_no_json_is_refused() -> None:
         kept.find()
 
 
+@pytest.mark.parametrize("missing", ["unreadable", "widths"])
+def test_a_head_that_lacks_something_is_refused(missing: str) -> None:
+    kept = finished()
+    head = kept.folder / "features.json"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {missing: None}))
+    with pytest.raises(InputError, match="holds other features"):
+        kept.find()
+
+
+def test_damaged_ones_are_listed_and_removed_by_name() -> None:
+    kept = finished()
+    (kept.folder / "features.json").write_text("{}")
+    with pytest.raises(InputError, match=f"backbench cache rm {kept.folder.name}"):
+        kept.find()
+    assert [(entry.what, entry.path) for entry in feature_entries()] == [("damaged features", kept.folder)]
+    success("cache", "rm", kept.folder.name)
+    assert kept.find() is None and not kept.folder.exists()
+
+
+def test_what_an_ended_removal_has_left_is_replaced() -> None:
+    kept = finished()
+    (kept.folder / "features.json").unlink()
+    assert kept.find() is None
+    write(kept, 0, 4)
+    kept.finish()
+    assert kept.find() is not None and not (kept.folder / "done.json").exists()
+
+
+def test_what_cannot_be_given_its_name_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = place()
+    write(kept, 0, 4)
+
+    def rename(path: Path, target: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken, pytest.raises(InputError, match="cannot be written"):
+        broken.setattr(Path, "rename", rename)
+        kept.finish()
+    assert kept.done() == 4
+    kept.finish()
+    assert kept.find() is not None
+
+
+def test_an_empty_name_removes_nothing() -> None:
+    kept = finished()
+    assert refusal("cache", "rm", "").startswith('"": no features of that name')
+    assert kept.find() is not None
+
+
 def test_only_one_computes_them() -> None:
     kept = place()
     with kept.alone(0.1) as first, place().alone(0.1) as second:

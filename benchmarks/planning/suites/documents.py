@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from backbones.errors import InputError
-from backbones.training.mistakes import explain
+from backbones.training.mistakes import explain, without_echoes
 
 Model = TypeVar("Model", bound=BaseModel)
 Location: TypeAlias = tuple[str | int, ...]
@@ -165,7 +165,9 @@ def validated(kind: type[Model], document: Document, elsewhere: Mapping[str, str
     try:
         return kind.model_validate(document.content)
     except ValidationError as error:
-        explained = dict.fromkeys(_explain(kind, detail, document, elsewhere or {}) for detail in error.errors())
+        explained = dict.fromkeys(
+            _explain(kind, detail, document, elsewhere or {}) for detail in without_echoes(error.errors())
+        )
         raise InputError("\n".join(explained)) from None
 
 

@@ -122,6 +122,29 @@ def test_so_do_the_dense_tasks(recipe: str, override: str, expected: str) -> Non
     assert f"expected {expected}; found " in message
 
 
+@pytest.mark.parametrize(
+    ("recipe", "override", "expected"),
+    [
+        ("mini_knn", "knn.neighbours=[5]", 'key "knn.neighbours.0": Input should be 10, 20, 100 or 200; found 5 (int)'),
+        (
+            "mini_knn",
+            "knn.neighbours=[]",
+            "key \"knn.neighbours\": expected numbers in brackets, for example 'knn.neighbours=[10,20,100,200]'; "
+            "found [] (list)",
+        ),
+        ("mini_linear_grid", "grid.rates=[0]", 'key "grid.rates.0": Input should be greater than 0; found 0 (int)'),
+        (
+            "ade20k_vit_base",
+            "inference.scales=[0]",
+            'key "inference.scales.0": Input should be greater than 0; found 0 (int)',
+        ),
+    ],
+)
+def test_a_wrong_entry_of_a_list_is_told_once(recipe: str, override: str, expected: str) -> None:
+    message = refusal(recipe, override, tasks={"knn", "linear_grid", "segmentation"})
+    assert message == f"recipe {recipe}, {expected}"
+
+
 @pytest.mark.parametrize("override", ["schedule.epochs", "=5", " =5", ""])
 def test_an_override_needs_a_key_and_an_equals_sign(override: str) -> None:
     assert f'--set {override}: expected KEY=VALUE, for example "schedule.epochs=25"' in refusal(VIT_B, override)

@@ -76,8 +76,9 @@ def test_images_that_heads_name_rightly_are_counted() -> None:
     knows = Head("a", 1.0, torch.eye(3), torch.zeros(3))
     says_one = Head("a", 1.0, torch.zeros(3, 3), torch.tensor([0.0, 1.0, 0.0]))
     undecided = Head("a", 1.0, torch.zeros(3, 3), torch.zeros(3))
+    diverged = Head("a", 1.0, torch.full((3, 3), torch.nan), torch.zeros(3))
     targets = torch.tensor([0, 1, 2, 1])
-    assert right([knows, says_one, undecided], features, targets, block=3).tolist() == [3, 2, 1]
+    assert right([knows, says_one, undecided, diverged], features, targets, block=3).tolist() == [3, 2, 1, -1]
 
 
 def test_features_side_by_side_are_put_together_for_those_that_are_asked_for() -> None:

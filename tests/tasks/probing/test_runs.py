@@ -96,8 +96,9 @@ def of(out: Path, task: str) -> tuple[Path, Record]:
 
 
 def kept(split: int) -> np.ndarray:
-    """The class tokens of the images of a split, by how many there are."""
-    arrays = [np.load(path) for path in features_folder().glob("*/token1.npy")]
+    """The class tokens of the images of a split, by how many there are, as the first probe took them."""
+    paths = sorted(features_folder().glob("*/token1.npy"), key=lambda path: path.stat().st_mtime_ns)
+    arrays = [np.load(path) for path in paths]
     return next(each for each in arrays if len(each) == split)
 
 
@@ -351,7 +352,17 @@ def test_files_are_looked_at_once_for_all_views(mini: Path, tmp_path: Path, monk
             'key "few_labels.per_class": 20 images of each class, and arrow has 8 to train on. '
             "Use --set few_labels.per_class=[1,2,5]",
         ),
-        ("mini_linear_grid", {"held_out__share": 0.001}, 'key "held_out.share": 0.001 of 64 training images'),
+        (
+            "mini_linear_grid",
+            {"held_out__share": 0.001},
+            'key "held_out.share": 0.001 of 64 training images in 8 classes are none. Give a larger share',
+        ),
+        (
+            "mini_linear_grid",
+            {"held_out__share": 0.999},
+            'key "held_out.share": 0.999 of 64 training images in 8 classes would leave none to learn from. '
+            "Give a smaller share",
+        ),
     ],
 )
 def test_too_few_images_are_told(
@@ -480,16 +491,17 @@ class Zero(Constant):
     value = 0.0
 
 
-class Contrast(Constant):
-    """Says how far pixels differ, and nothing of an image of one colour."""
+class Rectified(Constant):
+    """Is 0 for black images."""
 
     def forward_features(self, images: Tensor) -> Tensor:
-        contrast = (images.amax((2, 3)) - images.amin((2, 3))).mean(1)
-        return super().forward_features(images) * contrast[:, None, None]
+        darkest_CHW = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), IMAGENET)[0]
+        cells = torch.relu(images - darkest_CHW).unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(2).mT
+        return self.scale * torch.cat([cells.mean(1, keepdim=True), cells], 1)
 
 
-class NotANumber(Constant):
-    value = float("nan")
+def rectified(image_size: int | None, drop_path: float) -> Rectified:
+    return Rectified()
 
 
 def constant(image_size: int | None, drop_path: float) -> Constant:
@@ -498,10 +510,6 @@ def constant(image_size: int | None, drop_path: float) -> Constant:
 
 def zero(image_size: int | None, drop_path: float) -> Zero:
     return Zero()
-
-
-def contrast(image_size: int | None, drop_path: float) -> Contrast:
-    return Contrast()
 
 
 def not_a_number(image_size: int | None, drop_path: float) -> NotANumber:
@@ -524,10 +532,30 @@ def test_features_that_tell_nothing_are_refused(
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_an_image_without_features_is_named(mini: Path, shown: list[int], tmp_path: Path, split: str) -> None:
-    data, name = tmp_path / "images", "tests.tasks.probing.test_runs:contrast"
+def test_an_image_whose_features_are_0_is_named(mini: Path, shown: list[int], tmp_path: Path, split: str) -> None:
+    data = tmp_path / "images"
     shutil.copytree(mini, data, ignore=shutil.ignore_patterns("unlabelled", "coco", "ade20k"))
-    path = sorted((data / split).rglob("*.*"))[3]
-    Image.new("RGB", (56, 56), "red").save(path)
-    told = refusal(*arguments("mini_knn", data, tmp_path / "out", backbone=name))
-    assert f"{path}: its features (token1) are all 0, which have no direction" in told
+    black = sorted((data / split).rglob("*.jpg"))[0]
+    Image.new("RGB", (48, 48)).save(black)
+    message = refusal(*arguments("mini_knn", data, tmp_path / "out", backbone=f"{__name__}:rectified"))
+    assert message.startswith(f"{black}: its features (token1) are all 0, which have no direction")
+
+
+@pytest.mark.parametrize("rates", ["[1e+38]", "[1e+38,3e+38]"])
+def test_a_grid_that_diverges_is_refused(mini: Path, probed: Path, tmp_path: Path, rates: str) -> None:
+    message = refusal(*arguments("mini_linear_grid", mini, tmp_path, grid__rates=rates), status=4)
+    assert "heads none has finite weights: training has diverged" in message
+
+
+def test_heads_that_diverge_are_not_chosen(mini: Path, probed: Path, tmp_path: Path) -> None:
+    success(*arguments("mini_linear_grid", mini, tmp_path, grid__rates="[1e+38,0.1]"))
+    (note,) = [note for note in only(tmp_path).notes if "heads" in note]
+    assert note.startswith("of 8 heads (4 have diverged) that of learning rate 0.1 on")
+
+
+def test_few_labels_tell_what_was_not_solved(
+    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.probing.logistic.ITERATIONS", 1)
+    success(*arguments("mini_few_labels", mini, tmp_path))
+    assert "4 of 4 regressions ended before their derivatives were near 0" in only(tmp_path).notes
