@@ -491,6 +491,10 @@ class Zero(Constant):
     value = 0.0
 
 
+class NotANumber(Constant):
+    value = float("nan")
+
+
 class Rectified(Constant):
     """Is 0 for black images."""
 
