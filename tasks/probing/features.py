@@ -174,10 +174,10 @@ def take_features(
     if process_rank() != 0:
         return {}, outcomes
     found = {}
-    for name, each in kept.items():
-        features = each.find(kinds)
+    for name, place in kept.items():
+        features = place.find(kinds)
         if features is None:
-            raise TryAgainError(f"{each.folder}: features were removed meanwhile. Repeat the command")
+            raise TryAgainError(f"{place.folder}: features were removed meanwhile. Repeat the command")
         found[name] = features
     return found, outcomes
 
@@ -211,7 +211,8 @@ def _are_missing(kept: KeptFeatures, shown: Shown) -> bool:
     if found is None:
         return True
     images = ShownImages(shown.paths, shown.view, shown.draw)
-    again = next((number for number in np.flatnonzero(~found.readable) if images[int(number)]["readable"]), None)
+    left_out = np.flatnonzero(~found.readable).tolist()
+    again = next((number for number in left_out if images[number]["readable"]), None)
     if again is None:
         return False
     print(f"backbench: {shown.paths[again]} can be read by now: features are computed anew", file=sys.stderr)
