@@ -51,6 +51,7 @@ SCRIPTS = (
     Script(SPEED / "vit_trunk.py", device=True),
     Script(SPEED / "detector_step.py", device=True),
     Script(SPEED / "segmentor_step.py", device=True),
+    Script(SPEED / "probing.py", device=True),
     Script(SPEED / "semantic_scoring.py"),
     Script(SPEED / "image_loading.py"),
     Script(SPEED / "coco_scoring.py", options=("--repeats", "2")),

@@ -17,7 +17,7 @@ from tests.support.in_process import refusal
         ),
         (
             {"recipe": "mae_vit_mini"},
-            "logistic_regression or segmentation: use `backbench pretrain`",
+            "partial_fine_tuning or segmentation: use `backbench pretrain`",
         ),
         ({"backbone": "random_vit_mni"}, "backbone random_vit_mni: no such name. Did you mean random_vit_mini"),
         ({"backbone": "resnet1"}, "Did you mean resnet"),

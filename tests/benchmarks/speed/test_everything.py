@@ -37,6 +37,7 @@ SMALL = {
     "vit_trunk": "--image-size 256",
     "detector_step": "--image-size 256",
     "segmentor_step": "--image-size 64 --steps 1",
+    "probing": "--queries 100 --kept 1000 --images 64 --epochs 2",
     "semantic_scoring": "--images 4",
     "image_loading": "--images 4",
     "coco_scoring": "--images 30",

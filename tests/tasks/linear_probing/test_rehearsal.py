@@ -13,7 +13,7 @@ from tests.support.rehearsal import rehearsal
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@pytest.mark.parametrize("recipe", ["mini_linear", "mini_partial"])
+@pytest.mark.parametrize("recipe", ["mini_linear_probing", "mini_partial_fine_tuning"])
 @pytest.mark.parametrize("precision", HALF)
 def test_in_half_precision_it_goes_on_from_a_checkpoint(
     mini: Path, tmp_path: Path, recipe: str, precision: str
