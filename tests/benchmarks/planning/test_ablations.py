@@ -93,4 +93,5 @@ KEYS = {
 
 @pytest.mark.parametrize("name", KEYS)
 def test_no_key_of_before_has_moved(name: str) -> None:
-    assert cell_key({"recipe": deciding_settings(load_recipe(name, [], {"pretraining"}).recipe)}) == KEYS[name]
+    then = ["schedule.epochs=15"] if name == "mae_vit_mini" else []  # which is shorter today
+    assert cell_key({"recipe": deciding_settings(load_recipe(name, then, {"pretraining"}).recipe)}) == KEYS[name]

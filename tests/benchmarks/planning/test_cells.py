@@ -52,7 +52,7 @@ def test_a_plan_reads_no_image_and_needs_no_data_to_be_there() -> None:
 
 def test_a_plan_says_how_it_deviates() -> None:
     assert planned().deviations == ()
-    assert planned("random_vit_mini", 0, "schedule.epochs=3").deviations == ("schedule.epochs=3 (reference 20)",)
+    assert planned("random_vit_mini", 0, "schedule.epochs=3").deviations == ("schedule.epochs=3 (reference 12)",)
 
 
 def test_the_record_of_the_same_run_answers(tmp_path: Path, finish: Callable[..., Path]) -> None:
@@ -152,7 +152,7 @@ def test_a_dry_run_says_what_is_missing_and_runs_nothing(tmp_path: Path) -> None
     assert result.exit_code == 1, result.output
     assert f"missing: {tmp_path / 'nowhere'}" in result.output
     assert f"missing: {tmp_path / 'weights.pth'}" in result.output
-    assert "deviates: schedule.epochs=3 (reference 20)" in result.output
+    assert "deviates: schedule.epochs=3 (reference 12)" in result.output
     assert not (tmp_path / "out").exists()
 
 

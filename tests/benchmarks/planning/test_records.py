@@ -30,7 +30,9 @@ def test_an_older_record_gets_its_table_and_the_protocol_that_its_recipe_has_tod
     assert completed.table == "coco"
     assert (completed.declared, completed.parameters) == ({}, None)
     assert to_frame([completed])["parameters"].isna().all()
-    recipe = load_recipe("mini_detection", ["precision=bf16", "optimizer.batch_size=8", "schedule.iterations=400"], {"detection"}).recipe
+    recipe = load_recipe(
+        "mini_detection", ["precision=bf16", "optimizer.batch_size=8", "schedule.iterations=400"], {"detection"}
+    ).recipe
     assert completed.protocol == protocol(deciding_settings(recipe))
     assert completed.normalisation == IMAGENET.as_dict()
     renewed = {"table", "protocol", "recipe_settings", "normalisation"}
