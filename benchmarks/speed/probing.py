@@ -18,13 +18,13 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import timm
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional as F
 
 from backbones.frozen import FrozenBackbone
+from backbones.registry import create_backbone
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
 from benchmarks.speed.comparing.turns import Step, take_turns
@@ -117,7 +117,7 @@ def compare_probe(images: int, epochs: int, repeats: int, device: str) -> Compar
     rng = torch.Generator().manual_seed(0)
     shown = torch.rand(images, 3, _SIDE, _SIDE, generator=rng).to(device)
     targets = torch.randint(_CLASSES, (images,), generator=rng).to(device)
-    network = FrozenBackbone(timm.create_model("vit_mini_patch8_48", num_classes=0), _SIDE).to(device)
+    network = FrozenBackbone(create_backbone("random_vit_mini", image_size=_SIDE), _SIDE).to(device)
 
     @torch.no_grad()
     def features_of(batch: Tensor) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ def compare_probe(images: int, epochs: int, repeats: int, device: str) -> Compar
                 optimizer.step()
 
     turns = take_turns({"ours": lambda: ours, "plain": lambda: plain}, repeats, device)
-    what = f"a linear probe of vit_mini_patch8_48, {images:,} images, {epochs} epochs, ours with 52 heads"
+    what = f"a linear probe of ViT-mini, {images:,} images, {epochs} epochs, ours with 52 heads"
     return compare(what, turns["ours"], f"{epochs} passes, one head", turns["plain"])
 
 
