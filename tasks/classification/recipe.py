@@ -83,6 +83,14 @@ class Inference(Settings):
             )
         return self
 
+    def require_no_borders(self, size: int) -> None:
+        """Raise ValueError if images of `size` pixels a side would be cut out of smaller ones."""
+        if self.resized and self.resized < size:
+            raise ValueError(
+                f"inference.resized ({self.resized}) is smaller than model.image_size ({size}), which is cut out of "
+                f"it: black borders would be seen. Give inference.resized at least {size}, or leave it out"
+            )
+
 
 class EvaluationSettings(Settings):
     """What is measured besides the end, and on what."""
@@ -114,12 +122,7 @@ class ClassifierRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _sees_no_borders(self) -> "ClassifierRecipe":
-        resized, size = self.inference.resized, self.model.image_size
-        if resized and resized < size:
-            raise ValueError(
-                f"inference.resized ({resized}) is smaller than model.image_size ({size}), which is cut out of it: "
-                f"black borders would be seen. Give inference.resized at least {size}, or leave it out"
-            )
+        self.inference.require_no_borders(self.model.image_size)
         return self
 
 

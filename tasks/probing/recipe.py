@@ -57,12 +57,7 @@ class ProbingRecipe(Recipe):
 
     @model_validator(mode="after")
     def _sees_no_borders(self) -> "ProbingRecipe":
-        resized, size = self.inference.resized, self.model.image_size
-        if resized and resized < size:
-            raise ValueError(
-                f"inference.resized ({resized}) is smaller than model.image_size ({size}), which is cut out of it: "
-                f"black borders would be seen. Give inference.resized at least {size}, or leave it out"
-            )
+        self.inference.require_no_borders(self.model.image_size)
         return self
 
     @property
