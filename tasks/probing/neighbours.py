@@ -6,8 +6,12 @@ differently, which may change the order of candidates, never the answer: where w
 to it, the query is compared with everything again.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
+
+from backbones.training.progress_line import progress_line
 
 QUERIES, KEPT = 512, 65_536
 """Of how many queries and kept features a product is computed at once, whatever the batch: 128 MiB."""
@@ -15,7 +19,9 @@ QUERIES, KEPT = 512, 65_536
 SPARE = 16
 """Candidates above those that are wanted."""
 
-_COMPARED = 8  # queries whose candidates' features are in hand at once, within a processor's cache
+_COMPARED = 8192  # queries whose candidates are compared again at once
+_PRECISE = 8192  # kept features that are in memory in double precision at once
+_UNSURE = 64  # queries that are compared with everything at once
 
 _GROUP = 16  # features of which the best is looked at first: the whole product need not be sorted
 _ROUNDING = 2.0**-40  # of similarities in double precision, whose last bits differ between devices
@@ -30,12 +36,19 @@ def nearest(queries_QC: Tensor, kept_NC: Tensor, count: int) -> tuple[Tensor, Te
     if not 1 <= count <= len(kept_NC):
         raise ValueError(f"{count} neighbours of {len(kept_NC)} features: expected 1 to {len(kept_NC)}")
     lengths_N = _lengths(kept_NC)
-    found = [_nearest(block_QC, kept_NC, lengths_N, count) for block_QC in queries_QC.split(QUERIES)]
-    if not found:
-        empty = queries_QC.new_empty((0, count), dtype=torch.float64)
-        return empty, empty.long()
-    similarities, indices = zip(*found, strict=True)
-    return torch.cat(similarities), torch.cat(indices)
+    rough_QK, indices_QK = _candidates(queries_QC, kept_NC, lengths_N, min(count + SPARE, len(kept_NC)))
+    found = [
+        _ordered(_cosines(queries, kept_NC, lengths_N, indices), indices, count)
+        for queries, indices in zip(queries_QC.split(_COMPARED), indices_QK.split(_COMPARED), strict=True)
+    ]
+    similarities, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if rough_QK.shape[1] < len(kept_NC):
+        unsure = similarities[:, -1] <= rough_QK[:, -1] + _rounding_error(queries_QC.shape[1])
+        for rows in unsure.nonzero()[:, 0].split(_UNSURE):
+            of_all = _all_cosines(queries_QC[rows], kept_NC, lengths_N)
+            values, order = of_all.sort(dim=1, descending=True, stable=True)
+            similarities[rows], indices[rows] = values[:, :count], order[:, :count]
+    return similarities, indices
 
 
 def votes(similarities_QK: Tensor, labels_QK: Tensor, classes: int, temperature: float) -> Tensor:
@@ -56,40 +69,34 @@ def _lengths(features: Tensor) -> Tensor:
     return torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
 
 
-def _nearest(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    unit_QC = (queries_QC / _lengths(queries_QC)[:, None]).float()
-    rough_QK, indices_QK = _candidates(unit_QC, kept_NC, lengths_N, min(count + SPARE, len(kept_NC)))
-
-    similarities_QK = torch.cat(
-        [
-            _cosines(queries, kept_NC, lengths_N, chosen)
-            for queries, chosen in zip(queries_QC.split(_COMPARED), indices_QK.split(_COMPARED), strict=True)
-        ]
-    )
-    similarities, indices = _ordered(similarities_QK, indices_QK, count)
-    if rough_QK.shape[1] < len(kept_NC):
-        unsure = similarities[:, -1] <= rough_QK[:, -1] + _rounding_error(queries_QC.shape[1])
-        for row in unsure.nonzero()[:, 0].tolist():
-            query_1C, everything_N = queries_QC[row : row + 1], torch.arange(len(kept_NC), device=kept_NC.device)
-            of_all_N = torch.cat(
-                [_cosines(query_1C, kept_NC, lengths_N, block[None])[0] for block in everything_N.split(KEPT)]
-            )
-            values, order = of_all_N.sort(descending=True, stable=True)
-            similarities[row], indices[row] = values[:count], order[:count]
-    return similarities, indices
-
-
-def _candidates(unit_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _candidates(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The most similar by a product in single precision: (Q, count) similarities, the highest first, and indices."""
-    best_QK = unit_QC.new_empty((len(unit_QC), 0))
-    indices_QK = best_QK.long()
-    for start in range(0, len(kept_NC), KEPT):
-        block_NC = (kept_NC[start : start + KEPT] / lengths_N[start : start + KEPT, None]).float()
-        values, places = _highest(unit_QC @ block_NC.T, count)
-        best_QK, indices_QK = torch.cat([best_QK, values], 1), torch.cat([indices_QK, places + start], 1)
-        best_QK, order = best_QK.topk(min(count, best_QK.shape[1]), 1)
-        indices_QK = indices_QK.gather(1, order)
-    return best_QK, indices_QK
+    units = [_unit(block, _lengths(block)) for block in queries_QC.split(QUERIES)]
+    none = [unit.new_empty((len(unit), 0)) for unit in units]
+    best = [(values, values.long()) for values in none]
+    products = kept_NC.new_empty(QUERIES * min(KEPT, len(kept_NC)), dtype=torch.float32)
+    blocks = range(0, len(kept_NC), KEPT)
+    with progress_line("neighbours", len(units) * len(blocks), "blocks") as line:
+        for start in blocks:
+            kept = _unit(kept_NC[start : start + KEPT], lengths_N[start : start + KEPT])
+            for number, unit in enumerate(units):
+                product = torch.mm(unit, kept.T, out=products[: len(unit) * len(kept)].view(len(unit), len(kept)))
+                values, places = _highest(product, count)
+                best[number] = _best_of(best[number], (values, places + start), count)
+                line.update(start // KEPT * len(units) + number + 1)
+    return torch.cat([values for values, _ in best]), torch.cat([places for _, places in best])
+
+
+def _unit(features: Tensor, lengths: Tensor) -> Tensor:
+    """Of unit length in single precision."""
+    parts = zip(features.split(QUERIES), lengths.split(QUERIES), strict=True)
+    return torch.cat([(values / length[:, None]).float() for values, length in parts])
+
+
+def _best_of(some: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    values, places = (torch.cat(parts, 1) for parts in zip(some, others, strict=True))
+    values, order = values.topk(min(count, values.shape[1]), 1)
+    return values, places.gather(1, order)
 
 
 def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -108,11 +115,45 @@ def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK: Tensor) -> Tensor:
-    """With the kept features of these indices, in double precision with the last bits taken away: (Q, K)."""
-    precise_QC = queries_QC.double()
-    products_QK = (kept_NC[indices_QK] * precise_QC[:, None]).sum(2)
-    lengths_QK = lengths_N[indices_QK] * _lengths(queries_QC)[:, None]
-    return torch.round(products_QK / lengths_QK / _ROUNDING) * _ROUNDING
+    """With the kept features of these indices, in double precision with the last bits taken away: (Q, K).
+
+    One kept feature after the other meets the queries whose candidate it is: each is read once, not once a query.
+    """
+    precise_QC, query_lengths_Q = queries_QC.double(), _lengths(queries_QC)
+    wanted, order = indices_QK.flatten().sort(stable=True)
+    asking = order // indices_QK.shape[1]
+    ends = torch.bincount(wanted, minlength=len(kept_NC)).cumsum(0)
+    rows = torch.cat([ends.new_zeros(1), ends])
+    found = torch.empty(len(wanted), dtype=torch.float64, device=queries_QC.device)
+    for start in range(0, len(kept_NC), _PRECISE):
+        part = rows[start : start + _PRECISE + 1]
+        first, last = int(part[0]), int(part[-1])
+        if first == last:
+            continue
+        here = slice(first, last)
+        pairs = _sparse(part - first, asking[here], (len(part) - 1, len(queries_QC)))
+        kept = kept_NC[start : start + _PRECISE].double()
+        found[here] = torch.sparse.sampled_addmm(pairs, kept, precise_QC.T, beta=0.0).values()
+    similarities = _rounded(found / (lengths_N[wanted] * query_lengths_Q[asking]))
+    return torch.empty_like(similarities).scatter_(0, order, similarities).view_as(indices_QK)
+
+
+def _sparse(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A matrix with zeros at these places, which PyTorch calls a beta whenever the first one is made."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
+        values = torch.zeros(len(columns), dtype=torch.float64, device=columns.device)
+        return torch.sparse_csr_tensor(rows, columns, values, shape, check_invariants=False)
+
+
+def _all_cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor) -> Tensor:
+    """As `_cosines`, with all that are kept: (Q, N)."""
+    products = [queries_QC.double() @ kept.double().T for kept in kept_NC.split(_PRECISE)]
+    return _rounded(torch.cat(products, 1) / (lengths_N * _lengths(queries_QC)[:, None]))
+
+
+def _rounded(similarities: Tensor) -> Tensor:
+    return torch.round(similarities / _ROUNDING) * _ROUNDING
 
 
 def _ordered(similarities_QK: Tensor, indices_QK: Tensor, count: int) -> tuple[Tensor, Tensor]:

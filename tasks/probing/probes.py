@@ -109,11 +109,7 @@ def _nearest_neighbours(recipe: NearestNeighboursRecipe, seen: Seen) -> Probed:
     pool, layers = wanted(recipe)[0]
     kept, queries = (select(split.kinds, pool, layers) for split in (seen.train, seen.val))
     most = min(max(recipe.knn.neighbours), len(kept))
-    blocks = torch.arange(len(queries)).split(512)
-    found = [
-        nearest(queries[block], kept, most) for block in with_progress(blocks, "neighbours", len(blocks), "blocks")
-    ]
-    similarities_NK, indices_NK = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    similarities_NK, indices_NK = (found.cpu() for found in nearest(queries, kept, most))
     labels_NK = seen.train.targets.cpu()[indices_NK]
     per_image, notes = {}, []
     for count in recipe.knn.neighbours:

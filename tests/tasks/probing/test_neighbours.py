@@ -40,7 +40,7 @@ def test_they_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         parts = [nearest(block, kept, 30) for block in queries.split(split)]
         assert torch.equal(torch.cat([part[0] for part in parts]), similarities)
         assert torch.equal(torch.cat([part[1] for part in parts]), indices)
-    for name, size in {"QUERIES": 3, "KEPT": 640, "_COMPARED": 5}.items():
+    for name, size in {"QUERIES": 3, "KEPT": 640, "_COMPARED": 5, "_PRECISE": 700, "_UNSURE": 2}.items():
         monkeypatch.setattr(neighbours, name, size)
         again = nearest(queries, kept, 30)
         assert torch.equal(again[0], similarities) and torch.equal(again[1], indices)
