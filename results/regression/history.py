@@ -251,7 +251,7 @@ def _explained(series: Sequence[tuple[Series, float]], level: float) -> list[Ser
     found = []
     for one, degrees in series:
         cost = _COSTS.get(one.quantity)
-        floor = math.log1p(cost.floor) if cost else floor_of(one.cell.metric, one.values[0])
+        floor = _floor_of_logs(cost) if cost else floor_of(one.cell.metric, one.values[0])
         steps, trend = explain(
             _scaled(one),
             one.sigma,
@@ -265,6 +265,11 @@ def _explained(series: Sequence[tuple[Series, float]], level: float) -> list[Ser
         drift = Drift(one.nights[trend.place], one.nights[-1], *_told(one, trend)) if trend else None
         found.append(replace(one, changes=changes, drift=drift))
     return found
+
+
+def _floor_of_logs(cost: Cost) -> float:
+    """The least difference of a cost's logarithms, of what is worse: of speed as a share of what there was before."""
+    return -math.log1p(-cost.floor) if cost.higher_is_better else math.log1p(cost.floor)
 
 
 def _told(one: Series, found: Step | Trend) -> tuple[float, float, float, float, bool]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
 
+from results.metrics import PRIMARY
 from results.regression.findings import CellName
 from results.regression.runs import Run
 
@@ -16,7 +17,7 @@ OfCell = tuple[CellName, str]
 
 UNLIKE = 0.002
 """Below which p-value of the variances' quotient (F) a cell is held to be noisier than all others of its kind. Of 40
-that are alike one is in one baseline of 12, and 3 sigma of it are then hardly found; with 14 seeds each, one of three
+that are alike one is in one baseline of 13, and 3 sigma of it are then hardly found; with 14 seeds each, one of three
 times the others' sigma is in 99 of 100."""
 
 _LEAST = 0.01
@@ -26,6 +27,9 @@ last digit, as those of a cell at 100 %, would else say that no two cells are al
 _ROUNDING = 0.5
 """In steps of 1 / n, the standard deviation of a share of n images that is one of two neighbours as often as the other:
 no number that only rounding moves has more."""
+
+_SHARES_OF_IMAGES = frozenset(name for name in PRIMARY if name.endswith("top1"))
+"""Metrics that are such a share: top-1, and what probes and partial fine-tuning call theirs."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _rounding(runs: Sequence[Run]) -> float:
     equal seeds would alarm, which the sixth of six seeds is as likely to do as any other.
     """
     images = runs[-1].row["n_eval"]
-    return 100 * _ROUNDING / float(images) if runs[-1].cell.metric == "top1" and images else 0.0
+    return 100 * _ROUNDING / float(images) if runs[-1].cell.metric in _SHARES_OF_IMAGES and images else 0.0
 
 
 def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float) -> float:

@@ -279,6 +279,23 @@ def test_speed_and_memory_have_floors_and_levels_of_their_own() -> None:
     assert not of(to_history(rows({"a": noisy(1)}, little, seeds=FRESH)), "speed").has_findings
 
 
+@pytest.mark.parametrize(("share", "is_told"), [(0.9515, False), (0.9485, True), (1.049, False), (1.055, True)])
+def test_a_change_to_slower_is_told_from_five_percent_of_what_it_was_on(share: float, is_told: bool) -> None:
+    """As by `regress`; the logarithm of 1.05 would be 4.8 % less."""
+    speeds = [1000 * (share if number >= 15 else 1) for number in range(NIGHTS)]
+    history = to_history(rows({"a": noisy(1)}, speeds, seeds=FRESH))
+    assert bool(of(history, "speed").changes) == is_told
+
+
+@pytest.mark.parametrize(("nights", "cells"), [(7, 44), (8, 352)])
+def test_what_falls_every_night_is_significant_among_so_many_cells(nights: int, cells: int) -> None:
+    """As `FEWEST_OF_DRIFT` has it; seven nights are not looked at."""
+    p_value = 2 / math.factorial(nights)
+    assert cells * p_value < LEVEL / 2 <= (cells + 1) * p_value
+    assert bool(find_trend(np.arange(float(nights)), cells=cells, level=LEVEL / 2)) == (nights >= 8)
+    assert find_trend(np.arange(float(nights)), cells=cells + 1, level=LEVEL / 2) is None
+
+
 def test_speed_is_of_the_machine_of_the_last_night() -> None:
     before = rows({"a": noisy(1)}, [500.0] * NIGHTS, seeds=FRESH, device="A100").iloc[:10]
     since = rows({"a": noisy(1)}, [1000.0] * NIGHTS, seeds=FRESH, device="H100").iloc[10:]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from results.metrics import PRIMARY
 from results.regression.accuracy import holm, p_worse
 from results.regression.findings import Severity
 from results.regression.judging import Failure, judge
@@ -109,6 +110,14 @@ def test_an_image_that_falls_differently_is_no_regression(images: int, seeds: in
     before = rows(*[90.0] * seeds, n_eval=images)
     assert found(before, later(90.0 - 100 / images, n_eval=images)) == []
     assert found(before, later(90.0 - 800 / images, n_eval=images)) == [("accuracy", "regression")]
+
+
+@pytest.mark.parametrize("metric", [name for name in PRIMARY if name.endswith("top1")])
+def test_an_image_that_falls_differently_is_no_regression_of_a_probe_either(metric: str) -> None:
+    columns = {"metric": metric, "n_eval": 160}
+    before = rows(*[90.0] * 5, **columns)
+    assert found(before, later(90.0 - 100 / 160, **columns)) == []
+    assert found(before, later(90.0 - 800 / 160, **columns)) == [("accuracy", "regression")]
 
 
 def test_a_cell_without_noise_does_not_make_the_others_unlike() -> None:

@@ -14,6 +14,7 @@ from tests.support.result_rows import make_rows
 
 CELLS = 40
 BEFORE = [f"2026-01-{day:02d}" for day in range(1, 15)]
+TONIGHT = ["2026-02-01", "2026-02-02"]
 SIGMAS = (0.08, 3.0)
 """Of accuracies as steady as ImageNet's, and as unsteady as those of a small data set."""
 
@@ -95,10 +96,19 @@ def power(sigma: float, sigmas: float, how: str, count: int) -> float:
 
 
 def finds_slow(nights: int, count: int) -> float:
-    tonight = [f"2026-02-{day:02d}" for day in range(1, nights + 1)]
+    """By so many nights, judged together."""
     return share(
-        alarms(judge(each.nights(BEFORE), each.nights(tonight, slower=0.1)), of_first=True)
+        alarms(judge(each.nights(BEFORE), each.nights(TONIGHT[:nights], slower=0.1)), of_first=True)
         for each in worlds(0.08, count)
+    )
+
+
+def finds_slow_night_by_night(count: int) -> float:
+    """By the first of two nights or by the second, each judged by itself as a job of every night does."""
+    return share(
+        any(alarms(judge(baseline, each.nights([night], slower=0.1)), of_first=True) for night in TONIGHT)
+        for each in worlds(0.08, count)
+        for baseline in [each.nights(BEFORE)]
     )
 
 
@@ -213,5 +223,7 @@ def test_equal_nights_are_slower_in_few(common: float, own: float) -> None:
 @pytest.mark.slow
 def test_a_tenth_slower_is_found_within_two_nights() -> None:
     slow = {nights: finds_slow(nights, 400) for nights in (1, 2)}
-    print(f"\n10 % slower: {told(slow[1], 400)} in one night, {told(slow[2], 400)} within two")
-    assert slow[2] >= 0.8
+    each = finds_slow_night_by_night(400)
+    print(f"\n10 % slower: {told(slow[1], 400)} in one night, {told(slow[2], 400)} in two judged together")
+    print(f"{told(each, 400)} by one of two nights, each judged by itself")
+    assert min(slow[2], each) >= 0.8
