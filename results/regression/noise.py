@@ -23,6 +23,9 @@ _LEAST = 0.01
 """The share of equal cells whose variances are taken for the greatest of these, in logarithms: seeds that agree to the
 last digit, as those of a cell at 100 %, would else say that no two cells are alike."""
 
+_SHARE_OF_IMAGES = "top1"
+"""How the names of metrics end that are shares of the images, or means of several: those of probes, too."""
+
 _ROUNDING = 0.5
 """In steps of 1 / n, the standard deviation of a share of n images that is one of two neighbours as often as the other:
 no number that only rounding moves has more."""
@@ -135,7 +138,7 @@ def _rounding(runs: Sequence[Run]) -> float:
     equal seeds would alarm, which the sixth of six seeds is as likely to do as any other.
     """
     images = runs[-1].row["n_eval"]
-    return 100 * _ROUNDING / float(images) if runs[-1].cell.metric == "top1" and images else 0.0
+    return 100 * _ROUNDING / float(images) if runs[-1].cell.metric.endswith(_SHARE_OF_IMAGES) and images else 0.0
 
 
 def _degrees_of_likeness(variances: Sequence[tuple[float, float]], pooled: float) -> float:
