@@ -196,6 +196,8 @@ def read_results_csv(path: Path | str) -> "pd.DataFrame":
 
 
 def _require_text(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path}: a directory, a pipe or a device. Expected a file, which is read more than once")
     with path.open("rb") as file:
         begin = file.read(4)
     for mark, told in _NO_TEXT.items():
@@ -206,7 +208,7 @@ def _require_text(path: Path) -> None:
 def _require_whole_rows(path: Path) -> None:
     """pandas takes what a row lacks at its end for empty, and the rest of a number for a number."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = csv.reader(file)
+        rows = csv.reader(_without_zeros(file, path))
         columns = len(next(rows, []))
         for row in rows:
             if 0 < len(row) < columns:
@@ -214,6 +216,16 @@ def _require_whole_rows(path: Path) -> None:
                     f"{path}, line {rows.line_num}: {len(row)} of {columns} columns; the file was cut off. Copy it "
                     "whole, or write it anew: `backbench collect STORE`"
                 )
+
+
+def _without_zeros(lines: Iterable[str], path: Path) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise StoreError(
+                f"{path}, line {number}: holds bytes of zero, as a crash of the machine leaves them. Copy it whole, or "
+                "write it anew: `backbench collect STORE`"
+            )
+        yield line
 
 
 def _shared(record: Record, directory: str) -> dict[str, Any]:

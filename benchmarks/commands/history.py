@@ -21,6 +21,7 @@ from results.nights import first_night, names_of
 from results.regression.changes import FEWEST_NIGHTS
 from results.regression.history import Change, History, Series, to_history
 from results.regression.history_picture import history_picture
+from results.regression.runs import NIGHT
 from results.regression.wording import counted, spell_p
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def show_history(
 
 
 def _read(sources: Sequence[Path]) -> "pd.DataFrame":
-    """The rows of all sources, each with the night that its source is called by, if any, before its directory."""
+    """The rows of all sources, each with its night: the nearest folder that is called like one, as `regress` has it,
+    at most the source itself."""
     import pandas as pd
 
     frames = []
@@ -84,7 +86,13 @@ def _read(sources: Sequence[Path]) -> "pd.DataFrame":
             frame, store = to_frame((record for _, record in found), places), source
         else:
             frame, store = read_table(source), source.parent
-        frame["directory"] = f"{first_night(names_of(store), store)}/" + frame["directory"]
+        of_store = first_night(names_of(store), store)
+        known = frame[NIGHT] if NIGHT in frame.columns else [""] * len(frame)
+        frame[NIGHT] = [
+            told or first_night(reversed(place.split("/")), store / place) or of_store
+            for told, place in zip(known, frame["directory"], strict=True)
+        ]
+        frame["directory"] = f"{of_store}/" + frame["directory"]
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backbones.errors import InputError
 from benchmarks.running.baselines import counting
 from benchmarks.running.behaviour import behaviour_findings
+from benchmarks.running.collecting import RESULTS
 from benchmarks.running.paired_images import compare_images
 from benchmarks.running.regressing import read_sides, read_sigmas
 from benchmarks.running.writing import require_writable, write_text
@@ -48,7 +49,7 @@ def show_verdict(
     told with the findings, as `with_image_tests` has it.
 
     Prints the verdict, and writes it to each file, whole or not at all. Raises InputError for a file whose suffix does
-    not say how it is to be written, or that cannot be written, before anything is judged; and as `read_sides`,
+    not say how it is to be written, that cannot be written, or that is judged, before anything is; and as `read_sides`,
     `read_sigmas` and `failures_of` do. What cannot be written in the end is told, and is the exit status of a green
     night alone.
     """
@@ -56,6 +57,8 @@ def show_verdict(
         if path.suffix not in SUFFIXES:
             raise InputError(f"--write {path}: expected a name that ends in {', '.join(SUFFIXES)}")
         require_writable("--write", path)
+        if source := next((source for source in _files_of((*baseline, *current)) if _is_same(source, path)), None):
+            raise InputError(f"--write {path}: would take the place of {source}, which is judged. Name another file")
     if hours is not None and not confirm:
         raise InputError("--hours: a limit for the further seeds of --confirm, of which none are asked for")
     stated = read_sigmas(sigmas)
@@ -71,6 +74,15 @@ def show_verdict(
     sys.stdout.flush()
     not_written = _write(verdict, write)
     return verdict.status or not_written
+
+
+def _files_of(sides: Sequence[Path]) -> list[Path]:
+    """The tables that the sides are, or hold."""
+    return [side / RESULTS if side.is_dir() else side for side in sides]
+
+
+def _is_same(source: Path, path: Path) -> bool:
+    return source.exists() and path.exists() and source.samefile(path)
 
 
 def _write(verdict: Verdict, paths: Sequence[Path]) -> int:

@@ -191,13 +191,14 @@ def is_baseline(path: Path) -> bool:
 
 
 def counting(paths: Sequence[Path]) -> list[Path]:
-    """The paths, of a baseline among them its nights that count.
+    """The paths, of a baseline among them, or the table that lies in it, its nights that count.
 
     Raises InputError where a baseline has none, and as `counting_nights` does.
     """
     found: list[Path] = []
     for path in paths:
-        nights = counting_nights(path) if is_baseline(path) else (path,)
+        folder = path.parent if path.name == RESULTS else path
+        nights = counting_nights(folder) if is_baseline(folder) else (path,)
         if not nights:
             raise InputError(f"{path}: no night of this baseline counts. Promote one: backbench baseline promote")
         found += nights

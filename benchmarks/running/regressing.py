@@ -3,6 +3,8 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +16,7 @@ from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.metrics import PRIMARY, find_metric
 from results.nights import first_night, is_night
+from results.regression.costs import COSTS
 from results.regression.runs import NIGHT, to_runs
 from results.summary import read_results_csv, to_frame
 
@@ -74,14 +77,17 @@ def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
 def read_table(path: Path) -> "pd.DataFrame":
     """The rows of a results.csv, each with a number and a night.
 
-    Raises StoreError, naming the path, for what does not exist, is no table of results, or lacks either in some row.
+    Times are spelled as records do it, whoever has saved the file anew.
+    Raises StoreError, naming the path, for what does not exist, is no table of results, lacks either in some row, or
+    has a speed or a memory that none can have.
     """
     if not path.exists():
         raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
     frame = read_results_csv(path)
     _require_numbers(frame, path)
+    _require_costs(frame, path)
     _require_nights(frame, path)
-    return frame
+    return frame.assign(finished_at=frame["finished_at"].map(_spelled).astype("string"))
 
 
 def night_of(directory: Path) -> str:
@@ -127,6 +133,20 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
         low, high = find_metric(name).bounds if name in PRIMARY else (-math.inf, math.inf)
         if not low <= value <= high:
             raise StoreError(f"{path}, column value: {value} is no {name}, which is {low} to {high}. {_ANEW}")
+
+
+def _require_costs(frame: "pd.DataFrame", path: Path) -> None:
+    for column in (cost.column for cost in COSTS):
+        for value in frame[column].dropna():
+            if not 0 <= value < math.inf:
+                raise StoreError(f"{path}, column {column}: expected finite numbers from 0 on, found {value}. {_ANEW}")
+
+
+def _spelled(time: str) -> str:
+    """A time as records spell it, 2026-11-26T04:05:06+00:00: a run is known by it, wherever its row was saved."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(time).isoformat()
+    return time
 
 
 def _require_nights(frame: "pd.DataFrame", path: Path) -> None:

@@ -65,8 +65,9 @@ def _unpaired(cell: CellName, theirs: Sequence[list[Run]], mine: Sequence[list[R
 
 def _otherwise(cell: CellName, before: dict[str, Any], now: dict[str, Any]) -> Finding:
     """The finding of a cell whose protocol is another one: its data, or its settings."""
-    for row, side in ((before, "the baseline"), (now, "tonight's run")):
-        if not row["protocol"]:
+    known = [bool(row["protocol"]) for row in (before, now)]
+    for is_known, side in zip(known, ("the baseline", "tonight's run"), strict=True):
+        if any(known) and not is_known:
             told = f"settings of {side} not known: its results.csv is of an earlier version. `backbench collect STORE`"
             return Finding(cell, "protocol", Severity.unclear, f"{told} writes it anew")
     if before["data_fingerprint"] != now["data_fingerprint"]:
@@ -76,7 +77,8 @@ def _otherwise(cell: CellName, before: dict[str, Any], now: dict[str, Any]) -> F
         told = f"evaluated on {now['n_eval']} images, in the baseline on {before['n_eval']}"
         return Finding(cell, "data", Severity.unclear, told)
     changes = _settings_that_differ(str(before["settings"] or ""), str(now["settings"] or ""))
-    named = "; ".join(changes[:_MOST_NAMED]) or f"deviations {now['deviations'] or 'none'}"
+    deviations = [row["deviations"] or "none" for row in (now, before)]
+    named = "; ".join(changes[:_MOST_NAMED]) or f"deviations {deviations[0]}, were {deviations[1]}"
     more = f" and {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
     return Finding(cell, "protocol", Severity.unclear, f"another protocol: {named}{more}")
 

@@ -60,9 +60,16 @@ def to_runs(frame: "pd.DataFrame") -> list[Run]:
     latest: dict[tuple[Any, ...], Run] = {}
     for row in sorted(found.values(), key=lambda row: (row[NIGHT], row["seed"] or 0, row["finished_at"], row["run"])):
         cell = CellName(*(str(row[name] or "") for name in CellName._fields))
-        run = Run(cell, row[NIGHT], int(row["seed"] or 0), float(row["value"]), str(row["protocol"] or ""), row)
+        protocol = str(row["protocol"] or _unknown_protocol(row))
+        run = Run(cell, row[NIGHT], int(row["seed"] or 0), float(row["value"]), protocol, row)
         latest[cell, run.protocol, run.night, run.seed] = run
     return list(latest.values())
+
+
+def _unknown_protocol(row: dict[str, Any]) -> str:
+    """Of a table of an earlier version, which has no protocols: what it has of data, images and settings."""
+    known = "; ".join(f"{row[name] or ''}" for name in ("data_fingerprint", "n_eval", "deviations"))
+    return f"not known: {known}"
 
 
 def _rows(frame: "pd.DataFrame") -> Iterable[dict[str, Any]]:

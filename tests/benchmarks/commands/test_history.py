@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.running.collecting import collect
 from results import results_csv
 from tests.support.in_process import call, refusal, success
 from tests.support.results_examples import make_record
@@ -115,6 +116,14 @@ def test_a_link_that_is_called_like_a_night_is_one(tmp_path: Path) -> None:
         assert "2 nights, 2026-11-01 to 2026-11-02, " in success("history", *sources).stderr
     judged = call("regress", "--baseline", root / "2026-11-01", "--current", tmp_path / "latest")
     assert "baseline: 1 night, 2026-11-01\n" in judged.output
+
+
+@pytest.mark.parametrize("source", [".", "results.csv"])
+def test_nights_of_an_archive_that_is_called_like_one_stay_nights(tmp_path: Path, source: str) -> None:
+    archive = tmp_path / "2026-12-31"
+    write_nights(archive / "nights", LEVELS[:3])
+    collect(archive)
+    assert "3 nights, 2026-11-01 to 2026-11-03, " in success("history", archive / source).stderr
 
 
 def test_a_broken_record_is_passed_over(nights: Path, tmp_path: Path) -> None:

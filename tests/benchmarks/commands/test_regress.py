@@ -142,6 +142,15 @@ def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path) -> None:
     assert "baseline: 1 night, 2026-01-02\n" in said and "1 of 1 run took the same course to the last digit" in said
 
 
+def test_the_table_of_a_baseline_has_the_nights_that_count_too(tmp_path: Path) -> None:
+    for day, value in ((1, 20.0), (2, 83.0)):
+        promote(tmp_path / "baseline", put_run(tmp_path / f"2026-01-0{day}", value, day=day).parents[3], who="Ann")
+    pin(tmp_path / "baseline", ["2026-01-02"], why="the first was broken")
+    put_run(tmp_path / "2026-01-03", 83.0, day=3)
+    said = judge(tmp_path / "baseline/results.csv", tmp_path / "2026-01-03", status=0)
+    assert "baseline: 1 night, 2026-01-02\n" in said
+
+
 def put_suspicious(store: Path) -> SuiteFolder:
     """A suite whose first cell may be worse."""
     arguments = ("run", "--recipe", "imagenet_vit_base", "--seed", "9", "--out", str(store))
@@ -305,7 +314,8 @@ def test_files_that_do_not_serve(nights: Path, tmp_path: Path) -> None:
         whole.replace(",", ";"): "its columns are separated by semicolons. Save it with commas",
         whole[:-120]: "line 9: 43 of 51 columns; the file was cut off. Copy it whole, or",
         whole.replace("83.63", "a lot"): "column value: expected numbers: could not convert string to float: 'a lot'",
-        "\x00\x01\x02": "not a table of results, it lacks the columns suite, ",
+        "\x01\x02": "not a table of results, it lacks the columns suite, ",
+        "\x00\x01\x02": "line 1: holds bytes of zero, as a crash of the machine leaves them. Copy it whole, or",
         "": "cannot be read as CSV: No columns to parse from file",
     }.items():
         path.write_text(text)
@@ -413,6 +423,19 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_judged(
     )
     assert message.startswith(f"--write {tmp_path / place}: {told}")
     assert (tmp_path / "verdict.xml").read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("place", ["kept.csv", "tonight/results.csv", "link.csv"])
+def test_what_is_judged_is_not_written_over(nights: Path, tmp_path: Path, place: str) -> None:
+    store = put_tonight(nights)
+    collect(nights)
+    collect(store)
+    kept = Path(shutil.copy(nights / "results.csv", tmp_path / "kept.csv"))
+    (tmp_path / "link.csv").symlink_to(kept)
+    there = (tmp_path / place).read_bytes()
+    message = refusal("regress", "--baseline", kept, "--current", store, "--write", tmp_path / place)
+    assert message.startswith(f"--write {tmp_path / place}: would take the place of ")
+    assert message.endswith(", which is judged. Name another file") and (tmp_path / place).read_bytes() == there
 
 
 @pytest.mark.parametrize(("value", "status"), [(82.9, 1), (83.6, 75)])

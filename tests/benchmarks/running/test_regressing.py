@@ -1,5 +1,6 @@
 """The two sides of a verdict, read from stores, nights and files."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -132,6 +133,43 @@ def test_a_value_that_its_metric_cannot_have_is_a_damaged_file(tmp_path: Path, v
     path = tmp_path / "results.csv"
     path.write_text(path.read_text().replace(",83.6,", f",{value},"))
     with pytest.raises(StoreError, match=rf"column value: {value} is no top1, which is 0 to 100\. `backbench collect"):
+        read_side([path])
+
+
+@pytest.mark.parametrize("column", ["train_images_per_second", "peak_memory_mb"])
+@pytest.mark.parametrize("value", ["inf", "-5.0"])
+def test_a_speed_or_a_memory_that_none_can_have_is_a_damaged_file(tmp_path: Path, column: str, value: str) -> None:
+    put(tmp_path, 83.6, **MAE)
+    collect(tmp_path)
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace(f",{MAE[column]},", f",{value},"))
+    with pytest.raises(StoreError, match=rf"column {column}: expected finite numbers from 0 on, found {value}\. `back"):
+        read_side([path])
+
+
+def test_a_night_is_the_same_one_where_its_times_are_spelled_otherwise(tmp_path: Path) -> None:
+    """pandas writes the times that it has read as such with a space."""
+    nights = put_nights(tmp_path / "nights")
+    collect(nights)
+    table = pd.read_csv(nights / "results.csv", parse_dates=["finished_at"])
+    table.to_csv(tmp_path / "kept.csv", index=False)
+    assert "2026-01-04 00:00:00+00:00" in (tmp_path / "kept.csv").read_text()
+    before, now = read_sides([tmp_path / "kept.csv"], [nights / "2026-01-04"])
+    assert (len(before), len(now)) == (6, 2)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "results.csv")
+    with pytest.raises(StoreError, match=r"results\.csv: a directory, a pipe or a device\. Expected a file"):
+        read_side([tmp_path / "results.csv"])
+
+
+def test_bytes_of_zero_are_told_with_their_line(tmp_path: Path) -> None:
+    put(tmp_path, 83.6, **MAE)
+    collect(tmp_path)
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace("classification/", "\0" * 15))
+    with pytest.raises(StoreError, match=r"results\.csv, line 2: holds bytes of zero, as a crash of the machine "):
         read_side([path])
 
 

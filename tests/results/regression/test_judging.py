@@ -106,10 +106,12 @@ def test_seeds_that_agree_on_few_images_do_not_mean_that_all_do() -> None:
 
 @pytest.mark.parametrize("seeds", [3, 5, 14])
 @pytest.mark.parametrize("images", [20, 160, 800])
-def test_an_image_that_falls_differently_is_no_regression(images: int, seeds: int) -> None:
-    before = rows(*[90.0] * seeds, n_eval=images)
-    assert found(before, later(90.0 - 100 / images, n_eval=images)) == []
-    assert found(before, later(90.0 - 800 / images, n_eval=images)) == [("accuracy", "regression")]
+@pytest.mark.parametrize("metric", ["top1", "knn20_top1", "linear_grid_top1", "partial_top1", "labels20_top1"])
+def test_an_image_that_falls_differently_is_no_regression(metric: str, images: int, seeds: int) -> None:
+    about = {"metric": metric, "n_eval": images}
+    before = rows(*[90.0] * seeds, **about)
+    assert found(before, later(90.0 - 100 / images, **about)) == []
+    assert found(before, later(90.0 - 800 / images, **about)) == [("accuracy", "regression")]
 
 
 @pytest.mark.parametrize("metric", [name for name in PRIMARY if name.endswith("top1")])
@@ -251,6 +253,23 @@ def test_other_data_are_no_regression() -> None:
     (finding,) = judge(rows(*BASELINE, **before), later(20.0, **now)).findings
     assert (finding.kind, finding.severity) == ("data", Severity.unclear)
     assert finding.words == "other data: fingerprint bbbbbbbbbbbb, in the baseline aaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("data_fingerprint", "other data: fingerprint new, in the baseline old"),
+        ("n_eval", "evaluated on 100 images, in the baseline on 50000"),
+        ("deviations", "another protocol: deviations new, were old"),
+    ],
+)
+def test_of_two_tables_without_protocols_only_like_is_compared(column: str, told: str) -> None:
+    """As version 0.1 wrote them: data, images and deviations are all that they say of it."""
+    old, new = (50_000, 100) if column == "n_eval" else ("old", "new")
+    before = rows(83.6, 83.5, 83.7, **{"protocol": "", column: old})
+    verdict = judge(before, later(70.0, **{"protocol": "", column: new}))
+    assert [(finding.severity, finding.words) for finding in verdict.findings] == [(Severity.unclear, told)]
+    assert found(before, later(70.0, **{"protocol": "", column: old})) == [("accuracy", "regression")]
 
 
 def test_cells_of_several_protocols_are_paired_by_them() -> None:
