@@ -14,6 +14,7 @@ from results.errors import StoreError
 from results.garbage_collection import garbage_collection_paused
 from results.metrics import PRIMARY, find_metric
 from results.nights import first_night, is_night
+from results.regression.costs import COSTS
 from results.regression.runs import NIGHT, to_runs
 from results.summary import read_results_csv, to_frame
 
@@ -74,12 +75,14 @@ def read_side(paths: Sequence[Path]) -> "pd.DataFrame":
 def read_table(path: Path) -> "pd.DataFrame":
     """The rows of a results.csv, each with a number and a night.
 
-    Raises StoreError, naming the path, for what does not exist, is no table of results, or lacks either in some row.
+    Raises StoreError, naming the path, for what does not exist, is no table of results, or lacks either in some row,
+    and for speeds and memory that nothing can have.
     """
     if not path.exists():
         raise StoreError(f"{path}: no such file or directory. Expected a {RESULTS}, a store, or a folder of nights")
     frame = read_results_csv(path)
     _require_numbers(frame, path)
+    _require_costs(frame, path)
     _require_nights(frame, path)
     return frame
 
@@ -127,6 +130,14 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
         low, high = find_metric(name).bounds if name in PRIMARY else (-math.inf, math.inf)
         if not low <= value <= high:
             raise StoreError(f"{path}, column value: {value} is no {name}, which is {low} to {high}. {_ANEW}")
+
+
+def _require_costs(frame: "pd.DataFrame", path: Path) -> None:
+    """Their logarithms are compared; what is missing, or 0, was not measured."""
+    for column in (cost.column for cost in COSTS):
+        for value in frame[column].dropna():
+            if not 0 <= value < math.inf:
+                raise StoreError(f"{path}, column {column}: expected finite numbers from 0 on, found {value}. {_ANEW}")
 
 
 def _require_nights(frame: "pd.DataFrame", path: Path) -> None:

@@ -135,6 +135,19 @@ def test_a_value_that_its_metric_cannot_have_is_a_damaged_file(tmp_path: Path, v
         read_side([path])
 
 
+@pytest.mark.parametrize(("there", "column"), [(",1000.0,", "train_images_per_second"), (",9000.0,", "peak_memory_mb")])
+@pytest.mark.parametrize("value", ["-5.0", "inf"])
+def test_a_speed_or_a_memory_that_nothing_has_is_a_damaged_file(
+    tmp_path: Path, there: str, column: str, value: str
+) -> None:
+    put(tmp_path, 83.6, **MAE)
+    collect(tmp_path)
+    path = tmp_path / "results.csv"
+    path.write_text(path.read_text().replace(there, f",{value},"))
+    with pytest.raises(StoreError, match=rf"column {column}: expected finite numbers from 0 on, found {value}\. "):
+        read_side([path])
+
+
 def test_sigmas_are_read() -> None:
     assert read_sigmas([]) == {}
     assert read_sigmas(["top1=0.1", "AP_box=0"]) == {"top1": 0.1, "AP_box": 0.0}
