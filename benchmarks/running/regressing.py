@@ -136,6 +136,7 @@ def _require_numbers(frame: "pd.DataFrame", path: Path) -> None:
 
 
 def _require_costs(frame: "pd.DataFrame", path: Path) -> None:
+    """Their logarithms are compared; what is missing, or 0, was not measured."""
     for column in (cost.column for cost in COSTS):
         for value in frame[column].dropna():
             if not 0 <= value < math.inf:

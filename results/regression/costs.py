@@ -84,8 +84,11 @@ def _pairs_of(nights: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def costs_of(pairs: Iterable[Pair], cost: Cost) -> tuple[list[CostOfCell], list[tuple[CellName, list[str]]]]:
-    """What a cost was in the runs of each cell, baseline first, and the cells whose runs share no machine, with where
-    their machines differ."""
+    """What a cost was in the runs of each cell, and the cells whose runs share no machine, with where these differ.
+
+    Of several machines of tonight it is of the one that most nights of the baseline were run on: further seeds, before
+    a verdict, may be run on another than the night's own.
+    """
     found, elsewhere = [], []
     for pair in pairs:
         mine, theirs = (_of_machines(runs, cost) for runs in (pair.current, pair.baseline))
@@ -93,10 +96,13 @@ def costs_of(pairs: Iterable[Pair], cost: Cost) -> tuple[list[CostOfCell], list[
             continue
         shared = [machine for machine in mine if machine in theirs]
         if not shared:
-            elsewhere.append((pair.cell, _unlike(next(iter(theirs)), next(iter(mine)))))
+            elsewhere.append((pair.cell, _unlike([*theirs][-1], [*mine][-1])))
             continue
-        machine = shared[-1]
-        found.append(CostOfCell(pair.cell, cost, mine[machine], theirs[machine]))
+        last = max(max(mine[machine]) for machine in shared)
+        tonights = [machine for machine in reversed(shared) if last in mine[machine]]
+        machine = max(tonights, key=lambda one: len(theirs[one]))
+        now, before = (tuple(map(median, side[machine].values())) for side in (mine, theirs))
+        found.append(CostOfCell(pair.cell, cost, now, before))
     return found, elsewhere
 
 
@@ -163,15 +169,15 @@ def _variance_of_median(nights: int) -> float:
     return 1 / nights if nights < 3 else math.pi / 2 / nights
 
 
-def _of_machines(runs: Iterable[Run], cost: Cost) -> dict[tuple[str, ...], tuple[float, ...]]:
-    """By machine, the one of the last night last, the median of each night."""
+def _of_machines(runs: Iterable[Run], cost: Cost) -> dict[tuple[str, ...], dict[str, list[float]]]:
+    """By machine, the one of the last night last, the numbers of each night."""
     values: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for run in runs:
         if value := run.row[cost.column]:
             of_machine = values.pop(run.machine, {})
             of_machine.setdefault(run.night, []).append(float(value))
             values[run.machine] = of_machine
-    return {machine: tuple(map(median, nights.values())) for machine, nights in values.items()}
+    return values
 
 
 def _unlike(before: tuple[str, ...], now: tuple[str, ...]) -> list[str]:

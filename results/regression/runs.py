@@ -44,7 +44,8 @@ class Run:
 
 
 def to_runs(frame: "pd.DataFrame") -> list[Run]:
-    """The runs of all rows, each with the first of `PRIMARY` that it has; of a seed's runs in a night the latest.
+    """The runs of all rows, each with the first of `PRIMARY` that it has; of a seed's runs in a night the one that
+    counts, by the rule of `results.latest`.
 
     By night and seed. A run's night is the folder of that name in `directory`, as `backbench suite --keep-nights` has
     it, or else the day on which the run finished; a column `night` that is there counts before both. Raises StoreError
@@ -57,13 +58,18 @@ def to_runs(frame: "pd.DataFrame") -> list[Run]:
         of_run = tuple(row[name] for name in _OF_A_RUN)
         if of_run not in found or _RANK[row["metric"]] < _RANK[found[of_run]["metric"]]:
             found[of_run] = row
-    latest: dict[tuple[Any, ...], Run] = {}
-    for row in sorted(found.values(), key=lambda row: (row[NIGHT], row["seed"] or 0, row["finished_at"], row["run"])):
+    alike: dict[tuple[Any, ...], dict[str, Run]] = {}
+    for row in sorted(found.values(), key=lambda row: (row[NIGHT], row["seed"] or 0, row["run"], row["finished_at"])):
         cell = CellName(*(str(row[name] or "") for name in CellName._fields))
         protocol = str(row["protocol"] or _unknown_protocol(row))
         run = Run(cell, row[NIGHT], int(row["seed"] or 0), float(row["value"]), protocol, row)
-        latest[cell, run.protocol, run.night, run.seed] = run
-    return list(latest.values())
+        alike.setdefault((cell, run.protocol, run.night, run.seed), {})[str(row["key"] or "")] = run
+    return [max(of_keys.values(), key=_rank) for of_keys in alike.values()]
+
+
+def _rank(run: Run) -> tuple[bool, str, str]:
+    """Of several keys the latest finished run counts, an evaluation of what was trained before only by itself."""
+    return not run.row["trained"], run.row["finished_at"], str(run.row["key"] or "")
 
 
 def _unknown_protocol(row: dict[str, Any]) -> str:

@@ -333,9 +333,41 @@ def test_another_gpu_is_compared_in_accuracy_alone() -> None:
     assert "device NVIDIA A100, in the baseline NVIDIA H100" in verdict.remarks
 
 
+def test_of_several_machines_of_a_night_speed_is_of_the_one_that_the_baseline_knows_best() -> None:
+    """Further seeds of a cell of eight GPUs may be run on one; some of earlier nights were, too."""
+    whole = rows(*BASELINE, world_size=8, train_images_per_second=[8000.0, 8010.0, 7990.0, 8005.0, 8003.0])
+    single = {"world_size": 1, "train_images_per_second": 1000.0}
+    slow = pd.concat(
+        [later(83.2, world_size=8, train_images_per_second=6000.0), later(83.2, **single, seed=101, key="f" * 12)]
+    )
+    for nights in (0, 1, 4):
+        before = pd.concat([whole, rows(*BASELINE[:nights], first_seed=50, **single)])
+        (finding,) = judge(before, slow).findings
+        assert finding.words.startswith("6,000 images/s, in 5 nights of the baseline 8,003: 25.0 % slower (p ")
+
+
+def test_another_machine_is_told_by_the_last_one_of_the_baseline() -> None:
+    speed = {"train_images_per_second": 500.0}
+    before = pd.concat([rows(*BASELINE[:4], **speed, driver="570.1"), rows(83.0, first_seed=50, day=9, **speed)])
+    (finding,) = judge(before, later(83.2, **speed, driver="590.2")).findings
+    assert finding.words == "speed and memory are not compared: driver 580.95 → 590.2"
+
+
 def test_of_several_runs_of_a_seed_in_a_night_the_latest_counts() -> None:
     again = pd.concat([later(20.0), later(83.2, run=2)])
     assert found(rows(*BASELINE), again) == []
+    clock_behind = pd.concat([later(20.0), later(83.2, run=2, finished_at="2026-01-20T03:00:00+00:00")])
+    assert found(rows(*BASELINE), clock_behind) == []
+
+
+def test_an_evaluation_does_not_take_the_place_of_the_run_that_trained() -> None:
+    trained = later(83.2, train_images_per_second=500.0)
+    evaluated = later(83.2, trained="0" * 12, key="f" * 12, finished_at="2026-01-20T09:00:00+00:00")
+    for both in ([trained, evaluated], [evaluated, trained]):
+        (run,) = to_runs(pd.concat(both))
+        assert not run.row["trained"] and run.row["train_images_per_second"] == 500.0
+    (alone,) = to_runs(evaluated)
+    assert alone.row["trained"] == "0" * 12
 
 
 def test_nights_are_folders_or_days() -> None:
