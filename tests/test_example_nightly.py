@@ -66,11 +66,19 @@ def test_the_first_night(tmp_path: Path, suite: int, promote: int, status: int, 
     assert done == (status, calls)
 
 
+@pytest.mark.parametrize(("told", "asked"), [("TERM", "TERM"), ("INT", "HUP")])
 @pytest.mark.parametrize("command", ["suite", "regress"])
-def test_what_it_runs_is_asked_to_end_when_it_is(tmp_path: Path, command: str) -> None:
-    asked = "trap 'echo saved >> \"$CALLS\"; exit 130' TERM; kill -TERM $PPID; while true; do read -t 0.1 <> <(:); done"
-    status, calls = run_night(tmp_path, is_first=False, **{command: asked})
+def test_what_it_runs_is_asked_to_end_when_it_is(tmp_path: Path, command: str, told: str, asked: str) -> None:
+    """After Ctrl-C by what is no second request, which would end it unsaved."""
+    saving = f"trap 'echo saved >> \"$CALLS\"; exit 130' {asked}"
+    waiting = f"{saving}; kill -{told} $PPID; for _ in {{1..50}}; do read -t 0.1 <> <(:); done"
+    status, calls = run_night(tmp_path, is_first=False, **{command: waiting})
     assert (status, calls) == (130, [*PROMOTED[: PROMOTED.index(command) + 1], "saved"])
+
+
+def test_what_had_no_chance_to_save_is_told_as_interrupted(tmp_path: Path) -> None:
+    waiting = "kill -INT $PPID; for _ in {1..50}; do read -t 0.1 <> <(:); done"
+    assert run_night(tmp_path, suite=waiting) == (130, ["suite"])
 
 
 def test_the_workflow_keeps_the_verdict_of_any_night_and_the_baseline_of_a_green_one() -> None:

@@ -56,7 +56,14 @@ def baseline_promote(
             help="From this night on: earlier ones count no longer, since behaviour was to change. With --why.",
         ),
     ] = False,
-    keep: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the newest nights count and stay.")] = 14,
+    keep: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="So many of the newest nights count and stay, and an older one while it alone has another seed.",
+        ),
+    ] = 14,
     who: Who = "",
     why: Why = None,
     anyway: Annotated[

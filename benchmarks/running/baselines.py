@@ -29,6 +29,7 @@ from benchmarks.running.baseline_file import (
 )
 from benchmarks.running.claim import RECIPE
 from benchmarks.running.collecting import RESULTS, collect, warn
+from benchmarks.running.counting_nights import counting_after
 from benchmarks.running.lease import HeldByAnotherError, Lease, find_owner
 from benchmarks.running.trace import LOG
 from benchmarks.running.writing import write_text
@@ -107,6 +108,8 @@ def promote(
 ) -> Promoted:
     """Add a night's finished runs to a baseline, which is made where there is none; the newest `keep` nights stay.
 
+    So do those of the older ones without which a cell would have one seed alone, as `counting_after` has it.
+
     The night is the name of the store's folder, or of a link to it, where that is a date, else the day on which its
     last run finished. From then on it counts, and so do up to `keep` newest ones, unless others are pinned. A night
     that is there already gains the runs, or the files of images, that it lacks, and its promotion stands in the file
@@ -126,7 +129,8 @@ def promote(
     with _made(baseline), _changing(baseline) as turn:
         before = read_baseline(baseline, night) if (baseline / BASELINE).exists() else BaselineFile()
         entry = make_entry("promote", [night], who or author(baseline), why, origin=str(store), fresh=fresh)
-        after = before.changed(entry, _counting_after(baseline, before, night, keep, fresh), pinned=before.pinned)
+        counts = counting_after(baseline, before, store, night, keep, fresh=fresh)
+        after = before.changed(entry, counts, pinned=before.pinned)
         stay = _staying({*nights_of(baseline), night}, after, keep)
         if night not in stay:
             raise InputError(f"{store}: {night} is older than the {keep} newest nights of {baseline}. Raise --keep")
@@ -248,21 +252,6 @@ def _runs_of(store: Path, baseline: Path) -> Runs:
 
 def _name_of(store: Path, runs: Runs) -> str:
     return first_night(names_of(store), store) or f"{max(record.finished_at for _, record in runs):%Y-%m-%d}"
-
-
-def _counting_after(baseline: Path, before: BaselineFile, night: str, keep: int, fresh: bool) -> list[str]:
-    if before.pinned and fresh:
-        pinned = ", ".join(before.counts)
-        raise InputError(
-            f"{baseline / BASELINE}: {pinned} are pinned. `backbench baseline unpin {baseline}` comes first"
-        )
-    if night < before.since:
-        raise InputError(
-            f"{night}: before {before.since}, from which on {baseline} counts, because behaviour was to change then"
-        )
-    if before.pinned:
-        return [*before.counts]
-    return sorted({night, *(other for other in before.counts if not fresh or other > night)})[-keep:]
 
 
 def _is_known(before: BaselineFile, after: BaselineFile, entry: Entry) -> bool:

@@ -17,13 +17,15 @@ set -uo pipefail
 suite=${SUITE:-nightly} night=${NIGHT:-$(date +%F)} backbench=${BACKBENCH:-backbench}
 verdict=${VERDICT:-$NIGHTS/$night/verdict}
 
-# What it runs is asked to save and end when this script is: the shell alone would end, and leave it running.
+# What it runs is asked to save and end when this script is: the shell alone would end, and leave it running. Ctrl-C at a
+# terminal may have reached it already, and a second SIGINT or SIGTERM would end it unsaved: SIGHUP only asks.
 run() {
     local child= asked=
-    trap 'asked=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+    trap 'asked=TERM; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+    trap 'asked=HUP; [ -z "$child" ] || kill -HUP "$child" 2>/dev/null' INT
     "$backbench" "$@" &
     child=$!
-    [ -z "$asked" ] || kill -TERM "$child" 2>/dev/null
+    [ -z "$asked" ] || kill -"$asked" "$child" 2>/dev/null
     wait "$child"
     status=$?
     while [ -n "$asked" ]; do
@@ -31,7 +33,8 @@ run() {
         wait "$child"
         status=$?
     done
-    trap - TERM
+    trap - TERM INT
+    [ "$status" -ne 129 ] || status=130
 }
 
 # A cell that fails is a finding of the verdict; what ends otherwise than with 0 or 1 has run no night.

@@ -127,6 +127,24 @@ def test_fourteen_nights_stay_by_default(tmp_path: Path) -> None:
     assert len(counting(baseline)) == len(nights_of(baseline)) == 14
 
 
+def test_a_night_that_alone_has_other_seeds_stays(tmp_path: Path) -> None:
+    """As the first one, where every later night has the same seed: none could be judged without it."""
+    for seed in (1, 2):
+        put_run(tmp_path / "nights/2026-01-02", 83.0 + seed, day=2, seed=seed)
+    baseline = promote_days(tmp_path, 1, 2, 3, 4, 5, keep=2)
+    assert counting(baseline) == nights_of(baseline) == ["2026-01-02", "2026-01-04", "2026-01-05"]
+    put_run(tmp_path / "nights/2026-01-06", 83.0, day=6, seed=7)
+    promote_days(tmp_path, 6, keep=2)
+    assert counting(baseline) == nights_of(baseline) == ["2026-01-05", "2026-01-06"]
+
+
+def test_a_night_with_other_seeds_of_what_is_no_longer_run_goes(tmp_path: Path) -> None:
+    put_run(tmp_path / "nights/2026-01-01", day=1, seed=1, recipe="imagenet_former")
+    put_run(tmp_path / "nights/2026-01-02", day=2, seed=0, recipe="imagenet_former")
+    baseline = promote_days(tmp_path, 1, 2, 3, 4, keep=2)
+    assert counting(baseline) == ["2026-01-03", "2026-01-04"]
+
+
 def test_a_wanted_change_begins_anew(tmp_path: Path) -> None:
     baseline = promote_days(tmp_path, 1, 2)
     with pytest.raises(InputError, match="--fresh takes a reason"):
