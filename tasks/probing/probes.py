@@ -84,6 +84,25 @@ def require_kinds(recipe: ProbingRecipe, given: Sequence[str], backbone: str) ->
         )
 
 
+def require_labels(recipe: ProbingRecipe, targets_N: Tensor, classes: Sequence[str], seed: int) -> None:
+    """Raise InputError for training images of which a probe could learn nothing, before the backbone has seen any."""
+    if isinstance(recipe, FewLabelsRecipe):
+        _require_images(max(recipe.few_labels.per_class), targets_N, classes)
+    elif isinstance(recipe, LinearGridRecipe | LogisticRegressionRecipe):
+        hold_out(targets_N, recipe.held_out.share, seed)
+
+
+def _require_images(most: int, targets_N: Tensor, classes: Sequence[str]) -> None:
+    """Raise InputError for a class of fewer images than are to be drawn of each."""
+    sizes = np.bincount(targets_N.cpu().numpy(), minlength=len(classes))
+    if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
+        fitting = [count for count in get_args(FewLabels) if count <= sizes[few].min()]
+        raise InputError(
+            f'key "few_labels.per_class": {most} images of each class, and {classes[few[0]]} has {sizes[few[0]]} '
+            f"to train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"
+        )
+
+
 def select(kinds: Kinds, pool: Pool, layers: int) -> Tensor:
     """The features of so many blocks side by side, (N, C)."""
     parts = [kinds[name] for name in parts_of(pool, layers)]
@@ -238,14 +257,7 @@ def _unit(features_NC: Tensor) -> Tensor:
 def _few_labels(recipe: FewLabelsRecipe, seen: Seen) -> Probed:
     settings, (pool, layers) = recipe.few_labels, wanted(recipe)[0]
     train_NC, val_NC = (_unit(select(split.kinds, pool, layers)) for split in (seen.train, seen.val))
-    most = max(settings.per_class)
-    sizes = np.bincount(seen.train.targets.cpu().numpy(), minlength=len(seen.classes))
-    if (few := np.flatnonzero((sizes < most) & (sizes > 0))).size:
-        fitting = [count for count in get_args(FewLabels) if count <= sizes[few].min()]
-        raise InputError(
-            f'key "few_labels.per_class": {most} images of each class, and {seen.classes[few[0]]} has {sizes[few[0]]} '
-            f"to train on. Use --set few_labels.per_class={str(fitting).replace(' ', '')}"
-        )
+    _require_images(max(settings.per_class), seen.train.targets, seen.classes)
     draws = [(count, draw) for count in settings.per_class for draw in range(settings.draws)]
     right: dict[int, list[np.ndarray]] = {count: [] for count in settings.per_class}
     open_ends = 0

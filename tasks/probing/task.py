@@ -33,7 +33,7 @@ from tasks.datasets.labelled import LabelledSplit, contents_of
 from tasks.outcome import TaskOutcome
 from tasks.probing.features import Shown, take_features
 from tasks.probing.metric import Probed
-from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, wanted
+from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, require_labels, wanted
 from tasks.probing.recipe import ProbingRecipe
 
 TRAINING, EVALUATION = "training", "evaluation"
@@ -77,6 +77,7 @@ def fine_tune(
     load_report, parameters = model.load_report, count_parameters(model)
     network = FrozenBackbone(model, recipe.model.image_size)
     require_kinds(recipe, network.kinds, backbone)
+    require_labels(recipe, torch.tensor(train.labels), train.classes, seed)
     cost = forward_cost(network, recipe.model.image_size)
     if not recipe.evaluation.allow_unreadable:
         require_evaluation_images(data, val.paths)

@@ -366,9 +366,11 @@ def test_files_are_looked_at_once_for_all_views(mini: Path, tmp_path: Path, monk
     ],
 )
 def test_too_few_images_are_told(
-    mini: Path, probed: Path, tmp_path: Path, recipe: str, changes: dict[str, object], message: str
+    mini: Path, shown: list[int], tmp_path: Path, recipe: str, changes: dict[str, object], message: str
 ) -> None:
+    before = len(shown)
     assert refusal(*arguments(recipe, mini, tmp_path, **changes)).startswith(message)
+    assert len(shown) == before  # hours of a pass over ImageNet come after
 
 
 @pytest.mark.parametrize(
