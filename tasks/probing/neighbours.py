@@ -19,7 +19,7 @@ QUERIES, KEPT = 512, 65_536
 SPARE = 16
 """Candidates above those that are wanted."""
 
-_COMPARED = 8192  # queries whose candidates are compared again at once
+_COMPARED = 4096  # queries whose candidates are compared again at once
 _PRECISE = 8192  # kept features that are in memory in double precision at once
 _UNSURE = 64  # queries that are compared with everything at once
 
@@ -94,6 +94,8 @@ def _unit(features: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _best_of(some: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    if not some[0].shape[1]:
+        return others
     values, places = (torch.cat(parts, 1) for parts in zip(some, others, strict=True))
     values, order = values.topk(min(count, values.shape[1]), 1)
     return values, places.gather(1, order)
@@ -105,7 +107,7 @@ def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if groups <= count:
         return values_QN.topk(min(count, values_QN.shape[1]), 1)
     whole_QGM = values_QN[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
-    chosen_QK = whole_QGM.amax(1).topk(count, 1).indices
+    chosen_QK = whole_QGM.amax(1).topk(count, 1, sorted=False).indices
     members = torch.arange(_GROUP, device=values_QN.device)[:, None] * groups
     places_QM = (chosen_QK[:, None] + members).flatten(1)
     rest = torch.arange(groups * _GROUP, values_QN.shape[1], device=values_QN.device)
