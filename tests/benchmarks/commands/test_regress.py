@@ -133,22 +133,14 @@ def test_another_course_is_a_notice_and_a_regression_where_that_is_wished(tmp_pa
     assert judge(*sides, "--strict-trace", status=1).startswith("Regression in 1 cell: ")
 
 
-def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["baseline", "baseline/results.csv"])
+def test_of_a_baseline_the_nights_that_count_are_read(tmp_path: Path, named: str) -> None:
     for day, value in ((1, 20.0), (2, 83.0)):
         promote(tmp_path / "baseline", put_run(tmp_path / f"2026-01-0{day}", value, day=day).parents[3], who="Ann")
     pin(tmp_path / "baseline", ["2026-01-02"], why="the first was broken")
     put_run(tmp_path / "2026-01-03", 83.0, day=3)
-    said = judge(tmp_path / "baseline", tmp_path / "2026-01-03", status=0)
+    said = judge(tmp_path / named, tmp_path / "2026-01-03", status=0)
     assert "baseline: 1 night, 2026-01-02\n" in said and "1 of 1 run took the same course to the last digit" in said
-
-
-def test_the_table_of_a_baseline_has_the_nights_that_count_too(tmp_path: Path) -> None:
-    for day, value in ((1, 20.0), (2, 83.0)):
-        promote(tmp_path / "baseline", put_run(tmp_path / f"2026-01-0{day}", value, day=day).parents[3], who="Ann")
-    pin(tmp_path / "baseline", ["2026-01-02"], why="the first was broken")
-    put_run(tmp_path / "2026-01-03", 83.0, day=3)
-    said = judge(tmp_path / "baseline/results.csv", tmp_path / "2026-01-03", status=0)
-    assert "baseline: 1 night, 2026-01-02\n" in said
 
 
 def put_suspicious(store: Path) -> SuiteFolder:
