@@ -1,15 +1,15 @@
 """How fast are the probes on features, beside what else does the same?
 
     python benchmarks/speed/probing.py [--device cpu|cuda] [--repeats 3] [--queries 10000] [--kept 50000]
-                                       [--images 2000] [--epochs 90] [--json FILE]
+                                       [--images 256] [--epochs 90] [--json FILE]
 
 Three comparisons, in one process, the sides of each taking turns, on features and images of random numbers:
 
 - nearest neighbours: 200 of `kept` features of 768 channels for each query, beside the bare product of both in single
   precision, which no exact search does without, scikit-learn's search by cosine, and faiss's flat index if installed
 - the linear grid of DINOv2: 52 heads trained together, beside each of them trained alone
-- a whole linear probe: one pass of a small ViT over the images and the grid on what it gives, beside `epochs` passes of
-  the same ViT, each of which trains one linear layer, as a probe without kept features does
+- a whole linear probe: one pass of ViT-Tiny/16 at 96 pixels over the images and the grid on what it gives, beside `epochs`
+  passes of the same ViT, each of which trains one linear layer, as a probe without kept features does
 
 The neighbours have to be equal: scikit-learn's have the same similarities to six decimals.
 """
@@ -36,7 +36,7 @@ from tasks.probing.recipe import Pool
 _CHANNELS, _COUNT = 768, 200
 _CLASSES, _BATCH, _ITERATIONS = 100, 256, 200
 _KINDS: tuple[tuple[Pool, int], ...] = (("token", 1), ("token_and_avg", 1), ("token", 4), ("token_and_avg", 4))
-_SIDE = 48
+_SIDE = 96
 _DEFAULTS = {"cpu": {"repeats": 3}, "cuda": {"repeats": 5}}
 
 
@@ -117,7 +117,7 @@ def compare_probe(images: int, epochs: int, repeats: int, device: str) -> Compar
     rng = torch.Generator().manual_seed(0)
     shown = torch.rand(images, 3, _SIDE, _SIDE, generator=rng).to(device)
     targets = torch.randint(_CLASSES, (images,), generator=rng).to(device)
-    network = FrozenBackbone(create_backbone("random_vit_mini", image_size=_SIDE), _SIDE).to(device)
+    network = FrozenBackbone(create_backbone("vit_tiny_patch16_224", image_size=_SIDE), _SIDE).to(device)
 
     @torch.no_grad()
     def features_of(batch: Tensor) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ def compare_probe(images: int, epochs: int, repeats: int, device: str) -> Compar
                 optimizer.step()
 
     turns = take_turns({"ours": lambda: ours, "plain": lambda: plain}, repeats, device)
-    what = f"a linear probe of ViT-mini, {images:,} images, {epochs} epochs, ours with 52 heads"
+    what = f"a linear probe of ViT-Tiny at {_SIDE} px, {images:,} images, {epochs} epochs, ours with 52 heads"
     return compare(what, turns["ours"], f"{epochs} passes, one head", turns["plain"])
 
 
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="turns of each side (default 3, on a GPU 5)")
     parser.add_argument("--queries", type=int, default=10_000, help="features that are asked for (default 10000)")
     parser.add_argument("--kept", type=int, default=50_000, help="features that are looked through (default 50000)")
-    parser.add_argument("--images", type=int, default=2_000, help="images of the whole probe (default 2000)")
+    parser.add_argument("--images", type=int, default=256, help="images of the whole probe (default 256)")
     parser.add_argument("--epochs", type=int, default=90, help="epochs of the whole probe (default 90, as MAE's)")
     arguments = parse_arguments(parser, _DEFAULTS)
     device, repeats = arguments.device, arguments.repeats

@@ -20,6 +20,7 @@ SPARE = 16
 """Candidates above those that are wanted."""
 
 _COMPARED = 4096  # queries whose candidates are compared again at once
+_AT_ONCE = 256  # features that are brought to unit length at once, few enough for a processor's cache
 _PRECISE = 8192  # kept features that are in memory in double precision at once
 _UNSURE = 64  # queries that are compared with everything at once
 
@@ -43,7 +44,7 @@ def nearest(queries_QC: Tensor, kept_NC: Tensor, count: int) -> tuple[Tensor, Te
     ]
     similarities, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     if rough_QK.shape[1] < len(kept_NC):
-        unsure = similarities[:, -1] <= rough_QK[:, -1] + _rounding_error(queries_QC.shape[1])
+        unsure = similarities[:, -1] <= rough_QK.amin(1) + _rounding_error(queries_QC.shape[1])
         for rows in unsure.nonzero()[:, 0].split(_UNSURE):
             of_all = _all_cosines(queries_QC[rows], kept_NC, lengths_N)
             values, order = of_all.sort(dim=1, descending=True, stable=True)
@@ -66,11 +67,11 @@ def votes(similarities_QK: Tensor, labels_QK: Tensor, classes: int, temperature:
 
 
 def _lengths(features: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(features, dim=1, dtype=torch.float64)
+    return torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in features.split(_AT_ONCE)])
 
 
 def _candidates(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The most similar by a product in single precision: (Q, count) similarities, the highest first, and indices."""
+    """The most similar by a product in single precision: similarities and indices (Q, count), in any order."""
     units = [_unit(block, _lengths(block)) for block in queries_QC.split(QUERIES)]
     none = [unit.new_empty((len(unit), 0)) for unit in units]
     best = [(values, values.long()) for values in none]
@@ -89,15 +90,17 @@ def _candidates(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: i
 
 def _unit(features: Tensor, lengths: Tensor) -> Tensor:
     """Of unit length in single precision."""
-    parts = zip(features.split(QUERIES), lengths.split(QUERIES), strict=True)
-    return torch.cat([(values / length[:, None]).float() for values, length in parts])
+    units = torch.empty_like(features, dtype=torch.float32)
+    for unit, values, length in zip(*(each.split(_AT_ONCE) for each in (units, features, lengths)), strict=True):
+        unit.copy_(values / length[:, None])
+    return units
 
 
 def _best_of(some: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
     if not some[0].shape[1]:
         return others
     values, places = (torch.cat(parts, 1) for parts in zip(some, others, strict=True))
-    values, order = values.topk(min(count, values.shape[1]), 1)
+    values, order = values.topk(min(count, values.shape[1]), 1, sorted=False)
     return values, places.gather(1, order)
 
 
@@ -105,14 +108,14 @@ def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`topk`, which sorts only groups whose best is among the best of groups: those hold all that are wanted."""
     groups = values_QN.shape[1] // _GROUP
     if groups <= count:
-        return values_QN.topk(min(count, values_QN.shape[1]), 1)
+        return values_QN.topk(min(count, values_QN.shape[1]), 1, sorted=False)
     whole_QGM = values_QN[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
     chosen_QK = whole_QGM.amax(1).topk(count, 1, sorted=False).indices
     members = torch.arange(_GROUP, device=values_QN.device)[:, None] * groups
     places_QM = (chosen_QK[:, None] + members).flatten(1)
     rest = torch.arange(groups * _GROUP, values_QN.shape[1], device=values_QN.device)
     places_QM = torch.cat([places_QM, rest.expand(len(values_QN), -1)], 1)
-    values, order = values_QN.gather(1, places_QM).topk(count, 1)
+    values, order = values_QN.gather(1, places_QM).topk(count, 1, sorted=False)
     return values, places_QM.gather(1, order)
 
 
@@ -127,6 +130,7 @@ def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK:
     ends = torch.bincount(wanted, minlength=len(kept_NC)).cumsum(0)
     rows = torch.cat([ends.new_zeros(1), ends])
     found = torch.empty(len(wanted), dtype=torch.float64, device=queries_QC.device)
+    precise = kept_NC.new_empty((min(_PRECISE, len(kept_NC)), kept_NC.shape[1]), dtype=torch.float64)
     for start in range(0, len(kept_NC), _PRECISE):
         part = rows[start : start + _PRECISE + 1]
         first, last = int(part[0]), int(part[-1])
@@ -134,7 +138,7 @@ def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK:
             continue
         here = slice(first, last)
         pairs = _sparse(part - first, asking[here], (len(part) - 1, len(queries_QC)))
-        kept = kept_NC[start : start + _PRECISE].double()
+        kept = precise[: len(part) - 1].copy_(kept_NC[start : start + _PRECISE])
         found[here] = torch.sparse.sampled_addmm(pairs, kept, precise_QC.T, beta=0.0).values()
     similarities = _rounded(found / (lengths_N[wanted] * query_lengths_Q[asking]))
     return torch.empty_like(similarities).scatter_(0, order, similarities).view_as(indices_QK)
