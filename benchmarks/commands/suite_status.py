@@ -20,6 +20,7 @@ from benchmarks.commands.suite_views import (
     spell_seconds,
     spell_updates,
 )
+from benchmarks.running.inventory import SUITES
 from benchmarks.scheduling.documents import status_document
 from benchmarks.scheduling.status import OPEN, Reader, SuiteStatus
 
@@ -40,7 +41,11 @@ def show_status(out: Path, *, as_json: bool, watch: bool = False) -> int:
     if as_json:
         print_json(status_document(out, suites))
     elif not suites:
-        print(f"{out}: no suites; `backbench runs {out}` lists runs", file=sys.stderr)
+        store = _store_around(out)
+        instead = (
+            f"`backbench runs {out}` lists runs" if store is None else f"it is within one: `backbench status {store}`"
+        )
+        print(f"{out}: no suites; {instead}", file=sys.stderr)
     elif watch:
         suites = _watch(reader, suites)
     elif sys.stdout.isatty():
@@ -48,6 +53,12 @@ def show_status(out: Path, *, as_json: bool, watch: bool = False) -> int:
     else:
         _show_lines(suites)
     return 1 if any(suite.fault or suite.of("failed", "damaged") for suite in suites) else 0
+
+
+def _store_around(folder: Path) -> Path | None:
+    """The store whose folder of suites this is, or whose suite."""
+    whole = folder.absolute()
+    return next((each.parent for each in (whole, whole.parent) if each.name == SUITES), None)
 
 
 def _show_all(suites: Sequence[SuiteStatus]) -> None:

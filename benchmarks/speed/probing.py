@@ -8,8 +8,8 @@ Three comparisons, in one process, the sides of each taking turns, on features a
 - nearest neighbours: 200 of `kept` features of 768 channels for each query, beside the bare product of both in single
   precision, which no exact search does without, scikit-learn's search by cosine, and faiss's flat index if installed
 - the linear grid of DINOv2: 52 heads trained together, beside each of them trained alone
-- a whole linear probe: one pass of ViT-Tiny/16 at 96 pixels over the images and the grid on what it gives, beside `epochs`
-  passes of the same ViT, each of which trains one linear layer, as a probe without kept features does
+- a whole linear probe: one pass of ViT-Tiny/16 at 96 pixels over the images and the grid on what it gives, beside
+  `epochs` passes of the same ViT, each of which trains one linear layer, as a probe without kept features does
 
 The neighbours have to be equal: scikit-learn's have the same similarities to six decimals.
 """

@@ -141,7 +141,7 @@ def _nearest_neighbours(recipe: NearestNeighboursRecipe, seen: Seen) -> Probed:
 
 
 def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The numbers of images to train on and to choose by, ascending: of each class alike, of none all.
+    """The numbers of images to train on and to choose by, ascending, on the device: of each class alike, of none all.
 
     Raises InputError where no class has an image to spare.
     """
@@ -160,7 +160,8 @@ def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor
             f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes '
             f"{fit} share, or more images of each class"
         )
-    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+    learnt, chosen_by = (torch.from_numpy(np.flatnonzero(each)).to(targets_N.device) for each in (~held, held))
+    return learnt, chosen_by
 
 
 def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
@@ -173,7 +174,7 @@ def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
     best = heads[int(counts.argmax())]
     _require_finite(best, f"of {len(heads)} heads none")
     pool, layers = next(each for each in wanted(recipe) if _named(*each) == best.features)
-    everything = torch.arange(len(seen.train.targets))
+    everything = torch.arange(len(seen.train.targets), device=seen.train.targets.device)
     (head,) = _train(everything, seen, schedule, [best.rate], [(pool, layers)], "the chosen head")
     _require_finite(head, "the chosen head, trained again on all images, no longer")
     logits_NK = torch.addmm(head.bias, select(seen.val.kinds, pool, layers), head.weight.T)
@@ -202,7 +203,7 @@ def _named(pool: Pool, layers: int) -> str:
 
 def _side_by_side(views: Sequence[Kinds], pool: Pool, layers: int, numbers: Tensor) -> SideBySide:
     parts = [[view[name] for name in parts_of(pool, layers)] for view in views]
-    return SideBySide(parts, numbers.to(parts[0][0].device))
+    return SideBySide(parts, numbers)
 
 
 def _train(
@@ -289,4 +290,4 @@ def _drawn(targets_N: Tensor, count: int, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(targets)), targets))
     starts = np.searchsorted(targets[order], targets[order])
-    return torch.from_numpy(np.sort(order[np.arange(len(targets)) - starts < count]))
+    return torch.from_numpy(np.sort(order[np.arange(len(targets)) - starts < count])).to(targets_N.device)

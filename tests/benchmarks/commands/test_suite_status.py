@@ -95,6 +95,12 @@ def test_a_store_without_suites_and_none_at_all(tmp_path: Path) -> None:
     assert "--watch --json" in refusal("status", tmp_path, "--watch", "--json")
 
 
+@pytest.mark.parametrize("within", ["suites", "suites/demo"])
+def test_within_a_store_its_place_is_told(within: str, tmp_path: Path) -> None:
+    (folder := tmp_path / within).mkdir(parents=True)
+    assert f"it is within one: `backbench status {tmp_path}`" in success("status", folder).stderr
+
+
 def test_a_damaged_plan_is_one_line(suite: SuiteFolder) -> None:
     (suite.path / "plan.json").write_text("{")
     done = call("status", suite.out)
