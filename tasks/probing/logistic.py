@@ -1,8 +1,9 @@
 """Multinomial logistic regression on features, as scikit-learn's.   N images, B of a block, C channels, K classes
 
 Minimised is the mean cross entropy plus |W|² / (2 N strength), with biases that cost nothing: scikit-learn's problem
-with C = `strength`. DINOv2 (facebookresearch/dinov2, dinov2/eval/log_regression.py) solves it for 45 strengths on
-features as they come from the backbone, and keeps the best.
+with C = `strength`; of two classes, for which it has one column of weights where there are two here, with twice that.
+DINOv2 (facebookresearch/dinov2, dinov2/eval/log_regression.py) solves it for 45 strengths on features as they come from
+the backbone, and keeps the best.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,7 +3,7 @@
 A product in single precision finds candidates, a few more than are wanted; these are compared again in double
 precision, and equal ones are taken in the order of their index. Batches, devices and processes round the product
 differently, which may change the order of candidates, never the answer: where what was left out could have belonged
-to it, the query is compared with everything again.
+to it, or the product is coarser than single precision, the query is compared with everything again.
 """
 
 import warnings
@@ -38,13 +38,15 @@ def nearest(queries_QC: Tensor, kept_NC: Tensor, count: int) -> tuple[Tensor, Te
         raise ValueError(f"{count} neighbours of {len(kept_NC)} features: expected 1 to {len(kept_NC)}")
     lengths_N = _lengths(kept_NC)
     rough_QK, indices_QK = _candidates(queries_QC, kept_NC, lengths_N, min(count + SPARE, len(kept_NC)))
-    found = [
-        _ordered(_cosines(queries, kept_NC, lengths_N, indices), indices, count)
-        for queries, indices in zip(queries_QC.split(_COMPARED), indices_QK.split(_COMPARED), strict=True)
-    ]
-    similarities, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+    error, found = _rounding_error(queries_QC.shape[1]), []
+    parts = (each.split(_COMPARED) for each in (queries_QC, rough_QK, indices_QK))
+    for queries, rough, indices in zip(*parts, strict=True):
+        cosines = _cosines(queries, kept_NC, lengths_N, indices)
+        similarities, ordered = _ordered(cosines, indices, count)
+        is_coarse = (cosines - rough).abs().amax(1) > error  # of single precision in name alone
+        found.append((similarities, ordered, is_coarse | (similarities[:, -1] <= rough.amin(1) + error)))
+    similarities, indices, unsure = (torch.cat(each) for each in zip(*found, strict=True))
     if rough_QK.shape[1] < len(kept_NC):
-        unsure = similarities[:, -1] <= rough_QK.amin(1) + _rounding_error(queries_QC.shape[1])
         for rows in unsure.nonzero()[:, 0].split(_UNSURE):
             of_all = _all_cosines(queries_QC[rows], kept_NC, lengths_N)
             values, order = of_all.sort(dim=1, descending=True, stable=True)
@@ -172,7 +174,8 @@ def _ordered(similarities_QK: Tensor, indices_QK: Tensor, count: int) -> tuple[T
 def _rounding_error(channels: int) -> float:
     """At most, of a product of unit vectors in single precision: their channels' roundings all in one direction.
 
-    N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 3.1: n u / (1 - n u).
+    N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 3.1: n u / (1 - n u), where n counts the
+    roundings of both vectors to single precision too.
     """
-    most = channels * torch.finfo(torch.float32).eps / 2
+    most = (channels + 2) * torch.finfo(torch.float32).eps / 2
     return most / (1 - most)

@@ -1,6 +1,7 @@
 """The head against DINOv2's written out in PyTorch, in training and evaluation, and one update of it by hand."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from backbones import create_backbone
 from backbones.frozen_maps import FrozenMaps
 from backbones.images.normalisation import IMAGENET
 from backbones.training.job import make_optimizer
-from benchmarks.planning.recipe import load_recipe
+from benchmarks.planning.recipe import FOLDER, load_recipe
 from tasks.dense_probing.probe import DenseProbe, build_probe
 from tasks.segmentation.recipe import Inference
 
@@ -138,3 +139,14 @@ def test_an_update_is_adamws_and_changes_the_head_alone() -> None:
     for name, value in probe.state_dict().items():
         if name.startswith("backbone."):
             assert torch.equal(value, before[name]), name
+
+
+def test_the_recipe_takes_what_it_says_of_dinov2s_larger_images() -> None:
+    """Five scales, of which the notebook keeps the first three (its HEAD_SCALE_COUNT); windows half a side apart."""
+    head = (FOLDER / "ade20k_dense_probing.yaml").read_text().split("\ntask:")[0]
+    settings = re.findall(r"--set '?([^\s']+)", head.split("notebook takes the first three")[1])
+    recipe: Any = load_recipe("ade20k_dense_probing", settings, {"dense_probing"}).recipe
+    assert (recipe.features.layers, recipe.model.image_size, recipe.augment.ratio) == (4, 640, (1.0, 3.0))
+    assert recipe.augment.resize == recipe.inference.resize == (2560, 640)
+    assert recipe.inference.scales == (1.0, 1.32, 1.73, 2.28, 3.0)
+    assert recipe.inference.stride == recipe.model.image_size // 2 and recipe.inference.flip

@@ -31,6 +31,14 @@ def test_it_is_scikit_learns(data: tuple[Tensor, Tensor]) -> None:
         torch.testing.assert_close(found.logits(features).softmax(1), expected, atol=1e-5, rtol=0)
 
 
+def test_of_two_classes_it_is_scikit_learns_with_twice_the_strength(data: tuple[Tensor, Tensor]) -> None:
+    features, targets = data[0], data[1].clamp(max=1)
+    for found in solve(features, targets, 2, [1e-2, 1.0, 30.0]):
+        peer = LogisticRegression(C=2 * found.strength, tol=1e-9, max_iter=10_000, solver="newton-cg")
+        expected = peer.fit(features.double().numpy(), targets.numpy()).predict_proba(features.double().numpy())
+        torch.testing.assert_close(found.logits(features).softmax(1), torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
 def test_where_it_begins_and_its_blocks_change_nothing(
     data: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

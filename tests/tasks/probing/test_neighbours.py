@@ -4,6 +4,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
+from torch.nn import functional as F
 
 from tasks.probing import neighbours
 from tasks.probing.neighbours import nearest
@@ -61,6 +62,24 @@ def test_a_rough_product_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(neighbours, "_candidates", rough)
     again = nearest(queries, kept, 40)
     assert torch.equal(again[0], expected[0]) and torch.equal(again[1], expected[1])
+
+
+def test_a_product_coarser_than_single_precision_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `torch.set_float32_matmul_precision("medium")`, which code of a backbone may call."""
+    queries, kept = features(50, 0), features(1, 1) + 0.003 * features(5000, 2)  # close to each other
+    expected = nearest(queries, kept, 20)
+    unit = neighbours._unit
+    monkeypatch.setattr(neighbours, "_unit", lambda *each: unit(*each).bfloat16().float())
+    again = nearest(queries, kept, 20)
+    assert torch.equal(again[0], expected[0]) and torch.equal(again[1], expected[1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 24])
+def test_single_precision_rounds_by_no_more_than_is_allowed_for(channels: int) -> None:
+    queries, kept = features(400, 0, channels), features(20_000, 1, channels)
+    exact = F.normalize(queries.double()) @ F.normalize(kept.double()).T
+    rough = F.normalize(queries.double()).float() @ F.normalize(kept.double()).float().T
+    assert (rough - exact).abs().max() <= neighbours._rounding_error(channels)
 
 
 def test_no_queries_and_too_many_neighbours() -> None:
