@@ -7,6 +7,7 @@ to it, or the product is coarser than single precision, the query is compared wi
 """
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ QUERIES, KEPT = 512, 65_536
 SPARE = 16
 """Candidates above those that are wanted."""
 
-_COMPARED = 4096  # queries whose candidates are compared again at once
+_COMPARED = 1024  # queries whose candidates are compared again at once
 _AT_ONCE = 256  # features that are brought to unit length at once, few enough for a processor's cache
 _PRECISE = 8192  # kept features that are in memory in double precision at once
 _UNSURE = 64  # queries that are compared with everything at once
@@ -38,15 +39,12 @@ def nearest(queries_QC: Tensor, kept_NC: Tensor, count: int) -> tuple[Tensor, Te
         raise ValueError(f"{count} neighbours of {len(kept_NC)} features: expected 1 to {len(kept_NC)}")
     lengths_N = _lengths(kept_NC)
     rough_QK, indices_QK = _candidates(queries_QC, kept_NC, lengths_N, min(count + SPARE, len(kept_NC)))
-    error, found = _rounding_error(queries_QC.shape[1]), []
-    parts = (each.split(_COMPARED) for each in (queries_QC, rough_QK, indices_QK))
-    for queries, rough, indices in zip(*parts, strict=True):
-        cosines = _cosines(queries, kept_NC, lengths_N, indices)
-        similarities, ordered = _ordered(cosines, indices, count)
-        is_coarse = (cosines - rough).abs().amax(1) > error  # of single precision in name alone
-        found.append((similarities, ordered, is_coarse | (similarities[:, -1] <= rough.amin(1) + error)))
-    similarities, indices, unsure = (torch.cat(each) for each in zip(*found, strict=True))
+    cosines_QK = _cosines(queries_QC, kept_NC, lengths_N, indices_QK)
+    similarities, indices = _ordered(cosines_QK, indices_QK, count)
     if rough_QK.shape[1] < len(kept_NC):
+        error = _rounding_error(queries_QC.shape[1])
+        is_coarse = (cosines_QK - rough_QK).abs().amax(1) > error  # of single precision in name alone
+        unsure = is_coarse | (similarities[:, -1] <= rough_QK.amin(1) + error)
         for rows in unsure.nonzero()[:, 0].split(_UNSURE):
             of_all = _all_cosines(queries_QC[rows], kept_NC, lengths_N)
             values, order = of_all.sort(dim=1, descending=True, stable=True)
@@ -115,8 +113,9 @@ def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     chosen_QK = whole_QGM.amax(1).topk(count, 1, sorted=False).indices
     members = torch.arange(_GROUP, device=values_QN.device)[:, None] * groups
     places_QM = (chosen_QK[:, None] + members).flatten(1)
-    rest = torch.arange(groups * _GROUP, values_QN.shape[1], device=values_QN.device)
-    places_QM = torch.cat([places_QM, rest.expand(len(values_QN), -1)], 1)
+    if groups * _GROUP < values_QN.shape[1]:
+        rest = torch.arange(groups * _GROUP, values_QN.shape[1], device=values_QN.device)
+        places_QM = torch.cat([places_QM, rest.expand(len(values_QN), -1)], 1)
     values, order = values_QN.gather(1, places_QM).topk(count, 1, sorted=False)
     return values, places_QM.gather(1, order)
 
@@ -127,23 +126,49 @@ def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK:
     One kept feature after the other meets the queries whose candidate it is: each is read once, not once a query.
     """
     precise_QC, query_lengths_Q = queries_QC.double(), _lengths(queries_QC)
-    wanted, order = indices_QK.flatten().sort(stable=True)
-    asking = order // indices_QK.shape[1]
-    ends = torch.bincount(wanted, minlength=len(kept_NC)).cumsum(0)
-    rows = torch.cat([ends.new_zeros(1), ends])
-    found = torch.empty(len(wanted), dtype=torch.float64, device=queries_QC.device)
+    pairs = [_Pairs.of(indices) for indices in indices_QK.split(_COMPARED)]
     precise = kept_NC.new_empty((min(_PRECISE, len(kept_NC)), kept_NC.shape[1]), dtype=torch.float64)
     for start in range(0, len(kept_NC), _PRECISE):
-        part = rows[start : start + _PRECISE + 1]
-        first, last = int(part[0]), int(part[-1])
-        if first == last:
-            continue
-        here = slice(first, last)
-        pairs = _sparse(part - first, asking[here], (len(part) - 1, len(queries_QC)))
-        kept = precise[: len(part) - 1].copy_(kept_NC[start : start + _PRECISE])
-        found[here] = torch.sparse.sampled_addmm(pairs, kept, precise_QC.T, beta=0.0).values()
-    similarities = _rounded(found / (lengths_N[wanted] * query_lengths_Q[asking]))
-    return torch.empty_like(similarities).scatter_(0, order, similarities).view_as(indices_QK)
+        kept = kept_NC[start : start + _PRECISE]
+        kept = precise[: len(kept)].copy_(kept)
+        for queries, each in zip(precise_QC.split(_COMPARED), pairs, strict=True):
+            each.multiply(queries, kept, start)
+    products_QK = torch.cat([each.in_order() for each in pairs]).view_as(indices_QK)
+    return _rounded(products_QK / (lengths_N[indices_QK] * query_lengths_Q[:, None]))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Queries and their candidates, by the candidates' index.
+
+    wanted:   the kept feature of each pair, ascending
+    asking:   its query
+    places:   where it stands among all candidates of one query after the other
+    products: of both, in double precision
+    """
+
+    wanted: Tensor
+    asking: Tensor
+    places: Tensor
+    products: Tensor
+
+    @staticmethod
+    def of(indices_QK: Tensor) -> "_Pairs":
+        wanted, places = indices_QK.flatten().sort(stable=True)
+        products = torch.empty(len(wanted), dtype=torch.float64, device=wanted.device)
+        return _Pairs(wanted, places // indices_QK.shape[1], places, products)
+
+    def multiply(self, queries_QC: Tensor, kept_NC: Tensor, start: int) -> None:
+        """Those of these kept features, the first of which has the index `start`."""
+        numbers = torch.arange(start, start + len(kept_NC) + 1, device=self.wanted.device)
+        rows = torch.searchsorted(self.wanted, numbers)
+        here = slice(int(rows[0]), int(rows[-1]))
+        if here.start < here.stop:
+            places = _sparse(rows - here.start, self.asking[here], (len(kept_NC), len(queries_QC)))
+            self.products[here] = torch.sparse.sampled_addmm(places, kept_NC, queries_QC.T, beta=0.0).values()
+
+    def in_order(self) -> Tensor:
+        return torch.empty_like(self.products).scatter_(0, self.places, self.products)
 
 
 def _sparse(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
