@@ -14,8 +14,8 @@ from torch import Tensor
 
 from backbones.training.progress_line import progress_line
 
-QUERIES, KEPT = 512, 65_536
-"""Of how many queries and kept features a product is computed at once, whatever the batch: 128 MiB."""
+QUERIES, KEPT = 1024, 65_536
+"""Of how many queries and kept features a product is computed at once, whatever the batch: 256 MiB."""
 
 SPARE = 16
 """Candidates above those that are wanted."""
@@ -25,7 +25,7 @@ _AT_ONCE = 256  # features that are brought to unit length at once, few enough f
 _PRECISE = 8192  # kept features that are in memory in double precision at once
 _UNSURE = 64  # queries that are compared with everything at once
 
-_GROUP = 16  # features of which the best is looked at first: the whole product need not be sorted
+_LANES, _DEPTH = 4, 8  # so many times so many features, of which the best is looked at first
 _ROUNDING = 2.0**-40  # of similarities in double precision, whose last bits differ between devices
 
 
@@ -105,19 +105,29 @@ def _best_of(some: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], count: 
 
 
 def _highest(values_QN: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`topk`, which sorts only groups whose best is among the best of groups: those hold all that are wanted."""
-    groups = values_QN.shape[1] // _GROUP
+    """`topk`, which looks at groups first, then at lanes of groups: the best of each of those hold all that are wanted.
+
+    A group has `_LANES` lanes side by side, a lane `_DEPTH` values far apart, which the processor compares at once.
+    """
+    groups = values_QN.shape[1] // (_DEPTH * _LANES)
     if groups <= count:
         return values_QN.topk(min(count, values_QN.shape[1]), 1, sorted=False)
-    whole_QGM = values_QN[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))
-    chosen_QK = whole_QGM.amax(1).topk(count, 1, sorted=False).indices
-    members = torch.arange(_GROUP, device=values_QN.device)[:, None] * groups
-    places_QM = (chosen_QK[:, None] + members).flatten(1)
-    if groups * _GROUP < values_QN.shape[1]:
-        rest = torch.arange(groups * _GROUP, values_QN.shape[1], device=values_QN.device)
+    width, device = groups * _LANES, values_QN.device
+    lanes_QW = values_QN[:, : _DEPTH * width].unflatten(1, (_DEPTH, width)).amax(1)
+    groups_QK = lanes_QW.unflatten(1, (groups, _LANES)).amax(2).topk(count, 1, sorted=False).indices
+    lanes_QM = (groups_QK[:, :, None] * _LANES + torch.arange(_LANES, device=device)).flatten(1)
+    lanes_QK = _best_at(lanes_QW, lanes_QM, count)[1]
+    places_QM = (lanes_QK[:, :, None] + torch.arange(_DEPTH, device=device) * width).flatten(1)
+    if _DEPTH * width < values_QN.shape[1]:
+        rest = torch.arange(_DEPTH * width, values_QN.shape[1], device=device)
         places_QM = torch.cat([places_QM, rest.expand(len(values_QN), -1)], 1)
-    values, order = values_QN.gather(1, places_QM).topk(count, 1, sorted=False)
-    return values, places_QM.gather(1, order)
+    return _best_at(values_QN, places_QM, count)
+
+
+def _best_at(values_QN: Tensor, places_QM: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest of the values at these places, and their places."""
+    values_QK, order = values_QN.gather(1, places_QM).topk(count, 1, sorted=False)
+    return values_QK, places_QM.gather(1, order)
 
 
 def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK: Tensor) -> Tensor:
