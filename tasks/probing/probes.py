@@ -155,6 +155,11 @@ def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor
     emptied = (counts == taken) & (counts > 0)
     held[emptied[targets] & held] = False
     if not held.any():
+        if counts.max() == 1:
+            raise InputError(
+                f'key "held_out.share": each of {len(targets):,} classes has one training image, and none to hold out. '
+                "Take a probe that holds none out: knn, or few_labels with --set few_labels.per_class=[1]"
+            )
         fit = "would leave none to learn from. Give a smaller" if emptied.any() else "are none. Give a larger"
         raise InputError(
             f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes '

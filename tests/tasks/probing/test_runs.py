@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from backbones import kept_features
+from backbones.errors import InputError
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
@@ -34,6 +35,7 @@ from tasks.probing import features as passes
 from tasks.probing import linear_grid
 from tasks.probing.features import FeatureStep
 from tasks.probing.linear_grid import Head, Schedule, batches
+from tasks.probing.probes import hold_out
 from tasks.probing.samples import ShownImages
 from tests.support.in_process import call, refusal, success
 
@@ -371,6 +373,12 @@ def test_too_few_images_are_told(
     before = len(shown)
     assert refusal(*arguments(recipe, mini, tmp_path, **changes)).startswith(message)
     assert len(shown) == before  # hours of a pass over ImageNet come after
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.9])
+def test_where_each_class_has_one_image_no_share_is_advised(share: float) -> None:
+    with pytest.raises(InputError, match=r"each of 8 classes has one training image.*few_labels\.per_class=\[1\]"):
+        hold_out(torch.arange(8), share, 0)
 
 
 @pytest.mark.parametrize(
