@@ -204,12 +204,12 @@ def cache_folder() -> Path:
 
 def _folders() -> list[Path]:
     """Where entries of data may lie; they are written to the first that can be written to."""
-    return [cache_folder() / "data", *_temporary_folder()]
+    return [cache_folder() / "data", *temporary_folder("backbench")]
 
 
-def _temporary_folder() -> list[Path]:
+def temporary_folder(name: str) -> list[Path]:
     """This user's on this machine, where there is no other: anybody can make one of its name, and it has to be ours."""
-    folder = Path(tempfile.gettempdir()) / f"backbench-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     with suppress(OSError):
         status = folder.lstat()
         is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077

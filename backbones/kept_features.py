@@ -3,7 +3,8 @@
 `features/KEY` in the folder of `backbones.cache` holds a file for each kind of features, float32 (N, C) in numpy's
 format, which of the N images could be read, and `features.json`, which says of what they are. It has its name only once
 all of it is written; until then a folder `KEY.unfinished` holds what is done, and who repeats the command goes on from
-there. What was used longest ago makes room for what is new.
+there. What was used longest ago makes room for what is new. Where the cache folder cannot be written to, what it holds
+is taken all the same, and what is new goes to a folder for temporary files.
 """
 
 import errno
@@ -12,17 +13,19 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from backbones.cache import Entry, cache_folder
+from backbones.cache import Entry, cache_folder, temporary_folder
 from backbones.errors import InputError, TryAgainError, not_written
 from backbones.images.mounts import is_on_own_disk
 from backbones.training.writing import written_whole
@@ -65,7 +68,8 @@ class KeptFeatures:
         self.about: dict[str, Any] = json.loads(json.dumps({**about, "images": images}))
         self.subject, self.images = subject, images
         digest = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = features_folder() / digest
+        kept = (folder / digest for folder in _folders() if (folder / digest / _HEAD).exists())
+        self.folder = next(kept, features_folder() / digest)
         self.unfinished = self.folder.with_name(f"{digest}{_UNFINISHED}")
 
     @contextmanager
@@ -87,7 +91,7 @@ class KeptFeatures:
             except Timeout:
                 is_alone = False
             except OSError as error:
-                if error.errno not in _NO_LOCKS:
+                if error.errno not in _NO_LOCKS and not (self.folder / _HEAD).exists():
                     raise
         try:
             yield is_alone
@@ -158,10 +162,7 @@ class KeptFeatures:
             if start + len(readable) <= before["images"] or (self.folder / _HEAD).exists():
                 return
             if start > before["images"]:
-                raise TryAgainError(
-                    f"{self.unfinished}: of {self.subject} {before['images']:,} images are done there, and were "
-                    f"{start:,}: another process has removed or begun them anew. Repeat the command"
-                )
+                raise self._lost(before["images"], start)
             if not before["images"]:
                 self._begin({name: each.shape[1] for name, each in values.items()})
             for name, part in {**values, Path(_READABLE).stem: readable}.items():
@@ -178,6 +179,12 @@ class KeptFeatures:
             with written_whole(self.unfinished / _DONE) as file:
                 file.write(json.dumps(progress).encode())
 
+    def _lost(self, found: int, written: int) -> TryAgainError:
+        return TryAgainError(
+            f"{self.unfinished}: of {self.subject} {found:,} images are done there, and were {written:,}: another "
+            "process has removed or begun them anew. Repeat the command"
+        )
+
     def _begin(self, widths: Mapping[str, int]) -> None:
         """Lay out files for all images, if there is room."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
@@ -190,16 +197,19 @@ class KeptFeatures:
                 f"{self.unfinished.parent}: {self.subject} take {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB "
                 "are free. Set XDG_CACHE_HOME to a folder with more room, or make some: `backbench cache ls`"
             )
+        if self.folder.parent != _folders()[0]:
+            _tell_place(self.folder.parent)
         for name, width in widths.items():
             _lay_out(self.unfinished / f"{name}.npy", np.dtype(np.float32), (self.images, width))
         _lay_out(self.unfinished / _READABLE, np.dtype(np.bool_), (self.images,))
 
     def finish(self) -> None:
-        """Give what is written its name. Raises InputError where that fails."""
+        """Give what is written its name. Raises InputError where that fails, and TryAgainError where it was removed."""
         if (self.folder / _HEAD).exists():  # another process was faster, where nothing keeps two apart
             return
         progress = self._progress()
-        assert progress["images"] == self.images
+        if progress["images"] < self.images:
+            raise self._lost(progress["images"], self.images)
         told = {name: progress[name] for name in ("about", "unreadable", "widths")} | {"subject": self.subject}
         with _told(self.folder):
             with written_whole(self.unfinished / _HEAD) as file:
@@ -247,14 +257,34 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def features_folder() -> Path:
-    """Where all lie."""
-    return cache_folder() / "features"
+    """Where new ones go."""
+    folders = _folders()
+    return next(filter(_takes_files, folders), folders[0])
+
+
+def _folders() -> list[Path]:
+    """Where they may lie."""
+    return [cache_folder() / "features", *temporary_folder("backbench-features")]
+
+
+@cache
+def _tell_place(folder: Path) -> None:
+    """Say once where features are, other than where one looks for them."""
+    print(f"backbench: {cache_folder()} cannot be written to: features are kept in {folder}", file=sys.stderr)
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a folder, made if there is none yet, can be written to."""
+    with suppress(OSError):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK | os.X_OK)
+    return False
 
 
 def feature_entries() -> list[Entry]:
     """All that are kept, what was begun, and what cannot be used any more; what was used last at the end."""
     found = []
-    for folder in features_folder().glob("[!.]*"):
+    for folder in (folder for place in _folders() for folder in place.glob("[!.]*")):
         with suppress(OSError):
             used = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if folder.name.endswith(_UNFINISHED):

@@ -171,10 +171,57 @@ def test_too_little_room_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None
         )
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+@pytest.fixture
+def _unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files that serves, since a file stands where the cache folder would be."""
     (tmp_path / "backbench").write_text("a file")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path / f"backbench-features-{os.getuid()}"
+
+
+def test_where_the_cache_cannot_be_written_to_a_temporary_folder_serves(
+    _unwritable: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with place().alone(0.1) as alone:
+        write(place(), 0, 2)
+        write(place(), 2, 4)
+        place().finish()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"backbench cannot be written to: features are kept in {_unwritable}")
+    assert alone and place().folder.parent == _unwritable
+    assert _unwritable.stat().st_mode & 0o777 == 0o700
+    require_values(place())
+    assert [entry.path for entry in feature_entries()] == [place().folder]
+    success("cache", "rm", place().folder.name)
+    assert place().find() is None and feature_entries() == []
+
+
+def test_neither_can_be_written_to(_unwritable: Path) -> None:
+    _unwritable.mkdir()
+    _unwritable.chmod(0o777)
     with pytest.raises(InputError, match="XDG_CACHE_HOME"), place().alone(0.1):
         pass
+
+
+def test_features_of_a_cache_that_can_only_be_read_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(place(), 0, 4)
+    place().finish()
+    kept, lock, access = place().folder, kept_features.FileLock.acquire, os.access
+
+    def refuse(self: Any, *arguments: Any, **options: Any) -> Any:
+        if str(kept.parent) in self.lock_file:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return lock(self, *arguments, **options)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "other"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(kept_features.FileLock, "acquire", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: kept.parent != path and access(path, mode))
+    with place().alone(0.1) as alone:
+        require_values(place())
+    assert alone and place().folder == kept
+    with place(weights="b").alone(0.1):
+        assert place(weights="b").folder.parent.parent == tmp_path / "other"
 
 
 def test_what_is_asked_is_kept_as_json() -> None:
@@ -243,6 +290,14 @@ def test_what_was_removed_amid_a_pass_is_not_begun_with_later_images() -> None:
     with pytest.raises(TryAgainError, match="0 images are done there, and were 2"):
         write(kept, 2, 3)
     assert place().done() == 0
+
+
+def test_what_was_removed_after_a_pass_is_told() -> None:
+    write(place(), 0, 4)
+    shutil.rmtree(place().unfinished)
+    with pytest.raises(TryAgainError, match=r"0 images are done there, and were 4: .* Repeat the command"):
+        place().finish()
+    assert place().find() is None
 
 
 def test_files_that_could_not_be_removed_are_in_nobodys_way() -> None:
