@@ -215,8 +215,14 @@ def _are_missing(kept: KeptFeatures, shown: Shown) -> bool:
     again = next((number for number in left_out if images[number]["readable"]), None)
     if again is None:
         return False
+    try:
+        remove_features(kept.folder)
+    except OSError as error:
+        raise InputError(
+            f"{kept.folder}: features that lack an image cannot be removed: {error.strerror}. Set XDG_CACHE_HOME to "
+            "another folder, or have its owner remove them"
+        ) from None
     print(f"backbench: {shown.paths[again]} can be read by now: features are computed anew", file=sys.stderr)
-    remove_features(kept.folder)
     return True
 
 

@@ -1,5 +1,6 @@
 """Probes through the command line: features are computed once, and what is learnt from them is scikit-learn's."""
 
+import errno
 import os
 import shutil
 import signal
@@ -334,6 +335,14 @@ def test_an_evaluation_image_that_could_not_be_read_for_a_while_is_no_lasting_ha
         patch.setattr(ShownImages, "_read", refused)
         assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
         assert "Stale file handle" in refusal(*arguments("mini_knn", mini, tmp_path / "out"), status=3)
+
+    def locked(folder: Path) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "remove_features", locked)
+        message = refusal(*arguments("mini_knn", mini, tmp_path / "out")).splitlines()[-1]
+        assert "cannot be removed: Permission denied. Set XDG_CACHE_HOME" in message
     assert "can be read by now" in success(*arguments("mini_knn", mini, tmp_path / "out")).output
 
 
