@@ -38,7 +38,7 @@ from tasks.probing.recipe import ProbingRecipe
 
 TRAINING, EVALUATION = "training", "evaluation"
 
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
 """In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
 _LOOKED_AT = 8192

@@ -284,15 +284,22 @@ def test_features_that_are_removed_meanwhile_are_told(
     assert message.endswith("features were removed meanwhile. Repeat the command")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_features_that_do_not_fit_are_told(
-    mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: RuntimeError, mini: Path, probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*about: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        raise error
 
     monkeypatch.setattr(linear_grid, "train", full)
     message = refusal(*arguments("mini_linear_grid", mini, tmp_path), status=75)
-    assert "of features are to be on this device" in message and "grid.layers" in message and "20 GiB" in message
+    assert "of features are to be on this device" in message and "grid.layers" in message and str(error) in message
     assert "activation_checkpointing" not in message
 
 
