@@ -136,13 +136,12 @@ def _cosines(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, indices_QK:
     One kept feature after the other meets the queries whose candidate it is: each is read once, not once a query.
     """
     precise_QC, query_lengths_Q = queries_QC.double(), _lengths(queries_QC)
-    pairs = [_Pairs.of(indices) for indices in indices_QK.split(_COMPARED)]
+    pairs = [_Pairs.of(indices, len(kept_NC)) for indices in indices_QK.split(_COMPARED)]
     precise = kept_NC.new_empty((min(_PRECISE, len(kept_NC)), kept_NC.shape[1]), dtype=torch.float64)
-    for start in range(0, len(kept_NC), _PRECISE):
-        kept = kept_NC[start : start + _PRECISE]
+    for number, kept in enumerate(kept_NC.split(_PRECISE)):
         kept = precise[: len(kept)].copy_(kept)
         for queries, each in zip(precise_QC.split(_COMPARED), pairs, strict=True):
-            each.multiply(queries, kept, start)
+            each.multiply(queries, kept, number)
     products_QK = torch.cat([each.in_order() for each in pairs]).view_as(indices_QK)
     return _rounded(products_QK / (lengths_N[indices_QK] * query_lengths_Q[:, None]))
 
@@ -154,27 +153,30 @@ class _Pairs:
     wanted:   the kept feature of each pair, ascending
     asking:   its query
     places:   where it stands among all candidates of one query after the other
+    borders:  before which pair each block of `_PRECISE` kept features begins, and the last one ends
     products: of both, in double precision
     """
 
     wanted: Tensor
     asking: Tensor
     places: Tensor
+    borders: list[int]
     products: Tensor
 
     @staticmethod
-    def of(indices_QK: Tensor) -> "_Pairs":
+    def of(indices_QK: Tensor, kept: int) -> "_Pairs":
         wanted, places = indices_QK.flatten().sort(stable=True)
+        borders = torch.searchsorted(wanted, torch.arange(0, kept + _PRECISE, _PRECISE, device=wanted.device))
         products = torch.empty(len(wanted), dtype=torch.float64, device=wanted.device)
-        return _Pairs(wanted, places // indices_QK.shape[1], places, products)
+        return _Pairs(wanted, places // indices_QK.shape[1], places, borders.tolist(), products)
 
-    def multiply(self, queries_QC: Tensor, kept_NC: Tensor, start: int) -> None:
-        """Those of these kept features, the first of which has the index `start`."""
-        numbers = torch.arange(start, start + len(kept_NC) + 1, device=self.wanted.device)
-        rows = torch.searchsorted(self.wanted, numbers)
-        here = slice(int(rows[0]), int(rows[-1]))
+    def multiply(self, queries_QC: Tensor, kept_NC: Tensor, number: int) -> None:
+        """Those of the block of kept features of this number."""
+        here, start = slice(self.borders[number], self.borders[number + 1]), number * _PRECISE
         if here.start < here.stop:
-            places = _sparse(rows - here.start, self.asking[here], (len(kept_NC), len(queries_QC)))
+            numbers = torch.arange(start, start + len(kept_NC) + 1, device=self.wanted.device)
+            rows = torch.searchsorted(self.wanted[here], numbers)
+            places = _sparse(rows, self.asking[here], (len(kept_NC), len(queries_QC)))
             self.products[here] = torch.sparse.sampled_addmm(places, kept_NC, queries_QC.T, beta=0.0).values()
 
     def in_order(self) -> Tensor:
