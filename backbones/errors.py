@@ -1,10 +1,21 @@
 """The exceptions for a call or an input that is wrong, each with the exit status that the command line ends with."""
 
 import errno
+import re
 from typing import ClassVar
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where nothing more can be written until somebody makes room."""
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
+"""In the message of the RuntimeError that torch raises, on GPU and CPU; the last where cuBLAS finds no room."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU, or the machine, had too little memory."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 class InputError(ValueError):

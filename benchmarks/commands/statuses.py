@@ -16,7 +16,7 @@ from typing import Any
 import typer
 import typer.core
 
-from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError
+from backbones.errors import NO_ROOM, DataError, FirstFailedError, InputError, TryAgainError, is_out_of_memory
 from backbones.plugins import describe_error
 from backbones.training.launching import require_place
 from backbones.training.machine import process_count, process_rank
@@ -59,9 +59,6 @@ def after_repeating(command: str | None) -> str:
 
 
 EPILOGUE = "Exit statuses\n\n" + "\n\n".join(f"{status}: {meaning}" for status, meaning in STATUSES.items())
-
-OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
-"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
 LOST_LOADER = re.compile(r"DataLoader worker .*(is killed by signal|exited unexpectedly)")
 """In the message of the RuntimeError that torch raises where a process that loads images has gone."""
@@ -212,7 +209,7 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             return f"{LESS_LOADING}: {str(error).splitlines()[0].strip()}", TRY_AGAIN
         case RuntimeError() if NO_CONNECTION in str(error):
             return f"{NO_WAY}: {str(error).splitlines()[0]}", InputError.status
-        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        case _ if is_out_of_memory(error):
             first = str(error).splitlines()[0] if str(error) else "MemoryError"
             return f"{LESS_MEMORY}: {first}", TRY_AGAIN
     return None

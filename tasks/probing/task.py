@@ -1,6 +1,5 @@
 """Probing a frozen backbone: from the recipe to the scores."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from backbones.architectures import count_parameters
-from backbones.errors import InputError, TryAgainError
+from backbones.errors import InputError, TryAgainError, is_out_of_memory
 from backbones.forward_cost import forward_cost
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import Normalisation
@@ -37,9 +36,6 @@ from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_ki
 from tasks.probing.recipe import ProbingRecipe
 
 TRAINING, EVALUATION = "training", "evaluation"
-
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
-"""In the message of the RuntimeError that torch raises, on GPU and CPU."""
 
 _LOOKED_AT = 8192
 """Images whose features are looked at at once."""
@@ -171,7 +167,7 @@ def _probe(
         )
         return probe(recipe, seen), numbers
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         held = sum(each.values[name].nbytes for each in (kept, asked, *drawn) for name in names)
         raise TryAgainError(

@@ -141,7 +141,6 @@ def _not_zero(tensor: Tensor) -> Tensor:
 
 BY_CONTENT: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: lambda kernels, tensor: answer(tensor).item(),
-    aten.bincount.default: lambda kernels, tensor, weights=None, minlength=0: tensor.new_empty(minlength),
     aten.nonzero.default: lambda kernels, tensor: _not_zero(tensor),
     aten.repeat_interleave.Tensor: Kernels.repeat,
     vision.nms.default: lambda kernels, boxes, scores, threshold: _half(len(boxes), boxes),

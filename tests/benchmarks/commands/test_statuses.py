@@ -48,6 +48,7 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
         (OSError(errno.EDQUOT, "Disk quota exceeded", "a file"), 75),
         (MemoryError(), 75),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 75),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), 75),
         (RuntimeError("DataLoader worker (pid 22330) is killed by signal: Killed. "), 75),
         (RuntimeError("DataLoader worker (pid(s) 22330) exited unexpectedly"), 75),
     ],
