@@ -7,6 +7,7 @@ to it, or the product is coarser than single precision, the query is compared wi
 """
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ SPARE = 16
 """Candidates above those that are wanted."""
 
 _COMPARED = 1024  # queries whose candidates are compared again at once
+_CHOSEN = 256  # queries whose candidates are taken from the product at once
 _AT_ONCE = 256  # features that are brought to unit length at once, few enough for a processor's cache
 _PRECISE = 8192  # kept features that are in memory in double precision at once
 _UNSURE = 64  # queries that are compared with everything at once
@@ -82,10 +84,10 @@ def _candidates(queries_QC: Tensor, kept_NC: Tensor, lengths_N: Tensor, count: i
             kept = _unit(kept_NC[start : start + KEPT], lengths_N[start : start + KEPT])
             for number, unit in enumerate(units):
                 product = torch.mm(unit, kept.T, out=products[: len(unit) * len(kept)].view(len(unit), len(kept)))
-                values, places = _highest(product, count)
+                values, places = _together(_highest(part, count) for part in product.split(_CHOSEN))
                 best[number] = _best_of(best[number], (values, places + start), count)
                 line.update(start // KEPT * len(units) + number + 1)
-    return torch.cat([values for values, _ in best]), torch.cat([places for _, places in best])
+    return _together(best)
 
 
 def _unit(features: Tensor, lengths: Tensor) -> Tensor:
@@ -94,6 +96,12 @@ def _unit(features: Tensor, lengths: Tensor) -> Tensor:
     for unit, values, length in zip(*(each.split(_AT_ONCE) for each in (units, features, lengths)), strict=True):
         unit.copy_(values / length[:, None])
     return units
+
+
+def _together(parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Of one part of the queries after the other."""
+    values, places = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(places)
 
 
 def _best_of(some: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
