@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from backbones.architectures import count_parameters
 from backbones.errors import InputError, TryAgainError, is_out_of_memory
@@ -49,6 +50,11 @@ def identify_data(recipe: ProbingRecipe, data: Path) -> Contents:
     require_training_images(recipe.dataset, data)
     places = {"opener": opener_of(recipe.dataset)}
     return kept_contents("classification", data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
+
+
+def require_blocks(recipe: ProbingRecipe, network: nn.Module, backbone: str) -> None:
+    """Raise InputError for features that `backbone` does not give, of which `network` is taken over."""
+    require_kinds(recipe, FrozenBackbone(network, recipe.model.image_size).kinds, backbone)
 
 
 def fine_tune(
