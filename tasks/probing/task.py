@@ -14,7 +14,6 @@ from backbones.errors import InputError, TryAgainError, is_out_of_memory
 from backbones.forward_cost import forward_cost
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import Normalisation
-from backbones.images.views import View
 from backbones.kept_features import Features
 from backbones.registry import create_backbone
 from backbones.training.agreement import first_decides
@@ -26,6 +25,7 @@ from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from results.metrics import PRIMARY
+from tasks.classification.samples import view_under
 from tasks.data_sets import open_labelled, opener_of, require_training_images
 from tasks.datasets.evaluation_images import nothing_readable, require_evaluation_images, unreadable_image
 from tasks.datasets.identity import Contents, kept_contents
@@ -116,15 +116,7 @@ def fine_tune(
 
 def _shown(recipe: ProbingRecipe, train: LabelledSplit, val: LabelledSplit, seed: int) -> dict[str, Shown]:
     """The images whose features are wanted, by name."""
-    inference = recipe.inference
-    view = View(
-        recipe.model.image_size,
-        inference.crop_ratio,
-        inference.resized,
-        inference.shape,
-        inference.interpolation,
-        recipe.data.decoder,
-    )
+    view = view_under(recipe.inference, recipe.model.image_size, recipe.data)
     plain = {
         TRAINING: Shown(train.paths, view, train.names_root),
         EVALUATION: Shown(val.paths, view, val.names_root),
