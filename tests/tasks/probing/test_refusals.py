@@ -31,12 +31,6 @@ from tests.support.probing_runs import arguments
             {"held_out__share": 0.001},
             'key "held_out.share": 0.001 of 64 training images in 8 classes are none. Give a larger share',
         ),
-        (
-            "mini_linear_grid",
-            {"held_out__share": 0.999},
-            'key "held_out.share": 0.999 of 64 training images in 8 classes would leave none to learn from. '
-            "Give a smaller share",
-        ),
     ],
 )
 def test_too_few_images_are_told(

@@ -23,6 +23,7 @@ from backbones.training.randomness import seed_generators
 from tasks.data_sets import open_labelled
 from tasks.datasets.labelled import LabelledSplit
 from tasks.probing.linear_grid import Schedule, batches
+from tasks.probing.probes import hold_out
 from tests.support.in_process import refusal, success
 from tests.support.probing_runs import arguments, of, only, values
 
@@ -118,6 +119,23 @@ def test_heads_that_diverge_are_not_chosen(mini: Path, probed: Path, tmp_path: P
     success(*arguments("mini_linear_grid", mini, tmp_path, grid__rates="[1e+38,0.1]"))
     (note,) = [note for note in only(tmp_path).notes if "heads" in note]
     assert note.startswith("of 8 heads (4 have diverged) that of learning rate 0.1 on")
+
+
+@pytest.mark.parametrize(("share", "fewest"), [(0.1, 0), (0.99, 3), (0.999, 3)])
+def test_a_large_share_holds_out_of_every_class_and_leaves_one_image_of_each(share: float, fewest: int) -> None:
+    """A class all of whose images are drawn took part in no choice, and one of them alone stayed behind."""
+    targets = torch.tensor([0, *[1] * 4, *[2] * 40, *[4] * 8])  # of class 3 there are none
+    learnt, chosen_by = hold_out(targets, share, 0)
+    assert sorted([*learnt.tolist(), *chosen_by.tolist()]) == [*range(len(targets))]
+    left, held = (torch.bincount(targets[each], minlength=5).tolist() for each in (learnt, chosen_by))
+    assert left[0] == 1 and held[0] == held[3] == left[3] == 0
+    assert all(count >= 1 for count in (left[1], left[2], left[4])) and held[1] >= fewest
+    assert share < 0.9 or (left[1], left[4]) == (1, 1)
+
+
+def test_a_record_says_of_how_many_images_a_head_was_chosen(mini: Path, shown: list[int], tmp_path: Path) -> None:
+    success(*arguments("mini_linear_grid", mini, tmp_path, held_out__share=0.99))
+    assert any("% of 56 held-out training images when trained on the other 8" in note for note in only(tmp_path).notes)
 
 
 def test_an_evaluation_needs_a_network(mini: Path, probed: Path, tmp_path: Path) -> None:
