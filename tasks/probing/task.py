@@ -17,6 +17,7 @@ from backbones.images.normalisation import Normalisation
 from backbones.kept_features import Features
 from backbones.registry import create_backbone
 from backbones.training.agreement import first_decides
+from backbones.training.interruption import repeating
 from backbones.training.machine import cuda_version, device_name, device_type, driver_version, process_count
 from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.outcome import Outcome
@@ -31,7 +32,7 @@ from tasks.datasets.evaluation_images import nothing_readable, require_evaluatio
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import LabelledSplit, contents_of
 from tasks.outcome import TaskOutcome
-from tasks.probing.features import Shown, take_features
+from tasks.probing.features import BLOCK, Shown, take_features
 from tasks.probing.metric import Probed
 from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, require_labels, wanted
 from tasks.probing.recipe import ProbingRecipe
@@ -57,6 +58,7 @@ def require_blocks(recipe: ProbingRecipe, network: nn.Module, backbone: str) -> 
     require_kinds(recipe, FrozenBackbone(network, recipe.model.image_size).kinds, backbone)
 
 
+@repeating(f"go on from the features that are kept, of {BLOCK:,} images at a time")
 def fine_tune(
     recipe: ProbingRecipe,
     data: Path,

@@ -94,7 +94,9 @@ def test_an_interrupted_pass_goes_on(mini: Path, tmp_path: Path, monkeypatch: py
         return forward(self, images, mode, **about)
 
     monkeypatch.setattr(FeatureStep, "forward", ending)
-    assert call(*arguments("mini_knn", mini, tmp_path / "out")).exit_code == 130
+    ended = call(*arguments("mini_knn", mini, tmp_path / "out"))
+    assert ended.exit_code == 130 and "checkpoint" not in ended.output
+    assert "interrupted; repeat the command to go on from the features that are kept, of" in ended.output
     counts[0] = 1000
     success(*arguments("mini_knn", mini, tmp_path / "out"))
     assert counts[0] == 1000 + 16 + 80
