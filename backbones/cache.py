@@ -197,9 +197,13 @@ def _remove_unfinished() -> None:
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be found out again: $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench."""
+    """Where things are kept that can be found out again: $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench.
+
+    A relative path there is no valid one, and is ignored (XDG base directory specification 0.8, "Basics").
+    """
+    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
     home = os.environ.get("HOME", "/nonexistent")
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "backbench"
+    return (told if told.is_absolute() else Path(home, ".cache")) / "backbench"
 
 
 def _folders() -> list[Path]:

@@ -28,6 +28,8 @@ class Task:
     columns_by_image_size: the table's column depends on the image size: a ViT-H at 448 pixels stands in "ViT-H-448"
     evaluates_in_fp32:     whatever the precision of its training
     leaves_network:        a run leaves one that can be evaluated, exported and shown images
+    asks_for_blocks:        of a backbone, a class token or last blocks that not every one has; its module `task` has
+                           `require_blocks`, which refuses one without
     """
 
     name: str
@@ -38,6 +40,7 @@ class Task:
     columns_by_image_size: bool = False
     evaluates_in_fp32: bool = False
     leaves_network: bool = True
+    asks_for_blocks: bool = False
 
     def module(self, name: str) -> ModuleType:
         """One of the task's modules: "task", "paired", …"""
@@ -81,6 +84,7 @@ def _probe(name: str, recipe: str, package: str = "tasks.probing") -> Task:
         tables=("probes",),
         columns_by_image_size=True,
         leaves_network=False,
+        asks_for_blocks=True,
     )
 
 
@@ -128,6 +132,7 @@ TASKS = {
             tables=("probes-dense",),
             evaluates_in_fp32=True,
             leaves_network=False,
+            asks_for_blocks=True,
         ),
         _probe("linear_probing", "LinearProbingRecipe", "tasks.linear_probing"),
         Task(
@@ -138,6 +143,7 @@ TASKS = {
             tables=("partial",),
             columns_by_image_size=True,
             leaves_network=False,
+            asks_for_blocks=True,
         ),
     )
 }

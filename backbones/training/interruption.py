@@ -65,6 +65,15 @@ class Cadence:
         return max(1, min(most, int(self.seconds / each))) if each else most
 
 
+@contextmanager
+def repeating(does: str) -> Iterator[None]:
+    """Within the block Ctrl-C says that repeating the command does this: "go on from …"."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(does) from None
+
+
 class InterruptHook(Hook):
     """Ends a run with KeyboardInterrupt once its state, if it has any, is saved; a second signal ends it at once.
 

@@ -8,7 +8,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -23,15 +23,18 @@ from backbones.contract import has_timms_interface
 from backbones.entries import BackboneEntry
 from backbones.errors import InputError
 from backbones.features import ChangedImagesError, Form, examine, pick, try_features
+from backbones.frozen import FrozenBackbone
 from backbones.normalising import normalisation_of
 from backbones.registry import build_backbone, create_backbone, find_backbone
 from backbones.weights.checkpoints import Checkpoint
 from backbones.weights.readers import is_reader
-from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
+from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, PROBES, Finding
 from benchmarks.commands.network_checks import check_groups, in_one_line, try_network
 from benchmarks.commands.places_check import check_places
 from tasks.classification.classifier import add_head
 from tasks.data_sets import pretraining_name
+from tasks.probing.probes import parts_of
+from tasks.probing.recipe import LAYERS, Pool
 from tasks.registry import TASKS
 from tasks.unused import USUAL_SIDE
 
@@ -94,6 +97,7 @@ def check_backbone(name: str, checkpoint: Checkpoint | None) -> Iterator[Finding
             yield _activation_checkpointing(build)
             yield from _classification(build, form, side)
             yield from _dense(build, form, side)
+            yield _probes(build, form, side)
         except (Exception, SystemExit) as error:  # as above
             remark = f"{in_one_line(error)}, with normalised images, whose numbers lie on both sides of 0"
             yield Finding(ALL, "runs", "failed", remark)
@@ -220,6 +224,25 @@ def _classification(build: Callable[..., nn.Module], form: Form, side: int) -> I
     yield Finding(CLASSIFICATION, "head", "ok", "; ".join([token, *notes]))
     yield from try_network(CLASSIFICATION, network, torch.randn(4, 3, side, side, device=_device(form)))
     yield check_groups(CLASSIFICATION, network, groups, _layered(network))
+
+
+def _probes(build: Callable[..., nn.Module], form: Form, side: int) -> Finding:
+    """Take the features of which probes learn, and say which pools of how many blocks there are."""
+    name = "frozen features"
+    try:
+        network = FrozenBackbone(build(), side)
+        with torch.no_grad():
+            found = network(torch.randn(2, 3, side, side, device=_device(form)))
+    except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
+        return Finding(PROBES, name, "failed", in_one_line(error))
+    if wrong := [kind for kind, each in found.items() if not each.isfinite().all()]:
+        return Finding(PROBES, name, "failed", f"infinite or undefined numbers in {', '.join(wrong)}")
+    most = {
+        pool: max((count for count in range(1, LAYERS + 1) if {*parts_of(pool, count)} <= found.keys()), default=0)
+        for pool in get_args(Pool)
+    }
+    told = [f"features.pool={pool} of {count} last block(s) at most" for pool, count in most.items() if count]
+    return Finding(PROBES, name, "ok", "; ".join(told))
 
 
 def _dense(build: Callable[..., nn.Module], form: Form, smallest: int) -> Iterator[Finding]:

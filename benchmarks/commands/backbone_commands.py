@@ -26,7 +26,7 @@ def check_backbone(
     """Try a backbone in every task on a few random images, and say what is to be mended.
 
     Shapes at several sizes, gradients of all parameters, evaluation, layers for layer-wise decay, bf16, weights saved
-    and loaded, and how its pixels are normalised. docs/backbones.md says what a backbone must have.
+    and loaded, frozen features, and how its pixels are normalised. docs/backbones.md says what a backbone must have.
 
     A function of one's own: backbench check-backbone my_vision.models:my_vit
 

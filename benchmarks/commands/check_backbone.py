@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from backbones.weights.checkpoints import read_checkpoint
 from benchmarks.commands.backbone_checks import check_backbone
-from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, Finding
+from benchmarks.commands.findings import ALL, CLASSIFICATION, DENSE, PROBES, Finding
 from benchmarks.commands.sheets import Sheet, nothing_else_on_stdout, print_json, show
 from benchmarks.planning.cells import parse_backbone
 
@@ -27,7 +27,7 @@ def show_checks(argument: str, *, as_json: bool) -> bool:
                 show(Sheet(_HEADINGS, [row], widths=_WIDTHS), with_headings=not found)
                 sys.stdout.flush()
             found.append(finding)
-    serves = {task: _serves(task, found) for task in (CLASSIFICATION, DENSE)}
+    serves = {task: _serves(task, found) for task in (CLASSIFICATION, DENSE, PROBES)}
     if as_json:
         print_json({"backbone": name, "serves": serves, "checks": [asdict(each) for each in found]})
         return all(serves.values())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-CLASSIFICATION, DENSE, ALL = "classification", "detection, segmentation", "all"
+CLASSIFICATION, DENSE, PROBES, ALL = "classification", "detection, segmentation", "probes", "all"
 
 Result = Literal["ok", "failed", "told"]
 
@@ -12,7 +12,7 @@ Result = Literal["ok", "failed", "told"]
 class Finding:
     """What one check came to.
 
-    task:   CLASSIFICATION, DENSE or ALL
+    task:   CLASSIFICATION, DENSE, PROBES or ALL
     result: "told" where there is nothing to pass or to fail
     remark: what was found; where it failed, what to mend
     """

@@ -20,6 +20,7 @@ from backbones.weights.origin import Origin
 from backbones.weights.references import SEPARATOR
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.sheets import nothing_else_on_stdout, print_json
+from benchmarks.planning.blocks import require_blocks
 from benchmarks.planning.cells import PlannedCell, find_planned_backbone
 from benchmarks.planning.evaluations import PlannedEvaluation
 from benchmarks.planning.names import place_of, settle_names
@@ -105,7 +106,8 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
     """A run that is to be: of what, how it deviates, and whether it is finished or, by `repeat`, to be run anew.
 
     False if files are missing, or if carrying it out would say no. Raises InputError for a backbone that cannot be
-    carried out: unknown, or without the weights that it needs; ResultsError for a record that would stop it.
+    carried out: unknown, without the weights that it needs, or the class token or blocks that the recipe takes;
+    ResultsError for a record that would stop it.
     """
     entry = names = None
     with nothing_else_on_stdout(as_json):  # another author's model may print
@@ -114,6 +116,7 @@ def show_plan(plan: PlannedCell, out: Path, repeat: Repeat, *, as_json: bool = F
         elif plan.recipe.task != PRETRAINING:
             plan = plan.with_weights() if plan.can_be_read else plan
             entry, plan = find_planned_backbone(plan, plan.weights)
+            require_blocks(plan.recipe, entry)
             plan, checkpoint = named_as_before(plan, entry, plan.weights, out)
             names = settle_names(plan, entry, checkpoint)
         elif plan.can_be_read:

@@ -39,8 +39,8 @@ STATUSES = {
     "`regress` cannot tell",
     4: "the training diverged",
     TRY_AGAIN: "worth trying again: out of memory, disk full, another process at work on the run",
-    INTERRUPTED: "interrupted; the same command goes on from the last checkpoint, and begins anew where it trains "
-    "nothing",
+    INTERRUPTED: "interrupted; the same command goes on from the last checkpoint, or the features that a probe has "
+    "kept, and begins anew where it has neither",
     READER_GONE: "who read the output has gone, as `| head -1` does",
 }
 """What each exit status means."""
@@ -135,8 +135,9 @@ class Commands(Group):
             raise _once(error) from None
         except typer.TyperException as error:
             raise _once(error) from None
-        except KeyboardInterrupt:
-            message = f"\nbackbench: interrupted; repeat the command to {after_repeating(ctx.invoked_subcommand)}"
+        except KeyboardInterrupt as interrupt:
+            does = str(interrupt) or after_repeating(ctx.invoked_subcommand)
+            message = f"\nbackbench: interrupted; repeat the command to {does}"
             raise typer.Exit(_ended(INTERRUPTED, message)) from None
         except FirstFailedError:
             raise typer.Exit(_followed()) from None

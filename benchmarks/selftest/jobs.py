@@ -35,7 +35,7 @@ class Call:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         paths = [str(_HOUSE), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        environment["XDG_CACHE_HOME"] = str(self.out.parent / "cache")  # the data will be gone soon
+        environment["XDG_CACHE_HOME"] = str(self.out.parent.absolute() / "cache")  # the data will be gone soon
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         with self.log.open("ab") as log:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from backbones.contract import frozen_notes, has_timms_head
 from backbones.errors import InputError
+from backbones.frozen import FrozenBackbone
 from backbones.images.pixels import normalise
 from backbones.training.precision import Precision, autocast
 from tasks.classification.augmentation import BatchAugmentation
@@ -64,8 +65,10 @@ def _with_small_head(classifier: Any) -> nn.Module:
 
 def pooling_notes(classifier: nn.Module) -> list[str]:
     """What a reader of the numbers has to know of how features are pooled, and of what does not train, where that is
-    not as in timm's models."""
+    not as in timm's models. The backbone of a probe never does."""
     pooling = [classifier.note] if isinstance(classifier, PooledClassifier) else []
+    if any(isinstance(each, FrozenBackbone) for each in classifier.children()):
+        return pooling
     return [*pooling, *frozen_notes(classifier)]
 
 

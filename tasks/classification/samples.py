@@ -19,7 +19,7 @@ from backbones.images.reading import UnreadableImage
 from backbones.images.tolerance import read_or_replace
 from backbones.images.views import View
 from backbones.training.randomness import mix, seed_generators
-from tasks.classification.recipe import ClassifierRecipe, FineTuningAugmentation
+from tasks.classification.recipe import ClassificationDataSettings, ClassifierRecipe, FineTuningAugmentation, Inference
 
 Labels = Sequence[int] | np.ndarray
 ASPECT_RATIO = (3 / 4, 4 / 3)
@@ -106,15 +106,12 @@ class LabelledImages(TrainingImages):
 
 def view_of(recipe: ClassifierRecipe) -> View:
     """What a trained network sees of an image under a recipe."""
-    inference = recipe.inference
-    return View(
-        recipe.model.image_size,
-        inference.crop_ratio,
-        inference.resized,
-        inference.shape,
-        inference.interpolation,
-        recipe.data.decoder,
-    )
+    return view_under(recipe.inference, recipe.model.image_size, recipe.data)
+
+
+def view_under(inference: Inference, size: int, data: ClassificationDataSettings) -> View:
+    """What is seen of an image, in so many pixels a side."""
+    return View(size, inference.crop_ratio, inference.resized, inference.shape, inference.interpolation, data.decoder)
 
 
 class EvaluationImages(Dataset[dict[str, Any]]):

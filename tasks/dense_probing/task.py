@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from backbones.architectures import count_parameters
 from backbones.forward_cost import forward_cost
 from backbones.frozen_maps import FrozenMaps
@@ -26,7 +28,13 @@ from tasks.pictures import PictureHook
 from tasks.segmentation.pictures import draw_evaluation, numbers_shown
 from tasks.segmentation.task import evaluation_of, identify_data, outcome_of, require_views_that_fit
 
-__all__ = ["create_probe", "fine_tune", "identify_data"]
+__all__ = ["create_probe", "fine_tune", "identify_data", "require_blocks"]
+
+
+def require_blocks(recipe: DenseProbingRecipe, network: nn.Module, backbone: str) -> None:
+    """Raise InputError for a `network` of fewer last blocks than the recipe takes; it is taken over."""
+    if recipe.features.layers > 1:
+        FrozenMaps(network, recipe.features.layers, recipe.model.image_size)
 
 
 def fine_tune(

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from backbones.architectures import count_parameters
 from backbones.images.normalisation import Normalisation
 from backbones.registry import create_backbone
@@ -20,10 +22,15 @@ from tasks.linear_probing.recipe import LinearProbingRecipe
 from tasks.linear_probing.samples import CroppedImages
 from tasks.outcome import TaskOutcome
 
-__all__ = ["fine_tune", "identify_data"]
+__all__ = ["fine_tune", "identify_data", "require_blocks"]
 
 PLAIN = FineTuningAugmentation(rand_augment=None, mixup=0.0, cutmix=0.0, label_smoothing=0.0, random_erasing=0.0)
 """Of a batch, which is normalised only, so that its loss is cross-entropy."""
+
+
+def require_blocks(recipe: LinearProbingRecipe, network: nn.Module, backbone: str) -> None:
+    """Raise InputError for a `network` without a class token where the recipe takes it; it is taken over."""
+    LinearProbe(network, 1, recipe.model.pool, recipe.model.image_size)
 
 
 def fine_tune(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from torch import nn
+
 from backbones.images.normalisation import Normalisation
 from backbones.weights.checkpoints import Checkpoint
 from tasks.classification.task import (
@@ -17,7 +19,12 @@ from tasks.partial_fine_tuning.freezing import PartialStep, freeze_but_last
 from tasks.partial_fine_tuning.metric import TOP1
 from tasks.partial_fine_tuning.recipe import PartialFineTuningRecipe
 
-__all__ = ["fine_tune", "identify_data"]
+__all__ = ["fine_tune", "identify_data", "require_blocks"]
+
+
+def require_blocks(recipe: PartialFineTuningRecipe, network: nn.Module, backbone: str) -> None:
+    """Raise InputError for a `network` of fewer blocks than are to train; it is taken over."""
+    freeze_but_last(network, recipe.model.trained_blocks)
 
 
 def fine_tune(

@@ -152,18 +152,17 @@ def hold_out(targets_N: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor
     held = np.zeros(len(targets), dtype=bool)
     held[order[np.diff(places) > 0]] = True
     counts, taken = np.bincount(targets), np.bincount(targets[held], minlength=int(targets.max()) + 1)
-    emptied = (counts == taken) & (counts > 0)
-    held[emptied[targets] & held] = False
+    firsts = order[np.unique(targets[order], return_index=True)[1]]
+    held[firsts[(counts == taken)[targets[firsts]]]] = False
     if not held.any():
         if counts.max() == 1:
             raise InputError(
                 f'key "held_out.share": each of {len(targets):,} classes has one training image, and none to hold out. '
                 "Take a probe that holds none out: knn, or few_labels with --set few_labels.per_class=[1]"
             )
-        fit = "would leave none to learn from. Give a smaller" if emptied.any() else "are none. Give a larger"
         raise InputError(
             f'key "held_out.share": {share:g} of {len(targets):,} training images in {(counts > 0).sum():,} classes '
-            f"{fit} share, or more images of each class"
+            "are none. Give a larger share, or more images of each class"
         )
     learnt, chosen_by = (torch.from_numpy(np.flatnonzero(each)).to(targets_N.device) for each in (~held, held))
     return learnt, chosen_by
@@ -187,7 +186,8 @@ def _linear_grid(recipe: LinearGridRecipe, seen: Seen) -> Probed:
     lost = f" ({int((counts < 0).sum())} have diverged)" if (counts < 0).any() else ""
     note = (
         f"of {len(heads)} heads{lost} that of learning rate {best.rate:g} on {best.features} was chosen, with "
-        f"{share:.2f} % of {len(chosen_by):,} held-out training images, and trained again on all"
+        f"{share:.2f} % of {len(chosen_by):,} held-out training images when trained on the other {len(learnt):,}, and "
+        "trained again on all"
     )
     return Probed({"linear_grid_top1": percent_right(logits_NK.argmax(1), seen.val.targets)}, notes=[note])
 
@@ -250,7 +250,7 @@ def _logistic_regression(recipe: LogisticRegressionRecipe, seen: Seen) -> Probed
     (refitted,) = logistic.solve(train_NC, seen.train.targets, classes, [best])
     notes.append(
         f"of {len(strengths)} strengths C = {best:.4g} was chosen, with {100 * max(counts) / len(chosen_by):.2f} % of "
-        f"{len(chosen_by):,} held-out training images, and solved again on all"
+        f"{len(chosen_by):,} held-out training images when solved on the other {len(learnt):,}, and solved again on all"
     )
     notes += _told_open(len(open_ends) + (not refitted.converged), len(strengths) + 1)
     return Probed({"logistic_top1": percent_right(refitted.logits(val_NC).argmax(1), seen.val.targets)}, notes=notes)

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from backbones.architectures import count_parameters
 from backbones.errors import InputError, TryAgainError, is_out_of_memory
 from backbones.forward_cost import forward_cost
 from backbones.frozen import FrozenBackbone
 from backbones.images.normalisation import Normalisation
-from backbones.images.views import View
 from backbones.kept_features import Features
 from backbones.registry import create_backbone
 from backbones.training.agreement import first_decides
+from backbones.training.interruption import repeating
 from backbones.training.machine import cuda_version, device_name, device_type, driver_version, process_count
 from backbones.training.measuring import peak_memory_mb, run_seconds
 from backbones.training.outcome import Outcome
@@ -25,12 +26,13 @@ from backbones.training.randomness import seed_generators
 from backbones.training.same_lists import require_same_lists
 from backbones.weights.checkpoints import Checkpoint
 from results.metrics import PRIMARY
+from tasks.classification.samples import view_under
 from tasks.data_sets import open_labelled, opener_of, require_training_images
 from tasks.datasets.evaluation_images import nothing_readable, require_evaluation_images, unreadable_image
 from tasks.datasets.identity import Contents, kept_contents
 from tasks.datasets.labelled import LabelledSplit, contents_of
 from tasks.outcome import TaskOutcome
-from tasks.probing.features import Shown, take_features
+from tasks.probing.features import BLOCK, Shown, take_features
 from tasks.probing.metric import Probed
 from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, require_labels, wanted
 from tasks.probing.recipe import ProbingRecipe
@@ -51,6 +53,12 @@ def identify_data(recipe: ProbingRecipe, data: Path) -> Contents:
     return kept_contents("classification", data, places, lambda: contents_of(*open_labelled(recipe.dataset, data)))
 
 
+def require_blocks(recipe: ProbingRecipe, network: nn.Module, backbone: str) -> None:
+    """Raise InputError for features that `backbone` does not give, of which `network` is taken over."""
+    require_kinds(recipe, FrozenBackbone(network, recipe.model.image_size).kinds, backbone)
+
+
+@repeating(f"go on from the features that are kept, of {BLOCK:,} images at a time")
 def fine_tune(
     recipe: ProbingRecipe,
     data: Path,
@@ -110,15 +118,7 @@ def fine_tune(
 
 def _shown(recipe: ProbingRecipe, train: LabelledSplit, val: LabelledSplit, seed: int) -> dict[str, Shown]:
     """The images whose features are wanted, by name."""
-    inference = recipe.inference
-    view = View(
-        recipe.model.image_size,
-        inference.crop_ratio,
-        inference.resized,
-        inference.shape,
-        inference.interpolation,
-        recipe.data.decoder,
-    )
+    view = view_under(recipe.inference, recipe.model.image_size, recipe.data)
     plain = {
         TRAINING: Shown(train.paths, view, train.names_root),
         EVALUATION: Shown(val.paths, view, val.names_root),

@@ -48,6 +48,14 @@ class Search:
         return str(kept("text", self.data, question, self).facts["text"])
 
 
+@pytest.mark.parametrize("told", ["", "cache", "./cache", "~/cache"])
+def test_a_relative_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    """Each folder in which a command was called had a cache of its own, whose features were computed anew."""
+    monkeypatch.setenv("XDG_CACHE_HOME", told)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / ".cache" / "backbench"
+
+
 def test_it_is_found_once_for_each_question(data: Path) -> None:
     search = Search(data)
     assert [search.ask(), search.ask(), search.ask(other=1), search.ask()] == ["one"] * 4

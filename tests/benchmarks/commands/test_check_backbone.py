@@ -33,7 +33,7 @@ def checks(argument: str, status: int) -> dict[str, Any]:
 )
 def test_a_model_that_serves_passes_all_checks(argument: str) -> None:
     document = checks(argument, 0)
-    assert document["serves"] == {"classification": True, DENSE: True}
+    assert document["serves"] == {"classification": True, DENSE: True, "probes": True}
     assert {result for result, _ in document["checks"].values()} <= {"ok", "told"}
     tried = {check for task, check in document["checks"] if task == DENSE}
     assert tried == {"pyramid", "maps", "gradients", "evaluation", "bf16 autocast", "layers"}
@@ -45,7 +45,21 @@ def test_what_stands_on_the_screen() -> None:
     lines = success("check-backbone", "tests.support.strangers:one_map").output.splitlines()
     assert lines[0].split("\t") == ["task", "check", "result", "remark"]
     assert "all\tfeatures\tok\ta map of stride 8 with 32 channels" in lines
-    assert lines[-2:] == ["classification: would run", "detection, segmentation: would run"]
+    assert lines[-3:] == ["classification: would run", "detection, segmentation: would run", "probes: would run"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("random_vit_mini", [("token", 4), ("avg", 1), ("token_and_avg", 4)]),
+        ("test_resnet", [("avg", 4)]),
+        ("tests.support.strangers:plain_vit", [("token", 1), ("avg", 1), ("token_and_avg", 1)]),
+        ("tests.support.strangers:one_map", [("avg", 1)]),
+    ],
+)
+def test_which_features_probes_can_have_is_told(argument: str, expected: list[tuple[str, int]]) -> None:
+    told = [f"features.pool={pool} of {count} last block(s) at most" for pool, count in expected]
+    assert checks(argument, 0)["checks"]["probes", "frozen features"] == ("ok", "; ".join(told))
 
 
 def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
@@ -168,7 +182,7 @@ def test_findings_are_told_as_they_come(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_what_a_model_prints_stands_beside_the_document() -> None:
     result = call("check-backbone", "tests.support.strangers:talkative", "--json")
-    assert json.loads(result.stdout)["serves"] == {"classification": True, DENSE: True}
+    assert json.loads(result.stdout)["serves"] == {"classification": True, DENSE: True, "probes": True}
     assert "features next" in result.stderr
 
 

@@ -129,6 +129,47 @@ def test_a_dry_run_refuses_a_backbone_as_a_run_does(tmp_path: Path, backbone: st
     assert told in refusal(*fixed, "--backbone", backbone)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "setting", "told"),
+    [
+        (
+            "mini_knn",
+            "resnet10t",
+            "model.image_size=64",
+            'key "features.pool": "token", and resnet10t has no class token',
+        ),
+        ("mini_linear_grid", "resnet10t", "model.image_size=64", 'key "grid.pools": "token", and resnet10t has no'),
+        ("mini_few_labels", "random_vit_mini", "features.layers=4", ""),
+        ("imagenet_knn", "dinov2_vit_base=FILE", "features.pool=avg", ""),
+        (
+            "imagenet_logistic_regression",
+            "mae_vit_base=FILE",
+            "features={pool: avg, layers: 2}",
+            'key "features.layers": 2',
+        ),
+        (
+            "mini_linear_probing",
+            "resnet10t",
+            "model.pool=token",
+            'key "model.pool": "token" needs a backbone with a class',
+        ),
+        ("mini_partial_fine_tuning", "random_vit_mini", "model.trained_blocks=5", "expected at most 4, as many as"),
+        ("mini_partial_fine_tuning", "resnet18", "model.trained_blocks=1", "ResNet has no list of blocks"),
+        ("ade20k_dense_probing", "resnet18", "features.layers=4", "4: ResNet is probed on its last map alone"),
+        ("ade20k_dense_probing", "mae_vit_base=FILE", "features.layers=4", ""),
+        ("mini_knn", "tests.support.strangers:without_arguments", "features.layers=4", "is called as (image_size"),
+    ],
+)
+def test_a_dry_run_refuses_a_backbone_without_what_the_recipe_takes_of_it(
+    tmp_path: Path, recipe: str, backbone: str, setting: str, told: str
+) -> None:
+    """Whether the weights are there or not; an own function is not called for it."""
+    fixed = ["run", "--recipe", recipe, "--data", tmp_path, "--out", tmp_path, "--dry-run", "--set", setting]
+    result = call(*fixed, "--backbone", backbone)
+    assert result.exit_code == (2 if told else 1 if "=" in backbone else 0), result.output
+    assert told in result.output
+
+
 def test_a_backbone_whose_folder_has_the_same_name_is_another(
     tmp_path: Path, finish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_what_it_leaves(finished: Path) -> None:
     assert (record["task"], record["table"], record["model"]) == ("linear_probing", "probes", "ViT-mini")
     assert (record["batch_norm_images"], record["mixup_images"], record["images_per_step"]) == (16, None, 16)
     assert not [each for each in record["deviations"] if "batch norm" in each]
+    assert not any("frozen" in note for note in record["notes"])  # which is what the task is
     found = pd.read_csv(directory / "per_image.csv")
     assert found["linear_probe_top1"].mean() == pytest.approx(values["linear_probe_top1"])
     assert len((directory / "log.jsonl").read_text().splitlines()) == 12
