@@ -28,7 +28,7 @@ class Task:
     columns_by_image_size: the table's column depends on the image size: a ViT-H at 448 pixels stands in "ViT-H-448"
     evaluates_in_fp32:     whatever the precision of its training
     leaves_network:        a run leaves one that can be evaluated, exported and shown images
-    asks_for_blocks:        of a backbone, a class token or last blocks that not every one has; its module `task` has
+    asks_for_blocks:       of a backbone, a class token or last blocks that not every one has; its module `task` has
                            `require_blocks`, which refuses one without
     """
 
