@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, broadcast
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -122,7 +122,7 @@ class EvaluationSeries:
     def __init__(self, total: int = 1) -> None:
         self.total, self.done = total, 0
         self.earlier_seconds = 0.0
-        self.is_compiled = False
+        self.is_prepared = False
         self.interrupt = InterruptHook(None, 1)
 
     @contextmanager
@@ -161,7 +161,7 @@ class EvaluationSeries:
         )
         runner.evaluated = KeptEvaluation(job.directory / "checkpoints", job.evaluation, tally)
         try:
-            metrics = runner.run_once(partial(self._compile, job))
+            metrics = runner.run_once(partial(self._prepare, job))
         finally:
             progress.close()
             runner.close_log()
@@ -186,11 +186,16 @@ class EvaluationSeries:
             metrics=metrics,
         )
 
-    def _compile(self, job: EvaluationJob) -> None:
-        """Once, however many follow: it forgets what has been compiled before."""
-        if job.recipe.runtime.compile and not self.is_compiled:
+    def _prepare(self, job: EvaluationJob) -> None:
+        """Compile the network, which forgets what has been compiled before, and give all processes the first one's
+        weights, as training does; once, however many evaluations follow."""
+        if self.is_prepared:
+            return
+        self.is_prepared = True
+        if job.recipe.runtime.compile:
             compile_network(job.model.network)
-            self.is_compiled = True
+        for weights in job.model.parameters():
+            broadcast(weights.detach())
 
 
 def run_evaluation(job: EvaluationJob) -> Outcome:

@@ -26,8 +26,9 @@ MEETING = timedelta(minutes=15)
 SILENCE = timedelta(seconds=30)
 """After which it is told whom one waits for: a launcher may leave alone those that wait for one that has died."""
 
-TALKING = timedelta(hours=12)
-"""For which a process waits for another's word, which may be at work: that it has gone is told otherwise."""
+TALKING = timedelta(days=30)
+"""For which a process waits for another's word, which may be at work, as long as a regression takes on a slow machine:
+that it has gone is told otherwise."""
 
 COMPUTING = timedelta(hours=1)
 """For which a GPU waits for another's share of a step, whose process may be saving a checkpoint to a slow disk."""

@@ -17,6 +17,7 @@ from backbones.training.measuring import begin_run, run_seconds
 from backbones.training.outcome import Outcome
 from backbones.training.plan import Evaluation
 from tests.support.points_runs import Points, recipe
+from tests.support.two_machines import in_two
 
 SECONDS = 4
 """What each evaluation takes."""
@@ -132,3 +133,49 @@ def test_a_closed_terminal_between_two_ends_them_before_the_next(tmp_path: Path,
         os.kill(os.getpid(), signal.SIGHUP)
         with pytest.raises(KeyboardInterrupt):
             call.evaluate(0)  # which has been made, so that no batch is left to end at
+
+
+class Weighing(BaseModel):
+    """Tells what it weighs."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.network = nn.Linear(6, 1)
+        nn.init.constant_(self.network.weight, weight)
+
+    def forward(self, points: Tensor, mode: str, **about: object) -> list[float]:
+        return [self.network.weight.mean().item()]
+
+
+class Weights(Nothing):
+    """The lightest and the heaviest network that took part."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[float]) -> None:
+        self.results += data_samples
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        return {"least": min(results), "most": max(results)}
+
+
+def weigh_in_one(rank: int, directory: Path) -> object:
+    model, series = Weighing(1.0 + rank), EvaluationSeries(2)
+    found = []
+    for part in range(2):
+        job = EvaluationJob(
+            model=model,
+            evaluation=Evaluation(Points(), Weights(), batch_size=6),
+            recipe=recipe(),
+            directory=directory / str(part),
+            seed=0,
+            title="test",
+        )
+        found.append(series.run(job).metrics)
+    return found
+
+
+def test_all_processes_evaluate_the_first_ones_weights(tmp_path: Path) -> None:
+    """As in training: another machine's file of the same name may be another, or a model draws weights without a seed.
+
+    Each evaluated its own, and half of the features in the cache were another network's.
+    """
+    assert in_two(tmp_path, weigh_in_one) == [[{"least": 1.0, "most": 1.0}] * 2] * 2

@@ -26,6 +26,7 @@ from tasks.probing.linear_grid import Schedule, batches
 from tasks.probing.probes import hold_out
 from tests.support.in_process import refusal, success
 from tests.support.probing_runs import arguments, of, only, values
+from tests.support.two_machines import backbench_in_two
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -201,3 +202,25 @@ def test_two_processes_find_the_same(probed: Path, mini: Path, tmp_path: Path, m
     record = only(tmp_path / "out")
     assert record.world_size == 2 and values(record) == values(of(probed, "knn")[1])
     assert len([*features_folder().glob("*/features.json")]) == 2
+
+
+def test_machines_with_unlike_weights_take_the_first_ones(
+    mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in training. Half of the features were another network's, and were kept as the first one's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    places = [tmp_path / "a", tmp_path / "b"]
+    for number, place in enumerate(places):
+        place.mkdir()
+        seed_generators(number, "weights")
+        network = create_backbone("random_vit_mini", image_size=48)
+        torch.save(network.state_dict(), place / "weights.pth")
+    backbone = "mae_vit_mini=weights.pth"
+    command = arguments("mini_knn", mini, tmp_path / "out", "--method", "MAE", backbone=backbone, precision="fp32")
+    assert backbench_in_two([*map(str, command)], places, tmp_path / "log") == [0, 0]
+    seed_generators(0, "weights")
+    network = FrozenBackbone(create_backbone("random_vit_mini", image_size=48), 48)
+    _, val = open_labelled("mini", mini)
+    with torch.no_grad():
+        found = network(normalise(images_of(val), IMAGENET))["token1"]
+    np.testing.assert_allclose(kept(len(val.paths)), found.numpy(), atol=1e-5)
