@@ -27,6 +27,14 @@ def test_every_shipped_suite_expands(name: str, tmp_path: Path) -> None:
     assert len({cell.name for cell in plan.cells}) == len(plan.cells)
 
 
+def test_probes_wait_for_no_features_that_another_backbones_cell_could_take_meanwhile(tmp_path: Path) -> None:
+    """Those of one backbone side by side would wait for one pass, each on a GPU of its own."""
+    cells = plan_suite("probes", tmp_path).cells
+    backbones = {cell.backbone for cell in cells}
+    assert {cell.backbone for cell in cells[: len(backbones)]} == backbones
+    assert Counter(cell.recipe for cell in cells) == dict.fromkeys({cell.recipe for cell in cells}, len(backbones))
+
+
 def test_the_paper_has_thirty_six_cells_and_imagenets_nine(tmp_path: Path) -> None:
     plan = plan_suite("paper", tmp_path)
     assert Counter(cell.table for cell in plan.cells) == {"coco": 8, "ade20k": 8, "transfer": 20, "imagenet": 9}
