@@ -199,11 +199,13 @@ def _remove_unfinished() -> None:
 def cache_folder() -> Path:
     """Where things are kept that can be found out again: $XDG_CACHE_HOME/backbench, by default ~/.cache/backbench.
 
-    A relative path there is no valid one, and is ignored (XDG base directory specification 0.8, "Basics").
+    A relative path there is no valid one, and is ignored (XDG base directory specification 0.8, "Basics"); so is one of
+    HOME.
     """
-    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    home = os.environ.get("HOME", "/nonexistent")
-    return (told if told.is_absolute() else Path(home, ".cache")) / "backbench"
+    told, home = (Path(os.environ.get(name, "")) for name in ("XDG_CACHE_HOME", "HOME"))
+    if not home.is_absolute():
+        home = Path("/nonexistent")
+    return (told if told.is_absolute() else home / ".cache") / "backbench"
 
 
 def _folders() -> list[Path]:

@@ -56,6 +56,15 @@ def test_a_relative_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cache.cache_folder() == tmp_path / ".cache" / "backbench"
 
 
+@pytest.mark.parametrize("home", ["", "home", "."])
+def test_without_a_home_there_is_none_below_the_folder_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert cache.cache_folder().is_absolute()
+
+
 def test_it_is_found_once_for_each_question(data: Path) -> None:
     search = Search(data)
     assert [search.ask(), search.ask(), search.ask(other=1), search.ask()] == ["one"] * 4
