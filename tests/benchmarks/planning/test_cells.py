@@ -170,6 +170,47 @@ def test_a_dry_run_refuses_a_backbone_without_what_the_recipe_takes_of_it(
     assert told in result.output
 
 
+OWN_IN_TIMM = """
+import timm.models
+from backbones import register_method
+from torch import nn
+
+register_method("of mine")
+
+class Own(nn.Module):
+    embed_dim = 16
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 8, 8)
+
+    def forward_features(self, images):
+        maps = self.stem(images)
+        return maps / float(maps.std())
+
+    def forward_intermediates(self, images):
+        raise NotImplementedError
+
+    def group_matcher(self, coarse=False):
+        return {"stem": "^stem"}
+
+@timm.models.register_model
+def own_of_timms_interface(pretrained=False, **options):
+    print("called")
+    return Own()
+"""
+
+
+def test_a_dry_run_does_not_call_a_function_that_another_author_has_registered_in_timm(tmp_path: Path) -> None:
+    """Whose model may read its numbers, or its weights, as one without numbers cannot."""
+    plugin = tmp_path / "own_in_timm.py"
+    plugin.write_text(OWN_IN_TIMM)
+    fixed = ["--plugin", plugin, "--backbone", "own_of_timms_interface", "--data", tmp_path, "--out", tmp_path]
+    result = call("run", "--recipe", "mini_knn", "--set", "features.pool=avg", "--dry-run", *fixed)
+    assert result.exit_code == 0, result.output
+    assert "called" not in result.output
+
+
 def test_a_backbone_whose_folder_has_the_same_name_is_another(
     tmp_path: Path, finish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
