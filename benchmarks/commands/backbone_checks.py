@@ -7,11 +7,12 @@ import copy
 import io
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import backbones.adapters
 import tasks.classification.classifier
@@ -22,7 +23,7 @@ from backbones.architectures import count_parameters
 from backbones.contract import has_timms_interface
 from backbones.entries import BackboneEntry
 from backbones.errors import InputError
-from backbones.features import ChangedImagesError, Form, examine, pick, try_features
+from backbones.features import ChangedImagesError, Form, examine, in_half_if_need_be, pick, try_features
 from backbones.frozen import FrozenBackbone
 from backbones.normalising import normalisation_of
 from backbones.registry import build_backbone, create_backbone, find_backbone
@@ -193,8 +194,12 @@ def _drop_path(build: Callable[..., nn.Module], form: Form, side: int) -> Findin
     except InputError as error:
         return Finding(ALL, name, "told", f"{error} Recipes with model.drop_path need --set model.drop_path=0")
     images = torch.randn(4, 3, side, side, device=_device(form))
+
+    def forward() -> Any:
+        return network.forward_features(images)  # type: ignore[operator]
+
     with torch.no_grad():
-        runs = [pick(network.forward_features(images), "") for _ in range(2)]  # type: ignore[operator]
+        runs = [pick(in_half_if_need_be(forward, images.device.type), "") for _ in range(2)]
     if all(torch.equal(one, other) for one, other in zip(*runs, strict=True)):
         remark = (
             "ignored: two passes in training are the same under 0.5. Take drop_path, the function's second argument, "
@@ -231,8 +236,13 @@ def _probes(build: Callable[..., nn.Module], form: Form, side: int) -> Finding:
     name = "frozen features"
     try:
         network = FrozenBackbone(build(), side)
+        images = torch.randn(2, 3, side, side, device=_device(form))
+        found: dict[str, Tensor] = {}
         with torch.no_grad():
-            found = network(torch.randn(2, 3, side, side, device=_device(form)))
+            with suppress(Exception, SystemExit):  # some kernels take half precision alone
+                found = network(images)
+            half = "" if found else "; in bfloat16, for a pass in fp32 fails: use --set precision=bf16"
+            found = found or in_half_if_need_be(lambda: network(images), images.device.type)
     except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         return Finding(PROBES, name, "failed", in_one_line(error))
     if wrong := [kind for kind, each in found.items() if not each.isfinite().all()]:
@@ -242,7 +252,7 @@ def _probes(build: Callable[..., nn.Module], form: Form, side: int) -> Finding:
         for pool in get_args(Pool)
     }
     told = [f"features.pool={pool} of {count} last block(s) at most" for pool, count in most.items() if count]
-    return Finding(PROBES, name, "ok", "; ".join(told))
+    return Finding(PROBES, name, "ok", "; ".join(told) + half)
 
 
 def _dense(build: Callable[..., nn.Module], form: Form, smallest: int) -> Iterator[Finding]:
@@ -294,7 +304,8 @@ def _first_pyramid(build: Callable[..., nn.Module], form: Form, side: int) -> tu
 def _wrong_maps(pyramid: Pyramid, height: int, width: int, device: str) -> str:
     try:
         with torch.no_grad():
-            maps = pyramid.eval()(torch.randn(1, 3, height, width, device=device))
+            images = torch.randn(1, 3, height, width, device=device)
+            maps = in_half_if_need_be(lambda: pyramid.eval()(images), device)
     except (Exception, SystemExit) as error:  # modules of other authors can fail in any way
         return f"images of {width} × {height} pixels: {in_one_line(error)}. Let forward_features take several sizes"
     expected = [(-(-height // stride), -(-width // stride)) for stride in pyramid.strides]

@@ -178,6 +178,15 @@ class Half(PlainViT):
         self.half()
 
 
+class HalfAlone(PlainViT):
+    """Its kernels take half precision alone."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("expected scalar type BFloat16 but found Float")
+        return super().forward_features(images)
+
+
 class Meta(PlainViT):
     def __init__(self, image_size: int) -> None:
         super().__init__(image_size)
@@ -368,6 +377,7 @@ of_its_batch, random, unused = _of_one_size(OfItsBatch), _of_one_size(Random), _
 overflowing, fixed_size, hidden_state = _of_one_size(Overflowing), _of_one_size(FixedSize), _of_one_size(HiddenState)
 pooled, from_the_end = _of_one_size(Pooled), _of_one_size(FromTheEnd)
 frozen, frozen_stem, half = _of_one_size(Frozen), _of_one_size(FrozenStem), _of_one_size(Half)
+half_alone = _of_one_size(HalfAlone)
 without_gradient, partly_without_gradient = _of_one_size(WithoutGradient), _of_one_size(PartlyWithoutGradient)
 in_place, in_place_in_training = _of_one_size(InPlace), _of_one_size(InPlaceInTraining)
 masked, of_one_block, touchy = _of_one_size(Masked), _of_one_size(OfOneBlock), _of_one_size(Touchy)

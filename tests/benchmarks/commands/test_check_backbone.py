@@ -62,6 +62,13 @@ def test_which_features_probes_can_have_is_told(argument: str, expected: list[tu
     assert checks(argument, 0)["checks"]["probes", "frozen features"] == ("ok", "; ".join(told))
 
 
+def test_features_in_half_precision_alone_serve_probes() -> None:
+    found = checks("tests.support.strangers:half_alone", 0)
+    result, remark = found["checks"]["probes", "frozen features"]
+    assert found["serves"]["probes"] and result == "ok"
+    assert remark.endswith("; in bfloat16, for a pass in fp32 fails: use --set precision=bf16")
+
+
 def test_weights_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(strangers.plain_vit(None, 0.0).state_dict(), file)
