@@ -14,6 +14,9 @@ from typing import Any
 from results.paper_tables import PAPER_TABLES, ROBUSTNESS
 from results.trained_blocks import trained_column
 
+FROM_CHECKPOINT = "go on from the last checkpoint"
+FROM_FEATURES = "go on from the features that are kept"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -30,6 +33,7 @@ class Task:
     leaves_network:        a run leaves one that can be evaluated, exported and shown images
     asks_for_blocks:       of a backbone, a class token or last blocks that not every one has; its module `task` has
                            `require_blocks`, which refuses one without
+    goes_on:               what a run that was ended does when the command is repeated: "repeat the command to …"
     """
 
     name: str
@@ -41,6 +45,7 @@ class Task:
     evaluates_in_fp32: bool = False
     leaves_network: bool = True
     asks_for_blocks: bool = False
+    goes_on: str = FROM_CHECKPOINT
 
     def module(self, name: str) -> ModuleType:
         """One of the task's modules: "task", "paired", …"""
@@ -74,7 +79,7 @@ LABELLED = (
 """The data sets that have training images with a class each."""
 
 
-def _probe(name: str, recipe: str, package: str = "tasks.probing") -> Task:
+def _probe(name: str, recipe: str, package: str = "tasks.probing", goes_on: str = FROM_FEATURES) -> Task:
     """A task on a frozen backbone."""
     return Task(
         name=name,
@@ -85,6 +90,7 @@ def _probe(name: str, recipe: str, package: str = "tasks.probing") -> Task:
         columns_by_image_size=True,
         leaves_network=False,
         asks_for_blocks=True,
+        goes_on=goes_on,
     )
 
 
@@ -134,7 +140,7 @@ TASKS = {
             leaves_network=False,
             asks_for_blocks=True,
         ),
-        _probe("linear_probing", "LinearProbingRecipe", "tasks.linear_probing"),
+        _probe("linear_probing", "LinearProbingRecipe", "tasks.linear_probing", FROM_CHECKPOINT),
         Task(
             name="partial_fine_tuning",
             package="tasks.partial_fine_tuning",

@@ -12,12 +12,14 @@ def launch_if_wanted(processes: int | None, recipe: str, overrides: list[str], *
     """Go on in several processes, if so many are wanted, and end as they do."""
     if processes is None:
         return
+    from benchmarks.planning.recipe import load_recipe
     from benchmarks.running.launching import is_to_launch, launch, require_devices
-    from tasks.registry import PRETRAINING, TASKS
+    from tasks.registry import FROM_CHECKPOINT, PRETRAINING, TASKS
 
     if is_to_launch(processes):
         require_devices(processes, recipe, overrides, {PRETRAINING} if pretrains else TASKS)
-        raise typer.Exit(launch(processes, sys.argv[1:]))
+        then = FROM_CHECKPOINT if pretrains else TASKS[load_recipe(recipe, overrides, TASKS).recipe.task].goes_on
+        raise typer.Exit(launch(processes, sys.argv[1:], then))
 
 
 def import_plugins(files: list[Path] | None, *, meets: bool = False) -> None:

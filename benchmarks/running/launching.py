@@ -16,9 +16,7 @@ from torch.distributed.launcher import LaunchConfig, elastic_launch
 from backbones.errors import InputError
 from backbones.training.machine import choose_device, process_count
 from benchmarks.planning.recipe import load_recipe
-
-GOES_ON = "go on from the last checkpoint"
-"""What a command that trains does when it is repeated."""
+from tasks.registry import FROM_CHECKPOINT
 
 SECONDS_TO_SAVE = "300"
 """What the processes have to save their state once they are told to stop; torchrun's own is 30."""
@@ -49,7 +47,7 @@ def require_devices(processes: int, recipe: str, overrides: list[str], tasks: Co
     choose_device(load_recipe(recipe, overrides, tasks).recipe.runtime.device, to_start=processes)
 
 
-def launch(processes: int, arguments: list[str], then: str = GOES_ON) -> int:
+def launch(processes: int, arguments: list[str], then: str = FROM_CHECKPOINT) -> int:
     """Run backbench with these arguments in so many processes; the exit status of the first that failed.
 
     `then` is what the command does when it is repeated.
@@ -97,7 +95,7 @@ def _stopped(number: signal.Signals, then: str) -> int:
     return 128 + signal.SIGINT
 
 
-def _status(failures: dict[int, ProcessFailure], then: str = GOES_ON) -> int:
+def _status(failures: dict[int, ProcessFailure], then: str = FROM_CHECKPOINT) -> int:
     """The exit status, as shells have it, of the process that the others followed; one that was killed is named."""
 
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, bool, int]:

@@ -171,6 +171,24 @@ class TestProcesses:
         assert launching.launch(2, ["evaluate"], after_repeating("evaluate")) == 130
         assert ("repeat the command to evaluate anew" in capsys.readouterr().err) == (name == "SIGHUP")
 
+    @pytest.mark.parametrize(
+        ("recipe", "then"),
+        [("mini_knn", "the features that are kept"), ("mini_linear_probing", "the last checkpoint")],
+    )
+    def test_of_a_probe_it_is_told_from_what_it_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str, then: str
+    ) -> None:
+        """The launcher spoke of a checkpoint, the processes of features."""
+
+        def stop(*arguments: str) -> None:
+            raise SignalException("", signal.SIGTERM)
+
+        monkeypatch.setattr(launching, "elastic_launch", lambda config, entrypoint: stop)
+        monkeypatch.setattr(os, "environ", {**os.environ})
+        own = ["--recipe", recipe, "--data", tmp_path, "--out", tmp_path, "--set", "runtime.device=cpu"]
+        message = refusal("run", *own, "--backbone", "random_vit_mini", "--processes", 2, status=130)
+        assert message == f"stopped by SIGTERM; repeat the command to go on from {then}"
+
     def test_they_are_started_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [is_to_launch(processes) for processes in (None, 1, 2)] == [False, False, True]
         monkeypatch.setenv("WORLD_SIZE", "2")
