@@ -23,8 +23,9 @@ class FrozenBackbone(nn.Module):
     Its features are named: `token1` is the class token of the last block, `token2` of the one before, up to `token4`,
     all after the backbone's last norm; `avg1` is the mean over the patches of the last block, which alone is kept of
     backbones with a class token. Without one there are `avg1` to `avg4`. Of hierarchical backbones `avg1` is what their
-    own pooling gives, and the others are means over the maps of earlier stages. What is not made as timm's models are
-    has those of its last block, or of its four maps.
+    own pooling gives, and the others are means over the maps of earlier stages; those that pool by a class token, as
+    CaiT and XCiT do, have it alone, as `token1`. What is not made as timm's models are has those of its last block, or
+    of its four maps.
 
     backbone:   taken over: do not use it afterwards
     image_size: side of the images in pixels
@@ -68,6 +69,8 @@ class FrozenBackbone(nn.Module):
             tokens = [f"{TOKEN}{place}" for place in places]
             return [*tokens, f"{MEAN}1"] if _has_class_token(model) else [f"{MEAN}{place}" for place in places]
         if self._pool == self._of_stages:
+            if _pools_by_token(model):
+                return [f"{TOKEN}1"]
             return [f"{MEAN}{place}" for place in range(1, self._stages + 1)]
         means = [f"{MEAN}{place}" for place in range(1, len(self.form.strides) + 1)]
         return [*([f"{TOKEN}1"] if self.form.prefix else []), *means]
@@ -112,6 +115,8 @@ class FrozenBackbone(nn.Module):
 
     def _of_stages(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         model = self.backbone
+        if _pools_by_token(model):
+            return {f"{TOKEN}1": model.forward_head(model.forward_features(images_B3HW), pre_logits=True)}
         last, maps = model.forward_intermediates(images_B3HW, indices=self._stages, output_fmt="NCHW")
         means = {f"{MEAN}{place}": each.mean((2, 3)) for place, each in enumerate(reversed(maps), start=1)}
         return means | {f"{MEAN}1": model.forward_head(last, pre_logits=True)}
@@ -132,6 +137,11 @@ def _gives_prefix_tokens(model: Any) -> bool:
     if not has_timms_interface(model) or not hasattr(model, "num_prefix_tokens"):
         return False
     return "return_prefix_tokens" in inspect.signature(model.forward_intermediates).parameters
+
+
+def _pools_by_token(model: Any) -> bool:
+    """Whether what it gives for an image is its class token."""
+    return getattr(model, "global_pool", None) == "token"
 
 
 def _has_class_token(model: Any) -> bool:

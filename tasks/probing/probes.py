@@ -74,6 +74,12 @@ def require_kinds(recipe: ProbingRecipe, given: Sequence[str], backbone: str) ->
         if f"{TOKEN}1" not in given and pool != "avg":
             fit = "[avg]" if section == "grid.pools" else "avg"
             raise InputError(f'key "{section}": "{pool}", and {backbone} has no class token. Use --set {section}={fit}')
+        if f"{MEAN}1" not in given and pool != "token":
+            fit = "[token]" if section == "grid.pools" else "token"
+            raise InputError(
+                f'key "{section}": "{pool}", and of {backbone} the class token alone is taken, by which it pools. '
+                f"Use --set {section}={fit}"
+            )
         section = "grid.layers" if isinstance(recipe, LinearGridRecipe) else "features.layers"
         most = sum(name.startswith(missing[0].rstrip("0123456789")) for name in given)
         what = "class tokens" if missing[0].startswith(TOKEN) else "means"

@@ -70,6 +70,16 @@ def test_hierarchical_networks_pool_as_they_do(name: str) -> None:
     assert sorted(found) == sorted(frozen.kinds) and all(each.ndim == 2 for each in found.values())
 
 
+@pytest.mark.parametrize("name", ["cait_xxs24_224", "xcit_nano_12_p16_224"])
+def test_a_class_token_is_not_called_a_mean(name: str) -> None:
+    model = timm.create_model(name, num_classes=0).eval()
+    frozen = FrozenBackbone(copy.deepcopy(model), 224)
+    with torch.no_grad():
+        found = frozen(images(224, 1))
+        torch.testing.assert_close(found["token1"], model.forward_features(images(224, 1))[:, 0])
+    assert [*found] == frozen.kinds == ["token1"] and found["token1"].shape == (1, frozen.width)
+
+
 class Stranger(nn.Module):
     """Another author's: tokens of 8 pixels after one other."""
 

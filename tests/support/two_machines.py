@@ -33,10 +33,10 @@ def in_two(directory: Path, do: Callable[[int, Path], object]) -> list[Any]:
     return [torch.load(directory / f"{rank}.pth") for rank in range(2)]
 
 
-def _command_in_one(rank: int, port: int, place: Path, arguments: list[str], output: Path) -> None:
+def _command_in_one(rank: int, environment: dict[str, str], place: Path, arguments: list[str], output: Path) -> None:
     os.chdir(place)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", **address)
+    os.environ.update(environment)  # the server's is that of the first test that asked it for a process
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
     socket.gethostname = lambda: f"node{rank}"
     call_command(arguments, output)
 
@@ -44,9 +44,9 @@ def _command_in_one(rank: int, port: int, place: Path, arguments: list[str], out
 def backbench_in_two(arguments: list[str], places: list[Path], output: Path) -> list[int]:
     """Run a command in both, each of which is in a folder of its own; their exit statuses."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
     pair = [
-        processes.Process(target=_command_in_one, args=(rank, port, place, arguments, output))
+        processes.Process(target=_command_in_one, args=(rank, environment, place, arguments, output))
         for rank, place in enumerate(places)
     ]
     return ends_of(pair, output)
