@@ -36,7 +36,6 @@ from tasks.probing.features import BLOCK, Shown, take_features
 from tasks.probing.metric import Probed
 from tasks.probing.probes import Kinds, Seen, Split, parts_of, probe, require_kinds, require_labels, wanted
 from tasks.probing.recipe import ProbingRecipe
-from tasks.registry import FROM_FEATURES
 
 TRAINING, EVALUATION = "training", "evaluation"
 
@@ -59,7 +58,7 @@ def require_blocks(recipe: ProbingRecipe, network: nn.Module, backbone: str) -> 
     require_kinds(recipe, FrozenBackbone(network, recipe.model.image_size).kinds, backbone)
 
 
-@repeating(f"{FROM_FEATURES}, of {BLOCK:,} images at a time")
+@repeating(f"go on from the features that are kept, of {BLOCK:,} images at a time")
 def fine_tune(
     recipe: ProbingRecipe,
     data: Path,
