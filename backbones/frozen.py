@@ -40,7 +40,9 @@ class FrozenBackbone(nn.Module):
         if _gives_prefix_tokens(self.backbone):
             self._pool = self._of_tokens
         elif has_timms_interface(self.backbone) and callable(getattr(self.backbone, "forward_head", None)):
-            self._pool = self._of_stages
+            self._pool = (
+                self._of_stages if getattr(self.backbone, "global_pool", None) != "token" else self._of_class_token
+            )
         else:
             self.form: Form = examine(self.backbone, type(backbone).__name__, image_size)
             side = self.form.fixed_size
@@ -68,9 +70,9 @@ class FrozenBackbone(nn.Module):
             places = range(1, self._blocks + 1)
             tokens = [f"{TOKEN}{place}" for place in places]
             return [*tokens, f"{MEAN}1"] if _has_class_token(model) else [f"{MEAN}{place}" for place in places]
+        if self._pool == self._of_class_token:
+            return [f"{TOKEN}1"]
         if self._pool == self._of_stages:
-            if _pools_by_token(model):
-                return [f"{TOKEN}1"]
             return [f"{MEAN}{place}" for place in range(1, self._stages + 1)]
         means = [f"{MEAN}{place}" for place in range(1, len(self.form.strides) + 1)]
         return [*([f"{TOKEN}1"] if self.form.prefix else []), *means]
@@ -113,10 +115,12 @@ class FrozenBackbone(nn.Module):
         norm = getattr(self.backbone, "fc_norm", None)
         return mean_BC if norm is None else norm(mean_BC)
 
+    def _of_class_token(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        model = self.backbone
+        return {f"{TOKEN}1": model.forward_head(model.forward_features(images_B3HW), pre_logits=True)}
+
     def _of_stages(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         model = self.backbone
-        if _pools_by_token(model):
-            return {f"{TOKEN}1": model.forward_head(model.forward_features(images_B3HW), pre_logits=True)}
         last, maps = model.forward_intermediates(images_B3HW, indices=self._stages, output_fmt="NCHW")
         means = {f"{MEAN}{place}": each.mean((2, 3)) for place, each in enumerate(reversed(maps), start=1)}
         return means | {f"{MEAN}1": model.forward_head(last, pre_logits=True)}
@@ -137,11 +141,6 @@ def _gives_prefix_tokens(model: Any) -> bool:
     if not has_timms_interface(model) or not hasattr(model, "num_prefix_tokens"):
         return False
     return "return_prefix_tokens" in inspect.signature(model.forward_intermediates).parameters
-
-
-def _pools_by_token(model: Any) -> bool:
-    """Whether what it gives for an image is its class token."""
-    return getattr(model, "global_pool", None) == "token"
 
 
 def _has_class_token(model: Any) -> bool:
