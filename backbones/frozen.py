@@ -24,8 +24,8 @@ class FrozenBackbone(nn.Module):
     all after the backbone's last norm; `avg1` is the mean over the patches of the last block, which alone is kept of
     backbones with a class token. Without one there are `avg1` to `avg4`. Of hierarchical backbones `avg1` is what their
     own pooling gives, and the others are means over the maps of earlier stages; those that pool by a class token, as
-    CaiT and XCiT do, have it alone, as `token1`. What is not made as timm's models are has those of its last block, or
-    of its four maps.
+    CaiT, XCiT and PiT do, have it alone, as `token1`. What is not made as timm's models are has those of its last
+    block, or of its four maps.
 
     backbone:   taken over: do not use it afterwards
     image_size: side of the images in pixels
@@ -39,10 +39,10 @@ class FrozenBackbone(nn.Module):
         self._pool: Callable[[Tensor], dict[str, Tensor]]
         if _gives_prefix_tokens(self.backbone):
             self._pool = self._of_tokens
+        elif _pools_by_class_token(self.backbone):
+            self._pool = self._of_class_token
         elif has_timms_interface(self.backbone) and callable(getattr(self.backbone, "forward_head", None)):
-            self._pool = (
-                self._of_stages if getattr(self.backbone, "global_pool", None) != "token" else self._of_class_token
-            )
+            self._pool = self._of_stages
         else:
             self.form: Form = examine(self.backbone, type(backbone).__name__, image_size)
             side = self.form.fixed_size
@@ -141,6 +141,14 @@ def _gives_prefix_tokens(model: Any) -> bool:
     if not has_timms_interface(model) or not hasattr(model, "num_prefix_tokens"):
         return False
     return "return_prefix_tokens" in inspect.signature(model.forward_intermediates).parameters
+
+
+def _pools_by_class_token(model: Any) -> bool:
+    """As CaiT, XCiT and PiT do; CLIP's ResNets say "token" too, whose attention pooling begins at the mean."""
+    if getattr(model, "global_pool", None) != "token" or not callable(getattr(model, "forward_head", None)):
+        return False
+    has_one = any("cls_token" in name for name, _ in model.named_parameters())
+    return has_one and "pre_logits" in inspect.signature(model.forward_head).parameters
 
 
 def _has_class_token(model: Any) -> bool:

@@ -36,10 +36,10 @@ class LinearProbe(nn.Module):
         self.kind = f"{pool}1"
         if self.kind not in self.trunk.kinds:
             if pool == "token":
-                why, fit = f"needs a backbone with a class token, and {name} has none", "avg"
+                why, fit = f" needs a backbone with a class token, and {name} has none", "avg"
             else:
-                why, fit = f"and of {name} the class token alone is taken, by which it pools", "token"
-            raise InputError(f'key "model.pool": "{pool}" {why}. Use --set model.pool={fit}')
+                why, fit = f", and of {name} the class token alone is taken, by which it pools", "token"
+            raise InputError(f'key "model.pool": "{pool}"{why}. Use --set model.pool={fit}')
         self.norm = nn.BatchNorm1d(self.trunk.width, eps=EPS, affine=False)
         self.head = nn.Linear(self.trunk.width, classes)
         trunc_normal_(self.head.weight, std=HEAD_STD)

@@ -70,7 +70,7 @@ def test_hierarchical_networks_pool_as_they_do(name: str) -> None:
     assert sorted(found) == sorted(frozen.kinds) and all(each.ndim == 2 for each in found.values())
 
 
-@pytest.mark.parametrize("name", ["cait_xxs24_224", "xcit_nano_12_p16_224"])
+@pytest.mark.parametrize("name", ["cait_xxs24_224", "xcit_nano_12_p16_224", "pit_ti_224"])
 def test_a_class_token_is_not_called_a_mean(name: str) -> None:
     model = timm.create_model(name, num_classes=0).eval()
     frozen = FrozenBackbone(copy.deepcopy(model), 224)
@@ -78,6 +78,13 @@ def test_a_class_token_is_not_called_a_mean(name: str) -> None:
         found = frozen(images(224, 1))
         torch.testing.assert_close(found["token1"], model.forward_features(images(224, 1))[:, 0])
     assert [*found] == frozen.kinds == ["token1"] and found["token1"].shape == (1, frozen.width)
+
+
+def test_a_mean_that_looks_about_is_no_class_token() -> None:
+    """CLIP's ResNets pool by attention, begun at the mean, which timm calls "token"."""
+    with torch.device("meta"):
+        frozen = FrozenBackbone(timm.create_model("resnet50_clip", num_classes=0), 224)
+    assert frozen.kinds == ["avg1", "avg2", "avg3", "avg4"]
 
 
 class Stranger(nn.Module):
