@@ -15,6 +15,7 @@ from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from backbones.training.checkpointing import CheckpointHook
@@ -166,7 +167,7 @@ def build_runner(plan: Plan) -> JobRunner:
             "val_cfg": {},
             "val_evaluator": Evaluator([job.evaluation.metric]),
         }
-    wrapper = {"type": "MMDistributedDataParallel", "device_ids": None, "forward_sync_buffers": False}
+    wrapper = {"type": "MMDistributedDataParallel", "device_ids": None}
     seed_generators(job.seed, "runner")
     runner = JobRunner(
         model=job.model,
@@ -182,6 +183,8 @@ def build_runner(plan: Plan) -> JobRunner:
         experiment_name=f"{job.directory.name}-{os.getpid()}-{next(_run_number)}",
         **evaluation,
     )
+    if isinstance(runner.model, DistributedDataParallel):
+        runner.model.broadcast_buffers = False  # each step's; the argument for it has two names, by PyTorch's version
     runner.checkpoints = plan.checkpoints
     if job.evaluation:
         runner.evaluated = KeptEvaluation(plan.checkpoints.directory, job.evaluation, plan.checkpoints.tally)
