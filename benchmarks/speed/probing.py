@@ -6,8 +6,8 @@
 Three comparisons, in one process, the sides of each taking turns, on features and images of random numbers:
 
 - nearest neighbours: 200 of `kept` features of 768 channels for each query, beside the bare product of both in single
-  precision, which no exact search does without, scikit-learn's search by cosine, and faiss's flat index if installed,
-  these two on the CPU
+  precision, which no exact search does without, and on a CPU scikit-learn's search by cosine, and faiss's flat index
+  if installed
 - the linear grid of DINOv2: 52 heads trained together, beside each of them trained alone
 - a whole linear probe: one pass of ViT-Tiny/16 at 96 pixels over the images and the grid on what it gives, beside
   `epochs` passes of the same ViT, each of which trains one linear layer, as a probe without kept features does
@@ -16,7 +16,9 @@ The neighbours have to be equal: scikit-learn's have the same similarities to si
 """
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 
 import numpy as np
 import torch
@@ -63,7 +65,9 @@ def neighbour_sides(queries: Tensor, kept: Tensor) -> dict[str, Callable[[], Ste
         "ours": lambda: partial(nearest, queries, kept, _COUNT),
         "the bare product": lambda: partial(bare_product, queries, kept),
     }
-    asked, known = queries.cpu().numpy(), kept.cpu().numpy()
+    if queries.is_cuda:
+        return sides
+    asked, known = queries.numpy(), kept.numpy()
     peer = NearestNeighbors(n_neighbors=_COUNT, metric="cosine", algorithm="brute").fit(known)
     sides["scikit-learn"] = lambda: partial(peer.kneighbors, asked)
     try:
@@ -88,7 +92,8 @@ def compare_neighbours(queries: int, kept: int, repeats: int, device: str) -> li
     """Ours beside each other search."""
     asked, known = random_features(queries, device, 0), random_features(kept, device, 1)
     require_equal(asked, known)
-    turns = take_turns(neighbour_sides(asked, known), repeats, device)
+    with redirect_stderr(StringIO()):  # a line of progress for each of many searches
+        turns = take_turns(neighbour_sides(asked, known), repeats, device)
     what = f"{_COUNT} neighbours of {queries:,} × {kept:,} × {_CHANNELS}"
     return [compare(what, turns["ours"], name, each) for name, each in turns.items() if name != "ours"]
 

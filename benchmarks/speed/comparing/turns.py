@@ -18,12 +18,18 @@ Side = Callable[[], Step]
 """Builds a model, with all that its step needs, and returns that step."""
 
 WARM_UP_STEPS = 3
+LONG = 2.0
+"""Seconds of a step that is warm after one, and of which one is enough to see who waits for whom."""
+
 SECONDS_OF_A_TURN = 0.3
 STEADY = 0.05
 """How far apart a side's turns may be, as a share of their median, before more are taken."""
 
 MOST_REPEATS = 3
 """As often as was asked for, at most, while a side is not steady."""
+
+PATIENCE = 60.0
+"""Seconds of all turns after which no more are taken than were asked for."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str
 
     On a GPU a turn is as many steps as fill 0.3 seconds, after three to warm up and a round of turns that does not
     count: in it each side gets memory for a step beside what the others keep. While a side's turns are further apart
-    than 5 % of their median, all take more, up to three times as many; a single turn is taken for steady. Each side's
-    memory is what it allocates there while no other has been built. On a CPU a turn is one step, after one to warm up.
+    than 5 % of their median, all take more, up to three times as many or until a minute is over; a single turn is taken
+    for steady. Each side's memory is what it allocates there while no other has been built. On a CPU a turn is one
+    step, after one to warm up.
     """
     on_gpu = device == "cuda"
     memory = {name: peak_memory_gib(side) if on_gpu else None for name, side in sides.items()}
@@ -61,8 +68,10 @@ def take_turns(sides: Mapping[str, Side], repeats: int, device: str) -> dict[str
 
     if on_gpu:
         take_a_round()
+    began = time.perf_counter()
     for number in range(MOST_REPEATS * repeats if on_gpu else repeats):
-        if number >= repeats and all(is_steady(each) for each in seconds.values()):
+        out_of_patience = time.perf_counter() - began >= PATIENCE
+        if number >= repeats and (out_of_patience or all(is_steady(each) for each in seconds.values())):
             break
         for name, taken in take_a_round().items():
             seconds[name].append(taken)
@@ -86,7 +95,8 @@ def time_turn(step: Step, steps: int) -> float:
 
 
 def measure_host_share(step: Step) -> float:
-    """The part of a single step's time after which its call returns, the median of three that begin on an idle GPU.
+    """The part of a single step's time after which its call returns, the median of three that begin on an idle GPU,
+    or of one that is long.
 
     Near 1 the GPU has nothing left to do by then: it waits for the program, which is slow, or waits for it in turn.
     """
@@ -97,7 +107,10 @@ def measure_host_share(step: Step) -> float:
         step()
         returned = time.perf_counter()
         _catch_up()
-        shares.append((returned - start) / (time.perf_counter() - start))
+        seconds = time.perf_counter() - start
+        shares.append((returned - start) / seconds)
+        if seconds >= LONG:
+            break
     return median(shares)
 
 
@@ -123,7 +136,9 @@ def _warm_up(step: Step) -> int:
 
 def _steps_of_a_turn(step: Step) -> int:
     """How many steps a turn takes, after warming up."""
-    for _ in range(WARM_UP_STEPS - 1):
+    if time_turn(step, 1) >= LONG:
+        return 1
+    for _ in range(WARM_UP_STEPS - 2):
         step()
     return max(1, math.ceil(SECONDS_OF_A_TURN / time_turn(step, 1)))
 

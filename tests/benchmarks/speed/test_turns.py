@@ -1,5 +1,6 @@
 """How sides take turns: on a CPU step by step, on a GPU in turns that are long enough to be measured."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -97,12 +98,12 @@ def test_turns_on_a_gpu_take_as_many_steps_as_can_be_measured(machine: Machine) 
     found = take_turns(sides, 3, "cuda")
     assert found["fast"].seconds == pytest.approx([0.07] * 3) and found["slow"].seconds == pytest.approx([2.0] * 3)
     turn = ["caught up", *["fast"] * 5, "caught up", "caught up", "slow", "caught up"]
-    host = [said for side in sides for said in ["caught up", side, "caught up"] * 3]
+    host = ["caught up", "fast", "caught up"] * 3 + ["caught up", "slow", "caught up"]
     assert machine.said[-len(host) :] == host
     said = machine.said[: -len(host)]
     assert said[-4 * len(turn) :] == turn * 4
     warming = [each for each in said[: -4 * len(turn)] if each in sides]
-    assert warming == ["fast"] * 2 + ["slow"] * 2 + ["fast"] * 3 + ["slow"] * 3
+    assert warming == ["fast"] * 2 + ["slow"] * 2 + ["fast"] * 3 + ["slow"]
 
 
 def test_the_first_round_beside_each_other_does_not_count(machine: Machine) -> None:
@@ -118,6 +119,17 @@ def test_sides_take_more_turns_while_one_is_not_steady(machine: Machine) -> None
     assert found["uneven"].seconds == pytest.approx([0.16, 0.18, 0.16, 0.16, 0.16, 0.16])
     assert len(found["even"].seconds) == 6
     assert not is_steady([1.0, 1.06, 1.0]) and is_steady([1.0, 1.04, 1.0])
+
+
+def test_no_more_turns_are_taken_than_were_asked_for_once_a_minute_is_over(machine: Machine) -> None:
+    """Of fifty heads one after the other a turn took eight seconds, and fifteen were taken of each side."""
+    seconds = itertools.cycle([20.0, 30.0])
+
+    def step() -> None:
+        machine.queued += next(seconds)
+
+    assert len(take_turns({"long": lambda: step}, 2, "cuda")["long"].seconds) == 3
+    assert len(take_turns({"long": lambda: step}, 4, "cuda")["long"].seconds) == 4
 
 
 def test_one_turn_of_each_is_enough_where_no_more_were_asked_for(machine: Machine) -> None:
