@@ -181,7 +181,7 @@ def _line(name: str, what: str, path: Path) -> Line:
         "outputs and gradients of a windowed and a global block" if path.window else "a block's output, gradients"
     )
     return Line(
-        name, f"{what}: {compared} against the plain formula", {"cuda": 30, "cpu": 15}, partial(attention, path)
+        name, f"{what}: {compared} against the plain formula", {"cuda": 20, "cpu": 15}, partial(attention, path)
     )
 
 

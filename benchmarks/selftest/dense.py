@@ -220,7 +220,7 @@ DENSE = (
     Line(
         "segmentor-parity",
         "UPerNet: losses, gradients, accuracy and the logits of sliding windows against double precision on the CPU",
-        {"cuda": 25, "cpu": 30},
+        {"cuda": 30, "cpu": 30},
         segmentor,
     ),
 )

@@ -82,7 +82,7 @@ PROBES = (
     Line(
         "probes",
         "neighbours, linear heads and logistic regression from the same features, beside the processor",
-        {"cuda": 15, "cpu": 10},
+        {"cuda": 5, "cpu": 10},
         probes,
     ),
 )

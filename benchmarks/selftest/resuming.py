@@ -162,15 +162,15 @@ def _judged(
     return Found(fine, "; ".join(measured), expected, figures)
 
 
-def _line(name: str, task: Task) -> Line:
+def _line(name: str, task: Task, on_gpu: float) -> Line:
     precision = "fp32" if task.precision == "fp32" else f"{task.precision} on a GPU"
     what = f"{task.recipe}, run twice and killed and resumed, {precision}: weights, optimizer, loss, metrics"
-    return Line(name, what, {"cuda": 60, "cpu": 45}, partial(resuming, task))
+    return Line(name, what, {"cuda": on_gpu, "cpu": 45}, partial(resuming, task))
 
 
 RESUMING = (
-    _line("resume-pretraining", PRETRAINING),
-    _line("resume-classification", CLASSIFICATION),
-    _line("resume-detection", DETECTION),
-    _line("resume-segmentation", SEGMENTATION),
+    _line("resume-pretraining", PRETRAINING, 65),
+    _line("resume-classification", CLASSIFICATION, 65),
+    _line("resume-detection", DETECTION, 115),
+    _line("resume-segmentation", SEGMENTATION, 75),
 )

@@ -141,7 +141,7 @@ UPDATES = (
     Line(
         name="updates",
         what=f"{STEPS} updates of the jobs' AdamW, layer decay and clipping beside the formula in double precision",
-        seconds={"cuda": 10.0, "cpu": 10.0},
+        seconds={"cuda": 5.0, "cpu": 10.0},
         run=updates,
     ),
 )

@@ -80,13 +80,13 @@ WHOLE_IMAGES = (
     Line(
         "mae-parity",
         "autoencoder's loss and gradients against double precision on the CPU",
-        {"cuda": 15, "cpu": 10},
+        {"cuda": 10, "cpu": 10},
         autoencoder,
     ),
     Line(
         "classifier-parity",
         "classifier's loss and gradients under mixup, and predictions, against double precision on the CPU",
-        {"cuda": 15, "cpu": 15},
+        {"cuda": 10, "cpu": 15},
         classifier,
     ),
 )
