@@ -252,14 +252,24 @@ def test_weights_that_the_last_update_spoils_are_not_scored(tmp_path: Path, lost
             train(tmp_path, Errors(), every_epochs=1)
 
 
+class Exchanged(Hook):
+    """Whether processes take over the first one's buffers in each step."""
+
+    found: bool | None = None
+
+    def before_train(self, runner: Any) -> None:
+        self.found = runner.model.will_sync_module_buffers()
+
+
 def train_in_one_of_two(rank: int, directory: Path) -> None:
     torch.set_num_threads(1)  # the parent's threads are not in a fork
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
     store = torch.distributed.FileStore(str(directory / "store"), 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    metric = Errors()
-    metrics = train(directory / "run", metric, every_epochs=1)
-    torch.save({"found": metric.found, "metrics": metrics}, directory / f"{rank}.pth")
+    metric, exchanged = Errors(), Exchanged()
+    metrics = train(directory / "run", metric, every_epochs=1, hooks=[exchanged])
+    found = {"found": metric.found, "metrics": metrics, "buffers exchanged": exchanged.found}
+    torch.save(found, directory / f"{rank}.pth")
     torch.distributed.destroy_process_group()
 
 
@@ -268,6 +278,7 @@ def test_processes_evaluate_with_the_statistics_of_the_first(tmp_path: Path) -> 
     torch.multiprocessing.start_processes(train_in_one_of_two, (tmp_path,), nprocs=2, start_method="fork")
     parts = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
     assert parts[0] == parts[1]
+    assert parts[0]["buffers exchanged"] is False
     metric = Errors()
     train(tmp_path / "run", metric)
     assert [parts[0]["metrics"]["error"]] == pytest.approx(metric.found, rel=1e-5)
