@@ -118,11 +118,12 @@ def test_a_job_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_metrics_below_what_a_device_has_to_come_to_are_a_failure() -> None:
     known = {recipe: {name: one.seen[0] for name, one in of.items()} for recipe, of in KNOWN.items()}
-    assert mini_jobs.judged(known).fine
+    assert mini_jobs.judged(known, 0.35).fine
     for recipe, of in KNOWN.items():
         for name, one in of.items():
-            found = mini_jobs.judged(known | {recipe: known[recipe] | {name: one.least - 0.1}})
+            found = mini_jobs.judged(known | {recipe: known[recipe] | {name: one.least - 0.1}}, 0.35)
             assert not found.fine and f"{name} {one.least - 0.1:.1f}" in found.measured
+            assert found.measured.endswith("loss 0.350") and found.figures["reconstruction_loss"] == 0.35
 
 
 @pytest.mark.slow
