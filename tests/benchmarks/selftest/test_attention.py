@@ -58,13 +58,13 @@ class _Twice(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         return 2 * gradient
 
 
 def _table_learns_twice_in_bfloat16(q: Tensor, terms: list[Tensor], attend: Any) -> Tensor:
     if torch.is_autocast_enabled("cpu"):
-        terms = [_Twice.apply(term) for term in terms]  # type: ignore[no-untyped-call]
+        terms = [_Twice.apply(term) for term in terms]
     return attend(q, terms)  # type: ignore[no-any-return]
 
 
