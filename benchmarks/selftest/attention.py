@@ -24,11 +24,12 @@ from benchmarks.selftest.plain_attention import plain_attention
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(loss=2e-5, whole=5e-5, each=2e-4),
-    "fp16": Tolerance(loss=3e-3, whole=1e-2),
-    "bf16": Tolerance(loss=2e-2, whole=5e-2),
+    "fp16": Tolerance(loss=3e-3, whole=1e-2, each=5e-2),
+    "bf16": Tolerance(loss=2e-2, whole=5e-2, each=4e-1),
 }
 """A relative position that is wrong by 1 % shifts the output by 1e-3, with tables as those below; in fp32 a CPU's
-output is off by 3e-7."""
+output is off by 3e-7. The tables have 6e-4 of all gradients, the input 1e-3: whether they have any in half precision
+shows only where each counts. The worst on an H100 is off by 1e-2 (fp16) and 1e-1 (bf16)."""
 
 IMAGES = {"cuda": 8, "cpu": 2}
 SIDE = {"cuda": 1024, "cpu": 384}

@@ -26,11 +26,12 @@ from tasks.datasets.label_maps.maps import IGNORED
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(loss=1e-5, whole=1e-4, each=1e-3),
-    "fp16": Tolerance(loss=1e-3, whole=5e-2),
-    "bf16": Tolerance(loss=2e-3, whole=2e-1),
+    "fp16": Tolerance(loss=1e-3, whole=5e-2, each=2e-1),
+    "bf16": Tolerance(loss=2e-3, whole=2e-1, each=7e-1),
 }
 """A CPU's fp32 is off by 2e-6 to 6e-6 of all gradients and its bfloat16 by 1e-2 to 6e-2: batch norms over few values
-magnify rounding."""
+magnify rounding. The worst parameter's are off by 4e-2 (fp16) and 2.5e-1 (bf16) on an H100; one that is missing is off
+by 1."""
 
 ACCURACY_TOLERANCE = 5e-3
 """Relative: a pixel or two of some hundred right ones, where rounding decides between two classes."""
@@ -136,7 +137,7 @@ def segmentor(bench: Bench) -> Found:
     changes = [f"model.image_size={side}", f"inference.stride={side * 2 // 3}", "model.drop_path=0"]
     recipe: Any = load_recipe("ade20k_vit_base", changes, {"segmentation"}).recipe
     model, _, _ = create_segmentor(recipe, "random_vit_base", None, _CLASSES, 0, IMAGENET)
-    fill_positions(smooth(model))
+    fill_positions(model)
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0  # each device draws numbers of its own
@@ -156,9 +157,9 @@ def segmentor(bench: Bench) -> Found:
     exact = logits_of(in_double(double, double.backbone), "cpu")
     error = relative(logits_of(copy.deepcopy(model).to(bench.device), bench.device), exact)
     accuracy_error = _accuracy_error(copy.deepcopy(model).to(bench.device), batch, bench.device)
-    found = judged(
-        model_errors(model, lambda model: model.get_submodule("backbone"), loss_of, bench.device), TOLERANCES
-    )
+    # What rounding decides spoils gradients alone: logits are those of the model as it is.
+    errors = model_errors(smooth(model), lambda model: model.get_submodule("backbone"), loss_of, bench.device)
+    found = judged(errors, TOLERANCES)
     return replace(
         found,
         fine=found.fine and error <= TOLERANCES["fp32"].loss and accuracy_error <= ACCURACY_TOLERANCE,

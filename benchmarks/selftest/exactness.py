@@ -31,13 +31,13 @@ _FP16_SCALES = tuple(2.0**power for power in range(12, -13, -1))
 class Tolerance:
     """How far off a loss, or an output, and its gradients may be, relatively.
 
-    each:  the worst parameter's gradient by itself, None where only all together count
     whole: all gradients as one vector
+    each:  the worst parameter's gradient by itself: in the whole a small one could be missing
     """
 
     loss: float
     whole: float
-    each: float | None = None
+    each: float
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Error:
 
     def is_within(self, tolerance: Tolerance) -> bool:
         """NaN is not."""
-        each = tolerance.each is None or self.each <= tolerance.each
-        return self.loss <= tolerance.loss and self.whole <= tolerance.whole and each
+        return self.loss <= tolerance.loss and self.whole <= tolerance.whole and self.each <= tolerance.each
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
@@ -84,8 +83,8 @@ def smooth(model: nn.Module) -> nn.Module:
     """The model with GELU for each ReLU and averages for each max-pooling, where rounding decides.
 
     It says whether the gradient of a value next to none passes, which in a head of convolutions makes 1e-3 of the
-    gradients, and which of two nearly equal values has it: 1e-4 of UPerNet's on a CPU, 3e-4 on an H100. A fault could
-    hide in those.
+    gradients, and which of two nearly equal values has it: one of UPerNet's 196,608 windows that chooses otherwise than
+    double precision makes 1e-4 on a CPU, another 3e-4 on an H100. A fault could hide in those.
     """
     for module in model.modules():
         for name, child in module.named_children():
@@ -185,7 +184,7 @@ def judged(errors: Mapping[Precision, Error], tolerances: Mapping[Precision, Tol
         for precision, error in errors.items()
     ]
     expected = [
-        f"{precision} {tolerance.loss:g}, {tolerance.whole:g}" + (f" ({tolerance.each:g})" if tolerance.each else "")
+        f"{precision} {tolerance.loss:g}, {tolerance.whole:g} ({tolerance.each:g})"
         for precision in errors
         for tolerance in [tolerances[precision]]
     ]

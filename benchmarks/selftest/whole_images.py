@@ -17,11 +17,12 @@ BLOCKS = 4
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(loss=1e-5, whole=2e-5, each=2e-4),
-    "fp16": Tolerance(loss=5e-4, whole=5e-3),
-    "bf16": Tolerance(loss=2e-3, whole=3e-2),
+    "fp16": Tolerance(loss=5e-4, whole=5e-3, each=1e-2),
+    "bf16": Tolerance(loss=2e-3, whole=3e-2, each=6e-2),
 }
 """Single precision rounds by 6e-8, of which a few blocks make 2e-7 on a CPU; TF32, or a constant of lower precision,
-would make some 1e-3. fp16 rounds by 5e-4 and bfloat16 by 4e-3, which makes 5e-3 of the gradients on a CPU."""
+would make some 1e-3. fp16 rounds by 5e-4 and bfloat16 by 4e-3, which makes 5e-3 of the gradients on a CPU. The worst
+parameter's are off by 1e-3 (fp16) and 8e-3 (bf16) on an H100."""
 
 
 def autoencoder(bench: Bench) -> Found:

@@ -3,14 +3,13 @@
     python benchmarks/speed/mae_step.py [--repeats 7] [--batch 8] [--device cpu] [--json FILE]
 
 One step is forward, backward and an AdamW update of ViT-B/16 at 224 px, mask ratio 0.75, normalised target pixels.
-The peer is transformers' ViTMAEForPreTraining as its users train it: its default attention (sdpa) and
-torch.optim.AdamW's defaults. Ours updates with the fused AdamW. The limit is one large single-precision matrix product,
-by torch.mm's library and by oneDNN.
-On a GPU, 256 images a step, the peer has the fused AdamW too, which its Trainer takes there, and each attention that it
-has and that runs there is a side of its own: ours is held against the one that was fastest. Single
-precision is as PyTorch has it: TF32 in convolutions, not in matrix products. The limits there, and what counts as an
-operation, are those of `backbench doctor --train`: one large matrix product in each precision, and all that kernels do,
-what they compute again included. On a CPU nothing that is computed again counts.
+The peer is transformers' ViTMAEForPreTraining as its users train it: its default attention (sdpa), and the fused AdamW,
+which its Trainer takes on every device and ours too. The limit is one large single-precision matrix product, by
+torch.mm's library and by oneDNN.
+On a GPU, 256 images a step, each attention that the peer has and that runs there is a side of its own: ours is held
+against the one that was fastest. Single precision is as PyTorch has it: TF32 in convolutions, not in matrix products.
+The limits there, and what counts as an operation, are those of `backbench doctor --train`: one large matrix product in
+each precision, and all that kernels do, with what they compute again. On a CPU nothing counts that is computed again.
 All sides take turns in one process, so that a busy machine slows all of them; each figure is the median of the turns.
 """
 
@@ -76,7 +75,7 @@ def peer_side(batch: int, device: str, bf16: bool, attention: str) -> Step:
     model.set_attn_implementation(attention)
     peer: nn.Module = model
     peer.to(device).train()
-    optimizer = torch.optim.AdamW(peer.parameters(), fused=True if device == "cuda" else None)
+    optimizer = torch.optim.AdamW(peer.parameters(), fused=True)
     return training_step(lambda: peer(images).loss, optimizer, device, bf16)
 
 

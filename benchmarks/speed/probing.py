@@ -49,13 +49,16 @@ def random_features(count: int, device: str, seed: int) -> Tensor:
     return F.normalize(numbers, dim=1).to(device)
 
 
-def bare_product(queries: Tensor, kept: Tensor) -> float:
-    """All similarities, in the blocks of `nearest` and in one place as there, of which nothing is kept."""
-    total, place = 0.0, kept.new_empty(QUERIES * min(KEPT, len(kept)))
+def bare_product(queries: Tensor, kept: Tensor) -> Tensor:
+    """All similarities, in the blocks of `nearest` and in one place as there, of which nothing is kept.
+
+    The program waits for no block: where it did, the table would have a GPU wait that is at work all the time.
+    """
+    total, place = kept.new_zeros(()), kept.new_empty(QUERIES * min(KEPT, len(kept)))
     for block in queries.split(QUERIES):
         for part in kept.split(KEPT):
             products = place[: len(block) * len(part)].view(len(block), len(part))
-            total += float(torch.mm(block, part.T, out=products)[0, 0])
+            total += torch.mm(block, part.T, out=products)[0, 0]
     return total
 
 

@@ -50,21 +50,60 @@ def _table_learns_from_last_map_only(q: Tensor, terms: list[Tensor], attend: Any
     return torch.cat([attend(q, detached)[:-1], attend(q, terms)[-1:]])
 
 
-@pytest.mark.parametrize("fault", [_last_map_only, _table_learns_from_last_map_only])
-def test_a_fault_in_all_maps_but_the_last_is_found(fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the way that a GPU goes, which takes some rows of all maps at a time and computes them again."""
+class _Twice(torch.autograd.Function):
+    """What comes in, with twice its gradient."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
+def _table_learns_twice_in_bfloat16(q: Tensor, terms: list[Tensor], attend: Any) -> Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        terms = [_Twice.apply(term) for term in terms]
+    return attend(q, terms)  # type: ignore[no-any-return]
+
+
+def _plant(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sound: Any = relative_position._attend_rows
 
     def faulty(q: Tensor, k: Tensor, v: Tensor, terms: list[Tensor], *others: Any) -> Tensor:
         return fault(q, terms, lambda q, terms: sound(q, k, v, terms, *others))  # type: ignore[no-any-return]
 
+    monkeypatch.setattr(relative_position, "_attend_rows", faulty)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Attention goes the way of a GPU, which takes some rows of all maps at a time and computes them again."""
     monkeypatch.setattr(attention, "SIDE", {"cpu": 96})
     monkeypatch.setattr(relative_position, "serves", lambda q, dropout: False)
     monkeypatch.setattr(relative_position, "_on_gpu", lambda q: True)
     monkeypatch.setattr(relative_position, "_MOST_KEPT", 0)
-    bench, line = Bench("cpu", tmp_path, tmp_path), ATTENTION[2]
+    return Bench("cpu", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("fault", [_last_map_only, _table_learns_from_last_map_only])
+def test_a_fault_in_all_maps_but_the_last_is_found(fault: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ATTENTION[2]
     assert line.run(bench).fine
-    monkeypatch.setattr(relative_position, "_attend_rows", faulty)
+    _plant(fault, monkeypatch)
     found = line.run(bench)
     assert not found.fine
     assert float(found.figures["fp32_worst_gradient_error"] or 0) > 0.2
+
+
+def test_a_table_that_learns_wrongly_in_half_precision_alone_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all gradients it has a thousandth."""
+    _plant(_table_learns_twice_in_bfloat16, monkeypatch)
+    found = ATTENTION[2].run(bench)
+    assert not found.fine
+    assert float(found.figures["fp32_worst_gradient_error"] or 0) < 1e-5
+    assert float(found.figures["bf16_gradient_error"] or 0) < 1e-2
+    assert found.figures["bf16_worst_parameter"] == "attend.relative_position_bias_table"

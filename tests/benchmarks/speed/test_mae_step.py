@@ -1,7 +1,10 @@
 """Which of the peer's attentions the autoencoder's step is compared with, and which limits."""
 
+from typing import Any
+
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from benchmarks.speed import mae_step
 from benchmarks.speed.comparing.turns import Step, Turns
@@ -72,6 +75,21 @@ def test_on_a_cpu_the_peer_has_its_default_attention(peers: list[tuple[bool, str
         peer_name("bf16 autocast", "sdpa"),
     ]
     assert lines == [] and peers == []
+
+
+def test_both_update_by_the_fused_adamw_on_a_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hugging Face's Trainer takes it wherever PyTorch is of 2.8 or later."""
+    assert TrainingArguments.default_optim == "adamw_torch_fused"
+    updated = []
+
+    def step(loss_of: Any, optimizer: torch.optim.Optimizer, device: str, bf16: bool) -> Step:
+        updated.append(optimizer.defaults["fused"])
+        return lambda: None
+
+    monkeypatch.setattr(mae_step, "training_step", step)
+    mae_step.peer_side(1, "cpu", False, "sdpa")
+    mae_step.our_side(1, "cpu", False)
+    assert updated == [True, True]
 
 
 def test_limits_and_operations_of_a_gpu_are_the_self_tests(monkeypatch: pytest.MonkeyPatch) -> None:

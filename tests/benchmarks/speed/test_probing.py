@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.speed import probing
 
@@ -21,4 +22,10 @@ def test_the_bare_product_finds_its_memory_once_as_the_search_does(monkeypatch: 
     monkeypatch.setattr(torch, "mm", watched)
     total = probing.bare_product(queries, kept)
     assert len(places) == 1
-    assert total == pytest.approx(float((queries[::3] @ kept[::5].T).sum()), abs=1e-5)
+    assert float(total) == pytest.approx(float((queries[::3] @ kept[::5].T).sum()), abs=1e-5)
+
+
+def test_the_bare_product_waits_for_no_block() -> None:
+    """A fake tensor has no numbers to wait for."""
+    with FakeTensorMode():
+        probing.bare_product(torch.rand(1500, 8), torch.rand(20, 8))
