@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selftest.lines import Line, Verdict
+from benchmarks.selftest.lines import Line, NotRunError, Verdict
 from benchmarks.selftest.worker import Worker, first_line
 
 SCRATCH, DATA = "scratch", "data"
@@ -54,6 +54,8 @@ def _try(worker: Worker, line: Line, scratch: Path, data: Path, limit: float) ->
     scratch.mkdir(parents=True)
     try:
         worker.start()
+    except NotRunError as error:
+        return Verdict(line, "not run", why=str(error))
     except RuntimeError as error:
         return Verdict(line, "failed", why=first_line(error))
     began = time.monotonic()

@@ -127,6 +127,12 @@ def test_options_of_the_self_test_need_it(option: tuple[str, str]) -> None:
     assert f"{option[0]}: is for the self-test: add --train" in message
 
 
+def test_a_gpu_without_memory_for_a_start_is_no_failure(tmp_path: Path) -> None:
+    with Worker("tests.support.selftest_lines:WITHOUT_MEMORY", "cpu", tmp_path / "log") as worker:
+        (verdict,) = run_course(worker, [BY_NAME["first"]], tmp_path, 1)
+    assert (verdict.state, verdict.why) == ("not run", "RuntimeError: CUDA error: out of memory")
+
+
 class Scripted(Worker):
     """Answers in this process, without trying anything."""
 
