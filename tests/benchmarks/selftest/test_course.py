@@ -237,12 +237,22 @@ def test_minutes_are_those_of_a_day_at_most(minutes: str) -> None:
 
 
 def test_ctrl_c_ends_with_what_is_known(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.selftest.course._draw", Path.mkdir)
     monkeypatch.setattr(selftest, "LINES", named(("a", 1), ("interrupted", 1), ("c", 1)))
     result = train(tmp_path)
     assert result.exit_code == 130
     assert "interrupted: 1 line ok, 2 not run" in result.output
     assert document(tmp_path)["verdict"] == "1 line ok, 2 not run"
     assert entries(tmp_path)["c"]["why"] == "not reached"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_somebody_elses_stays(tmp_path: Path) -> None:
+    own = tmp_path / "data/photograph.jpg"
+    own.parent.mkdir()
+    own.write_text("")
+    assert "not written by" in refusal("doctor", "--train", "--device", "cpu", "--out", tmp_path)
+    assert own.exists()
 
 
 @pytest.mark.slow
