@@ -70,7 +70,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmarks.mini": (),
     "benchmarks.shown": ("benchmarks.mini",),
     "benchmarks.selftest": (*_WORK, "benchmarks.mini"),
-    "benchmarks.speed": ("benchmarks.scheduling", "benchmarks.running", "benchmarks.planning", "benchmarks.selftest"),
+    "benchmarks.speed": (*_WORK, "benchmarks.scheduling", "benchmarks.selftest"),
 }
 """The rooms of each package, and which others of the same package each may import.
 

@@ -1,5 +1,8 @@
 """What processor and GPU are at during a few steps, as a trace that browsers show."""
 
+import errno
+import gzip
+import os
 import shutil
 import sys
 import tempfile
@@ -74,13 +77,25 @@ class ProfileHook(Hook):
         path = self.directory / f"steps_{first}-{self.done}.json.gz"
         try:
             with tempfile.TemporaryDirectory() as folder:
-                trace = Path(folder) / "trace.json.gz"
+                trace = Path(folder) / "trace.json"
                 recorded.export_chrome_trace(str(trace))
-                with trace.open("rb") as content, written_whole(path) as file:
-                    shutil.copyfileobj(content, file)
+                _require_whole(trace)
+                with trace.open("rb") as content, written_whole(path) as file, gzip.open(file, "wb") as packed:
+                    shutil.copyfileobj(content, packed)
         except OSError as error:
             print(f"profile: {path} could not be written: {error.strerror or error}", file=sys.stderr, flush=True)
             return
         print(
             f"profile: steps {first} to {self.done} in {path}; ui.perfetto.dev shows them", file=sys.stderr, flush=True
         )
+
+
+def _require_whole(trace: Path) -> None:
+    """Raise OSError where there is none, or none with an end: the profiler goes on where there is no room for it."""
+    ending = b""
+    if trace.exists():
+        with trace.open("rb") as file:
+            file.seek(-min(16, trace.stat().st_size), os.SEEK_END)
+            ending = file.read().rstrip()
+    if not ending.endswith(b"}"):
+        raise OSError(errno.ENOSPC, f"no room for it in {tempfile.gettempdir()}")

@@ -26,7 +26,7 @@ from backbones.training.machine import device_type, join_processes, loader_worke
 from backbones.training.plan import Collate, Evaluation, Plan
 from backbones.training.progress import diverged
 from backbones.training.randomness import seed_generators
-from backbones.training.settings import Recipe
+from backbones.training.settings import Recipe, TrainingRecipe
 
 ENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
 _run_number = itertools.count()
@@ -167,7 +167,6 @@ def build_runner(plan: Plan) -> JobRunner:
             "val_cfg": {},
             "val_evaluator": Evaluator([job.evaluation.metric]),
         }
-    wrapper = {"type": "MMDistributedDataParallel", "device_ids": None}
     seed_generators(job.seed, "runner")
     runner = JobRunner(
         model=job.model,
@@ -178,7 +177,7 @@ def build_runner(plan: Plan) -> JobRunner:
         default_hooks=dict.fromkeys(ENGINE_HOOKS),
         custom_hooks=list(plan.hooks),
         launcher="pytorch" if process_count() > 1 else "none",
-        cfg={"model_wrapper_cfg": wrapper},
+        cfg={"model_wrapper_cfg": _wrapper(job.recipe)},
         randomness={"seed": job.seed},
         experiment_name=f"{job.directory.name}-{os.getpid()}-{next(_run_number)}",
         **evaluation,
@@ -189,6 +188,17 @@ def build_runner(plan: Plan) -> JobRunner:
     if job.evaluation:
         runner.evaluated = KeptEvaluation(plan.checkpoints.directory, job.evaluation, plan.checkpoints.tally)
     return runner
+
+
+def _wrapper(recipe: TrainingRecipe) -> dict[str, Any]:
+    """What shares gradients between processes, in the same pieces from the first step on where sums have an order.
+
+    DistributedDataParallel would put them together anew after its first step, in the order in which they came, and how
+    three or more processes add a number follows from where it lies: the step after a resume would be another one. It
+    leaves them where it looks for weights without a gradient, which costs a walk through the graph.
+    """
+    in_order = device_type() == "cpu" or recipe.runtime.deterministic
+    return {"type": "MMDistributedDataParallel", "device_ids": None, "find_unused_parameters": in_order}
 
 
 def evaluation_loader(

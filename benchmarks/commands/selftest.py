@@ -1,7 +1,6 @@
 """What `backbench doctor --train` prints: one line after the other, then the verdict."""
 
 import difflib
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from backbones.training.launching import find_place
 from backbones.training.machine import choose_device, device_type, process_count
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.statuses import INTERRUPTED
+from benchmarks.launching.interrupting import interruptible
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.selftest.course import run_course
@@ -41,7 +41,7 @@ def run_selftest(device: str, minutes: float, out: Path, only: Sequence[str]) ->
     lines = _chosen(LINES, only)
     kind = _device(device)
     name = name_for([line.name for line in lines] if only else [])
-    with _alone_in(out), _interruptible():
+    with _alone_in(out), interruptible():
         return _run(Report(kind, minutes, lines, name=name), out)
 
 
@@ -77,19 +77,6 @@ def _chosen(lines: Sequence[Line], names: Sequence[str]) -> list[Line]:
             hint = f"Did you mean {nearest[0]!r}?" if nearest else f"There are {', '.join(known)}."
             raise InputError(f"--only {name}: the self-test has no such line. {hint}")
     return [line for line in lines if not names or line.name in names]
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP end the self-test as Ctrl-C does; nohup's choice stays."""
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _require_one_process() -> None:

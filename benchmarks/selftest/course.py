@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selftest.lines import Line, Verdict
+from benchmarks.selftest.lines import Line, NotRunError, Verdict
 from benchmarks.selftest.worker import Worker, first_line
 
 SCRATCH, DATA = "scratch", "data"
@@ -34,19 +34,21 @@ def run_course(
     """
     end = time.monotonic() + 60 * minutes
     data = out / DATA
-    _draw(data)
-    for line in lines:
-        left = end - time.monotonic()
-        takes = line.seconds.get(worker.device)
-        if takes is None:
-            yield Verdict(line, "not run", why=f"nothing to try on {worker.device}")
-            continue
-        if takes > max(left, 0):  # one that only says why it is not for this device takes none
-            yield Verdict(line, "not run", why=f"{max(left, 0):.0f} s left, it takes about {takes:.0f} s")
-            continue
-        on_begin(line, left)
-        yield _try(worker, line, out / SCRATCH / line.name, data, limit=4 * takes + 60)
-    shutil.rmtree(data, ignore_errors=True)
+    _draw(data)  # which refuses a folder of somebody else's
+    try:
+        for line in lines:
+            left = end - time.monotonic()
+            takes = line.seconds.get(worker.device)
+            if takes is None:
+                yield Verdict(line, "not run", why=f"nothing to try on {worker.device}")
+                continue
+            if takes > max(left, 0):  # one that only says why it is not for this device takes none
+                yield Verdict(line, "not run", why=f"{max(left, 0):.0f} s left, it takes about {takes:.0f} s")
+                continue
+            on_begin(line, left)
+            yield _try(worker, line, out / SCRATCH / line.name, data, limit=4 * takes + 60)
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def _try(worker: Worker, line: Line, scratch: Path, data: Path, limit: float) -> Verdict:
@@ -54,6 +56,8 @@ def _try(worker: Worker, line: Line, scratch: Path, data: Path, limit: float) ->
     scratch.mkdir(parents=True)
     try:
         worker.start()
+    except NotRunError as error:
+        return Verdict(line, "not run", why=str(error))
     except RuntimeError as error:
         return Verdict(line, "failed", why=first_line(error))
     began = time.monotonic()

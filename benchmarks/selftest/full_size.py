@@ -279,7 +279,10 @@ def _try_recipe(name: str, bench: Bench) -> Found:
     if bench.device != "cuda":
         raise NotRunError("a full-size step is for a GPU: on a processor it takes minutes")
     require_memory(FITS[name].gib, bench.device)
-    return try_step(recipe_on_one_device(name), bench.device)
+    found = try_step(recipe_on_one_device(name), bench.device)
+    if "loss" not in found.figures:  # it ran out of memory, of which others may have taken some meanwhile
+        require_memory(FITS[name].gib, bench.device)
+    return found
 
 
 FULL_SIZE: tuple[Line, ...] = tuple(

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import pkgutil
+import re
 import secrets
 import signal
 import threading
@@ -27,6 +28,9 @@ _START_SECONDS = 300.0
 
 SUFFICIENT = 76.0
 """GiB with which every line is known to go through: an H100 of 80 GB has 79, less what CUDA itself takes."""
+
+_RAN_OUT = re.compile("(CUDA|Cuda|HIP)[^\n]* out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|'out of memory'")
+"""In what PyTorch, cuBLAS, cuDNN and NCCL say of a GPU's memory, in this process or in one that it has started."""
 
 _OF_LAUNCHERS = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_"),
@@ -66,7 +70,10 @@ class Worker:
         self.end()
 
     def start(self) -> None:
-        """Start the process, unless it runs; `about` then says what it runs on. Raises RuntimeError if it cannot."""
+        """Start the process, unless it runs; `about` then says what it runs on.
+
+        Raises RuntimeError if it cannot, NotRunError where others have left it no memory of the GPU's.
+        """
         if self._process is not None and self._process.is_alive():
             return
         context = multiprocessing.get_context("spawn")
@@ -77,6 +84,8 @@ class Worker:
         answer = self._answer(_START_SECONDS)
         if not isinstance(answer, Mapping):
             self.end()
+            if isinstance(answer, Outcome) and answer.state == "not run":
+                raise NotRunError(answer.why)
             raise RuntimeError(answer.why if isinstance(answer, Outcome) else f"no start within {_START_SECONDS:.0f} s")
         self.about = answer
 
@@ -136,7 +145,7 @@ def _serve(pipe: Connection, lines: str, device: str, log: Path, token: str) -> 
         pipe.send(_about(device))
     except Exception as error:
         traceback.print_exc()
-        pipe.send(Outcome("failed", why=first_line(error)))
+        pipe.send(Outcome("not run" if _has_run_out(error) else "failed", why=first_line(error)))
         return
     while True:
         try:
@@ -187,19 +196,27 @@ def _tried(line: Line, bench: Bench) -> Outcome:
         return Outcome("ok" if found.fine else "failed", found)
     except NotRunError as error:
         return Outcome("not run", why=str(error))
-    except torch.OutOfMemoryError as error:
-        traceback.print_exc()
-        if free is not None and total is not None and free < SUFFICIENT:
-            return Outcome("not run", why=f"out of memory, of which {free:.0f} of {total:.0f} GiB were free")
-        return Outcome("failed", why=first_line(error))
     except Exception as error:
         traceback.print_exc()
-        return Outcome("failed", why=first_line(error))
+        why, has_run_out = first_line(error), _has_run_out(error)
     finally:
         gc.collect()
         if bench.device == "cuda":
             with suppress(RuntimeError):
                 torch.cuda.empty_cache()
+    if has_run_out and free is not None:
+        with suppress(RuntimeError):
+            free = min(free, memory_gib(bench.device)[0] or 0)  # others may have taken of it meanwhile
+        if free < SUFFICIENT:
+            return Outcome("not run", why=f"out of memory, of which {free:.0f} of {total:.0f} GiB were free")
+    return Outcome("failed", why=why)
+
+
+def _has_run_out(error: Exception) -> bool:
+    """Whether there was too little of a GPU's memory, for this process or for one that it has started."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or _RAN_OUT.search(str(error)) is not None
 
 
 def first_line(error: BaseException) -> str:

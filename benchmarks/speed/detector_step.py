@@ -4,7 +4,7 @@
 
 One step is forward and backward of random images with ten objects each, in both protocols and with detectron2's own
 ViTDet as the peer of `simple`. On a CPU each side runs in a process of its own, whose fastest step and peak memory are
-printed. On a GPU, four images a step under bf16 autocast, which lie there already, the sides take turns in one process,
+printed. On a GPU, four images a step in half precision, which lie there already, the sides take turns in one process,
 once each side's memory has been measured alone; each figure is the median of the turns.
 """
 
@@ -25,8 +25,10 @@ from backbones.adapters import build_pyramid
 from backbones.registry import create_backbone
 from backbones.training.machine import choose_device
 from backbones.training.measuring import peak_memory_mb
+from backbones.training.precision import autocast
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
+from benchmarks.speed.comparing.precision import named, precision_on
 from benchmarks.speed.comparing.turns import Step, Turns, take_turns
 from tasks.detection.detector import Detector, build_detector
 from tasks.detection.recipe import DetectorSettings
@@ -92,8 +94,10 @@ def make_step(side: str, image_size: int, batch: int, device: str) -> Step:
     for each in inputs:
         each["image"], each["instances"] = each["image"].to(device), each["instances"].to(device)
 
+    precision = precision_on(device)
+
     def step() -> None:
-        with EventStorage(0), torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with EventStorage(0), autocast(precision, device):
             loss = torch.stack(list(detector(inputs).values())).sum()
         loss.backward()
         detector.zero_grad()
@@ -136,7 +140,7 @@ def measure_on_gpu(arguments: argparse.Namespace) -> dict[str, Turns]:
 
 def comparisons(sides: dict[str, Turns], arguments: argparse.Namespace) -> list[Comparison]:
     """For the table: `simple` against the peer, and `fpn` alone."""
-    precision = "fp32" if arguments.device == "cpu" else "bf16 autocast"
+    precision = named(precision_on(arguments.device))
     about = f"{arguments.image_size} px, batch {arguments.batch}, forward and backward, {precision}"
     simple, fpn = (f"Mask R-CNN, ViT-B (`{adapter}`), {about}" for adapter in ("simple", "fpn"))
     images = arguments.batch

@@ -7,8 +7,8 @@ The peer is transformers' ViTMAEForPreTraining as its users train it: its defaul
 which its Trainer takes on every device and ours too. The limit is one large single-precision matrix product, by
 torch.mm's library and by oneDNN.
 On a GPU, 256 images a step, each attention that the peer has and that runs there is a side of its own: ours is held
-against the one that was fastest. Single precision is as PyTorch has it: TF32 in convolutions, not in matrix products.
-The limits there, and what counts as an operation, are those of `backbench doctor --train`: one large matrix product in
+against the one that was fastest. Single precision is as PyTorch has it: TF32 in convolutions, not in matrix products;
+bf16 is left out where a GPU lacks it. The limits there, and what counts as an operation, are those of `backbench doctor --train`: one large matrix product in
 each precision, and all that kernels do, with what they compute again. On a CPU nothing counts that is computed again.
 All sides take turns in one process, so that a busy machine slows all of them; each figure is the median of the turns.
 """
@@ -26,6 +26,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from backbones.linear import linear
 from backbones.mae.model import create_mae
+from backbones.training.precision import Precision, bf16_is_fast
 from benchmarks.selftest.full_size import count_operations, peak_rate
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
@@ -143,7 +144,10 @@ def reached(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
         rates = {name: 2 * _MATRIX**3 / median(sides[name].seconds) for name in _PRODUCTS}
         return _shares(_OURS, sides[_OURS], count_in_plain_form(batch), rates, "nothing computed again")
     lines = []
-    for name, precision in ((_OURS, "fp32"), (_OURS_BF16, "bf16")):
+    precisions: dict[str, Precision] = {_OURS: "fp32", _OURS_BF16: "bf16"}
+    for name, precision in precisions.items():
+        if name not in sides:
+            continue
         operations = count_operations(our_side(batch, device, name == _OURS_BF16))
         rates = {f"a {precision} torch.mm": peak_rate(device, precision)}
         lines += _shares(name, sides[name], operations, rates, "what kernels compute again included")
@@ -156,11 +160,6 @@ def _shares(name: str, side: Turns, operations: int, limits: Mapping[str, float]
     return lines + [
         f"{rate / peak:.0%} of the peak by {limit}, {peak / 1e9:.0f} GFLOP/s" for limit, peak in limits.items()
     ]
-
-
-def has_fast_bf16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
-    return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def report(sides: Mapping[str, Turns], batch: int, device: str) -> list[str]:
@@ -198,7 +197,7 @@ def main() -> None:
     arguments = parse_arguments(parser, _DEFAULTS)
     batch, device = arguments.batch, arguments.device
     torch.manual_seed(0)
-    makers, lines = make_sides(batch, device, has_fast_bf16(device))
+    makers, lines = make_sides(batch, device, bf16_is_fast(device))
     sides = take_turns(makers, arguments.repeats, device)
     print(f"ViT-B/16, batch {batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("\n".join([*lines, *report(sides, batch, device), *reached(sides, batch, device)]))

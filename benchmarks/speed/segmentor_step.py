@@ -5,7 +5,7 @@
 
 One step is forward and backward of random images with 150 classes under the packaged ViT-B recipe, against
 mmsegmentation's own MAE configuration as the peer. On a CPU each turn is a process of its own, whose fastest step and
-peak memory count. On a GPU, eight images a step under bf16 autocast, the sides take turns in one process, once each
+peak memory count. On a GPU, eight images a step in half precision, the sides take turns in one process, once each
 side's memory has been measured alone. Each figure is the median of the turns.
 """
 
@@ -27,9 +27,11 @@ from backbones.images.normalisation import IMAGENET
 from backbones.images.pixels import normalise
 from backbones.training.machine import choose_device
 from backbones.training.measuring import peak_memory_mb
+from backbones.training.precision import autocast
 from benchmarks.planning.recipe import load_recipe
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import compare, write_figures
+from benchmarks.speed.comparing.precision import named, precision_on
 from benchmarks.speed.comparing.turns import Step, Turns, take_turns
 from tasks.segmentation.mmseg_parts import MODELS, SegDataSample
 from tasks.segmentation.task import create_segmentor
@@ -81,8 +83,10 @@ def make_step(model: nn.Module, side: str, image_size: int, batch: int, device: 
     images = torch.randint(256, (batch, 3, image_size, image_size), dtype=torch.uint8, device=device)
     labels = torch.randint(_CLASSES, (batch, image_size, image_size), dtype=torch.uint8, device=device)
 
+    precision = precision_on(device)
+
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with autocast(precision, device):
             loss = torch.stack(losses(model, side, images, labels)).sum()
         loss.backward()
         model.zero_grad()
@@ -146,7 +150,7 @@ def main() -> None:
     sides = measure_apart(arguments) if arguments.device == "cpu" else measure_on_gpu(arguments)
     ratio = median(sides[_PEER].seconds) / median(sides[_OURS].seconds)
     print(f"{ratio:.2f} x the peer's speed")
-    precision = "fp32" if arguments.device == "cpu" else "bf16 autocast"
+    precision = named(precision_on(arguments.device))
     what = f"UPerNet training step, ViT-B, {size} px, batch {batch}, 150 classes, forward and backward, {precision}"
     write_figures(arguments.json, [compare(what, sides[_OURS], _PEER, sides[_PEER], images=batch)])
 

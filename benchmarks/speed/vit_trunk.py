@@ -3,7 +3,7 @@
     python benchmarks/speed/vit_trunk.py [--repeats 3] [--image-size 1024] [--batch 1] [--device cpu] [--json FILE]
 
 One step is forward and backward of one image, on a GPU of four, through the trunk of `simple`, in 14 × 14 windows,
-without relative positions and with decomposed ones; on a GPU both sides under bf16 autocast. Our trunk of `fpn`, in
+without relative positions and with decomposed ones; on a GPU both sides in half precision. Our trunk of `fpn`, in
 16 × 16 windows with bias tables, has no peer.
 The sides take turns, so that a busy machine slows all of them; each figure is the median of the turns.
 On a CPU each step is one process, so that its peak memory is its own, and is the second step of it, after one on a
@@ -22,8 +22,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from backbones.training.precision import autocast
 from benchmarks.speed.comparing.arguments import make_parser, parse_arguments
 from benchmarks.speed.comparing.figures import Comparison, compare, write_figures
+from benchmarks.speed.comparing.precision import named, precision_on
 from benchmarks.speed.comparing.turns import Step, Turns, take_turns
 
 _DEFAULTS = {"cpu": {"repeats": 3, "batch": 1}, "cuda": {"repeats": 5, "batch": 4}}
@@ -79,8 +81,10 @@ def make_step(trunk: nn.Module, image_size: int, batch: int, device: str) -> Ste
     """Forward and backward as one call."""
     images = torch.randn(batch, 3, image_size, image_size, device=device)
 
+    precision = precision_on(device)
+
     def step() -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        with autocast(precision, device):
             last_map = trunk(images)[-1]
         last_map.float().square().mean().backward()
 
@@ -147,7 +151,7 @@ def report(turns: dict[str, Turns], device: str) -> list[str]:
 
 def comparisons(turns: dict[str, Turns], image_size: int, batch: int, device: str) -> list[Comparison]:
     """For the table: ours against the peer's, and ours alone."""
-    precision = "fp32" if device == "cpu" else "bf16 autocast"
+    precision = named(precision_on(device))
     about = f"ViT-B trunk of a detector, {image_size} px, batch {batch}, forward and backward, {precision}"
     found = []
     for (ours, peer), positions in zip(_PAIRS.items(), ("no", "decomposed"), strict=True):

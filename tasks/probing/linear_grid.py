@@ -88,13 +88,17 @@ class Schedule:
         return (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
 
-def batches(count: int, schedule: Schedule, seed: int) -> Iterator[Tensor]:
-    """Which of so many images each iteration has, (B,): every image once before any comes again, the rest dropped."""
+def batches(count: int, schedule: Schedule, seed: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """Which of so many images each iteration has, (B,): every image once before any comes again, the rest dropped.
+
+    They are drawn on the processor, and brought to the device all at once.
+    """
     size = min(schedule.batch_size, count)
     rng = torch.Generator().manual_seed(seed)
     left = schedule.iterations
     while left:
-        for batch in torch.randperm(count, generator=rng)[: count // size * size].split(size)[:left]:
+        order = torch.randperm(count, generator=rng)[: count // size * size].to(device)
+        for batch in order.split(size)[:left]:
             left -= 1
             yield batch
 
@@ -142,9 +146,8 @@ def train(
     batch = min(schedule.batch_size, len(targets_N))
     rates_L = torch.tensor(rates, device=targets_N.device) * batch / 256
     groups = {name: _Group(rates_L, classes, values.shape[1], rng) for name, values in features.items()}
-    for iteration, chosen in enumerate(batches(len(targets_N), schedule, seed)):
+    for iteration, chosen_B in enumerate(batches(len(targets_N), schedule, seed, targets_N.device)):
         for name, group in groups.items():
-            chosen_B = chosen.to(targets_N.device)
             group.step(features[name][chosen_B], targets_N[chosen_B], schedule.factor(iteration))
         progress(iteration + 1, schedule.iterations)
     return [
@@ -159,11 +162,12 @@ def right(heads: Sequence[Head], features: Mapping[str, Rows], targets_N: Tensor
 
     Equal logits count for the class that stands first.
     """
-    counts = torch.zeros(len(heads), dtype=torch.long)
+    counts = torch.zeros(len(heads), dtype=torch.long, device=targets_N.device)
     for part in torch.arange(len(targets_N), device=targets_N.device).split(block):
         seen = {name: each[part] for name, each in features.items()}
         for place, head in enumerate(heads):
             logits_BK = torch.addmm(head.bias, seen[head.features], head.weight.T)
-            counts[place] += int((logits_BK.argmax(1) == targets_N[part]).sum())
+            counts[place] += (logits_BK.argmax(1) == targets_N[part]).sum()
+    counts = counts.cpu()
     counts[[place for place, head in enumerate(heads) if not head.is_finite]] = -1
     return counts

@@ -79,3 +79,10 @@ BY_NAME = {each.name: each for each in LINES}
 
 MORE = (line("told-of-launcher", told_of_launcher), line("children", children))
 """For tests of what becomes of processes."""
+
+
+def __getattr__(name: str) -> object:
+    """`WITHOUT_MEMORY`, which cannot be had: others have the GPU's memory."""
+    if name == "WITHOUT_MEMORY":
+        raise RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`")
+    raise AttributeError(name)

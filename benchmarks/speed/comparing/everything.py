@@ -10,6 +10,7 @@ same, and the exit status is 1.
 
 import argparse
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -20,12 +21,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from benchmarks.launching.descendants import end_marked
+from benchmarks.launching.interrupting import interruptible
 from benchmarks.speed.comparing.arguments import require_counts, require_writable
 from benchmarks.speed.comparing.figures import Figures, markdown_table
 
 SPEED = Path(__file__).resolve().parents[1]
 HOUSE = SPEED.parents[1]
 TABLE = "speed.md"
+_MARK = "BACKBENCH_COMPARISON"
+"""In the environment of a script and of all that it starts."""
+
 INTERRUPTED = 130
 
 
@@ -86,7 +92,10 @@ def run_all(scripts: Sequence[Script], device: str, out: Path, options: Sequence
 
 
 def run_script(script: Script, device: str, out: Path, options: Sequence[str] = ()) -> Ran:
-    """Run one in a process of its own, what it says on the screen as well as in OUT/speed/SCRIPT.txt."""
+    """Run one in a process of its own, what it says on the screen as well as in OUT/speed/SCRIPT.txt.
+
+    Nothing that it has started goes on after it, nor does it after an interruption.
+    """
     figures, said = (out / "speed" / f"{script.name}.{ending}" for ending in ("json", "txt"))
     figures.parent.mkdir(parents=True, exist_ok=True)
     figures.unlink(missing_ok=True)
@@ -99,7 +108,7 @@ def run_script(script: Script, device: str, out: Path, options: Sequence[str] = 
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    last = ""
+    last, token = "", secrets.token_hex(8)
     with (
         said.open("w") as log,
         subprocess.Popen(
@@ -108,14 +117,19 @@ def run_script(script: Script, device: str, out: Path, options: Sequence[str] = 
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=environment,
+            env=environment | {_MARK: token},
         ) as process,
     ):
         assert process.stdout
-        for line in process.stdout:
-            log.write(line)
-            print(f"  {line}", end="", flush=True)
-            last = line.strip() or last
+        try:
+            for line in process.stdout:
+                log.write(line)
+                print(f"  {line}", end="", flush=True)
+                last = line.strip() or last
+            process.wait()
+        finally:
+            process.kill()
+            end_marked(_MARK, token)
     if process.returncode:
         return Ran(script, failure=f"exit status {process.returncode}, {last or 'without a word'}")
     try:
@@ -161,7 +175,7 @@ def _options_by_script(
 
 
 def main(scripts: Sequence[Script] = SCRIPTS) -> int:
-    """The exit status: 1 if a script failed, 130 after Ctrl-C."""
+    """The exit status: 1 if a script failed, 130 after Ctrl-C, SIGTERM or SIGHUP."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [script.name for script in scripts]
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="default cuda")
@@ -187,7 +201,8 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
     ]
     repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats is not None else []
     try:
-        found = run_all(chosen, arguments.device, arguments.out, repeats)
+        with interruptible():
+            found = run_all(chosen, arguments.device, arguments.out, repeats)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {arguments.out / TABLE} has the scripts that have ended", file=sys.stderr)
         return INTERRUPTED

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,26 @@ def test_an_evaluation_on_the_way_is_not_recorded(tmp_path: Path) -> None:
     assert traces(tmp_path) == ["steps_13-14.json.gz"]
     trace = gzip.decompress((tmp_path / "profile/steps_13-14.json.gz").read_bytes())
     assert b"aten::mul_" in trace and b"aten::add_" not in trace
+
+
+def test_a_trace_for_which_there_is_no_room_on_the_way_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The profiler, which writes below /tmp, says nothing of that: an empty file was called a trace."""
+    export = profiling.profile.export_chrome_trace
+
+    def without_room(recorded: Any, path: str) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        try:
+            export(recorded, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(profiling.profile, "export_chrome_trace", without_room)
+    train(tmp_path)
+    assert traces(tmp_path) == []
+    assert "steps_13-16.json.gz could not be written: no room for it in " in capsys.readouterr().err
 
 
 def test_other_processes_record_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,12 @@ def test_options_of_the_self_test_need_it(option: tuple[str, str]) -> None:
     assert f"{option[0]}: is for the self-test: add --train" in message
 
 
+def test_a_gpu_without_memory_for_a_start_is_no_failure(tmp_path: Path) -> None:
+    with Worker("tests.support.selftest_lines:WITHOUT_MEMORY", "cpu", tmp_path / "log") as worker:
+        (verdict,) = run_course(worker, [BY_NAME["first"]], tmp_path, 1)
+    assert (verdict.state, verdict.why) == ("not run", "RuntimeError: CUDA error: out of memory")
+
+
 class Scripted(Worker):
     """Answers in this process, without trying anything."""
 
@@ -231,12 +237,22 @@ def test_minutes_are_those_of_a_day_at_most(minutes: str) -> None:
 
 
 def test_ctrl_c_ends_with_what_is_known(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.selftest.course._draw", Path.mkdir)
     monkeypatch.setattr(selftest, "LINES", named(("a", 1), ("interrupted", 1), ("c", 1)))
     result = train(tmp_path)
     assert result.exit_code == 130
     assert "interrupted: 1 line ok, 2 not run" in result.output
     assert document(tmp_path)["verdict"] == "1 line ok, 2 not run"
     assert entries(tmp_path)["c"]["why"] == "not reached"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_somebody_elses_stays(tmp_path: Path) -> None:
+    own = tmp_path / "data/photograph.jpg"
+    own.parent.mkdir()
+    own.write_text("")
+    assert "not written by" in refusal("doctor", "--train", "--device", "cpu", "--out", tmp_path)
+    assert own.exists()
 
 
 @pytest.mark.slow

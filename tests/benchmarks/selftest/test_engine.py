@@ -1,6 +1,7 @@
 """The self-test's lines about the engine, each with what it has to find."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from backbones.training import compiling
 from benchmarks.selftest import batch_norms, processes
-from benchmarks.selftest.compiled import compare_compiled
+from benchmarks.selftest.compiled import compare_compiled, compiling_anew
 from benchmarks.selftest.engine import ENGINE
 from benchmarks.selftest.full_size import FULL_SIZE
 from benchmarks.selftest.lines import Bench, NotRunError
@@ -41,6 +43,16 @@ def test_two_gpus_are_asked_for_where_there_is_one(tmp_path: Path, monkeypatch: 
     (line,) = (line for line in ENGINE if line.name == name)
     with pytest.raises(NotRunError, match="one GPU"):
         line.run(Bench("cuda", tmp_path, tmp_path))
+
+
+def test_what_was_compiled_before_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing stays: a second self-test told 3 s of compilation, where the first had told 73."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "own")
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    with compiling_anew(tmp_path):
+        assert Path(cache_dir()).parent == tmp_path
+        assert Path(os.environ["TRITON_CACHE_DIR"]).parent == tmp_path
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "own" and "TRITON_CACHE_DIR" not in os.environ
 
 
 class Product(nn.Module):

@@ -15,7 +15,7 @@ from benchmarks.selftest import full_size
 from benchmarks.selftest.full_size import FITS, FULL_SIZE, recipe_on_one_device, try_step
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
 from benchmarks.selftest.random_batches import OBJECTS, random_batch
-from benchmarks.selftest.worker import _tried
+from benchmarks.selftest.worker import _tried, first_line
 from tasks.data_sets import DATA_SETS
 from tasks.datasets.torchvision_layouts.counts import COUNTS
 from tasks.detection.objects import Objects
@@ -110,18 +110,60 @@ def test_a_step_is_tried_where_as_much_is_free_as_it_needs(tmp_path: Path, monke
     assert FULL_SIZE[0].run(Bench("cuda", tmp_path, tmp_path)).measured == "pretraining"
 
 
-@pytest.mark.parametrize(("free", "state"), [(40, "not run"), (78, "failed")])
+def test_a_step_that_runs_out_of_what_others_took_meanwhile_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([60, 60, 10, 60])
+    ran_out = Found(False, "out of memory", "1024 images fit", {"batch_per_device": 1024})
+    monkeypatch.setattr(full_size, "free_memory", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (next(free) * 2**30, 79 * 2**30))
+    monkeypatch.setattr(full_size, "try_step", lambda recipe, device: ran_out)
+    bench = Bench("cuda", tmp_path, tmp_path)
+    assert FULL_SIZE[0].run(bench) is ran_out
+    with pytest.raises(NotRunError, match="needs about 51 GiB; 10 of 79 are free"):
+        free = iter([60, 10])
+        FULL_SIZE[0].run(bench)
+
+
+OF_A_JOB = (
+    "run --recipe mini_detection ended with 75: backbench: out of memory. Set runtime.activation_checkpointing=true, "
+    "which keeps the numbers: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79 GiB"
+)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(OF_A_JOB),
+        torch.multiprocessing.ProcessRaisedException("ncclUnhandledCudaError\nCuda failure 2 'out of memory'", 0, 1),
+    ],
+    ids=["a tensor", "a context", "cuBLAS", "a job", "NCCL"],
+)
+@pytest.mark.parametrize(("before", "after", "state"), [(40, 40, "not run"), (78, 40, "not run"), (78, 78, "failed")])
 def test_memory_that_runs_out_is_a_failure_of_any_line_only_where_there_was_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, before: int, after: int, state: str
 ) -> None:
     def run_out(bench: Bench) -> Found:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, 79 * 2**30))
+    free = iter([before, after])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (next(free) * 2**30, 79 * 2**30))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     outcome = _tried(Line("a", "a", {}, run_out), Bench("cuda", tmp_path, tmp_path))
     assert outcome.state == state
-    assert outcome.why in ("out of memory, of which 40 of 79 GiB were free", "OutOfMemoryError: CUDA out of memory")
+    assert outcome.why in ("out of memory, of which 40 of 79 GiB were free", first_line(error))
+
+
+def test_the_machines_own_memory_is_not_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(bench: Bench) -> Found:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (40 * 2**30, 79 * 2**30))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    assert _tried(Line("a", "a", {}, run_out), Bench("cuda", tmp_path, tmp_path)).state == "failed"
 
 
 def test_a_loss_that_is_no_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,40 @@ def test_ctrl_c_leaves_a_table_of_what_has_ended(
     assert table.count("| a step ") == 1 and "Not measured" not in table
     assert f"interrupted; {tmp_path / 'speed.md'} has the scripts that have ended" in capsys.readouterr().err
     assert not (tmp_path / "speed/last.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    """A script, and a program that it has started in a session of its own, went on after SIGTERM, on the GPU."""
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    text = f"""
+import os, subprocess, time
+print(os.getpid(), subprocess.Popen({sleep!r}, start_new_session=True).pid, flush=True)
+time.sleep(600)
+"""
+    program = f"""
+import signal, sys
+from pathlib import Path
+from benchmarks.speed.comparing.everything import Script, main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main([Script(Path({str(stub(tmp_path, "endless", text).path)!r}))]))
+"""
+    command = [sys.executable, "-c", program, "--device", "cpu", "--out", str(tmp_path)]
+    paths = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}) as whole:
+        assert whole.stdout
+        started = next(words for line in whole.stdout if all(map(str.isdecimal, words := line.split())) and words)
+        whole.send_signal(number)
+    assert whole.returncode == 130
+    assert not any(map(is_alive, started))
+
+
+def is_alive(process: str) -> bool:
+    """A dead one is no more, or nobody has asked after it."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("first", "status", "speeds"), [(130, 2, False), (2, 2, False), (1, 2, True), (0, 0, True)])

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tasks.probing import linear_grid
 from tasks.probing.linear_grid import DEVIATION, Head, Schedule, SideBySide, batches, right, train
 from tasks.probing.probes import Seen, Split, probe
 from tasks.probing.recipe import LinearGridRecipe
+from tests.support.waiting import Waits
 
 CLASSES = 5
 
@@ -63,6 +65,20 @@ def test_batches_bring_every_image_once_before_any_again() -> None:
     for epoch in (found[:3], found[3:6]):
         assert len(torch.cat(epoch).unique()) == 9
     assert [len(batch) for batch in batches(2, Schedule(3, 256), seed=0)] == [2] * 3
+
+
+def test_no_iteration_waits_for_a_gpu() -> None:
+    """An epoch does, for its order."""
+
+    def waits(iterations: int) -> int:
+        with FakeTensorMode(), Waits() as mode:
+            targets = torch.zeros(100, dtype=torch.long, device="cuda")
+            features = {"a": torch.zeros(100, 8, device="cuda"), "b": torch.zeros(100, 4, device="cuda")}
+            heads = train(features, targets, CLASSES, Schedule(iterations, batch_size=10), 0, rates=[0.1, 1.0])
+            assert {head.weight.device.type for head in heads} == {"cuda"}
+            return mode.count
+
+    assert waits(1) == waits(10) == waits(20) - 1
 
 
 def test_the_rate_falls_as_half_a_cosine() -> None:
