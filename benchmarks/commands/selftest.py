@@ -26,6 +26,8 @@ from benchmarks.selftest.worker import Worker
 
 COURSE = "benchmarks.selftest.order:LINES"
 
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _COLOURS = {"ok": "green", "failed": "red", "not run": "yellow"}
 
 
@@ -60,6 +62,8 @@ def _run(report: Report, out: Path) -> int:
                 _show(verdict, console)
         except KeyboardInterrupt:
             interrupted = True
+            for number in _INTERRUPTING:
+                signal.signal(number, signal.SIG_IGN)  # a second one would keep the verdict from being told
             worker.end()
     figures, table = report.write(out)
     state = "interrupted: " if interrupted else ""
@@ -82,14 +86,15 @@ def _chosen(lines: Sequence[Line], names: Sequence[str]) -> list[Line]:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP end the self-test as Ctrl-C does; nohup's choice stays."""
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
+    former = {number: signal.getsignal(number) for number in _INTERRUPTING}
+    for number, handler in former.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _require_one_process() -> None:
