@@ -1,5 +1,7 @@
 """What processor and GPU are at during a few steps, as a trace that browsers show."""
 
+import errno
+import gzip
 import shutil
 import sys
 import tempfile
@@ -74,10 +76,12 @@ class ProfileHook(Hook):
         path = self.directory / f"steps_{first}-{self.done}.json.gz"
         try:
             with tempfile.TemporaryDirectory() as folder:
-                trace = Path(folder) / "trace.json.gz"
+                trace = Path(folder) / "trace.json"
                 recorded.export_chrome_trace(str(trace))
-                with trace.open("rb") as content, written_whole(path) as file:
-                    shutil.copyfileobj(content, file)
+                if not trace.exists():  # it says nothing of a file that it could not write, and leaves a part beside it
+                    raise OSError(errno.ENOSPC, f"no room for the trace in {tempfile.gettempdir()}")
+                with trace.open("rb") as content, written_whole(path) as file, gzip.open(file, "wb") as packed:
+                    shutil.copyfileobj(content, packed)
         except OSError as error:
             print(f"profile: {path} could not be written: {error.strerror or error}", file=sys.stderr, flush=True)
             return

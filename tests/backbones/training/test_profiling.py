@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import resource
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,3 +112,26 @@ def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path: Path, capsys: pyte
     (tmp_path / "profile").write_text("no folder")
     train(tmp_path)
     assert "steps_13-16.json.gz could not be written: " in capsys.readouterr().err
+
+
+def test_a_trace_that_its_writer_had_no_room_for_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch goes on as if it had written it; an empty file came to be the trace."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    hook, runner = ProfileHook(tmp_path), SimpleNamespace(max_iters=4, iter=0)
+    hook.before_train(runner)
+    for step in range(3):
+        for _ in range(100):
+            torch.zeros(1).mul_(1)
+        hook.after_train_iter(runner, step)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, former[1]))
+    try:
+        hook.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert traces(tmp_path) == [] and not [*temporary.iterdir()]
+    assert f"steps_1-3.json.gz could not be written: no room for the trace in {temporary}" in capsys.readouterr().err
