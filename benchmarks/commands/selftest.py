@@ -15,7 +15,7 @@ from backbones.training.launching import find_place
 from backbones.training.machine import choose_device, device_type, process_count
 from benchmarks.commands.console import plain_console
 from benchmarks.commands.statuses import INTERRUPTED
-from benchmarks.launching.interrupting import interruptible
+from benchmarks.launching.interrupting import ignore_interruptions, interruptible
 from benchmarks.running.claim import CLAIM
 from benchmarks.running.lease import HeldByAnotherError, Lease
 from benchmarks.selftest.course import run_course
@@ -60,6 +60,7 @@ def _run(report: Report, out: Path) -> int:
                 _show(verdict, console)
         except KeyboardInterrupt:
             interrupted = True
+            ignore_interruptions()  # a second one would keep the verdict from being told
             worker.end()
     figures, table = report.write(out)
     state = "interrupted: " if interrupted else ""

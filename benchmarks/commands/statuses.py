@@ -69,6 +69,14 @@ LESS_LOADING = (
     "command to go on from the last checkpoint"
 )
 
+NO_SHARED_MEMORY = re.compile(r"unable to allocate shared memory\(shm\).*: No space left on device.*")
+"""In the message of the RuntimeError that torch raises where /dev/shm has no room for a batch."""
+
+MORE_SHARED_MEMORY = (
+    "too little shared memory for the processes that load images (docker run --ipc=host, or --shm-size=8g). Make room "
+    "in /dev/shm, or set runtime.workers=0, and repeat the command to go on from the last checkpoint"
+)
+
 LOST_CONNECTION = re.compile(
     r"gloo.*(Connection|closed|Broken pipe|Timed out waiting)|NCCL.*remote (error|process)", re.IGNORECASE
 )
@@ -208,6 +216,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
             return f"{error.filename}: {error.strerror}", DataError.status
         case RuntimeError() if LOST_LOADER.search(str(error)):
             return f"{LESS_LOADING}: {str(error).splitlines()[0].strip()}", TRY_AGAIN
+        case RuntimeError() if found := NO_SHARED_MEMORY.search(str(error)):
+            return f"{MORE_SHARED_MEMORY}: {found[0]}", TRY_AGAIN
         case RuntimeError() if NO_CONNECTION in str(error):
             return f"{NO_WAY}: {str(error).splitlines()[0]}", InputError.status
         case _ if is_out_of_memory(error):

@@ -4,15 +4,24 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does; nohup's choice stays."""
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, signal.default_int_handler)
+    former = {number: signal.getsignal(number) for number in INTERRUPTING}
+    for number, handler in former.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def ignore_interruptions() -> None:
+    """Let no second signal cut short what is done about the first, until the end of `interruptible`'s block."""
+    for number in INTERRUPTING:
+        signal.signal(number, signal.SIG_IGN)

@@ -66,7 +66,8 @@ def _train_share(rank: int, directory: Path, device: str) -> None:
     backend, place = ("nccl", f"cuda:{rank}") if device == "cuda" else ("gloo", "cpu")
     if device == "cuda":
         torch.cuda.set_device(rank)
-    store = torch.distributed.FileStore(str(directory / "store"), len(SHARES))
+    path: Any = os.fsencode(directory / "store")  # a string it takes for UTF-8, whatever the locale
+    store = torch.distributed.FileStore(path, len(SHARES))
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=len(SHARES))
     norm: Any = nn.SyncBatchNorm if device == "cuda" else SynchronisedBatchNorm
     trained = _train(norm(CHANNELS).to(place), _activations().split(SHARES)[rank].to(place))

@@ -111,7 +111,8 @@ def _step(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 def _one_of_nccl(rank: int, directory: Path) -> None:
     """A step under DistributedDataParallel and one without, and a sum over all processes; the largest difference."""
     torch.cuda.set_device(rank)
-    store = torch.distributed.FileStore(str(directory / "store"), 1)
+    path: Any = os.fsencode(directory / "store")  # a string it takes for UTF-8, whatever the locale
+    store = torch.distributed.FileStore(path, 1)
     torch.distributed.init_process_group("nccl", store=store, rank=rank, world_size=1)
     torch.manual_seed(0)
     first = nn.Conv2d(3, 16, 3, bias=False)  # before batch norm a bias would have no gradient but rounding

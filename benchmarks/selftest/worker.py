@@ -26,6 +26,9 @@ _MARK = "BACKBENCH_SELFTEST"
 _START_SECONDS = 300.0
 """Within which a process has imported its libraries and reached its device, also from a slow disk."""
 
+_END_SECONDS = 30.0
+"""Within which a process that was killed is gone; one that waits for a GPU or a disk that hangs may never be."""
+
 SUFFICIENT = 76.0
 """GiB with which every line is known to go through: an H100 of 80 GB has 79, less what CUDA itself takes."""
 
@@ -107,7 +110,7 @@ class Worker:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()  # it may not have come to a group of its own
-        self._process.join()
+        self._process.join(_END_SECONDS)
         self._process = None
         end_marked(_MARK, self._token)
 
@@ -220,6 +223,11 @@ def _has_run_out(error: Exception) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's kind and the first line of its message."""
+    """An error's kind and the first line of its message; of one in a process that PyTorch has started, that one's."""
+    from torch.multiprocessing import ProcessRaisedException
+
     text = str(error).strip()
+    if isinstance(error, ProcessRaisedException):  # its message is a traceback
+        _, _, ended = text.rpartition('\n  File "')
+        return next((line for line in ended.splitlines()[1:] if line[:1].strip()), text.splitlines()[0])
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -8,8 +8,9 @@ which its Trainer takes on every device and ours too. The limit is one large sin
 torch.mm's library and by oneDNN.
 On a GPU, 256 images a step, each attention that the peer has and that runs there is a side of its own: ours is held
 against the one that was fastest. Single precision is as PyTorch has it: TF32 in convolutions, not in matrix products;
-bf16 is left out where a GPU lacks it. The limits there, and what counts as an operation, are those of `backbench doctor --train`: one large matrix product in
-each precision, and all that kernels do, with what they compute again. On a CPU nothing counts that is computed again.
+bf16 is left out where a GPU lacks it. The limits there, and what counts as an operation, are those of
+`backbench doctor --train`: one large matrix product in each precision, and all that kernels do, with what they compute
+again. On a CPU nothing counts that is computed again.
 All sides take turns in one process, so that a busy machine slows all of them; each figure is the median of the turns.
 """
 

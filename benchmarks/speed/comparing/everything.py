@@ -3,9 +3,9 @@
     python benchmarks/speed/comparing/everything.py [--device cuda] [--out gpu] [--repeats N] [--only SCRIPT ...]
                                                     [--option SCRIPT=OPTIONS]
 
-Training steps are compared on the device, loading and scoring on the CPU. Writes OUT/speed.md, and in OUT/speed each
-script's figures (SCRIPT.json) and what it said (SCRIPT.txt). A script that fails is named, the others are run all the
-same, and the exit status is 1.
+Training steps are compared on the device, loading and scoring on the CPU. Writes OUT/speed.md, of some scripts alone
+OUT/speed-SCRIPT.md, and in OUT/speed each script's figures (SCRIPT.json) and what it said (SCRIPT.txt). A script that
+fails is named, the others are run all the same, and the exit status is 1.
 """
 
 import argparse
@@ -73,10 +73,12 @@ class Ran:
     failure: str = ""
 
 
-def run_all(scripts: Sequence[Script], device: str, out: Path, options: Sequence[str] = ()) -> list[Ran]:
+def run_all(
+    scripts: Sequence[Script], device: str, out: Path, options: Sequence[str] = (), table: str = TABLE
+) -> list[Ran]:
     """Run each on `device`, with more options for all, and say on the screen which, and how far it is.
 
-    OUT/speed.md has those that have ended, after each.
+    OUT/TABLE has those that have ended, after each.
     """
     began, found = time.monotonic(), []
     for number, script in enumerate(scripts, start=1):
@@ -84,7 +86,7 @@ def run_all(scripts: Sequence[Script], device: str, out: Path, options: Sequence
         so_far = _clock(time.monotonic() - began)
         print(f"\n[{number} of {len(scripts)}] {script.name} on {where}, {so_far} so far", flush=True)
         found.append(run_script(script, device, out, options))
-        (out / TABLE).write_text(describe(found))
+        (out / table).write_text(describe(found))
         if found[-1].failure:
             print(f"{script.name} failed: {found[-1].failure}", flush=True)
     print(f"\n{len(scripts)} scripts, {_clock(time.monotonic() - began)}", flush=True)
@@ -136,6 +138,14 @@ def run_script(script: Script, device: str, out: Path, options: Sequence[str] = 
         return Ran(script, Figures.model_validate_json(figures.read_text()))
     except (OSError, ValidationError) as error:
         return Ran(script, failure=f"its figures cannot be read: {error}")
+
+
+def table_of(chosen: Sequence[str], known: int) -> str:
+    """The name of the table of these scripts, of so many: some of them leave that of all as it is."""
+    if len(chosen) == known:
+        return TABLE
+    first, *more = chosen
+    return f"speed-{first}" + (f"-and-{len(more)}-more" if more else "") + ".md"
 
 
 def describe(found: Sequence[Ran]) -> str:
@@ -192,7 +202,8 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
     arguments = parser.parse_args()
     require_counts(parser, arguments)
     more = _options_by_script(parser, arguments.option, names, arguments.only)
-    for path in (arguments.out / TABLE, arguments.out / "speed/figures.json"):
+    table = arguments.out / table_of([name for name in names if name in arguments.only], len(names))
+    for path in (table, arguments.out / "speed/figures.json"):
         require_writable(parser, "--out", path)
     chosen = [
         Script(script.path, script.device, (*script.options, *more[script.name]))
@@ -202,11 +213,11 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
     repeats = ["--repeats", str(arguments.repeats)] if arguments.repeats is not None else []
     try:
         with interruptible():
-            found = run_all(chosen, arguments.device, arguments.out, repeats)
+            found = run_all(chosen, arguments.device, arguments.out, repeats, table.name)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {arguments.out / TABLE} has the scripts that have ended", file=sys.stderr)
+        print(f"\ninterrupted; {table} has the scripts that have ended", file=sys.stderr)
         return INTERRUPTED
-    print(f"\n{describe(found)}\n{arguments.out / TABLE}")
+    print(f"\n{describe(found)}\n{table}")
     return int(any(ran.failure for ran in found))
 
 

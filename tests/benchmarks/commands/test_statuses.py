@@ -51,6 +51,13 @@ def ending(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), 75),
         (RuntimeError("DataLoader worker (pid 22330) is killed by signal: Killed. "), 75),
         (RuntimeError("DataLoader worker (pid(s) 22330) exited unexpectedly"), 75),
+        (
+            RuntimeError(
+                "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                "RuntimeError: unable to allocate shared memory(shm) for file </torch>: No space left on device (28)\n"
+            ),
+            75,
+        ),
     ],
 )
 def test_every_kind_of_failure_has_its_status(monkeypatch: pytest.MonkeyPatch, error: Exception, status: int) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from benchmarks.commands import selftest
 from benchmarks.selftest.course import IMAGES, run_course
 from benchmarks.selftest.lines import Line, Verdict
-from benchmarks.selftest.worker import Outcome, Worker
+from benchmarks.selftest.worker import Outcome, Worker, first_line
 from tests.support.in_process import call, refusal, usage_refusal
 from tests.support.selftest_lines import BY_NAME, LINES
 
@@ -255,6 +257,24 @@ def test_a_folder_of_somebody_elses_stays(tmp_path: Path) -> None:
     assert own.exists()
 
 
+def test_ctrl_c_again_ends_with_what_is_known(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came out of the ending as "interrupted before the self-test began", whatever had been found."""
+    monkeypatch.setattr(selftest, "LINES", named(("a", 1), ("interrupted", 1)))
+    end, former = scripted.end, signal.getsignal(signal.SIGINT)
+
+    def impatient() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        end()
+
+    monkeypatch.setattr(scripted, "end", impatient)
+    result = train(tmp_path)
+    assert result.exit_code == 130 and "interrupted: 1 line ok, 1 not run" in result.output
+    assert signal.getsignal(signal.SIGINT) == former
+
+
 @pytest.mark.slow
 def test_a_line_that_hangs_is_ended_and_the_next_one_runs(tmp_path: Path) -> None:
     with Worker(STUBS, "cpu", tmp_path / "log") as worker:
@@ -270,6 +290,17 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         worker.try_line(BY_NAME["endless"], tmp_path, tmp_path, limit=60)
     assert not process.is_alive()
+
+
+def _fail_in_a_process(rank: int) -> None:
+    raise ValueError("no such thing\n    as this")
+
+
+def test_an_error_in_a_process_of_pytorchs_is_told_by_its_own_first_line() -> None:
+    """It was "ProcessRaisedException: -- Process 0 terminated with the following error:", whatever had happened."""
+    with pytest.raises(ProcessRaisedException) as error:
+        torch.multiprocessing.start_processes(_fail_in_a_process, nprocs=1, start_method="fork")
+    assert first_line(error.value) == "ValueError: no such thing"
 
 
 def test_lines_that_cannot_be_imported_are_a_failure_of_each(tmp_path: Path) -> None:

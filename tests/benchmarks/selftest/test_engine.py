@@ -113,7 +113,10 @@ def test_a_batch_norm_of_other_statistics_is_found(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_batch_norm_over_two_processes(tmp_path: Path) -> None:
-    found = batch_norms.compare_processes(tmp_path, "cpu")
+    """In a folder, too, whose name is not in this locale's letters."""
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    found = batch_norms.compare_processes(folder, "cpu")
     assert found.fine, found
 
 

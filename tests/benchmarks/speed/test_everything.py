@@ -125,6 +125,10 @@ def test_the_table_is_printed_and_written(
     assert table in capsys.readouterr().out
     assert "--size a b --repeats 1 --device cpu" in (tmp_path / "found/speed/step.txt").read_text()
     assert call(monkeypatch, scripts, "--only", "other", "step", "--out", out) == 0
+    assert (tmp_path / "found/speed.md").read_text() == table
+    assert (tmp_path / "found/speed-step-and-1-more.md").read_text().count("| a step ") == 2
+    assert call(monkeypatch, scripts, "--only", "other", "--out", out) == 0
+    assert str(tmp_path / "found/speed-other.md") in capsys.readouterr().out.splitlines()
     assert json.loads((tmp_path / "found/speed/other.json").read_text())["comparisons"][0]["what"] == "a step"
 
 
