@@ -13,13 +13,16 @@ class NotRunError(Exception):
 
 
 def memory_gib(device: str) -> tuple[float, float] | tuple[None, None]:
-    """What is free of a GPU's memory, whoever has the rest, and all of it; None for a processor."""
+    """What others have left of a GPU's memory, and all of it; None for a processor.
+
+    What this process holds itself counts as left: where it holds on to too much, that is no fault of others.
+    """
     if device != "cuda":
         return None, None
     import torch
 
     free, total = torch.cuda.mem_get_info()
-    return free / 2**30, total / 2**30
+    return (free + torch.cuda.memory_reserved()) / 2**30, total / 2**30
 
 
 @dataclass(frozen=True)

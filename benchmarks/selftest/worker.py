@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import multiprocessing.process
 import os
 import pkgutil
 import re
@@ -34,6 +35,9 @@ SUFFICIENT = 76.0
 
 _RAN_OUT = re.compile("(CUDA|Cuda|HIP)[^\n]* out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|'out of memory'")
 """In what PyTorch, cuBLAS, cuDNN and NCCL say of a GPU's memory, in this process or in one that it has started."""
+
+_children: set[Any] = vars(multiprocessing.process)["_children"]
+"""The processes that the end of this program waits for, for as long as they may take."""
 
 _OF_LAUNCHERS = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_"),
@@ -111,6 +115,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()  # it may not have come to a group of its own
         self._process.join(_END_SECONDS)
+        _children.discard(self._process)
         self._process = None
         end_marked(_MARK, self._token)
 

@@ -1,6 +1,7 @@
 """The frame of `backbench doctor --train`: lines one after the other, whatever becomes of them, and what is told."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -290,6 +291,24 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         worker.try_line(BY_NAME["endless"], tmp_path, tmp_path, limit=60)
     assert not process.is_alive()
+
+
+def test_a_process_that_cannot_be_killed_is_not_waited_for_at_the_end_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits for a GPU that hangs was left alone, and then kept the self-test from ending."""
+    with Worker(STUBS, "cpu", tmp_path / "log") as worker:
+        worker.start()
+        process, kill = worker._process, worker._process.kill
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "killpg", lambda *arguments: None)
+            patch.setattr(process, "kill", lambda: None)
+            patch.setattr("benchmarks.selftest.worker.end_marked", lambda *arguments: None)
+            patch.setattr("benchmarks.selftest.worker._END_SECONDS", 0.1)
+            worker.end()
+    assert process.is_alive() and process not in multiprocessing.active_children()
+    kill()
+    process.join()
 
 
 def _fail_in_a_process(rank: int) -> None:

@@ -157,6 +157,24 @@ def test_memory_that_runs_out_is_a_failure_of_any_line_only_where_there_was_enou
     assert outcome.why in ("out of memory, of which 40 of 79 GiB were free", first_line(error))
 
 
+def test_memory_that_this_process_holds_on_to_is_not_taken_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that left much behind made each after it one that was not run, and the exit status 0."""
+
+    def run_out(bench: Bench) -> Found:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(full_size, "free_memory", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (28 * 2**30, 79 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 50 * 2**30)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(full_size, "try_step", lambda recipe, device: Found(False, "out of memory"))
+    bench = Bench("cuda", tmp_path, tmp_path)
+    assert _tried(Line("a", "a", {}, run_out), bench).state == "failed"
+    assert FULL_SIZE[0].run(bench).measured == "out of memory"
+
+
 def test_the_machines_own_memory_is_not_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(bench: Bench) -> Found:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
