@@ -121,6 +121,23 @@ def test_a_trace_for_which_there_is_no_room_on_the_way_is_none(
     assert "steps_13-16.json.gz could not be written: no room for it in " in capsys.readouterr().err
 
 
+def test_a_trace_that_was_cut_off_behind_an_event_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Events end as the whole does: one in a hundred of those that were cut off was called a trace."""
+    export = profiling.profile.export_chrome_trace
+
+    def cut_off(recorded: Any, path: str) -> None:
+        export(recorded, path)
+        whole = Path(path).read_bytes()
+        Path(path).write_bytes(whole[: whole.rindex(b"},") + 1])
+
+    monkeypatch.setattr(profiling.profile, "export_chrome_trace", cut_off)
+    train(tmp_path)
+    assert traces(tmp_path) == []
+    assert "steps_13-16.json.gz could not be written: no room for it in " in capsys.readouterr().err
+
+
 def test_other_processes_record_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiling, "process_rank", lambda: 1)
     train(tmp_path)
