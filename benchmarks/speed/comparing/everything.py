@@ -78,8 +78,9 @@ def run_all(
 ) -> list[Ran]:
     """Run each on `device`, with more options for all, and say on the screen which, and how far it is.
 
-    OUT/TABLE has those that have ended, after each.
+    OUT/TABLE has those that have ended, after each, and is no more of another time.
     """
+    (out / table).unlink(missing_ok=True)
     began, found = time.monotonic(), []
     for number, script in enumerate(scripts, start=1):
         where = device if script.device else "the CPU"
@@ -215,7 +216,8 @@ def main(scripts: Sequence[Script] = SCRIPTS) -> int:
         with interruptible():
             found = run_all(chosen, arguments.device, arguments.out, repeats, table.name)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {table} has the scripts that have ended", file=sys.stderr)
+        what = f"{table} has the scripts that have ended" if table.exists() else "no script has ended"
+        print(f"\ninterrupted; {what}", file=sys.stderr)
         return INTERRUPTED
     print(f"\n{describe(found)}\n{table}")
     return int(any(ran.failure for ran in found))

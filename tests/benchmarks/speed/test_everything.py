@@ -142,6 +142,9 @@ def test_ctrl_c_leaves_a_table_of_what_has_ended(
     assert table.count("| a step ") == 1 and "Not measured" not in table
     assert f"interrupted; {tmp_path / 'speed.md'} has the scripts that have ended" in capsys.readouterr().err
     assert not (tmp_path / "speed/last.json").exists()
+    assert call(monkeypatch, scripts[1:], "--device", "cpu", "--out", str(tmp_path)) == 130
+    assert "interrupted; no script has ended" in capsys.readouterr().err
+    assert not (tmp_path / "speed.md").exists(), "it had the scripts of the former time"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
