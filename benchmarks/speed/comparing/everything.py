@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from benchmarks.launching.descendants import end_marked
-from benchmarks.launching.interrupting import interruptible
+from benchmarks.launching.interrupting import ignore_interruptions, interruptible
 from benchmarks.speed.comparing.arguments import require_counts, require_writable
 from benchmarks.speed.comparing.figures import Figures, markdown_table
 
@@ -130,6 +130,9 @@ def run_script(script: Script, device: str, out: Path, options: Sequence[str] = 
                 print(f"  {line}", end="", flush=True)
                 last = line.strip() or last
             process.wait()
+        except KeyboardInterrupt:
+            ignore_interruptions()  # a second one, as timeout sends it to the group, would leave some of it
+            raise
         finally:
             process.kill()
             end_marked(_MARK, token)

@@ -173,6 +173,24 @@ sys.exit(main([Script(Path({str(stub(tmp_path, "endless", text).path)!r}))]))
     assert not any(map(is_alive, started))
 
 
+def test_a_second_interruption_does_not_cut_short_what_is_done_about_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timeout sends SIGTERM to the process and then to its group: what a script had started went on, now and then."""
+    interrupting = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
+    done = []
+
+    def end(variable: str, value: str) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        done.append(variable)
+
+    monkeypatch.setattr(everything, "end_marked", end)
+    scripts = [stub(tmp_path, "bad", interrupting)]
+    assert call(monkeypatch, scripts, "--device", "cpu", "--out", str(tmp_path)) == 130
+    assert done
+
+
 def is_alive(process: str) -> bool:
     """A dead one is no more, or nobody has asked after it."""
     try:
