@@ -48,7 +48,7 @@ lint: $(READY)
 bench: $(READY)
 	for script in benchmarks/speed/*.py; do $(BIN)/python $$script; done
 
-# The self-test of training and the comparisons with peers, about a quarter of an hour:
+# The self-test of training and the comparisons with peers, about twenty minutes:
 #   make gpu [DEVICE=cuda] [MINUTES=10] [REPEATS=N] [OUT=gpu]
 DEVICE ?= cuda
 MINUTES ?= 10

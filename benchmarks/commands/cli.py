@@ -87,7 +87,7 @@ def demo(
 ) -> None:
     """The whole loop on generated images: pre-train, fine-tune that and a random twin, lay out the tables.
 
-    Takes about a quarter of an hour on two processor cores; nothing is downloaded. Interrupt it and repeat the command
+    Takes seven to twelve minutes on two processor cores; nothing is downloaded. Interrupt it and repeat the command
     as you like.
     """
     from benchmarks.commands.demo import run_demo
