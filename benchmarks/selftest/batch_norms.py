@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from backbones.training.precision import resolve_precision
 from benchmarks.selftest.exactness import largest
 from benchmarks.selftest.lines import Bench, Found, Line, NotRunError
+from benchmarks.selftest.processes import meeting_place
 from tasks.batch_norm import SynchronisedBatchNorm, dense_norm
 
 CHANNELS, SIDE = 64, 24
@@ -66,8 +67,7 @@ def _train_share(rank: int, directory: Path, device: str) -> None:
     backend, place = ("nccl", f"cuda:{rank}") if device == "cuda" else ("gloo", "cpu")
     if device == "cuda":
         torch.cuda.set_device(rank)
-    path: Any = os.fsencode(directory / "store")  # a string it takes for UTF-8, whatever the locale
-    store = torch.distributed.FileStore(path, len(SHARES))
+    store = meeting_place(directory, len(SHARES))
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=len(SHARES))
     norm: Any = nn.SyncBatchNorm if device == "cuda" else SynchronisedBatchNorm
     trained = _train(norm(CHANNELS).to(place), _activations().split(SHARES)[rank].to(place))

@@ -108,11 +108,16 @@ def _step(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {"loss": loss.detach(), **{name: gradient for name, gradient in gradients.items() if gradient is not None}}
 
 
+def meeting_place(directory: Path, processes: int) -> torch.distributed.FileStore:
+    """Where so many processes of a line find each other: a file in its folder."""
+    path: Any = os.fsencode(directory / "store")  # a string it takes for UTF-8, whatever the locale
+    return torch.distributed.FileStore(path, processes)
+
+
 def _one_of_nccl(rank: int, directory: Path) -> None:
     """A step under DistributedDataParallel and one without, and a sum over all processes; the largest difference."""
     torch.cuda.set_device(rank)
-    path: Any = os.fsencode(directory / "store")  # a string it takes for UTF-8, whatever the locale
-    store = torch.distributed.FileStore(path, 1)
+    store = meeting_place(directory, 1)
     torch.distributed.init_process_group("nccl", store=store, rank=rank, world_size=1)
     torch.manual_seed(0)
     first = nn.Conv2d(3, 16, 3, bias=False)  # before batch norm a bias would have no gradient but rounding

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from backbones.errors import DivergedError
 from backbones.training.job import Evaluation, Job, run_job
-from tests.support.points_runs import POINTS, Points, recipe
+from tests.support.points_runs import POINTS, KilledAt, KilledError, Points, recipe
 
 
 class Normalised(BaseModel):
@@ -112,23 +112,6 @@ def test_a_stopped_evaluation_is_made_again(tmp_path: Path, stopped: int, missed
     assert resumed.found == [whole.found[number] for number in missed]
     for name in ("val/error", "train/loss"):
         assert points_on_the_board(tmp_path / "run", name) == points_on_the_board(tmp_path / "whole", name)
-
-
-class KilledError(Exception):
-    """As if the process had been killed."""
-
-
-class KilledAt(Hook):
-    """Ends a training after an iteration, without another word."""
-
-    priority = "HIGHEST"
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if batch_idx + 1 == self.iteration:
-            raise KilledError
 
 
 class Shown(Hook):

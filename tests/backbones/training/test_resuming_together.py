@@ -11,14 +11,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from backbones.training.job import Job, run_job
-from tests.support.points_runs import Points, recipe
+from tests.support.points_runs import KilledAt, KilledError, Points, recipe
 
 PROCESSES = 3
 """Of two, each number is the sum of two others, in whatever order they are added."""
-
-
-class KilledError(Exception):
-    """As if the process had been killed."""
 
 
 class Summed(BaseModel):
@@ -32,19 +28,6 @@ class Summed(BaseModel):
 
     def forward(self, points: Tensor, mode: str, **about: object) -> Any:
         return {"loss": (self.network(points)[:, 0] - points.sum(1)).square().mean()}
-
-
-class KilledAfter(Hook):
-    """Ends a training after so many steps, without another word."""
-
-    priority = "HIGHEST"
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if batch_idx + 1 == self.steps:
-            raise KilledError
 
 
 def train(directory: Path, *hooks: Hook) -> list[Tensor]:
@@ -64,7 +47,7 @@ def train_in_one(rank: int, directory: Path) -> None:
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
     whole = train(directory / "whole")
     with pytest.raises(KilledError):
-        train(directory / "killed", KilledAfter(5))
+        train(directory / "killed", KilledAt(5))
     resumed = train(directory / "killed")
     assert all(map(torch.equal, resumed, whole))
     torch.distributed.destroy_process_group()
